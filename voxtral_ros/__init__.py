@@ -1,0 +1,25 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Streaming speech recognition for robots.
+
+Nothing may depend on names defined in this file: where ROS generates the messages of the package,
+its own (empty) ``__init__.py`` may be installed in place of this one.
+"""
+
+from pkgutil import extend_path
+
+# Lets a source tree and an installed package, which holds the generated `msg`, be one package.
+__path__ = extend_path(__path__, __name__)

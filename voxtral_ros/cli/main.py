@@ -1,0 +1,55 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The command `voxtral`: one thin face per subcommand, imported only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib import import_module, metadata
+
+# Subcommand -> (module in voxtral_ros.cli, one line of help). A module offers
+# add_arguments(parser) and run(arguments) -> exit code; importing it must stay cheap.
+COMMANDS = {
+    'transcribe': ('transcribe', 'print what is said in audio files or on standard input'),
+}
+
+
+def version() -> str:
+    """Return the version of the installed package, or 'unknown' in a bare source tree."""
+    for name in ('voxtral_ros', 'voxtral-ros'):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return 'unknown (not installed)'
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `voxtral ARGUMENTS` and return its exit code: 0 done, 1 failed, 2 wrong use or input."""
+    parser = argparse.ArgumentParser(
+        prog='voxtral', description='Streaming speech recognition with Voxtral Mini 4B Realtime.')
+    parser.add_argument('--version', action='version', version=f'voxtral_ros {version()}')
+    subparsers = parser.add_subparsers(metavar='COMMAND', required=True)
+    for name, (module, summary) in COMMANDS.items():
+        command = import_module(f'voxtral_ros.cli.{module}')
+        subparser = subparsers.add_parser(name, help=summary, description=command.__doc__)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        return 130

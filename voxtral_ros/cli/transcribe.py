@@ -1,0 +1,173 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Print what is said in audio files, or in raw samples on standard input, while it is heard."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+import json
+import math
+from pathlib import Path
+import sys
+import time
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+
+from voxtral_ros.audio.block import AudioBlock, AudioError
+from voxtral_ros.audio.files import file_duration_s, read_file, read_raw
+from voxtral_ros.audio.resample import Resampler
+from voxtral_ros.cli.display import Display
+from voxtral_ros.recognizer.events import Event, Transcript
+
+if TYPE_CHECKING:
+    from voxtral_ros.recognizer.engine import Engine
+    from voxtral_ros.recognizer.slot import Token
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `voxtral transcribe`."""
+    parser.add_argument('audio', nargs='+', metavar='AUDIO',
+                        help='audio file of any kind, rate and channel count; - is standard input')
+    parser.add_argument('--model', required=True, type=Path, metavar='DIR',
+                        help='folder with params.json, tekken.json, consolidated.safetensors')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
+    parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
+                        help='type of the weights in memory [float32 on the CPU, else the file\'s]')
+    parser.add_argument('--delay-ms', type=float, metavar='MS',
+                        help='how long to listen before writing: 80 to 1200 in steps of 80, '
+                             'or 2400 [the model\'s, 480]')
+    parser.add_argument('--channel', type=int, default=-1, metavar='N',
+                        help='channel to take, counted from 0; -1 mixes all [-1]')
+    parser.add_argument('--rate', type=int, metavar='HZ',
+                        help='sample rate of standard input, which is raw mono s16le')
+    parser.add_argument('--json', action='store_true',
+                        help='print one JSON object per file instead of the text')
+    parser.add_argument('--plot', type=Path, metavar='FILE.png',
+                        help='draw sound, tokens and words over time; of one file')
+
+
+@dataclass
+class Result:
+    """What `--json` prints of one file."""
+
+    file: str
+    text: str = ''
+    token_ids: list[int] = field(default_factory=list)
+    words: list[dict[str, Any]] = field(default_factory=list)
+    utterances: list[dict[str, Any]] = field(default_factory=list)
+    audio_s: float = 0.0
+    compute_s: float = 0.0
+
+    def add(self, event: Event) -> None:
+        """Keep what final transcripts say."""
+        if isinstance(event, Transcript) and event.is_final:
+            self.text = f'{self.text} {event.text}'.strip()
+            self.words += [asdict(word) for word in event.words]
+            confidence = None if math.isnan(event.confidence) else event.confidence
+            self.utterances.append({
+                'text': event.text, 'start_s': event.start_s, 'end_s': event.end_s,
+                'confidence': confidence})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Transcribe all files; return 2 when the model or any of them could not be used."""
+    if arguments.plot and len(arguments.audio) > 1:
+        return _complain('--plot draws one file; give one')
+    # Not at the top: torch takes a second to load, and `voxtral --help` must not.
+    from voxtral_ros.recognizer.engine import Engine
+    try:
+        engine = Engine.load(arguments.model, arguments.device, arguments.dtype)
+        engine.protocol.delay_tokens(arguments.delay_ms)
+    except ValueError as error:
+        return _complain(str(error))
+    code = 0
+    for name in arguments.audio:
+        try:
+            _transcribe(engine, name, arguments)
+        except AudioError as error:
+            code = _complain(str(error))
+        except BrokenPipeError:  # `voxtral transcribe ... | head`
+            sys.stderr.close()
+            return 0
+    return code
+
+
+def _transcribe(engine: Engine, name: str, arguments: argparse.Namespace) -> None:
+    from voxtral_ros.recognizer.stream import StreamOptions
+    blocks, duration_s = _open(name, arguments)
+    result, tokens, heard = Result(name), [], []
+
+    def note(token: Token) -> None:
+        tokens.append(token)
+
+    stream = engine.open(arguments.delay_ms, StreamOptions(on_token=note))
+    title = name if len(arguments.audio) > 1 else ''
+    with Display(title, duration_s, quiet=arguments.json) as display:
+        try:
+            for samples in _at_16_khz(blocks):
+                if arguments.plot:
+                    heard.append(samples)
+                result.audio_s += len(samples) / 16000
+                before = time.perf_counter()
+                stream.feed(samples)
+                events = stream.poll()
+                result.compute_s += time.perf_counter() - before
+                _tell(events, result, display)
+                display.advance(result.audio_s)
+            before = time.perf_counter()
+            events = stream.close()
+            result.compute_s += time.perf_counter() - before
+            _tell(events, result, display)
+        finally:
+            stream.abandon()
+    result.token_ids = [token.id for token in tokens]
+    if arguments.json:
+        print(json.dumps(asdict(result), ensure_ascii=False), flush=True)
+    if arguments.plot:
+        from voxtral_ros.cli.plot import draw
+        draw(arguments.plot, engine, np.concatenate(heard), tokens, result)
+
+
+def _open(name: str, arguments: argparse.Namespace) -> tuple[Iterator[AudioBlock], float | None]:
+    """Return the blocks of a file and its length in seconds, None when unknown."""
+    if name != '-':
+        return read_file(name, channel=arguments.channel), file_duration_s(name)
+    if not arguments.rate:
+        raise AudioError('standard input is raw samples without a rate: add --rate HZ')
+    return read_raw(sys.stdin.buffer, arguments.rate), None
+
+
+def _at_16_khz(blocks: Iterator[AudioBlock]) -> Iterator[np.ndarray]:
+    resampler = None
+    for block in blocks:
+        resampler = resampler or Resampler(block.rate_hz)
+        yield resampler.process(block.samples)
+    if resampler:
+        yield resampler.process(np.zeros(0, np.float32), last=True)
+
+
+def _tell(events: list[Event], result: Result, display: Display) -> None:
+    for event in events:
+        result.add(event)
+        if isinstance(event, Transcript):
+            display.show(event)
+
+
+def _complain(message: str) -> int:
+    print(f'voxtral transcribe: {message}', file=sys.stderr)
+    return 2

@@ -1,0 +1,204 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Sizes and constants of a Voxtral Realtime checkpoint, read from its `params.json`.
+
+Keys that related checkpoints leave out have the values of Voxtral-Mini-4B-Realtime-2602; sizes
+that nothing can be assumed about are required.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar('T', int, float, bool)
+
+
+class ConfigError(ValueError):
+    """A `params.json` that cannot describe this network; the message names the key."""
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Front end: 16 kHz sound to log-mel frames of 10 ms."""
+
+    sampling_rate: int = 16000  # Hz
+    frame_rate: float = 12.5  # tokens per second
+    num_mel_bins: int = 128
+    hop_length: int = 160  # samples between mel frames
+    window_size: int = 400  # samples, also the FFT length
+    global_log_mel_max: float = 1.5  # log10 of mel power
+
+    @property
+    def samples_per_token(self) -> int:
+        return int(self.sampling_rate / self.frame_rate)
+
+    @property
+    def frames_per_token(self) -> int:
+        return self.samples_per_token // self.hop_length
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """One transformer stack, encoder or decoder."""
+
+    dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    hidden_dim: int  # of the SwiGLU feed-forward
+    sliding_window: int  # positions a query sees, itself included
+    rope_theta: float = 1e6
+    norm_eps: float = 1e-5
+    use_biases: bool = False  # on wq, wv, wo and w2; never on wk, w1 and w3
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The whole network."""
+
+    audio: AudioConfig
+    encoder: StackConfig
+    decoder: StackConfig
+    vocab_size: int
+    downsample_factor: int = 4  # encoder frames per token
+    ada_dim: int = 32  # bottleneck of the delay conditioning
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> ModelConfig:
+        """Build from the content of `params.json`; raise ConfigError naming a key that is wrong."""
+        whisper = _section(params, 'multimodal.whisper_model_args')
+        encoder = _section(whisper, 'encoder_args', 'multimodal.whisper_model_args')
+        audio = _audio(encoder.get('audio_encoding_args') or {})
+        factor = _value(whisper.get('downsample_args') or {}, 'downsample_factor', int, 4)
+        config = cls(
+            audio=audio,
+            encoder=_stack(encoder, 'multimodal.whisper_model_args.encoder_args.', 750, True),
+            decoder=_stack(params, '', 8192, False),
+            vocab_size=_value(params, 'vocab_size', int),
+            downsample_factor=factor,
+            ada_dim=_value(params, 'ada_rms_norm_t_cond_dim', int, 32),
+        )
+        _check(config, params, encoder)
+        return config
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ModelConfig:
+        """Read `folder/params.json`; raise ConfigError when it is missing or wrong."""
+        path = Path(folder) / 'params.json'
+        try:
+            params = json.loads(path.read_text(encoding='utf-8'))
+        except FileNotFoundError:
+            raise ConfigError(f'{path} does not exist: a model is a folder with params.json, '
+                              'tekken.json and consolidated.safetensors') from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ConfigError(f'{path} cannot be read as JSON: {error}') from error
+        if not isinstance(params, dict):
+            raise ConfigError(f'{path} holds a {type(params).__name__}, not an object')
+        try:
+            return cls.from_params(params)
+        except ConfigError as error:
+            raise ConfigError(f'{path}: {error}') from None
+
+
+def _section(values: Mapping[str, Any], path: str, parent: str = '') -> Mapping[str, Any]:
+    """Return the object at the dotted `path` in `values`."""
+    here: Any = values
+    for key in path.split('.'):
+        here = here.get(key) if isinstance(here, Mapping) else None
+        if not isinstance(here, Mapping):
+            full = f'{parent}.{path}' if parent else path
+            raise ConfigError(f'"{full}" is missing: these are not the parameters of a '
+                              'Voxtral Realtime model')
+    return here  # type: ignore[no-any-return]
+
+
+def _value(values: Mapping[str, Any], key: str, kind: type[T], default: T | None = None,
+           prefix: str = '') -> T:
+    """Return a number or flag; JSON null counts as missing."""
+    value = values.get(key)
+    if value is None:
+        if default is None:
+            raise ConfigError(f'"{prefix}{key}" is missing')
+        return default
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float)) \
+            or value != kind(value):
+        raise ConfigError(f'"{prefix}{key}" is {value!r}, expected {kind.__name__}')
+    return kind(value)
+
+
+def _audio(values: Mapping[str, Any]) -> AudioConfig:
+    known = {}
+    for key, default in vars(AudioConfig()).items():
+        known[key] = _value(values, key, type(default), default, prefix='audio_encoding_args.')
+    return AudioConfig(**known)
+
+
+def _stack(values: Mapping[str, Any], prefix: str, window: int, biases: bool) -> StackConfig:
+    def size(key: str, default: int | None = None) -> int:
+        number = _value(values, key, int, default, prefix)
+        if number < 1:
+            raise ConfigError(f'"{prefix}{key}" is {number}, expected at least 1')
+        return number
+
+    n_heads = size('n_heads')
+    stack = StackConfig(
+        dim=size('dim'),
+        n_layers=size('n_layers'),
+        n_heads=n_heads,
+        n_kv_heads=size('n_kv_heads', n_heads),
+        head_dim=size('head_dim'),
+        hidden_dim=size('hidden_dim'),
+        sliding_window=size('sliding_window', window),
+        rope_theta=_value(values, 'rope_theta', float, 1e6, prefix),
+        norm_eps=_value(values, 'norm_eps', float, 1e-5, prefix),
+        use_biases=_value(values, 'use_biases', bool, biases, prefix),
+    )
+    if stack.n_heads % stack.n_kv_heads:
+        raise ConfigError(f'"{prefix}n_kv_heads" is {stack.n_kv_heads}, which does not divide '
+                          f'n_heads {stack.n_heads}')
+    if stack.head_dim % 2:
+        raise ConfigError(f'"{prefix}head_dim" is {stack.head_dim}, rotary embeddings need pairs')
+    return stack
+
+
+def _check(config: ModelConfig, params: Mapping[str, Any], encoder: Mapping[str, Any]) -> None:
+    """Refuse relatives of this network that would load and transcribe nonsense."""
+    required = (
+        (params, 'tied_embeddings', True),
+        (params, 'ada_rms_norm_t_cond', True),
+        (encoder, 'causal', True),
+        (encoder, 'pos_embed', 'rope'),
+        (encoder, 'ffn_type', 'swiglu'),
+        (encoder, 'norm_type', 'rms_norm'),
+    )
+    for values, key, only in required:
+        value = values.get(key)
+        if value is not None and value != only:
+            raise ConfigError(f'"{key}" is {value!r}; this network has {only!r}')
+    audio = config.audio
+    if audio.frames_per_token != 2 * config.downsample_factor \
+            or audio.samples_per_token % audio.hop_length:
+        raise ConfigError(
+            f'"downsample_factor" is {config.downsample_factor}: with frame_rate '
+            f'{audio.frame_rate} and hop_length {audio.hop_length} a token has '
+            f'{audio.frames_per_token} mel frames, and the conv stem halves them')
+    if config.decoder.use_biases:
+        raise ConfigError('"use_biases" is true; the decoder of this network has none')

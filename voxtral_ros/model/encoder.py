@@ -1,0 +1,107 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Causal audio encoder: conv stem, windowed transformer, four frames joined into one token.
+
+    mel [B, 128, 8n] -> conv stem [B, 4n, dim] -> blocks -> norm -> [B, n, 4 * dim]
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F  # noqa: N812
+
+from voxtral_ros.model.config import ModelConfig, StackConfig
+from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rotation
+
+_KERNEL = 3
+
+
+class CausalConv(nn.Module):
+    """Convolution that sees its own past only, then GELU."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.n_past = _KERNEL - stride
+        self.conv = nn.Conv1d(in_channels, out_channels, _KERNEL, stride)
+
+    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Convolve x, [B, C, T] with T a multiple of the stride.
+
+        :param past: [B, C, n_past], the end of the x before this one; zeros at the start
+        :return: [B, C', T / stride] and the past of the next call
+        """
+        x = torch.cat((past, x), dim=-1)
+        return F.gelu(self.conv(x)), x[..., -self.n_past:]
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm attention and feed-forward."""
+
+    def __init__(self, config: StackConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.attention = Attention(config)
+        self.ffn_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, h: Tensor, angles: Rotation, attend: Attend) -> Tensor:
+        """Map [B, T, dim] to [B, T, dim]."""
+        h = h + self.attention(self.attention_norm(h), angles, attend)
+        out: Tensor = h + self.feed_forward(self.ffn_norm(h))
+        return out
+
+
+class Encoder(nn.Module):
+    """Mel frames at 100 Hz to groups of encoder frames at 12.5 Hz."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config.encoder
+        self.group = config.downsample_factor
+        dim = self.config.dim
+        self.conv_layers = nn.ModuleList((
+            CausalConv(config.audio.num_mel_bins, dim, stride=1),
+            CausalConv(dim, dim, stride=2),
+        ))
+        self.layers = nn.ModuleList(
+            EncoderBlock(self.config) for _ in range(self.config.n_layers))
+        self.norm = nn.RMSNorm(dim, eps=self.config.norm_eps)
+
+    def conv_past(self, batch: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the past of both convolutions at the start of a stream: zeros, not silence."""
+        return tuple(  # type: ignore[return-value]
+            like.new_zeros(batch, layer.conv.in_channels, layer.n_past)
+            for layer in self.conv_layers)
+
+    def forward(self, mel: Tensor, past: tuple[Tensor, Tensor], angles: Rotation,
+                attends: list[Attend]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """
+        Encode 8n mel frames.
+
+        :param mel: [B, 128, 8n], in the type of the weights
+        :param past: of the convolutions, see conv_past
+        :param angles: of the 4n frames
+        :param attends: one attention per layer
+        :return: [B, n, 4 * dim] and the past of the next call
+        """
+        x, past_0 = self.conv_layers[0](mel, past[0])  # [B, dim, 8n]
+        x, past_1 = self.conv_layers[1](x, past[1])  # [B, dim, 4n]
+        h = x.transpose(1, 2)  # [B, 4n, dim]
+        for layer, attend in zip(self.layers, attends, strict=True):
+            h = layer(h, angles, attend)
+        return self.norm(h).unflatten(1, (-1, self.group)).flatten(2), (past_0, past_1)

@@ -1,0 +1,142 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Tekken tokenizer: `tekken.json` to text, and the streaming constants that stand in it.
+
+Ids below the number of special tokens are special; id - n_special is the rank of a piece of bytes,
+which may be a part of a character. Source: mistral_common `tokens/tokenizers/tekken.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import codecs
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Any
+
+
+class TokenizerError(ValueError):
+    """A `tekken.json` that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class StreamingConstants:
+    """The section `audio` of tekken.json, as far as the streaming protocol needs it."""
+
+    transcription_delay_ms: int = 480
+    n_left_pad_tokens: int = 32
+
+
+class Tokenizer:
+    """Vocabulary of a checkpoint."""
+
+    # Ids of the model as published, used when the file does not list its special tokens.
+    _DEFAULT_SPECIALS = {'<s>': 1, '</s>': 2, '[STREAMING_PAD]': 32, '[STREAMING_WORD]': 33}
+
+    def __init__(self, pieces: list[bytes], n_special: int = 1000,
+                 specials: dict[str, int] | None = None,
+                 streaming: StreamingConstants | None = None) -> None:
+        """
+        Take the byte pieces in the order of their ranks.
+
+        :param specials: name -> id; the four names that the protocol needs have defaults
+        """
+        self.pieces = pieces
+        self.n_special = n_special
+        self.streaming = streaming or StreamingConstants()
+        self.specials = self._DEFAULT_SPECIALS | (specials or {})
+        self.bos = self.specials['<s>']
+        self.eos = self.specials['</s>']
+        self.pad = self.specials['[STREAMING_PAD]']
+        self.word = self.specials['[STREAMING_WORD]']
+
+    @classmethod
+    def load(cls, folder: str | Path, vocab_size: int | None = None) -> Tokenizer:
+        """
+        Read `folder/tekken.json`.
+
+        :param vocab_size: of the network; must be covered by the file, ids beyond are left out
+        :raises TokenizerError: the file is missing, damaged or too small
+        """
+        path = Path(folder) / 'tekken.json'
+        try:
+            content = json.loads(path.read_text(encoding='utf-8'))
+        except FileNotFoundError:
+            raise TokenizerError(f'{path} does not exist: a model is a folder with params.json, '
+                                 'tekken.json and consolidated.safetensors') from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise TokenizerError(f'{path} cannot be read as JSON: {error}') from error
+        try:
+            return cls._from_content(content, vocab_size)
+        except TokenizerError as error:
+            raise TokenizerError(f'{path}: {error}') from None
+        except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+            raise TokenizerError(f'{path} is not a tekken vocabulary: '
+                                 f'{type(error).__name__} {error}') from error
+
+    @classmethod
+    def _from_content(cls, content: dict[str, Any], vocab_size: int | None) -> Tokenizer:
+        config = content['config']
+        n_special = int(config['default_num_special_tokens'])
+        size = vocab_size if vocab_size is not None else int(config['default_vocab_size'])
+        entries = content['vocab'][:size - n_special]
+        if len(entries) < size - n_special:
+            raise TokenizerError(f'it has {len(entries)} text tokens and {n_special} special ones, '
+                                 f'the network has {size} in all')
+        pieces = []
+        for rank, entry in enumerate(entries):
+            if entry['rank'] != rank:
+                raise TokenizerError(f'rank {rank} of the vocabulary is out of order')
+            pieces.append(base64.b64decode(entry['token_bytes'], validate=True))
+        specials = {entry['token_str']: int(entry['rank'])
+                    for entry in content.get('special_tokens') or []}
+        audio = content.get('audio') or {}
+        default = StreamingConstants()
+        streaming = StreamingConstants(
+            int(audio.get('transcription_delay_ms') or default.transcription_delay_ms),
+            int(audio.get('streaming_n_left_pad_tokens') or default.n_left_pad_tokens))
+        return cls(pieces, n_special, specials, streaming)
+
+    def is_text(self, token: int) -> bool:
+        """Return whether the token writes something."""
+        return token >= self.n_special
+
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of the tokens; special ones write nothing."""
+        decoder = TextDecoder(self)
+        return ''.join(decoder.push(token) for token in tokens) + decoder.flush()
+
+
+class TextDecoder:
+    """Tokens to text one by one: a character appears with the last of its bytes."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
+
+    def push(self, token: int) -> str:
+        """Return what the token adds. Special tokens may stand between bytes of a character."""
+        if not self._tokenizer.is_text(token):
+            return ''
+        return self._utf8.decode(self._tokenizer.pieces[token - self._tokenizer.n_special])
+
+    def flush(self) -> str:
+        """Return what an unfinished character at the end leaves: nothing or U+FFFD."""
+        text = self._utf8.decode(b'', final=True)
+        self._utf8.reset()
+        return text

@@ -1,0 +1,49 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Heard time to time of the fed sound: takes out the silence that flushes have put in."""
+
+from __future__ import annotations
+
+from collections import deque
+
+_KEEP_S = 120.0  # nothing asks for times that lie further back
+
+
+class HeardClock:
+    """Counts what was fed and what was inserted between."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._n_heard = 0
+        self._inserted_s = 0.0  # of the insertions that are forgotten
+        self._insertions: deque[tuple[float, float]] = deque()  # start in heard time, length; s
+
+    def feed(self, n_samples: int) -> None:
+        """Count samples of sound."""
+        self._n_heard += n_samples
+
+    def insert(self, n_samples: int) -> None:
+        """Count samples of silence that were not in the sound."""
+        start_s = self._n_heard / self._rate_hz
+        self._insertions.append((start_s, n_samples / self._rate_hz))
+        self._n_heard += n_samples
+        while self._insertions[0][0] + self._insertions[0][1] < start_s - _KEEP_S:
+            self._inserted_s += self._insertions.popleft()[1]
+
+    def fed_s(self, heard_s: float) -> float:
+        """Return the time of the fed sound; inserted silence counts as the moment before it."""
+        inserted_s = self._inserted_s + sum(
+            min(max(heard_s - start_s, 0.0), length_s) for start_s, length_s in self._insertions)
+        return heard_s - inserted_s

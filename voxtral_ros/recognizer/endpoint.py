@@ -1,0 +1,100 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Endpointing: where the endless stream is cut into utterances.
+
+Voice activity finds the pause, and a boundary is put into it. The model lags behind by its delay,
+so the utterance ends only when the model has written about all of the sound before the boundary
+and is not in the middle of a group of words: the delayed tail is never cut off. Where voice
+activity hears speech in noise, a long run of pads of the model is the second witness.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from voxtral_ros.recognizer.vad import VoiceActivity
+
+
+@dataclass(frozen=True)
+class EndpointOptions:
+    """Tuning of the endpointing."""
+
+    silence_s: float = 0.8  # pause after which an utterance ends
+    max_utterance_s: float = 30.0  # longer ones are cut at the next word
+    pad_silence_s: float = 3.0  # the model silent for so long ends an utterance, speech or not
+    # A word is discarded when voice activity stayed under this all around it; 0 keeps every word.
+    min_speech_probability: float = 0.1
+
+
+# A word may be written this much before (early) or after the moment that its time stands for.
+_SLACK_S = 0.24
+# A group of words that goes on for longer than this after the boundary is cut.
+_MAX_TAIL_S = 2.0
+
+
+class Endpointer:
+    """Decides for one stream when an utterance is over; all times are seconds of its sound."""
+
+    def __init__(self, options: EndpointOptions, voice: VoiceActivity) -> None:
+        self.options = options
+        self._voice = voice
+        self._boundaries: deque[float] = deque()
+        self._cut_s = 0.0  # voiced sound up to here has had its boundary
+        self._last_text_s = 0.0
+
+    def listen(self) -> None:
+        """Look for a pause in what the voice activity has heard since the last call."""
+        voice = self._voice
+        pause_s = voice.heard_s - voice.last_voiced_s
+        if voice.last_voiced_s > self._cut_s and pause_s >= self.options.silence_s:
+            self._cut_s = voice.last_voiced_s
+            self._boundaries.append(voice.last_voiced_s + min(self.options.silence_s, 0.5))
+
+    def wrote(self, spoken_s: float) -> None:
+        """Note that the model wrote text about the sound up to `spoken_s`."""
+        self._last_text_s = spoken_s
+
+    def starts_new(self, word_end_s: float, start_s: float) -> bool:
+        """Return whether a group of words belongs after the utterance that began at `start_s`."""
+        if self._boundaries and word_end_s > self._boundaries[0] + _SLACK_S:
+            return True
+        return word_end_s - start_s >= self.options.max_utterance_s
+
+    def is_over(self, spoken_s: float, in_group: bool, start_s: float) -> bool:
+        """
+        Return whether the utterance that began at `start_s` is complete.
+
+        :param spoken_s: the model has written about the sound up to here
+        :param in_group: its last token was not a pad: more text of the same words may follow
+        """
+        if self._boundaries:
+            late_s = spoken_s - self._boundaries[0]
+            return late_s >= _MAX_TAIL_S or (late_s >= _SLACK_S and not in_group)
+        if in_group:
+            return False
+        return spoken_s - self._last_text_s >= self.options.pad_silence_s \
+            or spoken_s - start_s >= self.options.max_utterance_s
+
+    def close(self, until_s: float) -> None:
+        """Forget the boundaries up to `until_s`: what lies before them has been told."""
+        while self._boundaries and self._boundaries[0] <= until_s:
+            self._boundaries.popleft()
+
+    def expects_speech(self, word_end_s: float) -> bool:
+        """Return whether voice activity has heard anything like speech around a word."""
+        heard = self._voice.max_probability(word_end_s - 2.0, word_end_s + 0.5)
+        return heard >= self.options.min_speech_probability

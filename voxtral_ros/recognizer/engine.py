@@ -1,0 +1,215 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The engine: weights, a fixed number of stream slots, and the step that advances them together.
+
+    engine = Engine.load('models/voxtral-tiny-en')
+    stream = engine.open(delay_ms=480)
+    stream.feed(samples)  # float32, 16 kHz, any number
+    for event in stream.poll():
+        print(event)
+    stream.close()
+
+An engine and its streams belong to one thread.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.network import StreamState, VoxtralRealtime
+from voxtral_ros.model.tokenizer import Tokenizer
+from voxtral_ros.recognizer.protocol import Protocol
+from voxtral_ros.recognizer.slot import Slot, Token
+from voxtral_ros.recognizer.stream import Stream, StreamOptions
+
+
+class EngineFull(RuntimeError):  # noqa: N818
+    """All stream slots are taken: close a stream, or build the engine with more of them."""
+
+
+class Engine:
+    """Runs up to `max_streams` streams over one network, batched."""
+
+    def __init__(self, network: VoxtralRealtime, tokenizer: Tokenizer, max_streams: int = 1,
+                 max_chunk_tokens: int = 8) -> None:
+        """
+        Allocate the state of all streams.
+
+        :param max_chunk_tokens: tokens of sound that one pass may take when there is a backlog;
+            more is faster for files and takes memory (see StreamState)
+        """
+        if max_streams < 1 or max_chunk_tokens < 1:
+            raise ValueError('max_streams and max_chunk_tokens must be at least 1')
+        self.network = network
+        self.tokenizer = tokenizer
+        self.protocol = Protocol(tokenizer, network.config.audio)
+        self.device = network.decoder.norm.weight.device
+        self.max_chunk_tokens = max_chunk_tokens
+        self.state = StreamState(network, max_streams, max_chunk_tokens)
+        self._slots: dict[int, Slot] = {}
+        self._free = list(range(max_streams))[::-1]
+        self._last_token = torch.zeros(max_streams, dtype=torch.int64, device=self.device)
+        self._pad_penalty = torch.zeros(max_streams, device=self.device)
+        self._scales: dict[int, torch.Tensor] = {}  # of the delays in use
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = 'auto', dtype: str | None = None,
+             max_streams: int = 1, max_chunk_tokens: int = 8) -> Engine:
+        """
+        Load a checkpoint folder.
+
+        :param device: 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:1'
+        :param dtype: 'float32', 'bfloat16' or 'float16'; None is float32 on the CPU, and on a GPU
+            the type of the file
+        :raises ConfigError, CheckpointError, TokenizerError: the folder is no usable model
+        :raises ValueError: no such device or type
+        """
+        kind = _device(device)
+        if dtype is None:
+            dtype = 'float32' if kind.type == 'cpu' else None
+        if dtype not in (None, 'float32', 'bfloat16', 'float16'):
+            raise ValueError(f'dtype {dtype!r} is not float32, bfloat16 or float16')
+        network = load_network(folder, kind, getattr(torch, dtype) if dtype else None)
+        tokenizer = Tokenizer.load(folder, network.config.vocab_size)
+        return cls(network, tokenizer, max_streams, max_chunk_tokens)
+
+    def open(self, delay_ms: float | None = None, options: StreamOptions | None = None) -> Stream:
+        """
+        Open a stream in a free slot.
+
+        :param delay_ms: how long the model listens before it writes; 80 to 1200 in steps of 80,
+            or 2400; None is the delay of the checkpoint
+        :raises ValueError: the delay is not supported
+        :raises EngineFull: all slots are taken
+        """
+        return Stream(self, self.protocol.delay_tokens(delay_ms), options or StreamOptions())
+
+    @property
+    def n_open(self) -> int:
+        return len(self._slots)
+
+    def take_slot(self, delay: int) -> Slot:
+        """Open a slot for a stream with a delay in tokens."""
+        if not self._free:
+            raise EngineFull(f'all {self.state.encoded.numel()} streams of this engine are open')
+        if delay not in self._scales:
+            with torch.inference_mode():
+                self._scales[delay] = self.network.decoder.delay_scales(
+                    torch.tensor([delay], device=self.device))[:, 0]
+        slot = Slot(self._free.pop(), self.protocol, delay)
+        with torch.inference_mode():
+            self.state.open(slot.index, self._scales[delay])
+            self._pad_penalty[slot.index] = 0
+        self._slots[slot.index] = slot
+        return slot
+
+    def release(self, slot: Slot) -> None:
+        """Give a slot back."""
+        if self._slots.pop(slot.index, None) is not None:
+            self._free.append(slot.index)
+
+    def penalise_pad(self, slot: Slot, penalty: float) -> None:
+        """Subtract `penalty` from the pad logit of a stream from the next token on."""
+        self._pad_penalty[slot.index] = penalty
+
+    def step(self) -> bool:
+        """Advance every stream that has a token of sound waiting; return whether any had."""
+        prompted: dict[int, list[Slot]] = defaultdict(list)  # tokens to take -> slots
+        live = []
+        for slot in self._slots.values():
+            ready = min(slot.ready, self.max_chunk_tokens)
+            if ready and slot.given:
+                prompted[min(ready, slot.given)].append(slot)
+            elif ready:
+                live.append(slot)
+        with torch.inference_mode():
+            for n_tokens, slots in prompted.items():
+                self._take_prompt(slots, n_tokens)
+            if live:
+                n_tokens = min(min(slot.ready for slot in live), self.max_chunk_tokens)
+                self._generate(live, n_tokens)
+        return bool(prompted or live)
+
+    def _encode(self, slots: list[Slot], n_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+        index = torch.tensor([slot.index for slot in slots], device=self.device)
+        windows = np.stack([slot.window(n_tokens) for slot in slots])  # [M, n * 1280 + 240]
+        samples = torch.from_numpy(windows).to(self.device)
+        filled = max(slot.position for slot in slots) + n_tokens
+        return index, self.network.encode(samples, self.state, index, filled)
+
+    def _take_prompt(self, slots: list[Slot], n_tokens: int) -> None:
+        """Pass n positions at once: their tokens are given."""
+        index, audio = self._encode(slots, n_tokens)
+        given = torch.tensor(
+            [slot.prompt[slot.position:slot.position + n_tokens] for slot in slots],
+            device=self.device)
+        filled = max(slot.position for slot in slots) + n_tokens
+        logits = self.network.decode(audio, given, self.state, index, filled)
+        token, probability = self._choose(logits, index)
+        self._collect(slots, n_tokens, token[:, None], probability[:, None])
+
+    def _generate(self, slots: list[Slot], n_tokens: int) -> None:
+        """Pass n positions one by one, each with the token that the one before has predicted."""
+        index, audio = self._encode(slots, n_tokens)
+        filled = max(slot.position for slot in slots) + n_tokens
+        tokens, probabilities = [], []
+        for n in range(n_tokens):
+            logits = self.network.decode(audio[:, n:n + 1], self._last_token[index, None],
+                                         self.state, index, filled)
+            token, probability = self._choose(logits, index)
+            tokens.append(token)
+            probabilities.append(probability)
+        self._collect(slots, n_tokens, torch.stack(tokens, 1), torch.stack(probabilities, 1))
+
+    def _choose(self, logits: torch.Tensor, index: torch.Tensor,
+                ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take the likeliest token of each row and keep it as the next input; no host sync."""
+        logits = logits.float()
+        logits[:, self.tokenizer.pad] -= self._pad_penalty[index]
+        best, token = logits.max(dim=-1)
+        self._last_token[index] = token
+        return token, (best - logits.logsumexp(dim=-1)).exp()
+
+    def _collect(self, slots: list[Slot], n_tokens: int, tokens: torch.Tensor,
+                 probabilities: torch.Tensor) -> None:
+        """Read the tokens [M, n or 1] back, the one host sync of a step, and hand them out."""
+        rows = zip(slots, tokens.tolist(), probabilities.tolist(), strict=True)
+        for slot, ids, chances in rows:
+            before = slot.n_generated
+            slot.advance(n_tokens)
+            # The first positions of the prompt predict tokens that are given anyway.
+            new = slot.n_generated - before
+            for k in range(new):
+                slot.tokens.append(Token(before + k, ids[k - new], chances[k - new]))
+
+
+def _device(name: str) -> torch.device:
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f'device {name!r} is not auto, cpu, cuda or cuda:N') from None
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        raise ValueError('device is cuda, but this torch sees no CUDA GPU: take cpu, or install '
+                         'a torch with CUDA (torch.version.cuda is '
+                         f'{torch.version.cuda})')
+    return device

@@ -1,0 +1,63 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a stream tells: transcripts that grow, and where speech starts and stops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Word:
+    """One recognised word; `confidence` is the probability of its tokens, 0..1."""
+
+    text: str
+    end_s: float  # of the sound since the stream was opened, about +-0.1 s
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The state of one utterance after a change; the last one of an utterance is final."""
+
+    utterance_id: int  # from 1, per stream
+    revision: int  # from 0, per utterance
+    is_final: bool
+    text: str  # only ever grows within an utterance
+    delta: str  # what was appended to text since the previous revision
+    words: tuple[Word, ...]
+    start_s: float  # where the sound of the utterance starts
+    end_s: float  # where its last word ends
+
+    @property
+    def confidence(self) -> float:
+        """Geometric mean of the words' confidences, 0..1; NaN when there is no word."""
+        if not self.words:
+            return float('nan')
+        product = 1.0
+        for word in self.words:
+            product *= word.confidence ** (1 / len(self.words))
+        return product
+
+
+@dataclass(frozen=True)
+class SpeechActivity:
+    """Somebody has started or stopped speaking."""
+
+    active: bool
+    time_s: float
+
+
+Event = Transcript | SpeechActivity

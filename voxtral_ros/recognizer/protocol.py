@@ -1,0 +1,101 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The streaming protocol: what surrounds the audio, and which token speaks about which moment.
+
+    32 tokens of silence | sound ... | silence up to a whole token, then delay + 11 tokens
+    <s> and 32 + delay pads | generated tokens ...
+
+Position p takes token p of sound and text token p and predicts text token p + 1. The prompt covers
+the first positions, so the first generated token (k = 0) was predicted with delay + 1 tokens of
+sound heard; generated token k speaks about sound up to (k + 1) * 80 ms. Source: mistral_common
+`tokens/tokenizers/audio.py` and `instruct.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voxtral_ros.model.config import AudioConfig
+from voxtral_ros.model.tokenizer import Tokenizer
+
+# Heuristic of mistral_common: tokens that the longest word may need after the last sound.
+TAIL_TOKENS = 10
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The protocol of one checkpoint; lengths in samples or tokens."""
+
+    tokenizer: Tokenizer
+    audio: AudioConfig
+
+    @property
+    def samples_per_token(self) -> int:
+        return self.audio.samples_per_token
+
+    @property
+    def token_ms(self) -> float:
+        return 1000.0 * self.samples_per_token / self.audio.sampling_rate
+
+    @property
+    def token_s(self) -> float:
+        return self.samples_per_token / self.audio.sampling_rate
+
+    @property
+    def context(self) -> int:
+        """Samples that the windows of two tokens share."""
+        return self.audio.window_size - self.audio.hop_length
+
+    def delay_tokens(self, delay_ms: float | None = None) -> int:
+        """
+        Return a delay in tokens; None is the checkpoint's own.
+
+        :raises ValueError: the model was not trained for this delay
+        """
+        if delay_ms is None:
+            delay_ms = self.tokenizer.streaming.transcription_delay_ms
+        tokens = delay_ms / self.token_ms
+        if tokens != int(tokens) or not (1 <= tokens <= 15 or tokens == 30):
+            raise ValueError(
+                f'a delay of {delay_ms:g} ms is not supported: multiples of {self.token_ms:g} '
+                f'from {self.token_ms:g} to {15 * self.token_ms:g}, and {30 * self.token_ms:g}')
+        return int(tokens)
+
+    def prompt(self, delay: int) -> list[int]:
+        """Return the tokens that are given, one per position, before generation starts."""
+        tokens = self.tokenizer
+        return [tokens.bos] + [tokens.pad] * (tokens.streaming.n_left_pad_tokens + delay)
+
+    @property
+    def left_pad(self) -> int:
+        """
+        Samples of silence before the sound.
+
+        The left half of the first mel window is part of them: the reference pads it by reflection,
+        and reflected silence is silence.
+        """
+        pad = self.tokenizer.streaming.n_left_pad_tokens * self.samples_per_token
+        return pad + self.audio.window_size // 2
+
+    def right_pad(self, n_samples: int, delay: int) -> int:
+        """Return the samples of silence that bring out the text of all n_samples before them."""
+        align = -n_samples % self.samples_per_token
+        look_ahead = self.context - self.audio.window_size // 2
+        return align + (delay + 1 + TAIL_TOKENS) * self.samples_per_token + look_ahead
+
+    def spoken_s(self, k: int) -> float:
+        """Return up to which second of the sound generated token k speaks about it."""
+        return (k + 1) * self.token_s

@@ -1,0 +1,108 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One stream in the engine, as the host sees it: sound waiting to be heard, tokens to be taken."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+from voxtral_ros.recognizer.protocol import Protocol
+
+
+class Token(NamedTuple):
+    """A generated token."""
+
+    index: int  # k: counted from 0, the prompt not included
+    id: int
+    probability: float
+
+
+class SampleBuffer:
+    """A queue of samples that hands out overlapping windows without copying twice."""
+
+    def __init__(self) -> None:
+        self._data = np.zeros(1 << 14, np.float32)
+        self._start = self._stop = 0
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def append(self, samples: np.ndarray) -> None:
+        """Add samples at the end."""
+        if self._stop + len(samples) > len(self._data):
+            held = self._data[self._start:self._stop]
+            # Twice what is needed: moving the samples costs a constant per sample on average.
+            # A buffer that a backlog has blown up shrinks here again.
+            data = np.zeros(max(1 << 14, 2 * (len(held) + len(samples))), np.float32)
+            data[:len(held)] = held
+            self._start, self._stop, self._data = 0, len(held), data
+        self._data[self._stop:self._stop + len(samples)] = samples
+        self._stop += len(samples)
+
+    def peek(self, n: int) -> np.ndarray:
+        """Return a view of the first n samples; valid until the next append."""
+        return self._data[self._start:self._start + n]
+
+    def drop(self, n: int) -> None:
+        """Remove the first n samples."""
+        self._start += n
+
+
+class Slot:
+    """Host-side state of one open stream."""
+
+    def __init__(self, index: int, protocol: Protocol, delay: int) -> None:
+        self.index = index
+        self.delay = delay
+        self.prompt = protocol.prompt(delay)
+        self.position = 0  # tokens of sound heard, the left pad included
+        self.n_samples = 0  # fed, the left pad not included
+        self.tokens: deque[Token] = deque()
+        self._protocol = protocol
+        self._samples = SampleBuffer()
+        self._samples.append(np.zeros(protocol.left_pad, np.float32))
+
+    def feed(self, samples: np.ndarray) -> None:
+        """Queue float32 samples at 16 kHz."""
+        self._samples.append(samples)
+        self.n_samples += len(samples)
+
+    @property
+    def ready(self) -> int:
+        """Whole tokens of sound that wait."""
+        protocol = self._protocol
+        return max(0, (len(self._samples) - protocol.context) // protocol.samples_per_token)
+
+    @property
+    def given(self) -> int:
+        """How many tokens of the prompt are still to be taken."""
+        return max(0, len(self.prompt) - self.position)
+
+    def window(self, n_tokens: int) -> np.ndarray:
+        """Return the samples that the next n tokens are computed from."""
+        protocol = self._protocol
+        return self._samples.peek(n_tokens * protocol.samples_per_token + protocol.context)
+
+    def advance(self, n_tokens: int) -> None:
+        """Count n tokens of sound as heard."""
+        self._samples.drop(n_tokens * self._protocol.samples_per_token)
+        self.position += n_tokens
+
+    @property
+    def n_generated(self) -> int:
+        return max(0, self.position - len(self.prompt) + 1)

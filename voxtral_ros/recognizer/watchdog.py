@@ -1,0 +1,87 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Watchdog for the blank rut: the model writes nothing although somebody speaks.
+
+A healthy stream can fall into emitting pads over real speech for minutes and recover by itself;
+greedy decoding repeats it exactly. First the pad logit is lowered a little more with every token,
+which ends most ruts within a second; if that does not help, the stream starts afresh at a pause and
+hears the last seconds again. Source of the symptom and the penalty: vLLM issue 47614, PR 47615.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from voxtral_ros.recognizer.vad import VoiceActivity
+
+
+@dataclass(frozen=True)
+class WatchdogOptions:
+    """Tuning of the watchdog."""
+
+    speech_s: float = 8.0  # seconds of speech without a word that are suspicious; 0: never
+    penalty_per_token: float = 0.5  # logits
+    max_penalty: float = 7.0  # logits; in true silence the pad leads by 8.5 or more
+    reset_after_s: float = 8.0  # more seconds of speech without a word, then start afresh
+    preroll_s: float = 5.0  # of sound that is heard again after that
+
+
+class Action(Enum):
+    """What the stream is to do."""
+
+    NOTHING = 0
+    PENALISE = 1  # use Watchdog.penalty
+    RELEASE = 2  # the penalty is over
+    RESET = 3
+
+
+class Watchdog:
+    """Follows one stream; all times are seconds of its sound."""
+
+    def __init__(self, options: WatchdogOptions, voice: VoiceActivity) -> None:
+        self.options = options
+        self.penalty = 0.0
+        self.quiet_since_s = 0.0
+        self.n_penalties = 0
+        self.n_resets = 0
+        self._voice = voice
+
+    def wrote(self, spoken_s: float) -> Action:
+        """Note that the model wrote something."""
+        self.quiet_since_s = spoken_s
+        if self.penalty:
+            self.penalty = 0.0
+            return Action.RELEASE
+        return Action.NOTHING
+
+    def stayed_silent(self, spoken_s: float) -> Action:
+        """Note that the model wrote nothing about the sound up to `spoken_s`."""
+        options = self.options
+        if not options.speech_s or spoken_s - self.quiet_since_s < options.speech_s:
+            return Action.NOTHING
+        missed_s = self._voice.voiced_s(self.quiet_since_s, spoken_s)
+        if missed_s < options.speech_s:
+            return Action.NOTHING
+        limit_s = options.speech_s + options.reset_after_s
+        if missed_s >= limit_s and (not self._voice.speaking or missed_s >= 2 * limit_s):
+            self.n_resets += 1
+            self.penalty = 0.0
+            return Action.RESET
+        if not self.penalty:
+            self.n_penalties += 1
+        self.penalty = min(options.max_penalty, self.penalty + options.penalty_per_token)
+        return Action.PENALISE
