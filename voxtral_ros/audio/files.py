@@ -1,0 +1,175 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Audio files and raw streams, read block by block and never whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import logging
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import soundfile
+
+from voxtral_ros.audio.block import AudioBlock, AudioError, check_rate, samples_to_ns
+from voxtral_ros.audio.pcm import decode_counting, FORMATS, mix, sanitize
+
+_log = logging.getLogger(__name__)
+
+# First bytes of files that people pipe into a reader of raw samples by mistake.
+_CONTAINERS = {b'RIFF': 'WAV', b'fLaC': 'FLAC', b'OggS': 'Ogg', b'ID3': 'MP3'}
+
+
+def read_file(
+        path: str | Path, block_s: float = 0.5, channel: int = -1) -> Iterator[AudioBlock]:
+    """
+    Open any file that libsndfile reads and return its blocks of `block_s` s at its own rate.
+
+    Stamps count from 0 at the start of the file. `channel` picks one, -1 is the mean of all.
+    A damaged or truncated file yields what can be read, less the block in which the damage
+    lies, then ends with a logged warning (none for a short WAV, whose header libsndfile mends).
+
+    Raise AudioError at once for a missing, empty or unreadable file or a wrong channel, and
+    while reading when not even the first block can be decoded.
+    """
+    sound = _open(path)
+    try:
+        rate_hz = check_rate(sound.samplerate)
+        if not -1 <= channel < sound.channels:
+            raise AudioError(
+                f'there is no channel {channel}: the file has {sound.channels}, counted from 0')
+    except AudioError as error:
+        sound.close()
+        raise AudioError(f'{path}: {error}') from None
+    return _blocks(sound, path, rate_hz, max(1, round(block_s * rate_hz)), channel)
+
+
+def file_duration_s(path: str | Path) -> float:
+    """
+    Return the length of an audio file in seconds, as its header says.
+
+    Raise AudioError for a missing, empty or unreadable file.
+    """
+    with _open(path) as sound:
+        return float(sound.frames / sound.samplerate)
+
+
+def read_raw(
+        stream: BinaryIO, rate_hz: int, sample_format: str = 'S16LE', channels: int = 1,
+        block_s: float = 0.08, channel: int = -1) -> Iterator[AudioBlock]:
+    """
+    Return blocks of the headerless PCM in a blocking byte stream, stdin for example.
+
+    Stamps count from 0 at the first byte. A partial frame at the end is dropped with a logged
+    warning. Raise AudioError at once for a bad rate, format or channel, and while reading
+    when the stream holds no sample, or starts like a WAV, FLAC, Ogg or MP3 file.
+    """
+    check_rate(rate_hz)
+    decode_counting(b'', sample_format, channels, channel)  # only for its checks
+    frame_bytes = FORMATS[sample_format.strip().upper()].itemsize * channels
+    return _raw_blocks(
+        stream, rate_hz, sample_format, channels, channel,
+        frame_bytes, frame_bytes * max(1, round(block_s * rate_hz)))
+
+
+def _open(path: str | Path) -> Any:
+    """Open `path` for reading, or raise AudioError with the one reason that fits."""
+    file = Path(path)
+    if not file.exists():
+        raise AudioError(f'{path}: no such file')
+    if file.is_dir():
+        raise AudioError(f'{path}: is a directory, not an audio file')
+    if file.is_file() and file.stat().st_size == 0:
+        raise AudioError(f'{path}: the file is empty (0 bytes)')
+    try:
+        sound = soundfile.SoundFile(str(file))
+    except TypeError:  # soundfile wants the layout of .raw spelled out
+        raise AudioError(
+            f'{path}: raw samples have no header; pipe them in and say their rate') from None
+    except (RuntimeError, OSError) as error:
+        raise AudioError(
+            f'{path}: not an audio file that libsndfile can read ({_reason(error)}); '
+            'convert it to WAV or FLAC') from error
+    if sound.frames == 0:
+        sound.close()
+        raise AudioError(f'{path}: the file contains no samples')
+    return sound
+
+
+def _reason(error: Exception) -> str:
+    """Return libsndfile's own words without soundfile's repetition of the path."""
+    return str(getattr(error, 'error_string', error)).strip().rstrip('.')
+
+
+def _blocks(
+        sound: Any, path: str | Path, rate_hz: int, block_frames: int,
+        channel: int) -> Iterator[AudioBlock]:
+    done = 0
+    with sound:
+        while True:
+            try:
+                frames = sound.read(block_frames, dtype='float32', always_2d=True)  # [n, c]
+            except (RuntimeError, OSError) as error:
+                if not done:
+                    raise AudioError(
+                        f'{path}: damaged, nothing could be decoded ({_reason(error)})'
+                    ) from error
+                _log.warning(
+                    '%s: damaged after %.2f s (%s)', path, done / rate_hz, _reason(error))
+                return
+            if len(frames) == 0:
+                break
+            frames, n_bad = sanitize(frames)
+            yield AudioBlock(
+                mix(frames, channel), rate_hz, samples_to_ns(done, rate_hz), n_bad=n_bad)
+            done += len(frames)
+        if not done:
+            raise AudioError(f'{path}: damaged, nothing could be decoded')
+        if done < sound.frames:
+            _log.warning(
+                '%s: truncated, ends after %.2f s of %.2f s',
+                path, done / rate_hz, sound.frames / rate_hz)
+
+
+def _raw_blocks(
+        stream: BinaryIO, rate_hz: int, sample_format: str, channels: int, channel: int,
+        frame_bytes: int, block_bytes: int) -> Iterator[AudioBlock]:
+    done = 0
+    rest = b''
+    while True:
+        data = stream.read(block_bytes - len(rest))
+        if not data:
+            break
+        data = rest + data  # a pipe may cut anywhere, also inside a frame
+        if not done:
+            _refuse_container(data)
+        whole = len(data) - len(data) % frame_bytes
+        data, rest = data[:whole], data[whole:]
+        if not data:
+            continue
+        samples, n_bad = decode_counting(data, sample_format, channels, channel)
+        yield AudioBlock(samples, rate_hz, samples_to_ns(done, rate_hz), n_bad=n_bad)
+        done += len(samples)
+    if not done:
+        raise AudioError(
+            f'the raw audio stream ended after {len(rest)} bytes, before the first sample')
+    if rest:
+        _log.warning('the raw audio stream ended inside a frame, %d bytes dropped', len(rest))
+
+
+def _refuse_container(data: bytes) -> None:
+    for magic, name in _CONTAINERS.items():
+        if data.startswith(magic):
+            raise AudioError(
+                f'this stream is a {name} file, not raw samples; give the file by name instead')

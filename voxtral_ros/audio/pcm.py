@@ -1,0 +1,144 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Raw PCM bytes of any common layout to float32 mono."""
+
+from __future__ import annotations
+
+import array
+import sys
+from typing import Any, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from voxtral_ros.audio.block import AudioError, Samples
+
+Buffer = Union[bytes, bytearray, memoryview, 'array.array[Any]', npt.NDArray[Any]]
+
+# GStreamer's names (https://gstreamer.freedesktop.org/documentation/audio/audio-format.html).
+FORMATS: dict[str, np.dtype[Any]] = {
+    'S8': np.dtype('i1'), 'U8': np.dtype('u1'),
+    'S16LE': np.dtype('<i2'), 'S16BE': np.dtype('>i2'),
+    'S24LE': np.dtype('V3'), 'S24_32LE': np.dtype('<i4'),
+    'S32LE': np.dtype('<i4'), 'S32BE': np.dtype('>i4'),
+    'F32LE': np.dtype('<f4'), 'F32BE': np.dtype('>f4'), 'F64LE': np.dtype('<f8'),
+}
+
+NATIVE = 'LE' if sys.byteorder == 'little' else 'BE'  # S16 + NATIVE is this machine's int16
+
+# Beyond twice the int16 range no float is sound, and squared in a spectrum it would overflow.
+LOUDEST = 65536.0
+
+
+def decode(data: Buffer, sample_format: str, channels: int, channel: int = -1) -> Samples:
+    """
+    Turn interleaved PCM into mono float32 [n].
+
+    `sample_format` is a name in FORMATS, in any case; `channel` is the channel to pick, or -1
+    for the mean of all. Integers are scaled by their full scale (PCM16 / 32768), so -1..1;
+    floats are taken as they are, overshoots included. What `sanitize` calls bad is 0.
+    The result is a fresh, writable, contiguous array: it never shares memory with `data`.
+
+    Raise AudioError for an unknown format, a channel out of range, or a partial frame.
+    """
+    return decode_counting(data, sample_format, channels, channel)[0]
+
+
+def decode_counting(
+        data: Buffer, sample_format: str, channels: int,
+        channel: int = -1) -> tuple[Samples, int]:
+    """Do what `decode` does and return (samples, how many of them were bad and are now 0)."""
+    name = sample_format.strip().upper()
+    if name not in FORMATS:
+        raise AudioError(
+            f'unknown sample format {sample_format!r}; use one of {", ".join(FORMATS)}')
+    _check_channel(channels, channel)
+    raw = _bytes_of(data)
+    frame_bytes = FORMATS[name].itemsize * channels
+    if raw.size % frame_bytes:
+        raise AudioError(
+            f'{raw.size} bytes are not a whole number of {frame_bytes}-byte frames '
+            f'({channels} x {name}); is this compressed audio, or another format?')
+    frames = _samples_of(raw, name).reshape(-1, channels)
+    if frames.dtype.kind == 'f':
+        frames, n_bad = sanitize(frames)
+        return mix(frames, channel), n_bad
+    samples = mix(frames, channel)
+    samples *= -1.0 / np.iinfo(frames.dtype).min
+    return samples, 0
+
+
+def mix(frames: npt.NDArray[Any], channel: int = -1) -> Samples:
+    """
+    Return one channel of `frames` [n, channels], or the mean of all for -1, as new float32 [n].
+
+    Raise AudioError when there is no such channel.
+    """
+    channels = frames.shape[1]
+    _check_channel(channels, channel)
+    if channel >= 0 or channels == 1:
+        return frames[:, max(channel, 0)].astype(np.float32)
+    mean: Samples = frames.mean(axis=1, dtype=np.float32)
+    return mean
+
+
+def sanitize(samples: npt.NDArray[Any]) -> tuple[Samples, int]:
+    """
+    Return (float32 `samples` with every NaN, infinite or > LOUDEST value 0, number of those).
+
+    One NaN in a recogniser's caches would silence it for ever. Values beyond -1..1 are kept.
+    The array is returned as it is when it is float32 and clean.
+    """
+    with np.errstate(over='ignore', invalid='ignore'):
+        samples = samples.astype(np.float32, copy=False)
+        good = np.abs(samples) <= LOUDEST  # false for NaN
+    if good.all():
+        return samples, 0
+    return np.where(good, samples, np.float32(0)), int(good.size - np.count_nonzero(good))
+
+
+def _check_channel(channels: int, channel: int) -> None:
+    if channels < 1:
+        raise AudioError(f'{channels} channels is not audio; check what the source reports')
+    if not -1 <= channel < channels:
+        raise AudioError(
+            f'there is no channel {channel}: the audio has {channels}, counted from 0 '
+            '(-1 is the mean of all)')
+
+
+def _bytes_of(data: Buffer) -> npt.NDArray[np.uint8]:
+    """View any buffer as uint8 [bytes], copying only what is not contiguous."""
+    try:
+        if isinstance(data, np.ndarray):
+            return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+        return np.frombuffer(data, np.uint8)
+    except (TypeError, ValueError) as error:
+        raise AudioError(
+            f'expected bytes or an array of samples, got {type(data).__name__}: {error}'
+        ) from error
+
+
+def _samples_of(raw: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
+    """Return `raw` as signed integers or floats whose full scale is that of their dtype."""
+    if name == 'U8':  # centred at 128: flipping the top bit makes it two's complement
+        signed: npt.NDArray[np.uint8] = raw ^ np.uint8(0x80)
+        return signed.view(np.int8)
+    if name == 'S24LE':  # the three bytes become the upper three of an int32
+        wide = np.zeros((raw.size // 3, 4), np.uint8)
+        wide[:, 1:] = raw.reshape(-1, 3)
+        return wide.reshape(-1).view(np.dtype('<i4'))
+    if name == 'S24_32LE':  # the value is in the lower three bytes, the top one is undefined
+        shifted: npt.NDArray[Any] = raw.view(np.dtype('<i4')) << 8
+        return shifted
+    return raw.view(FORMATS[name])
