@@ -80,7 +80,8 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.runtime
 	@touch $@
 
 $(VENV)/ros.bash: tools/ros.bash $(VENV)/.ros
-	sed -e 's|@VENV@|$(abspath $(VENV))|; s|@INSTALL@|$(abspath $(INSTALL))|; s|@SOURCED@|$(strip $(SOURCED))|' $< > $@
+	sed -e 's|@VENV@|$(abspath $(VENV))|' -e 's|@INSTALL@|$(abspath $(INSTALL))|' \
+		-e 's|@SOURCED@|$(strip $(SOURCED))|' -e 's|@OVERLAYS@|$(abspath $(OVERLAY_ROOT))|' $< > $@
 
 # ---- the ROS packages ----
 

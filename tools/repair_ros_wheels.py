@@ -16,7 +16,8 @@
 Repair the CMake exports of ROS wheels in the virtual environment that runs this script.
 
 The exported targets name the Python and numpy headers of the machine that built the wheels
-(/opt/python/cpXY-cpXY/...); point them to the headers that are here. Running it again does nothing.
+(/opt/python/cpXY-cpXY/...): point them to the headers that are here. Running it again does
+nothing.
 """
 
 from pathlib import Path
@@ -26,8 +27,9 @@ import sysconfig
 
 import numpy
 
-NUMPY_HEADERS = re.compile(r'/opt/python/cp\d+-cp\d+/lib/python3\.\d+/site-packages/numpy/\S*?include')
-PYTHON_HEADERS = re.compile(r'/opt/python/cp\d+-cp\d+/include/python3\.\d+')
+BUILDER = r'/opt/python/cp\d+-cp\d+'
+NUMPY_HEADERS = re.compile(BUILDER + r'/lib/python3\.\d+/site-packages/numpy/\S*?include')
+PYTHON_HEADERS = re.compile(BUILDER + r'/include/python3\.\d+')
 
 
 def main() -> int:

@@ -8,3 +8,4 @@ if [ -f '@INSTALL@/local_setup.bash' ]; then
   source '@INSTALL@/local_setup.bash'
 fi
 export PATH="@INSTALL@/voxtral_ros/lib/voxtral_ros:$PATH"
+export VOXTRAL_OVERLAYS='@OVERLAYS@'  # for the tests: both packages called audio_common_msgs

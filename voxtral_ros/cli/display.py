@@ -25,6 +25,8 @@ from voxtral_ros.recognizer.events import Transcript
 
 _LONG_S = 60.0
 _LIVE_CHARACTERS = 40
+_BAR = ('{desc}{percentage:3.0f}% |{bar:20}| {n:.0f}/{total:.0f} s of sound, '
+        '{remaining} left {postfix}')
 
 
 class Display:
@@ -45,9 +47,7 @@ class Display:
         self._quiet = quiet
         self._bar: tqdm[None] | None = None
         if duration_s is not None and duration_s >= _LONG_S and sys.stderr.isatty():
-            self._bar = tqdm(total=round(duration_s, 1), unit='s', desc=title or None,
-                             bar_format='{desc}{percentage:3.0f}% |{bar:20}| {n:.0f}/{total:.0f} s '
-                                        'of sound, {remaining} left {postfix}')
+            self._bar = tqdm(total=round(duration_s, 1), desc=title or None, bar_format=_BAR)
         if title and not quiet:
             print(f'{title}:', flush=True)
 

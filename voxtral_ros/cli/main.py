@@ -23,7 +23,9 @@ from importlib import import_module, metadata
 # Subcommand -> (module in voxtral_ros.cli, one line of help). A module offers
 # add_arguments(parser) and run(arguments) -> exit code; importing it must stay cheap.
 COMMANDS = {
+    'evaluate': ('evaluate', 'measure the word error rate on recordings with known texts'),
     'transcribe': ('transcribe', 'print what is said in audio files or on standard input'),
+    'quantize': ('quantize', 'make a checkpoint smaller: INT4 decoder and more'),
 }
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _S_PER_INCH = 1.0
 
 
-def draw(path: Path, engine: Engine, samples: np.ndarray, tokens: list[Token],
+def draw(path: Path, engine: Engine, delay: int, samples: np.ndarray, tokens: list[Token],
          result: Result) -> None:
     """
     Write waveform, mel, token timeline and words over time as an image.
@@ -38,6 +38,7 @@ def draw(path: Path, engine: Engine, samples: np.ndarray, tokens: list[Token],
     Tokens stand where they were written, words where they were said: the distance between them is
     the delay.
 
+    :param delay: tokens
     :param samples: float32 at 16 kHz
     :raises SystemExit: matplotlib is not installed
     """
@@ -55,7 +56,7 @@ def draw(path: Path, engine: Engine, samples: np.ndarray, tokens: list[Token],
     wave.plot(np.arange(len(samples)) / rate, samples, linewidth=0.4)
     wave.set_ylabel('sound')
     _draw_mel(mel, engine, samples, seconds)
-    _draw_tokens(timeline, engine, tokens)
+    _draw_tokens(timeline, engine, delay, tokens)
     _draw_words(words, result)
     words.set_xlabel('seconds')
     wave.set_title(f'{result.file}: {seconds:.1f} s, computed in {result.compute_s:.1f} s')
@@ -72,13 +73,11 @@ def _draw_mel(axes: Any, engine: Engine, samples: np.ndarray, seconds: float) ->
     axes.set_ylabel('mel')
 
 
-def _draw_tokens(axes: Any, engine: Engine, tokens: list[Token]) -> None:
+def _draw_tokens(axes: Any, engine: Engine, delay: int, tokens: list[Token]) -> None:
     protocol, tokenizer = engine.protocol, engine.tokenizer
-    prompt_tail = tokens[0].index if tokens else 0
     colours = {tokenizer.pad: 'lightgrey', tokenizer.word: 'tab:orange'}
     for token in tokens:
-        # Written when the sound of its position had been heard.
-        heard_s = protocol.spoken_s(token.index - prompt_tail)
+        heard_s = protocol.spoken_s(token.index) + delay * protocol.token_s
         axes.bar(heard_s, 1, width=protocol.token_s * 0.9, align='edge',
                  color=colours.get(token.id, 'tab:blue'), alpha=max(0.2, token.probability))
         if tokenizer.is_text(token.id):

@@ -47,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='folder with params.json, tekken.json, consolidated.safetensors')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
-                        help='type of the weights in memory [float32 on the CPU, else the file\'s]')
+                        help='type of the weights in memory [float32 on the CPU, else as in file]')
     parser.add_argument('--delay-ms', type=float, metavar='MS',
                         help='how long to listen before writing: 80 to 1200 in steps of 80, '
-                             'or 2400 [the model\'s, 480]')
+                             'or 2400 [as the model says, 480]')
     parser.add_argument('--channel', type=int, default=-1, metavar='N',
                         help='channel to take, counted from 0; -1 mixes all [-1]')
     parser.add_argument('--rate', type=int, metavar='HZ',
@@ -110,12 +110,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _transcribe(engine: Engine, name: str, arguments: argparse.Namespace) -> None:
     from voxtral_ros.recognizer.stream import StreamOptions
     blocks, duration_s = _open(name, arguments)
-    result, tokens, heard = Result(name), [], []
-
-    def note(token: Token) -> None:
-        tokens.append(token)
-
-    stream = engine.open(arguments.delay_ms, StreamOptions(on_token=note))
+    result = Result(name)
+    tokens: list[Token] = []
+    heard: list[np.ndarray] = []
+    stream = engine.open(arguments.delay_ms, StreamOptions(on_token=tokens.append))
     title = name if len(arguments.audio) > 1 else ''
     with Display(title, duration_s, quiet=arguments.json) as display:
         try:
@@ -140,7 +138,8 @@ def _transcribe(engine: Engine, name: str, arguments: argparse.Namespace) -> Non
         print(json.dumps(asdict(result), ensure_ascii=False), flush=True)
     if arguments.plot:
         from voxtral_ros.cli.plot import draw
-        draw(arguments.plot, engine, np.concatenate(heard), tokens, result)
+        delay = engine.protocol.delay_tokens(arguments.delay_ms)
+        draw(arguments.plot, engine, delay, np.concatenate(heard), tokens, result)
 
 
 def _open(name: str, arguments: argparse.Namespace) -> tuple[Iterator[AudioBlock], float | None]:

@@ -48,6 +48,15 @@ class RingCache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self._entries = torch.arange(self.capacity, device=device)
 
+    def clear(self, slot: int) -> None:
+        """
+        Forget what a slot holds.
+
+        Entries of an earlier stream are masked anyway, but a masked NaN is still a NaN.
+        """
+        self.keys[:, slot] = 0
+        self.values[:, slot] = 0
+
     @property
     def nbytes(self) -> int:
         return 2 * self.keys.numel() * self.keys.element_size()
@@ -59,22 +68,29 @@ class RingCache:
         :param slots: int64 [M], different ones
         :param positions: int64 [M, T], consecutive, counted from the opening of the stream
         :param filled: host-side bound: no stream of the pass will have more positions than this
+        :raises ValueError: the pass is longer than the ring was made for
         """
+        if positions.shape[1] > self.capacity - self.window + 1:
+            raise ValueError(f'a pass over {positions.shape[1]} positions, but the ring was made '
+                             f'for {self.capacity - self.window + 1}')
         length = min(self.capacity, -(-filled // _BLOCK) * _BLOCK)
         entries = positions % self.capacity  # [M, T]
         newest = positions[:, -1:]  # [M, 1]
         held = newest - (newest - self._entries[:length]) % self.capacity  # [M, S] positions
         age = positions[:, :, None] - held[:, None, :]  # [M, T, S]
         mask = (age >= 0) & (age < self.window) & (held >= 0)[:, None, :]
-        # All slots at once need no gathering, whichever their order.
-        whole = len(slots) == self.n_slots == 1
+        # A pass over all slots reads the rings where they are and reorders the queries instead.
+        whole = len(slots) == self.n_slots
+        order = slots.argsort() if whole else slots
+        mask = mask[order] if whole else mask
 
         def layer(keys: Tensor, values: Tensor) -> Attend:
             def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 keys[slots[:, None], entries] = k
                 values[slots[:, None], entries] = v
                 if whole:
-                    return grouped_attention(q, keys[:, :length], values[:, :length], mask)
+                    out = grouped_attention(q[order], keys[:, :length], values[:, :length], mask)
+                    return out[slots]
                 seen_k, seen_v = keys[:, :length][slots], values[:, :length][slots]
                 return grouped_attention(q, seen_k, seen_v, mask)
             return attend

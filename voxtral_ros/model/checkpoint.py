@@ -13,26 +13,30 @@
 # limitations under the License.
 
 """
-`consolidated.safetensors` in Mistral's native names, to and from the network.
+A checkpoint folder to the network: native BF16, the original INT4 file, and our extensions.
 
-Tensors go one by one from the file into their final place: beside the weights there is never more
-than one of them in memory.
+How a weight is stored is the business of voxtral_ros.quantization; weights go one by one from the
+file into their final place, through a small buffer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 import json
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 import torch
 from torch import nn
 
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import VoxtralRealtime
+from voxtral_ros.model.quantized import packed_linear
+from voxtral_ros.quantization.format import check_config
+from voxtral_ros.quantization.tensorfile import CheckpointError
+from voxtral_ros.quantization.weights import WeightFile, WEIGHTS
 
-WEIGHTS = 'consolidated.safetensors'
+__all__ = ['CheckpointError', 'load_network', 'native_name', 'native_parameters', 'open_weights']
 
 # Prefix in the network -> prefix in the file. The first that fits counts.
 _EMBEDDING = 'mm_streams_embeddings.embedding_module.'
@@ -43,10 +47,6 @@ _PREFIXES = (
     ('decoder.tok_embeddings.', _EMBEDDING + 'tok_embeddings.'),
     ('decoder.', ''),
 )
-
-
-class CheckpointError(ValueError):
-    """A weights file that does not fit the network; the message says what and what to do."""
 
 
 def native_name(name: str) -> str:
@@ -68,81 +68,70 @@ def load_network(folder: str | Path, device: torch.device | str = 'cpu',
     """
     Load the network of a checkpoint folder, ready for inference.
 
-    :param dtype: of the weights in memory; None keeps the type of the file
+    :param dtype: of the weights in memory; None is the type that most of the file has
     :raises ConfigError: params.json is missing or wrong
     :raises CheckpointError: the weights are missing, cut off, or not those of params.json
     """
-    path = Path(folder) / WEIGHTS
-    with torch.device('meta'):
-        network = VoxtralRealtime(ModelConfig.load(folder))
-    network.mel.place(device)
-    try:
-        with _open(path) as file:
-            _fill(network, file, path, torch.device(device), dtype)
-    except SafetensorError as error:
-        raise CheckpointError(f'{path}: {error}; {_explain(path)}') from error
+    device = torch.device(device)
+    with open_weights(folder) as (network, weights):
+        network.mel.place(device)
+        _fill(network, weights, device, dtype or weights.main_dtype)
     return network.eval().requires_grad_(False)
 
 
-def _open(path: Path) -> safe_open:
-    if not path.is_file():
-        raise CheckpointError(f'{path} does not exist: a model is a folder with params.json, '
-                              f'tekken.json and {WEIGHTS}')
-    return safe_open(str(path), framework='pt')
+@contextmanager
+def open_weights(folder: str | Path) -> Iterator[tuple[VoxtralRealtime, WeightFile]]:
+    """
+    Open the weights of a checkpoint folder for a network without memory, on the meta device.
+
+    All names and shapes have been found to fit. Errors as of load_network.
+    """
+    folder = Path(folder)
+    with torch.device('meta'):
+        network = VoxtralRealtime(ModelConfig.load(folder))
+    params = json.loads((folder / 'params.json').read_text(encoding='utf-8'))
+    try:
+        check_config(params.get('quantization_config'))
+    except ValueError as error:
+        raise CheckpointError(f'{folder / "params.json"}: {error}') from None
+    with WeightFile(folder / WEIGHTS, network.config.decoder.head_dim) as weights:
+        _compare(network, weights)
+        yield network, weights
 
 
-def _fill(network: VoxtralRealtime, file: safe_open, path: Path, device: torch.device,
-          dtype: torch.dtype | None) -> None:
+def _compare(network: nn.Module, weights: WeightFile) -> None:
+    """Raise CheckpointError unless names and shapes of the file are those of the network."""
     expected = dict(native_parameters(network))
-    present = set(file.keys())
-    problems = [f'missing: {_some(set(expected) - present)}'] if set(expected) - present else []
-    if present - set(expected):
-        problems.append(f'unknown: {_some(present - set(expected))}')
+    missing, unknown = set(expected) - set(weights.stored), set(weights.stored) - set(expected)
+    problems = [f'{what}: {_some(names)}'
+                for what, names in (('missing', missing), ('unknown', unknown)) if names]
     if problems:
-        raise CheckpointError(f'{path} does not hold the tensors that params.json asks for; '
-                              + '; '.join(problems))
-    for name, parameter in network.named_parameters():
+        raise CheckpointError(f'{weights.path} does not hold the tensors that params.json asks '
+                              'for; ' + '; '.join(problems))
+    for native, parameter in expected.items():
+        shape = weights.stored[native].shape
+        if shape != tuple(parameter.shape):
+            raise CheckpointError(f'{weights.path}: {native} is {list(shape)}, but params.json '
+                                  f'makes it {list(parameter.shape)}')
+
+
+def _fill(network: nn.Module, weights: WeightFile, device: torch.device,
+          dtype: torch.dtype) -> None:
+    """Put every weight into its place, or a module that keeps it packed."""
+    for name, _ in list(network.named_parameters()):
         native = native_name(name)
-        shape = file.get_slice(native).get_shape()
-        if list(shape) != list(parameter.shape):
-            raise CheckpointError(f'{path}: {native} is {list(shape)}, but params.json makes it '
-                                  f'{list(parameter.shape)}')
-        tensor = file.get_tensor(native)
-        if not tensor.is_floating_point():
-            raise CheckpointError(f'{path}: {native} is {tensor.dtype}, expected floating point')
-        # copy=True: the tensor must not keep the mapped file alive
-        tensor = tensor.to(device, dtype or tensor.dtype, copy=True)
-        _assign(network, name, tensor)
-
-
-def _assign(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
-    owner, _, leaf = name.rpartition('.')
-    setattr(network.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
+        path, _, leaf = name.rpartition('.')
+        packed = packed_linear(weights, native, device, dtype)
+        if packed is None:
+            tensor = weights.read(native, device, dtype)
+            parameter = nn.Parameter(tensor, requires_grad=False)
+            setattr(network.get_submodule(path), leaf, parameter)
+        else:
+            parent, _, child = path.rpartition('.')
+            setattr(network.get_submodule(parent), child, packed)
 
 
 def _some(names: set[str], limit: int = 3) -> str:
     listed = sorted(names)
     more = f' and {len(listed) - limit} more' if len(listed) > limit else ''
     return ', '.join(listed[:limit]) + more
-
-
-def _explain(path: Path) -> str:
-    """Say what a file that safetensors refuses probably is."""
-    size = path.stat().st_size
-    with path.open('rb') as file:
-        start = file.read(8)
-        length = int.from_bytes(start, 'little')
-        if start.startswith((b'PK', b'\x80')):
-            return 'this is a pickle, which is never loaded: convert it to safetensors'
-        if size < 9 or file.read(1) != b'{' or length > 100_000_000:
-            return 'this is not a safetensors file'
-        file.seek(8)
-        header = file.read(length)
-    try:
-        ends = [entry['data_offsets'][1] for key, entry in json.loads(header).items()
-                if key != '__metadata__']
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return 'its header is damaged or cut off: download the file again'
-    expected = 8 + length + max(ends, default=0)
-    return f'it has {size} of {expected} bytes: the download was cut off, fetch it again' \
-        if size < expected else 'its header is damaged: download the file again'

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 import json
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,18 +84,18 @@ class ModelConfig:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> ModelConfig:
-        """Build from the content of `params.json`; raise ConfigError naming a key that is wrong."""
+        """Build from the content of `params.json`; raise ConfigError naming a wrong key."""
         whisper = _section(params, 'multimodal.whisper_model_args')
         encoder = _section(whisper, 'encoder_args', 'multimodal.whisper_model_args')
-        audio = _audio(encoder.get('audio_encoding_args') or {})
-        factor = _value(whisper.get('downsample_args') or {}, 'downsample_factor', int, 4)
+        audio = _audio(_optional(encoder, 'audio_encoding_args'))
+        factor = _size(_optional(whisper, 'downsample_args'), 'downsample_factor', 4)
         config = cls(
             audio=audio,
             encoder=_stack(encoder, 'multimodal.whisper_model_args.encoder_args.', 750, True),
             decoder=_stack(params, '', 8192, False),
-            vocab_size=_value(params, 'vocab_size', int),
+            vocab_size=_size(params, 'vocab_size'),
             downsample_factor=factor,
-            ada_dim=_value(params, 'ada_rms_norm_t_cond_dim', int, 32),
+            ada_dim=_size(params, 'ada_rms_norm_t_cond_dim', 32),
         )
         _check(config, params, encoder)
         return config
@@ -108,7 +109,7 @@ class ModelConfig:
         except FileNotFoundError:
             raise ConfigError(f'{path} does not exist: a model is a folder with params.json, '
                               'tekken.json and consolidated.safetensors') from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise ConfigError(f'{path} cannot be read as JSON: {error}') from error
         if not isinstance(params, dict):
             raise ConfigError(f'{path} holds a {type(params).__name__}, not an object')
@@ -138,25 +139,52 @@ def _value(values: Mapping[str, Any], key: str, kind: type[T], default: T | None
         if default is None:
             raise ConfigError(f'"{prefix}{key}" is missing')
         return default
-    if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float)) \
-            or value != kind(value):
-        raise ConfigError(f'"{prefix}{key}" is {value!r}, expected {kind.__name__}')
-    return kind(value)
+    fits = isinstance(value, (int, float)) and isinstance(value, bool) == (kind is bool)
+    try:
+        if fits and math.isfinite(value) and value == kind(value):
+            return kind(value)
+    except OverflowError:
+        pass
+    shown = repr(value)
+    raise ConfigError(f'"{prefix}{key}" is {shown[:40]}, expected {kind.__name__}')
+
+
+def _positive(values: Mapping[str, Any], key: str, kind: type[T], default: T | None = None,
+              prefix: str = '') -> T:
+    """Return a number above zero."""
+    number = _value(values, key, kind, default, prefix)
+    if number <= 0:
+        raise ConfigError(f'"{prefix}{key}" is {number}, expected more than 0')
+    return number
+
+
+def _size(values: Mapping[str, Any], key: str, default: int | None = None,
+          prefix: str = '') -> int:
+    """Return a positive integer."""
+    return _positive(values, key, int, default, prefix)
+
+
+def _optional(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return an object that may be missing."""
+    section = values.get(key)
+    if section is None:
+        return {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(f'"{key}" is a {type(section).__name__}, expected an object')
+    return section
 
 
 def _audio(values: Mapping[str, Any]) -> AudioConfig:
     known = {}
     for key, default in vars(AudioConfig()).items():
-        known[key] = _value(values, key, type(default), default, prefix='audio_encoding_args.')
+        known[key] = _positive(values, key, type(default), default,
+                               prefix='audio_encoding_args.')
     return AudioConfig(**known)
 
 
 def _stack(values: Mapping[str, Any], prefix: str, window: int, biases: bool) -> StackConfig:
     def size(key: str, default: int | None = None) -> int:
-        number = _value(values, key, int, default, prefix)
-        if number < 1:
-            raise ConfigError(f'"{prefix}{key}" is {number}, expected at least 1')
-        return number
+        return _size(values, key, default, prefix)
 
     n_heads = size('n_heads')
     stack = StackConfig(
@@ -167,8 +195,8 @@ def _stack(values: Mapping[str, Any], prefix: str, window: int, biases: bool) ->
         head_dim=size('head_dim'),
         hidden_dim=size('hidden_dim'),
         sliding_window=size('sliding_window', window),
-        rope_theta=_value(values, 'rope_theta', float, 1e6, prefix),
-        norm_eps=_value(values, 'norm_eps', float, 1e-5, prefix),
+        rope_theta=_positive(values, 'rope_theta', float, 1e6, prefix),
+        norm_eps=_positive(values, 'norm_eps', float, 1e-5, prefix),
         use_biases=_value(values, 'use_biases', bool, biases, prefix),
     )
     if stack.n_heads % stack.n_kv_heads:

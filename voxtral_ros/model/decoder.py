@@ -22,10 +22,11 @@ scales the input of the feed-forward. The output head is the token embedding.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-import torch.nn.functional as F  # noqa: N812
+from torch import nn, Tensor
+import torch.nn.functional as F
 
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rotation
@@ -73,7 +74,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config.decoder
         self.tok_embeddings = nn.Embedding(config.vocab_size, self.config.dim)
-        self.layers = nn.ModuleList(DecoderBlock(config) for _ in range(self.config.n_layers))
+        self.layers: Any = nn.ModuleList(DecoderBlock(config) for _ in range(self.config.n_layers))
         self.norm = nn.RMSNorm(self.config.dim, eps=self.config.norm_eps)
 
     def delay_scales(self, delay: Tensor) -> Tensor:

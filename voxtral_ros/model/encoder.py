@@ -20,9 +20,11 @@ Causal audio encoder: conv stem, windowed transformer, four frames joined into o
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
-import torch.nn.functional as F  # noqa: N812
+from torch import nn, Tensor
+import torch.nn.functional as F
 
 from voxtral_ros.model.config import ModelConfig, StackConfig
 from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rotation
@@ -35,6 +37,7 @@ class CausalConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.n_past = _KERNEL - stride
         self.conv = nn.Conv1d(in_channels, out_channels, _KERNEL, stride)
 
@@ -74,7 +77,7 @@ class Encoder(nn.Module):
         self.config = config.encoder
         self.group = config.downsample_factor
         dim = self.config.dim
-        self.conv_layers = nn.ModuleList((
+        self.conv_layers: Any = nn.ModuleList((
             CausalConv(config.audio.num_mel_bins, dim, stride=1),
             CausalConv(dim, dim, stride=2),
         ))
@@ -84,9 +87,9 @@ class Encoder(nn.Module):
 
     def conv_past(self, batch: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the past of both convolutions at the start of a stream: zeros, not silence."""
-        return tuple(  # type: ignore[return-value]
-            like.new_zeros(batch, layer.conv.in_channels, layer.n_past)
-            for layer in self.conv_layers)
+        first, second = self.conv_layers
+        return (like.new_zeros(batch, first.in_channels, first.n_past),
+                like.new_zeros(batch, second.in_channels, second.n_past))
 
     def forward(self, mel: Tensor, past: tuple[Tensor, Tensor], angles: Rotation,
                 attends: list[Attend]) -> tuple[Tensor, tuple[Tensor, Tensor]]:

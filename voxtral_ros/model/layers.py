@@ -24,13 +24,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-import torch.nn.functional as F  # noqa: N812
+from torch import nn, Tensor
+import torch.nn.functional as F
 
 from voxtral_ros.model.config import StackConfig
 
 # (q [B, T, Hq, hd], k, v [B, T, Hkv, hd]) -> [B, T, Hq, hd], all after rotation
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+# (length, window, device) -> the attention of a whole sequence
+WholeAttention = Callable[[int, int, torch.device], Attend]
 Rotation = tuple[Tensor, Tensor]  # cos and sin, float32 [B, T, 1, hd / 2]
 
 
@@ -65,7 +67,7 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     :param mask: bool [B or 1, T, S], true where a query sees a key
     :return: [B, T, Hq, hd]
     """
-    batch, length, n_heads, head_dim = q.shape
+    length, n_heads = q.shape[1:3]
     group = n_heads // k.shape[2]
     # The queries of a group become rows of one matrix product: [B, Hkv, group * T, hd]
     rows = q.unflatten(2, (-1, group)).permute(0, 2, 3, 1, 4).flatten(2, 3)
@@ -75,7 +77,7 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 
 def banded_attention(length: int, window: int, device: torch.device) -> Attend:
-    """Return the attention of a whole sequence: causal, `window` positions back, itself counted."""
+    """Return the causal attention of a whole sequence, `window` positions back, itself counted."""
     position = torch.arange(length, device=device)
     age = position[:, None] - position[None, :]
     mask = ((age >= 0) & (age < window))[None]  # [1, T, T]

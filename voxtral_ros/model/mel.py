@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 
 from voxtral_ros.model.config import AudioConfig
 
@@ -72,7 +72,7 @@ class LogMel(nn.Module):
 
     @property
     def context(self) -> int:
-        """Samples of a window beyond its hops: n frames need n * hop + context samples."""
+        """Return by how many samples n frames need more than n hops."""
         return self.config.window_size - self.config.hop_length
 
     def forward(self, samples: Tensor) -> Tensor:

@@ -22,13 +22,13 @@ training and scoring) and streams step by step (encode and decode, over a Stream
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 
 from voxtral_ros.model.cache import RingCache
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.decoder import Decoder
 from voxtral_ros.model.encoder import Encoder
-from voxtral_ros.model.layers import banded_attention, rotation
+from voxtral_ros.model.layers import banded_attention, rotation, WholeAttention
 from voxtral_ros.model.mel import LogMel
 
 
@@ -44,22 +44,23 @@ class StreamState:
         """Allocate for passes over at most `max_tokens` tokens per stream."""
         config = network.config
         weight = network.decoder.norm.weight
-        kind = {'dtype': weight.dtype, 'device': weight.device}
-        counter = {'dtype': torch.int64, 'device': weight.device}
+        dtype, device = weight.dtype, weight.device
         frames = config.downsample_factor
-        self.encoder_ring = RingCache(config.encoder, n_slots, max_tokens * frames, **kind)
-        self.decoder_ring = RingCache(config.decoder, n_slots, max_tokens, **kind)
+        self.encoder_ring = RingCache(config.encoder, n_slots, max_tokens * frames, dtype, device)
+        self.decoder_ring = RingCache(config.decoder, n_slots, max_tokens, dtype, device)
         self.conv_past = network.encoder.conv_past(n_slots, weight)
         self.delay_scales = torch.ones(
-            config.decoder.n_layers, n_slots, config.decoder.dim, **kind)
-        self.encoded = torch.zeros(n_slots, **counter)
-        self.decoded = torch.zeros(n_slots, **counter)
-        self.origin = torch.zeros(n_slots, **counter)
+            (config.decoder.n_layers, n_slots, config.decoder.dim), dtype=dtype, device=device)
+        self.encoded = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        self.decoded = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        self.origin = torch.zeros(n_slots, dtype=torch.int64, device=device)
 
-    def open(self, slot: int, delay_scales: Tensor, origin: int = 0) -> None:
+    def reset(self, slot: int, delay_scales: Tensor, origin: int = 0) -> None:
         """Forget the stream in `slot`; the next one has these delay_scales, [n_layers, dim]."""
         for past in self.conv_past:
             past[slot] = 0
+        self.encoder_ring.clear(slot)
+        self.decoder_ring.clear(slot)
         self.delay_scales[:, slot] = delay_scales
         self.encoded[slot] = 0
         self.decoded[slot] = 0
@@ -86,38 +87,37 @@ class VoxtralRealtime(nn.Module):
         )
         self.decoder = Decoder(config)
 
-    def forward(self, mel: Tensor, tokens: Tensor, delay: Tensor) -> Tensor:
+    def forward(self, mel: Tensor, tokens: Tensor, delay: Tensor,
+                attention: WholeAttention = banded_attention) -> Tensor:
         """
         Compute the logits of whole sequences, teacher-forced.
 
         :param mel: [B, 128, 8N]
         :param tokens: int64 [B, N]; logits at n predict the token after tokens[:, n]
         :param delay: [B], tokens
+        :param attention: (length, window, device) -> the attention of a stack
         :return: [B, N, vocab_size]
         """
-        hidden = self._decode_whole(self.embed_audio(mel), tokens, delay)
+        audio = self.embed_audio(mel, attention)
+        config = self.config.decoder
+        position = torch.arange(tokens.shape[1], device=tokens.device)[None]  # [1, N]
+        attend = attention(position.shape[1], config.sliding_window, tokens.device)
+        hidden = self.decoder(
+            audio, tokens, self.decoder.delay_scales(delay),
+            rotation(position, config.head_dim, config.rope_theta), [attend] * config.n_layers)
         return self.decoder.logits(hidden)
 
-    def embed_audio(self, mel: Tensor) -> Tensor:
+    def embed_audio(self, mel: Tensor, attention: WholeAttention = banded_attention) -> Tensor:
         """Encode whole mel spectrograms [B, 128, 8N] to audio embeddings [B, N, dim]."""
         config = self.config.encoder
         mel = mel.to(self.decoder.norm.weight.dtype)
         position = torch.arange(mel.shape[-1] // 2, device=mel.device)[None]  # [1, 4N]
-        attend = banded_attention(position.shape[1], config.sliding_window, mel.device)
+        attend = attention(position.shape[1], config.sliding_window, mel.device)
         groups, _ = self.encoder(
             mel, self.encoder.conv_past(len(mel), mel),
             rotation(position, config.head_dim, config.rope_theta), [attend] * config.n_layers)
         out: Tensor = self.adapter(groups)
         return out
-
-    def _decode_whole(self, audio: Tensor, tokens: Tensor, delay: Tensor) -> Tensor:
-        config = self.config.decoder
-        position = torch.arange(tokens.shape[1], device=tokens.device)[None]  # [1, N]
-        attend = banded_attention(position.shape[1], config.sliding_window, tokens.device)
-        hidden: Tensor = self.decoder(
-            audio, tokens, self.decoder.delay_scales(delay),
-            rotation(position, config.head_dim, config.rope_theta), [attend] * config.n_layers)
-        return hidden
 
     def encode(self, samples: Tensor, state: StreamState, slots: Tensor, filled: int) -> Tensor:
         """

@@ -27,7 +27,7 @@ import codecs
 from dataclasses import dataclass
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 class TokenizerError(ValueError):
@@ -46,7 +46,8 @@ class Tokenizer:
     """Vocabulary of a checkpoint."""
 
     # Ids of the model as published, used when the file does not list its special tokens.
-    _DEFAULT_SPECIALS = {'<s>': 1, '</s>': 2, '[STREAMING_PAD]': 32, '[STREAMING_WORD]': 33}
+    _DEFAULT_SPECIALS: ClassVar = {
+        '<s>': 1, '</s>': 2, '[STREAMING_PAD]': 32, '[STREAMING_WORD]': 33}
 
     def __init__(self, pieces: list[bytes], n_special: int = 1000,
                  specials: dict[str, int] | None = None,
@@ -79,13 +80,14 @@ class Tokenizer:
         except FileNotFoundError:
             raise TokenizerError(f'{path} does not exist: a model is a folder with params.json, '
                                  'tekken.json and consolidated.safetensors') from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise TokenizerError(f'{path} cannot be read as JSON: {error}') from error
         try:
             return cls._from_content(content, vocab_size)
         except TokenizerError as error:
             raise TokenizerError(f'{path}: {error}') from None
-        except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError,
+                binascii.Error) as error:
             raise TokenizerError(f'{path} is not a tekken vocabulary: '
                                  f'{type(error).__name__} {error}') from error
 
@@ -94,9 +96,12 @@ class Tokenizer:
         config = content['config']
         n_special = int(config['default_num_special_tokens'])
         size = vocab_size if vocab_size is not None else int(config['default_vocab_size'])
+        if not 0 <= n_special < size:
+            raise TokenizerError(f'it has {n_special} special tokens, '
+                                 f'the network has {size} in all')
         entries = content['vocab'][:size - n_special]
         if len(entries) < size - n_special:
-            raise TokenizerError(f'it has {len(entries)} text tokens and {n_special} special ones, '
+            raise TokenizerError(f'it has {len(entries)} text and {n_special} special tokens, '
                                  f'the network has {size} in all')
         pieces = []
         for rank, entry in enumerate(entries):
@@ -108,8 +113,8 @@ class Tokenizer:
         audio = content.get('audio') or {}
         default = StreamingConstants()
         streaming = StreamingConstants(
-            int(audio.get('transcription_delay_ms') or default.transcription_delay_ms),
-            int(audio.get('streaming_n_left_pad_tokens') or default.n_left_pad_tokens))
+            _count(audio.get('transcription_delay_ms'), default.transcription_delay_ms),
+            _count(audio.get('streaming_n_left_pad_tokens'), default.n_left_pad_tokens))
         return cls(pieces, n_special, specials, streaming)
 
     def is_text(self, token: int) -> bool:
@@ -120,6 +125,14 @@ class Tokenizer:
         """Return the text of the tokens; special ones write nothing."""
         decoder = TextDecoder(self)
         return ''.join(decoder.push(token) for token in tokens) + decoder.flush()
+
+
+def _count(value: Any, default: int) -> int:
+    """Return a number that may be missing."""
+    count = default if value is None else int(value)
+    if count < 0:
+        raise TokenizerError(f'{count} in its section "audio" is negative')
+    return count
 
 
 class TextDecoder:

@@ -39,7 +39,10 @@ class HeardClock:
         start_s = self._n_heard / self._rate_hz
         self._insertions.append((start_s, n_samples / self._rate_hz))
         self._n_heard += n_samples
-        while self._insertions[0][0] + self._insertions[0][1] < start_s - _KEEP_S:
+
+    def passed(self, heard_s: float) -> None:
+        """Forget what lies far before: the stream has come to `heard_s`."""
+        while self._insertions and sum(self._insertions[0]) < heard_s - _KEEP_S:
             self._inserted_s += self._insertions.popleft()[1]
 
     def fed_s(self, heard_s: float) -> float:

@@ -62,7 +62,9 @@ class Endpointer:
         pause_s = voice.heard_s - voice.last_voiced_s
         if voice.last_voiced_s > self._cut_s and pause_s >= self.options.silence_s:
             self._cut_s = voice.last_voiced_s
-            self._boundaries.append(voice.last_voiced_s + min(self.options.silence_s, 0.5))
+            # Not before what is written: in a long pause there may be words that are hardly heard.
+            self._boundaries.append(max(voice.last_voiced_s + min(self.options.silence_s, 0.5),
+                                        self._last_text_s))
 
     def wrote(self, spoken_s: float) -> None:
         """Note that the model wrote text about the sound up to `spoken_s`."""
@@ -86,8 +88,13 @@ class Endpointer:
             return late_s >= _MAX_TAIL_S or (late_s >= _SLACK_S and not in_group)
         if in_group:
             return False
-        return spoken_s - self._last_text_s >= self.options.pad_silence_s \
+        pad_silence_s = max(self.options.pad_silence_s, self.options.silence_s)
+        return spoken_s - self._last_text_s >= pad_silence_s \
             or spoken_s - start_s >= self.options.max_utterance_s
+
+    def skip(self, spoken_s: float) -> None:
+        """Forget the boundaries before which no word can come any more."""
+        self.close(spoken_s - _SLACK_S)
 
     def close(self, until_s: float) -> None:
         """Forget the boundaries up to `until_s`: what lies before them has been told."""

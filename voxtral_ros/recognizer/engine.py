@@ -34,6 +34,7 @@ import numpy as np
 import torch
 
 from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import StreamState, VoxtralRealtime
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer.protocol import Protocol
@@ -41,7 +42,7 @@ from voxtral_ros.recognizer.slot import Slot, Token
 from voxtral_ros.recognizer.stream import Stream, StreamOptions
 
 
-class EngineFull(RuntimeError):  # noqa: N818
+class EngineFull(RuntimeError):
     """All stream slots are taken: close a stream, or build the engine with more of them."""
 
 
@@ -87,11 +88,13 @@ class Engine:
             dtype = 'float32' if kind.type == 'cpu' else None
         if dtype not in (None, 'float32', 'bfloat16', 'float16'):
             raise ValueError(f'dtype {dtype!r} is not float32, bfloat16 or float16')
+        # The small file first: a bad one is told before gigabytes are read.
+        tokenizer = Tokenizer.load(folder, ModelConfig.load(folder).vocab_size)
         network = load_network(folder, kind, getattr(torch, dtype) if dtype else None)
-        tokenizer = Tokenizer.load(folder, network.config.vocab_size)
         return cls(network, tokenizer, max_streams, max_chunk_tokens)
 
-    def open(self, delay_ms: float | None = None, options: StreamOptions | None = None) -> Stream:
+    def open(self, delay_ms: float | None = None,  # noqa: A003
+             options: StreamOptions | None = None) -> Stream:
         """
         Open a stream in a free slot.
 
@@ -116,14 +119,15 @@ class Engine:
                     torch.tensor([delay], device=self.device))[:, 0]
         slot = Slot(self._free.pop(), self.protocol, delay)
         with torch.inference_mode():
-            self.state.open(slot.index, self._scales[delay])
+            self.state.reset(slot.index, self._scales[delay])
             self._pad_penalty[slot.index] = 0
         self._slots[slot.index] = slot
         return slot
 
     def release(self, slot: Slot) -> None:
-        """Give a slot back."""
-        if self._slots.pop(slot.index, None) is not None:
+        """Give a slot back; doing so again changes nothing."""
+        if self._slots.get(slot.index) is slot:
+            del self._slots[slot.index]
             self._free.append(slot.index)
 
     def penalise_pad(self, slot: Slot, penalty: float) -> None:
@@ -131,7 +135,12 @@ class Engine:
         self._pad_penalty[slot.index] = penalty
 
     def step(self) -> bool:
-        """Advance every stream that has a token of sound waiting; return whether any had."""
+        """
+        Advance every stream that has a token of sound waiting; return whether any had.
+
+        After an exception the state of the streams that had sound waiting is undefined: abandon
+        them and open others.
+        """
         prompted: dict[int, list[Slot]] = defaultdict(list)  # tokens to take -> slots
         live = []
         for slot in self._slots.values():
@@ -207,7 +216,9 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f'device {name!r} is not auto, cpu, cuda or cuda:N') from None
+        device = None
+    if device is None or device.type not in ('cpu', 'cuda'):
+        raise ValueError(f'device {name!r} is not auto, cpu, cuda or cuda:N')
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise ValueError('device is cuda, but this torch sees no CUDA GPU: take cpu, or install '
                          'a torch with CUDA (torch.version.cuda is '

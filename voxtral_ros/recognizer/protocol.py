@@ -56,7 +56,7 @@ class Protocol:
 
     @property
     def context(self) -> int:
-        """Samples that the windows of two tokens share."""
+        """Return how many samples the windows of two tokens share."""
         return self.audio.window_size - self.audio.hop_length
 
     def delay_tokens(self, delay_ms: float | None = None) -> int:
@@ -68,7 +68,7 @@ class Protocol:
         if delay_ms is None:
             delay_ms = self.tokenizer.streaming.transcription_delay_ms
         tokens = delay_ms / self.token_ms
-        if tokens != int(tokens) or not (1 <= tokens <= 15 or tokens == 30):
+        if tokens not in (*range(1, 16), 30):
             raise ValueError(
                 f'a delay of {delay_ms:g} ms is not supported: multiples of {self.token_ms:g} '
                 f'from {self.token_ms:g} to {15 * self.token_ms:g}, and {30 * self.token_ms:g}')
@@ -82,7 +82,7 @@ class Protocol:
     @property
     def left_pad(self) -> int:
         """
-        Samples of silence before the sound.
+        Return the samples of silence before the sound.
 
         The left half of the first mel window is part of them: the reference pads it by reflection,
         and reflected silence is silence.

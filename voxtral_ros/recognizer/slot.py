@@ -17,18 +17,19 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from voxtral_ros.recognizer.protocol import Protocol
 
 
-class Token(NamedTuple):
+@dataclass(frozen=True)
+class Token:
     """A generated token."""
 
     index: int  # k: counted from 0, the prompt not included
-    id: int
+    id: int  # noqa: A003
     probability: float
 
 
@@ -71,6 +72,7 @@ class Slot:
         self.delay = delay
         self.prompt = protocol.prompt(delay)
         self.position = 0  # tokens of sound heard, the left pad included
+        self.singly = False  # the next token is chosen only when the last one has been taken
         self.n_samples = 0  # fed, the left pad not included
         self.tokens: deque[Token] = deque()
         self._protocol = protocol
@@ -84,13 +86,18 @@ class Slot:
 
     @property
     def ready(self) -> int:
-        """Whole tokens of sound that wait."""
+        """Return how many tokens of sound may be heard now."""
+        return min(self.waiting, max(0, 1 - len(self.tokens))) if self.singly else self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """Return how many whole tokens of sound wait."""
         protocol = self._protocol
         return max(0, (len(self._samples) - protocol.context) // protocol.samples_per_token)
 
     @property
     def given(self) -> int:
-        """How many tokens of the prompt are still to be taken."""
+        """Return how many tokens of the prompt are still to be taken."""
         return max(0, len(self.prompt) - self.position)
 
     def window(self, n_tokens: int) -> np.ndarray:

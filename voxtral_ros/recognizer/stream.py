@@ -15,8 +15,8 @@
 """
 A stream: sound in, transcripts out.
 
-Time inside a stream is heard time: seconds of what the model was given, which is the sound that was
-fed and the silence that flushes have put between. Events carry the time of the fed sound.
+Time inside a stream is heard time: seconds of what the model was given, which is the sound that
+was fed and the silence that flushes have put between. Events carry the time of the fed sound.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from voxtral_ros.audio.pcm import sanitize
 from voxtral_ros.model.tokenizer import TextDecoder
 from voxtral_ros.recognizer.clock import HeardClock
 from voxtral_ros.recognizer.endpoint import Endpointer, EndpointOptions
@@ -47,6 +48,8 @@ _LOGGER = logging.getLogger(__name__)
 # The first text token of a group is written two tokens after the one that speaks about the end of
 # its word (measured on the published model: end at (k - 1) * 80 ms, within about 0.1 s).
 _WORD_END_TOKENS = 2
+_MAX_LEAD_S = 2.0  # speech that sets in longer before the first word is something else
+_LOOK_AHEAD_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Stream:
         self._last_end_s = 0.0
         self._in_group = False
         self._discarding = False
+        self._judging = False  # the next text begins a group
         self._flushes: deque[int] = deque()  # generated tokens after which an utterance must end
         self._events: list[Event] = []
         self._closed = False
@@ -107,19 +111,18 @@ class Stream:
         """
         Add sound: float32, 16 kHz, mono, -1..1, any number of samples.
 
-        NaN and infinite samples are replaced by silence and counted: one of them in the network's
-        memory would make the stream deaf for minutes.
+        NaN, infinite and absurd samples are replaced by silence and counted: one of them in the
+        network's memory would make the stream deaf for minutes.
 
-        :raises ValueError: not one-dimensional, or the stream is closed
+        :raises ValueError: not one-dimensional or integers, or the stream is closed
         """
-        samples = np.asarray(samples, dtype=np.float32)
-        if samples.ndim != 1:
-            raise ValueError(f'samples have shape {samples.shape}, expected one dimension')
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or (samples.size and samples.dtype.kind != 'f'):
+            raise ValueError(f'samples are {samples.dtype} {samples.shape}, expected one '
+                             'dimension of float, -1..1 (16-bit samples divided by 32768)')
         self._check_open()
-        finite = np.isfinite(samples)
-        if not finite.all():
-            self.stats.bad_samples += int(samples.size - finite.sum())
-            samples = np.where(finite, samples, np.float32(0))
+        samples, n_bad = sanitize(samples.astype(np.float32, copy=False))
+        self.stats.bad_samples += n_bad
         self._slot.feed(samples)
         self._unheard.append(samples)
         self._clock.feed(len(samples))
@@ -145,7 +148,7 @@ class Stream:
         self._unheard.append(silence)
         self._clock.insert(padding)
         self._flushes.append(
-            max(0, self._slot.position + self._slot.ready - len(self._slot.prompt) + 1))
+            max(0, self._slot.position + self._slot.waiting - len(self._slot.prompt) + 1))
 
     def close(self) -> list[Event]:
         """Flush, return the last events and give the slot back; closing again does nothing."""
@@ -160,8 +163,9 @@ class Stream:
 
     def abandon(self) -> None:
         """Give the slot back without hearing what is still waiting."""
-        self._closed = True
-        self._engine.release(self._slot)
+        if not self._closed:
+            self._closed = True
+            self._engine.release(self._slot)
 
     # ---- inside ----
 
@@ -174,8 +178,6 @@ class Stream:
             # Not only after a step of this stream: another one's poll may have advanced it.
             while self._slot.tokens:
                 self._absorb(self._slot.tokens.popleft())
-            if self._utterance and self._utterance.changed:
-                self._events.append(self._publish(self._utterance))
             if not self._slot.ready:
                 return
             self._engine.step()
@@ -195,38 +197,49 @@ class Stream:
         else:
             self._in_group = False
             self.stats.pads += token.id == tokenizer.pad
-            self._obey(self._watchdog.stayed_silent(spoken_s))
+            action = self._watchdog.stayed_silent(spoken_s)
+            self._obey(action)
+            if action is Action.RESET:
+                return
+        # In a backlog the engine takes many tokens at once; near a decision it must not.
+        self._slot.singly = self._watchdog.suspects(spoken_s, _LOOK_AHEAD_S)
         utterance = self._utterance
         if utterance and self._endpointer.is_over(spoken_s, self._in_group, utterance.start_s):
             self._finish(spoken_s)
         elif not utterance:
-            self._endpointer.close(spoken_s)
+            self._endpointer.skip(spoken_s)
         while self._flushes and token.index + 1 >= self._flushes[0]:
             self._flushes.popleft()
             self._finish(spoken_s)
+        if self._utterance and self._utterance.changed:
+            self._events.append(self._publish(self._utterance))
 
     def _listen(self, n_samples: int) -> None:
         """Let the voice activity hear what the model has heard: n samples of the slot."""
-        n_new = min(n_samples - self._slot_heard, len(self._unheard))
-        if n_new <= 0:
-            return
+        while self._slot_heard < n_samples:  # before the first token there is more than one
+            self._listen_to(min(n_samples - self._slot_heard, self._protocol.samples_per_token))
+
+    def _listen_to(self, n_new: int) -> None:
         new = self._unheard.peek(n_new).copy()
         self._unheard.drop(n_new)
         self._slot_heard += n_new
         self._voice.push(new)
-        keep = int(self.options.watchdog.preroll_s * self._protocol.audio.sampling_rate)
+        # Whole tokens: what waits keeps its place in the grid of tokens when it is heard again.
+        keep = int(self.options.watchdog.preroll_s / self._protocol.token_s) \
+            * self._protocol.samples_per_token
         self._recent = np.concatenate((self._recent, new))[-keep:] if keep else self._recent
         while self._voice.changes:
             change = self._voice.changes.popleft()
             self._events.append(SpeechActivity(change.active, self._clock.fed_s(change.time_s)))
         self._endpointer.listen()
+        self._clock.passed(self._voice.heard_s)
 
     def _word_end_s(self, spoken_s: float) -> float:
         return max(0.0, spoken_s - _WORD_END_TOKENS * self._protocol.token_s)
 
     def _start_group(self, spoken_s: float) -> None:
         """Take the token that announces a group of words; it stands one token before the first."""
-        self._in_group = True
+        self._in_group = self._judging = True
         end_s = self._word_end_s(spoken_s + self._protocol.token_s)
         utterance = self._utterance
         if utterance and self._endpointer.starts_new(end_s, utterance.start_s):
@@ -239,12 +252,15 @@ class Stream:
         self._endpointer.wrote(spoken_s)
         piece = self._decoder.push(token.id)
         end_s = self._word_end_s(spoken_s)
-        if piece[:1].isspace() or not (self._utterance or self._discarding):
+        if piece[:1].isspace() or self._judging or not (self._utterance or self._discarding):
+            self._judging = False
             self._discarding = not self._endpointer.expects_speech(end_s)
             self.stats.discarded_words += self._discarding
-        if self._discarding or not piece.strip():
+        if self._discarding:
             return
         if self._utterance is None:
+            if not piece.strip():
+                return
             self._n_utterances += 1
             self._utterance = Utterance(self._n_utterances, self._start_s(end_s))
         self._utterance.append(piece, end_s, token.probability)
@@ -252,18 +268,19 @@ class Stream:
     def _start_s(self, first_word_end_s: float) -> float:
         """Return where the sound of an utterance starts: where speech set in, if that fits."""
         onset_s = self._voice.onset_s
-        if not self._last_end_s <= onset_s <= first_word_end_s:
+        if not max(self._last_end_s, first_word_end_s - _MAX_LEAD_S) <= onset_s \
+                <= first_word_end_s:
             onset_s = max(self._last_end_s, first_word_end_s - 0.5)
         return min(onset_s, first_word_end_s)
 
     def _finish(self, until_s: float) -> None:
         """End the open utterance, if there is one."""
         self._endpointer.close(until_s)
-        self._discarding = False
+        rest = self._decoder.flush()
+        discarding, self._discarding = self._discarding, False
         if self._utterance is None:
             return
-        rest = self._decoder.flush()
-        if rest:
+        if rest and not discarding:
             self._utterance.append(rest, self._utterance.end_s, 1.0)
         self._events.append(self._publish(self._utterance, is_final=True))
         self._last_end_s = self._utterance.end_s
@@ -289,10 +306,14 @@ class Stream:
     def _restart(self) -> None:
         """Start afresh in another state of the network and hear the last seconds again."""
         rate = self._protocol.audio.sampling_rate
-        heard_s = self._slot_base_s + self._slot_heard / rate
+        n_heard = self._slot_heard
+        heard_s = self._slot_base_s + n_heard / rate
         _LOGGER.warning('still no words: starting the stream afresh, with %.1f s heard again',
                         len(self._recent) / rate)
         self._finish(heard_s)
+        # Nothing that was written is heard again: it would be written again.
+        n_quiet = round((heard_s - self._watchdog.quiet_since_s) * rate)
+        self._recent = self._recent[-n_quiet:]
         waiting = self._unheard.peek(len(self._unheard)).copy()
         self._engine.release(self._slot)
         self._slot = self._engine.take_slot(self._delay)
@@ -303,6 +324,5 @@ class Stream:
         self._decoder = TextDecoder(self._engine.tokenizer)
         self._in_group = False
         self._watchdog.quiet_since_s = heard_s
-        if self._flushes:  # of the old slot; what waits includes its silence
-            self._flushes = deque(
-                [max(0, self._slot.position + self._slot.ready - len(self._slot.prompt) + 1)])
+        dropped = (n_heard - len(self._recent)) // self._protocol.samples_per_token
+        self._flushes = deque(n - dropped for n in self._flushes)

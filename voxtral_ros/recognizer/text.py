@@ -50,7 +50,7 @@ class Utterance:
 
     @property
     def changed(self) -> bool:
-        return len(self.text) > self._published
+        return len(self.text.rstrip()) > self._published
 
     def append(self, piece: str, end_s: float, probability: float) -> None:
         """
@@ -72,11 +72,11 @@ class Utterance:
 
     def publish(self, fed_s: Callable[[float], float], is_final: bool = False) -> Transcript:
         """Return the present state as the next revision, its times translated by `fed_s`."""
-        text = self.text.rstrip() if is_final else self.text
+        text = self.text.rstrip()  # what is told is never taken back, not even a space
         words = tuple(Word(word.text, fed_s(word.end_s), word.confidence) for word in self._words)
         transcript = Transcript(
             self.id, self._revision, is_final, text, text[self._published:], words,
             fed_s(self.start_s), fed_s(self.end_s))
         self._revision += 1
-        self._published = len(self.text)
+        self._published = len(text)
         return transcript

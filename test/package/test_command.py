@@ -1,0 +1,95 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The command `voxtral`, the wheel that brings it, and the one version number."""
+
+from pathlib import Path
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+VERSION = ElementTree.parse(ROOT / 'package.xml').findtext('version')
+
+
+def voxtral(*arguments):
+    return subprocess.run([sys.executable, '-m', 'voxtral_ros', *arguments],
+                          capture_output=True, text=True)
+
+
+def test_help_names_every_command():
+    result = voxtral('--help')
+    assert result.returncode == 0
+    assert 'transcribe' in result.stdout
+
+
+def test_help_does_not_load_torch():
+    code = ('import sys; from voxtral_ros.cli.main import main\n'
+            'try: main(["--help"])\n'
+            'except SystemExit: pass\n'
+            'assert "torch" not in sys.modules')
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == 0
+
+
+def test_version_is_that_of_package_xml():
+    assert voxtral('--version').stdout.strip() == f'voxtral_ros {VERSION}'
+
+
+def test_unknown_command_is_a_wrong_use():
+    result = voxtral('sing')
+    assert result.returncode == 2
+    assert 'sing' in result.stderr
+
+
+def test_changelog_begins_with_the_version():
+    changelog = (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')
+    assert re.search(r'^## (\S+)', changelog, re.MULTILINE).group(1) == VERSION
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('wheel')
+    source = folder / 'source'
+    files = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, check=True,
+                           capture_output=True, text=True).stdout.split('\n')
+    for name in filter(None, files):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps',
+                    '--no-build-isolation', '--wheel-dir', str(folder), str(source)], check=True)
+    return ZipFile(next(folder.glob('*.whl')))
+
+
+def test_wheel_has_the_code_and_not_the_tests(wheel):
+    names = wheel.namelist()
+    assert 'voxtral_ros/model/network.py' in names
+    assert not [name for name in names if name.startswith(('test/', 'tools/'))]
+
+
+def test_wheel_has_the_shared_files_where_ros_looks_for_them(wheel):
+    data = f'voxtral_ros-{VERSION}.data/data/share/'
+    names = wheel.namelist()
+    assert data + 'voxtral_ros/package.xml' in names
+    assert data + 'ament_index/resource_index/packages/voxtral_ros' in names
+
+
+def test_wheel_has_the_version_and_the_command(wheel):
+    metadata = f'voxtral_ros-{VERSION}.dist-info/'
+    assert f'\nVersion: {VERSION}\n' in wheel.read(metadata + 'METADATA').decode()
+    assert 'voxtral = ' in wheel.read(metadata + 'entry_points.txt').decode()

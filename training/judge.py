@@ -1,0 +1,86 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Word error rates through the streaming engine, many recordings at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from training.synthesis.shards import ShardReader
+from voxtral_ros.cli.evaluate import word_errors
+from voxtral_ros.recognizer.engine import Engine
+
+_SLOTS = 64
+
+
+class Recording(NamedTuple):
+    """A recording and what is said in it."""
+
+    samples: np.ndarray  # int16 at 16 kHz
+    text: str
+
+
+def load_sets(root: Path) -> dict[str, list[Recording]]:
+    """Return the sets to judge: shards `judge_<name>` with sentences `judge_<name>.txt`."""
+    sets = {}
+    for path in sorted((root / 'shards').glob('judge_*.index')):
+        texts = (root / f'{path.stem}.txt').read_text(encoding='utf-8').splitlines()
+        reader = ShardReader(path)
+        reader.refresh()
+        sets[path.stem.removeprefix('judge_')] = [
+            Recording(np.array(reader.samples[clip.start:clip.start + clip.length]),
+                      texts[clip.sentence]) for clip in reader.clips]
+    return sets
+
+
+def transcribe(engine: Engine, recordings: list[Recording], delay_ms: float | None = None,
+               ) -> list[str]:
+    """Return the texts of recordings, streamed side by side, without voice activity detection."""
+    protocol, tokenizer = engine.protocol, engine.tokenizer
+    delay = protocol.delay_tokens(delay_ms)
+    texts = [''] * len(recordings)
+    # Longest first, so that the last batch is not waiting for one of them.
+    order = sorted(range(len(recordings)), key=lambda n: -len(recordings[n].samples))
+    for at in range(0, len(order), _SLOTS):
+        chosen = order[at:at + _SLOTS]
+        slots = [engine.take_slot(delay) for _ in chosen]
+        for slot, n in zip(slots, chosen, strict=True):
+            slot.feed(recordings[n].samples.astype(np.float32) / 32768)
+            slot.feed(np.zeros(protocol.right_pad(slot.n_samples, delay), np.float32))
+        while engine.step():
+            continue
+        for slot, n in zip(slots, chosen, strict=True):
+            texts[n] = tokenizer.decode([token.id for token in slot.tokens]).strip()
+            engine.release(slot)
+    return texts
+
+
+def evaluate(folder: Path, sets: dict[str, list[Recording]], device: str,
+             examples: int = 0) -> dict[str, float]:
+    """Return the word error rate of a checkpoint on each set."""
+    engine = Engine.load(folder, device, 'float32', max_streams=_SLOTS)
+    rates = {}
+    for name, recordings in sets.items():
+        texts = transcribe(engine, recordings)
+        errors = sum(word_errors(recording.text.split(), text.split())
+                     for recording, text in zip(recordings, texts, strict=True))
+        n_words = sum(len(recording.text.split()) for recording in recordings)
+        rates[name] = round(errors / max(1, n_words), 4)
+        for recording, text in list(zip(recordings, texts, strict=True))[:examples]:
+            print(f'  {name} | {recording.text} | {text}', flush=True)
+    return rates

@@ -1,0 +1,56 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Sentences to phonemes, word by word, with the grapheme-to-phoneme converter of hibari-tts.
+
+    python -m training.phonemes --sources build/training/sources --out build/training
+
+Writes `<name>.phonemes.txt` beside `<name>.txt`, line by line; an empty line where the converter
+does not keep the words apart, which the synthesisers skip.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+import re
+import sys
+
+from tqdm import tqdm
+
+
+def main() -> None:
+    """Convert sentences.txt and heldout.txt."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--sources', type=Path, required=True)
+    parser.add_argument('--out', type=Path, required=True)
+    arguments = parser.parse_args()
+    sys.path.insert(0, str(arguments.sources))
+    from hibari import Hibari
+    hibari = Hibari(threads=1)
+    for name in ('heldout', 'sentences'):
+        texts = (arguments.out / f'{name}.txt').read_text(encoding='utf-8').splitlines()
+        lines = []
+        for text in tqdm(texts, desc=name):
+            phonemes = re.sub(r'\s+', ' ', ' '.join(hibari.phonemize(text))).strip()
+            words = phonemes.split(' ')
+            lines.append(phonemes if len(words) == len(text.split()) else '')
+        path = arguments.out / f'{name}.phonemes.txt'
+        path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+        print(f'{name}: {sum(map(bool, lines))} of {len(lines)} kept')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,102 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Where synthetic speech is kept: samples appended to one file, and an index of what was said where.
+
+Each synthesiser process writes a shard of its own; readers may look at a shard that is still
+growing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+_TAIL = 3200  # samples that are kept after the last sound
+
+
+class Clip(NamedTuple):
+    """One utterance in a shard."""
+
+    sentence: int  # line of the sentences file
+    start: int  # sample in the shard
+    length: int  # samples
+    ends: np.ndarray  # float32 [n_words], seconds from the start of the clip
+
+
+class ShardWriter:
+    """Appends utterances to `<path>.i16` and `<path>.index`."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._samples = path.with_suffix('.i16').open('wb')
+        self._index = path.with_suffix('.index').open('wb')
+        self._at = 0
+
+    def add(self, sentence: int, samples: np.ndarray, ends: list[float]) -> None:
+        """
+        Append one utterance: int16 at 16 kHz, and where its words end in seconds.
+
+        Synthesisers let the last word last until the end of the silence after it: it is brought
+        back to where the sound ends, and the silence is cut.
+        """
+        loud = np.flatnonzero(np.abs(samples) > 0.02 * np.abs(samples).max())
+        stop = int(loud[-1]) + 1 if len(loud) else len(samples)
+        ends = [min(end, stop / 16000) for end in ends]
+        samples = samples[:stop + _TAIL]
+        self._samples.write(samples.tobytes())
+        record = np.array([sentence, self._at, len(samples), len(ends)], np.int64)
+        self._index.write(record.tobytes() + np.array(ends, np.float32).tobytes())
+        self._at += len(samples)
+
+    def flush(self) -> None:
+        """Make what was added visible to readers: the samples before the index."""
+        self._samples.flush()
+        self._index.flush()
+
+    @property
+    def seconds(self) -> float:
+        return self._at / 16000
+
+
+class ShardReader:
+    """Reads a shard, also one that is still growing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        self.clips: list[Clip] = []
+        self.samples: np.ndarray = np.zeros(0, np.int16)
+
+    def refresh(self) -> None:
+        """Look for new utterances."""
+        with self._path.with_suffix('.index').open('rb') as file:
+            file.seek(self._read)
+            data = file.read()
+        at = 0
+        while at + 32 <= len(data):
+            sentence, start, length, n_words = np.frombuffer(data, np.int64, 4, at)
+            if at + 32 + 4 * n_words > len(data):
+                break
+            ends = np.frombuffer(data, np.float32, n_words, at + 32)
+            self.clips.append(Clip(int(sentence), int(start), int(length), ends))
+            at += 32 + 4 * int(n_words)
+        self._read += at
+        samples = self._path.with_suffix('.i16')
+        if samples.stat().st_size:
+            self.samples = np.memmap(samples, np.int16, 'r')

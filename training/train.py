@@ -1,0 +1,256 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Train the demo model: cross-entropy on the tokens of the streaming protocol.
+
+    python -m training.train --root build/training --out build/training/model --seconds 1200
+
+The network is that of voxtral_ros.model, run in parallel over whole sequences. Speech may still
+be synthesised while this runs: shards are read as they grow. The learning rate follows the wall
+clock, so a run ends where it was meant to end, whatever the speed of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+import random
+import time
+from typing import Any
+
+import torch
+from torch import nn, Tensor
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from training.augment import augment, change_speed, mask, WarpedMel
+from training.export import save
+from training.judge import evaluate, load_sets
+from training.sequences import (
+    collate, LEFT_PAD, PAD, Sequences, TOKEN_SAMPLES)
+from training.vocabulary import N_SPECIAL
+from voxtral_ros.model.config import ModelConfig
+from voxtral_ros.model.layers import Attend, banded_attention
+from voxtral_ros.model.network import VoxtralRealtime
+
+# (shards, sentences) -> share of the utterances
+SOURCES = {
+    ('kokoro', 'sentences.txt'): 0.5,
+    ('hibari', 'sentences.txt'): 0.27,
+    ('flite', 'sentences.txt'): 0.13,
+    ('real', 'real.txt'): 0.10,
+}
+_EMA = 0.999
+_WARM_UP = 400  # steps
+_DECAY = 0.35  # the last part of the time, in which the learning rate falls to zero
+_WRONG_INPUT = 0.04  # of the text tokens that are fed back: the model must survive its own errors
+
+
+def windowed_attention(length: int, window: int, device: torch.device) -> Attend:
+    """Return the same as banded_attention, fused on a GPU."""
+    if device.type != 'cuda':
+        return banded_attention(length, window, device)
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    def sees(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return (q >= k) & (q - k < window)
+
+    blocks = create_block_mask(sees, None, None, length, length, device=str(device))
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out: Any = flex_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
+                                  block_mask=blocks, enable_gqa=q.shape[2] != k.shape[2])
+        return out.transpose(1, 2)
+
+    return attend
+
+
+def initialise(network: VoxtralRealtime) -> None:
+    """Set weights as for any pre-norm transformer: 0.02, less where residuals add up."""
+    config = network.config
+    depth = {'encoder': config.encoder.n_layers, 'decoder': config.decoder.n_layers}
+    for name, parameter in network.named_parameters():
+        if parameter.dim() < 2:
+            continue
+        if 'conv_layers' in name:
+            nn.init.normal_(parameter, std=1 / math.sqrt(parameter[0].numel()))
+            continue
+        std = 0.02 if 'tok_embeddings' in name else 1 / math.sqrt(parameter.shape[1])
+        if name.endswith(('attention.wo.weight', 'feed_forward.w2.weight')):
+            std /= math.sqrt(2 * depth[name.split('.')[0]])
+        if 'ada_rms_norm_t_cond.2' in name:
+            std = 0.0
+        nn.init.normal_(parameter, std=std)
+    for name, parameter in network.named_parameters():
+        if name.endswith('.bias'):
+            nn.init.zeros_(parameter)
+
+
+def optimisers(network: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices inside the stacks and AdamW for everything else."""
+    inside, rest = [], []
+    for name, parameter in network.named_parameters():
+        is_matrix = parameter.dim() == 2 and '.layers.' in name and 'ada_rms' not in name
+        (inside if is_matrix else rest).append(parameter)
+    return [
+        torch.optim.Muon(inside, lr=rate, weight_decay=0.05, momentum=0.95,
+                         adjust_lr_fn='match_rms_adamw'),
+        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)]
+
+
+def schedule(step: int, progress: float) -> float:
+    """Return the share of the full learning rate: warm-up, constant, then down to zero."""
+    return min(1.0, (step + 1) / _WARM_UP) * min(1.0, (1.0 - progress) / _DECAY)
+
+
+class Trainer:
+    """Network, average, optimisers and the step."""
+
+    def __init__(self, config: ModelConfig, device: torch.device, rate: float,
+                 compiled: bool, clean: bool = False) -> None:
+        self.device = device
+        self.clean = clean
+        self.rate = rate
+        self.network = VoxtralRealtime(config).to(device)
+        initialise(self.network)
+        self.average = VoxtralRealtime(config).to(device).requires_grad_(False)
+        self.average.load_state_dict(self.network.state_dict())
+        self.average.mel.place(device)
+        self.mel = WarpedMel(config.audio, device)
+        self.optimisers = optimisers(self.network, rate)
+        self.loss = torch.compile(self._loss, dynamic=False) if compiled else self._loss
+        self.augment = torch.compile(self._features, dynamic=False) if compiled \
+            else self._features
+        self.steps = 0
+
+    def _features(self, samples: Tensor, speed: Tensor, n_heard: int) -> Tensor:
+        """Return the mel spectrogram of a batch, left pad included."""
+        x = change_speed(samples.float() / 32768, speed, n_heard * TOKEN_SAMPLES)
+        if not self.clean:
+            x = augment(x)
+        context = self.network.mel.context
+        half = self.network.config.audio.window_size // 2
+        x = F.pad(x, (LEFT_PAD * TOKEN_SAMPLES + half, context - half))
+        return self.mel(x, warp=False) if self.clean else mask(self.mel(x))
+
+    def _loss(self, mel: Tensor, tokens: Tensor, delay: Tensor) -> Tensor:
+        given, wanted = tokens[:, :-1], tokens[:, 1:]
+        wrong = (torch.rand_like(given, dtype=torch.float) < _WRONG_INPUT) & (given >= N_SPECIAL)
+        other = torch.randint_like(given, N_SPECIAL, self.network.config.vocab_size)
+        other = torch.where(torch.rand_like(other, dtype=torch.float) < 0.3, PAD, other)
+        given = torch.where(wrong, other, given)
+        with torch.autocast(self.device.type, torch.bfloat16, self.device.type == 'cuda'):
+            logits = self.network(mel, given, delay, windowed_attention)
+        # The prompt predicts nothing: its tokens are given.
+        position = torch.arange(wanted.shape[1], device=wanted.device)[None]
+        free = position >= LEFT_PAD + delay[:, None]
+        return F.cross_entropy(logits.float()[free], wanted[free]) if not logits.is_cuda else (
+            F.cross_entropy(logits.float().flatten(0, 1),
+                            wanted.masked_fill(~free, -100).flatten(), ignore_index=-100))
+
+    def step(self, batch: tuple[Tensor, ...], progress: float) -> Tensor:
+        """Make one step and return the loss."""
+        samples, speed, tokens, delay = (
+            part.to(self.device, non_blocking=True) for part in batch)
+        with torch.no_grad():
+            mel = self.augment(samples, speed, tokens.shape[1] - 1 - LEFT_PAD)
+        share = schedule(self.steps, progress)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group['lr'] = self.rate * share
+            optimiser.zero_grad(set_to_none=True)
+        loss = self.loss(mel, tokens, delay)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.steps += 1
+        keep = min(_EMA, 1 - 1 / (self.steps + 1))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()),
+                                 list(self.network.parameters()), 1 - keep)
+        return loss.detach()
+
+
+def main() -> None:
+    """Train until the time is up, saving and judging on the way."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--root', type=Path, required=True)
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--params', type=Path, default=Path(__file__).with_name('params.json'))
+    parser.add_argument('--init', type=Path, help='checkpoint folder to continue from')
+    parser.add_argument('--seconds', type=float, required=True)
+    parser.add_argument('--judge-every', type=float, default=150, metavar='SECONDS')
+    parser.add_argument('--batch', type=int, default=64)
+    parser.add_argument('--tokens', type=int, default=400, help='per sequence')
+    parser.add_argument('--rate', type=float, default=1.5e-3)
+    parser.add_argument('--workers', type=int, default=12)
+    parser.add_argument('--device', default='cuda')
+    parser.add_argument('--eager', action='store_true', help='do not compile')
+    parser.add_argument('--clean', action='store_true', help='do not augment (to test the loop)')
+    arguments = parser.parse_args()
+    begin = time.time()
+    torch.manual_seed(0)
+    random.seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    params = json.loads(arguments.params.read_text(encoding='utf-8'))
+    device = torch.device(arguments.device)
+    trainer = Trainer(ModelConfig.from_params(params), device, arguments.rate,
+                      not arguments.eager, arguments.clean)
+    if arguments.init:
+        from voxtral_ros.model.checkpoint import load_network
+        state = load_network(arguments.init, device, torch.float32).state_dict()
+        trainer.network.load_state_dict(state)
+        trainer.average.load_state_dict(state)
+    sets = load_sets(arguments.root)
+    sequences = Sequences(arguments.root, SOURCES, arguments.tokens)
+    loader = DataLoader(sequences, arguments.batch, collate_fn=collate,
+                        num_workers=arguments.workers, pin_memory=device.type == 'cuda',
+                        prefetch_factor=4 if arguments.workers else None)
+    heard_h, smooth, judged = 0.0, None, time.time()
+    for batch in loader:
+        progress = (time.time() - begin) / arguments.seconds
+        if progress >= 1:
+            break
+        loss = trainer.step(batch, progress)
+        heard_h += arguments.batch * (arguments.tokens - LEFT_PAD) * 0.08 / 3600
+        if trainer.steps % 50 == 0:
+            value = loss.item()
+            smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
+            if trainer.steps % 200 == 0:
+                print(f'{time.time() - begin:.0f} s, step {trainer.steps}, loss {smooth:.3f}, '
+                      f'{heard_h:.0f} h heard', flush=True)
+        if time.time() - judged > arguments.judge_every:
+            judge(trainer, arguments, params, sets, begin, heard_h)
+            judged = time.time()
+    judge(trainer, arguments, params, sets, begin, heard_h, examples=3)
+
+
+def judge(trainer: Trainer, arguments: argparse.Namespace, params: dict[str, Any],
+          sets: dict[str, Any], begin: float, heard_h: float, examples: int = 0) -> None:
+    """Save the average and print its word error rates."""
+    save(trainer.average, params, arguments.root / 'tekken.json', arguments.out)
+    rates = evaluate(arguments.out, sets, str(trainer.device), examples)
+    line = {'seconds': round(time.time() - begin), 'step': trainer.steps,
+            'hours_heard': round(heard_h), **rates}
+    print('JUDGED ' + json.dumps(line), flush=True)
+    with (arguments.out / 'curve.jsonl').open('a', encoding='utf-8') as file:
+        file.write(json.dumps(line) + '\n')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,165 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+How a checkpoint says what is quantized: names of tensors, and `quantization_config`.
+
+A weight has one native name, Mistral's, and is stored in one of three ways:
+
+    dense    <native>                              any floating-point type
+    int8     <module>.weight_int8, .weight_scale   int8 [N, K], fp16 [N, K / 128]
+    int4     <packed module>.B, .s                 int32 [K / 16, 2 N], fp16 [K / 128, N]
+
+The INT4 names of the decoder are those of the original INT4 checkpoint, after Hugging Face. The
+names alone tell how a tensor is stored; `quantization_config` in params.json tells people, and
+protects old readers from new formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+import re
+from typing import Any
+
+from voxtral_ros.quantization.rounding import RULES
+
+HEAD = 'mm_streams_embeddings.embedding_module.tok_embeddings.weight'
+_ENCODER = 'mm_streams_embeddings.embedding_module.whisper_encoder.transformer.layers.'
+_LINEARS = {
+    'attention.wq': 'self_attn.q_proj', 'attention.wk': 'self_attn.k_proj',
+    'attention.wv': 'self_attn.v_proj', 'attention.wo': 'self_attn.o_proj',
+    'feed_forward.w1': 'mlp.gate_proj', 'feed_forward.w2': 'mlp.down_proj',
+    'feed_forward.w3': 'mlp.up_proj',
+}
+_NATIVE = {packed: native for native, packed in _LINEARS.items()}
+
+# What the original says, and what is understood if nothing is said. Values of other keys than
+# these are our extensions and absent where they are the original's.
+_ORIGINAL: dict[str, Any] = {
+    'quant_method': 'rtn', 'bits': 4, 'group_size': 128, 'sym': True,
+    'checkpoint_format': 'marlin', 'pack_dtype': 'int32', 'encoding': 'uint4b8',
+}
+_EXTENSIONS: dict[str, tuple[Any, ...]] = {
+    'rounding': RULES, 'encoder_bits': (16, 8), 'head_bits': (16, 8, 4),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to quantize, and how; the defaults are those of the original INT4 checkpoint."""
+
+    rounding: str = 'seed'  # see rounding.round_int4
+    encoder_bits: int = 16  # 16 or 8
+    head_bits: int = 16  # 16, 8 or 4, of the token embedding, which is also the output head
+    skip: tuple[str, ...] = ()  # patterns, as of a shell, of native names to leave alone
+
+    def __post_init__(self) -> None:
+        for key, allowed in _EXTENSIONS.items():
+            if getattr(self, key) not in allowed:
+                raise ValueError(f'{key} is {getattr(self, key)!r}, expected one of '
+                                 + ', '.join(map(str, allowed)))
+
+    def bits(self, native: str) -> int:
+        """Return with how many bits to store a tensor: 4, 8, or 16 for as it is."""
+        if any(fnmatchcase(native, pattern) for pattern in self.skip):
+            return 16
+        if native == HEAD:
+            return self.head_bits
+        if _decoder_linear(native):
+            return 4
+        return self.encoder_bits if _encoder_linear(native) else 16
+
+    def quantization_config(self) -> dict[str, Any]:
+        """Return what params.json is to say."""
+        own = {key: getattr(self, key) for key in _EXTENSIONS
+               if getattr(self, key) != getattr(Recipe, key)}
+        return _ORIGINAL | own | ({'skip': list(self.skip)} if self.skip else {})
+
+
+def check_config(config: Any) -> None:
+    """Raise ValueError if a `quantization_config` says something that we could misread."""
+    if config is None:  # native, or by an early version of the original script
+        return
+    if not isinstance(config, Mapping):
+        raise ValueError(f'"quantization_config" is {config!r}, expected an object')
+    allowed = {key: (value,) for key, value in _ORIGINAL.items()} | _EXTENSIONS
+    # All methods of choosing codes give the same format.
+    allowed['quant_method'] = ('rtn', 'gptq')
+    for key, value in config.items():
+        if key == 'skip':
+            continue
+        if key not in allowed:
+            raise ValueError(f'"quantization_config.{key}" is not known to this version')
+        if value not in allowed[key]:
+            raise ValueError(f'"quantization_config.{key}" is {value!r}, supported: '
+                             + ', '.join(map(repr, allowed[key])))
+
+
+def int8_names(native: str) -> tuple[str, str]:
+    """Return the names of the codes and scales of a weight in INT8."""
+    return native + '_int8', native + '_scale'
+
+
+def int4_names(native: str) -> tuple[str, str]:
+    """Return the names of the words and scales of a weight in INT4; decoder linears and HEAD."""
+    match = _decoder_linear(native)
+    module = f'layers.{match[1]}.{_LINEARS[match[2]]}' if match else native[:-len('.weight')]
+    return module + '.B', module + '.s'
+
+
+def stored_weight(name: str) -> tuple[str, str] | None:
+    """
+    Return native name and way of storage, 'dense', 'int8' or 'int4', of a tensor's weight.
+
+    None for scales: they belong to the weight that the other name stands for.
+    """
+    if name.endswith('.weight_int8'):
+        return name.removesuffix('_int8'), 'int8'
+    if name.endswith('.B'):
+        module = name.removesuffix('.B')
+        match = re.fullmatch(r'layers\.(\d+)\.(.+)', module)
+        if match and match[2] in _NATIVE:
+            module = f'layers.{match[1]}.{_NATIVE[match[2]]}'
+        return module + '.weight', 'int4'
+    if name.endswith(('.weight_scale', '.s')):
+        return None
+    return name, 'dense'
+
+
+def is_rotated(native: str) -> bool:
+    """
+    Return whether INT4 has the rows of this weight in half-split order.
+
+    Native rows of q and k stand in pairs that a rotation turns, (2j, 2j + 1) of a head; the
+    original packs them for kernels that turn (j, j + head_dim / 2).
+    """
+    match = _decoder_linear(native)
+    return match is not None and match[2] in ('attention.wq', 'attention.wk')
+
+
+def is_decoder_linear(native: str) -> bool:
+    """Return whether this is the weight of a linear layer that the original has in INT4."""
+    return _decoder_linear(native) is not None
+
+
+def _decoder_linear(native: str) -> re.Match[str] | None:
+    match = re.fullmatch(r'layers\.(\d+)\.(.+)\.weight', native)
+    return match if match and match[2] in _LINEARS else None
+
+
+def _encoder_linear(native: str) -> bool:
+    match = re.fullmatch(re.escape(_ENCODER) + r'\d+\.(.+)\.weight', native)
+    return match is not None and match[1] in _LINEARS

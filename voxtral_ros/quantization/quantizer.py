@@ -1,0 +1,272 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The quantizer: a native checkpoint becomes a smaller one, tensor by tensor.
+
+Neither source nor result is ever in memory as a whole; the most there is of either is the packed
+form of one weight. The result gets its final name when it is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+import json
+import math
+import os
+from pathlib import Path
+import shutil
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxtral_ros.quantization import marlin, rounding
+from voxtral_ros.quantization.format import int4_names, int8_names, is_rotated, Recipe
+from voxtral_ros.quantization.tensorfile import Spec, TensorWriter
+from voxtral_ros.quantization.weights import (
+    half_split, row_blocks, row_unit, WeightFile, WEIGHTS)
+
+_PARTIAL = WEIGHTS + '.partial'
+_SPARE = 64 << 20  # bytes that must stay free on the disk
+
+
+class QuantizationError(ValueError):
+    """A checkpoint that cannot be quantized like that; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a tensor."""
+
+    name: str  # native
+    bits: int
+    shape: tuple[int, ...]
+    nbytes: int  # in the result, scales included
+    relative_error: float  # root of sum (w' - w)^2 / sum w^2
+
+
+@dataclass(frozen=True)
+class _Item:
+    """What is to become of a tensor."""
+
+    native: str
+    bits: int
+    shape: tuple[int, ...]
+    specs: dict[str, Spec]  # of the tensors in the result: the weight, or codes and scales
+
+
+def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, verify: bool = False,
+             progress: Callable[[int], object] = lambda count: None) -> list[Record]:
+    """
+    Quantize a native checkpoint folder into a new one.
+
+    :param model_dir: a folder that load_network accepts
+    :param verify: read the result back and compare it with the source before it gets its name
+    :param progress: is called with the count of weights just done; `verify` goes through all
+        of them once more
+    :return: one record per tensor, in the order of the source
+    :raises CheckpointError: the source is not usable
+    :raises QuantizationError: it cannot be quantized that way, or there is a result already
+    :raises OSError: the result cannot be written
+    """
+    source_dir, target_dir = Path(model_dir), Path(output_dir)
+    target, partial = target_dir / WEIGHTS, target_dir / _PARTIAL
+    if target.exists():
+        raise QuantizationError(f'{target} exists and is not overwritten: give another folder')
+    params = json.loads((source_dir / 'params.json').read_text(encoding='utf-8'))
+    tekken = (source_dir / 'tekken.json').read_bytes()
+    with WeightFile(source_dir / WEIGHTS, params['head_dim']) as source:
+        job = _Job(source, recipe, params['head_dim'], progress)
+        target_dir.mkdir(parents=True, exist_ok=True)
+        job.check_disk(target_dir)
+        try:
+            records = job.write(partial)
+            if verify:
+                job.verify(partial)
+            params['quantization_config'] = recipe.quantization_config()
+            text = json.dumps(params, indent=2, ensure_ascii=False)
+            _write(target_dir / 'params.json', text.encode())
+            _write(target_dir / 'tekken.json', tekken)
+            # Last, because a folder with this file counts as complete.
+            os.replace(partial, target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    return records
+
+
+class _Job:
+    """One checkpoint and what to do with it."""
+
+    def __init__(self, source: WeightFile, recipe: Recipe, head_dim: int,
+                 progress: Callable[[int], object]) -> None:
+        self._source = source
+        self._recipe = recipe
+        self._head_dim = head_dim
+        self._progress = progress
+        self._items = [self._plan(native) for native in source.stored]
+        for pattern in recipe.skip:
+            if not any(fnmatchcase(native, pattern) for native in source.stored):
+                raise QuantizationError(f'skip {pattern!r} fits the name of no tensor; patterns '
+                                        'are like "layers.0.*"')
+
+    def _plan(self, native: str) -> _Item:
+        stored = self._source.stored[native]
+        if stored.kind != 'dense':
+            raise QuantizationError(f'{self._source.path} is quantized already: {native} is '
+                                    f'{stored.kind}')
+        bits, shape = self._recipe.bits(native), stored.shape
+        if bits == 16:
+            dtype = self._source.dtype(native)
+            # As it is; what is wider is a training checkpoint, published ones have 16 bits.
+            spec = Spec(dtype if dtype.itemsize <= 2 else torch.bfloat16, shape)
+            return _Item(native, bits, shape, {native: spec})
+        n, k = shape
+        try:
+            if bits == 4:
+                marlin.check_size(k, n)
+            marlin.check_groups(k)
+        except ValueError as error:
+            raise QuantizationError(f'{native} has {error}; to leave it as it is, skip '
+                                    f'"{native}"') from None
+        if bits == 8:
+            codes, scales = int8_names(native)
+            return _Item(native, bits, shape, {
+                codes: Spec(torch.int8, (n, k)),
+                scales: Spec(torch.float16, (n, k // marlin.GROUP))})
+        words, scales = int4_names(native)
+        return _Item(native, bits, shape, {
+            words: Spec(torch.int32, (k // marlin.TILE_K, 2 * n)),
+            scales: Spec(torch.float16, (k // marlin.GROUP, n))})
+
+    def check_disk(self, folder: Path) -> None:
+        """Refuse to begin what would not fit."""
+        needed = sum(spec.nbytes for item in self._items for spec in item.specs.values())
+        left = folder / _PARTIAL  # by a run that was killed; its space will be used again
+        free = shutil.disk_usage(folder).free + (left.stat().st_size if left.exists() else 0)
+        if free < needed + _SPARE:
+            raise QuantizationError(f'the result needs {needed / 1e9:.2f} GB, but on the disk of '
+                                    f'{folder} are {free / 1e9:.2f} GB free')
+
+    def write(self, path: Path) -> list[Record]:
+        """Write the whole result."""
+        specs = {name: spec for item in self._items for name, spec in item.specs.items()}
+        convert = {4: self._to_int4, 8: self._to_int8, 16: self._to_dense}
+        records = []
+        with TensorWriter(path, specs) as writer:
+            for item in self._items:
+                error = convert[item.bits](item, writer)
+                nbytes = sum(spec.nbytes for spec in item.specs.values())
+                records.append(Record(item.native, item.bits, item.shape, nbytes, error))
+            writer.sync()
+        return records
+
+    def _to_dense(self, item: _Item, writer: TensorWriter) -> float:
+        error = _Error()
+        spec = item.specs[item.native]
+        for start, weight in self._blocks(item):
+            rounded = weight.to(spec.dtype)
+            writer.write(item.native, rounded, start)
+            if rounded.dtype != weight.dtype:
+                error.add(weight, rounded)
+        return error.relative
+
+    def _to_int8(self, item: _Item, writer: TensorWriter) -> float:
+        error = _Error()
+        for start, weight in self._blocks(item):
+            codes, scale = self._rounded(item, rounding.round_int8, weight)
+            for name, part in zip(item.specs, (codes, scale), strict=True):
+                writer.write(name, part, start)
+            error.add(weight, rounding.dequantize(codes, scale))
+        return error.relative
+
+    def _to_int4(self, item: _Item, writer: TensorWriter) -> float:
+        error = _Error()
+        # The packed form has the rows as columns, so it is put together first.
+        words, scales = (torch.empty(spec.shape, dtype=spec.dtype)
+                         for spec in item.specs.values())
+        for start, weight in self._blocks(item, row_unit(item.native, self._head_dim)):
+            codes, scale = self._rounded(item, rounding.round_int4, weight, self._recipe.rounding)
+            error.add(weight, rounding.dequantize(codes, scale))
+            if is_rotated(item.native):
+                codes, scale = (half_split(part, self._head_dim) for part in (codes, scale))
+            stop = start + len(weight)
+            words[:, 2 * start:2 * stop] = marlin.pack((codes + marlin.ZERO).to(torch.uint8).T)
+            scales[:, start:stop] = marlin.permute_scales(scale.T)
+        for name, part in zip(item.specs, (words, scales), strict=True):
+            writer.write(name, part)
+        return error.relative
+
+    def _rounded(self, item: _Item, rule: Callable[..., tuple[Tensor, Tensor]],
+                 *arguments: Any) -> tuple[Tensor, Tensor]:
+        try:
+            return rule(*arguments)
+        except ValueError as error:
+            raise QuantizationError(f'{item.native}: {error}') from None
+
+    def _blocks(self, item: _Item, unit: int = 1) -> Iterator[tuple[int, Tensor]]:
+        for start, stop in row_blocks(item.shape, unit):
+            weight = self._source.rows(item.native, start, stop)
+            yield start, weight
+            self._progress(weight.numel())
+
+    def verify(self, path: Path) -> None:
+        """
+        Compare what a file holds with the source.
+
+        Of quantized weights, every code must be the nearest one to the source for the scale that
+        is in the file; everything else must be equal.
+        """
+        with WeightFile(path, self._head_dim) as result:
+            for item in self._items:
+                if item.bits == 16:
+                    for start, weight in self._blocks(item):
+                        kept = result.rows(item.native, start, start + len(weight))
+                        self._compare(item, kept, weight.to(kept.dtype))
+                    continue
+                for start, codes, scale in result.codes(item.native):
+                    weight = self._source.rows(item.native, start, start + len(codes))
+                    self._compare(item, codes, rounding.nearest(weight, scale, item.bits))
+                    self._progress(weight.numel())
+
+    def _compare(self, item: _Item, found: Tensor, expected: Tensor) -> None:
+        if not torch.equal(found, expected):
+            raise QuantizationError(f'{item.native} was not written as computed: check the disk '
+                                    'and the memory of this machine')
+
+
+class _Error:
+    """Sums up the error of a weight, block by block."""
+
+    def __init__(self) -> None:
+        self._error = self._power = 0.0
+
+    def add(self, weight: Tensor, rounded: Tensor) -> None:
+        weight = weight.float()
+        self._power += weight.square().sum(dtype=torch.float64).item()
+        self._error += weight.sub(rounded).square_().sum(dtype=torch.float64).item()
+
+    @property
+    def relative(self) -> float:
+        return math.sqrt(self._error / self._power) if self._power else 0.0
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a small file under a temporary name first."""
+    temporary = path.with_name(path.name + '.partial')
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

@@ -1,0 +1,202 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The weights of a checkpoint by their native names, whichever way each of them is stored.
+
+Every weight comes in blocks of rows, so that beside the result there is little in memory: a
+staging buffer, one block, and the packed words of one INT4 weight.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from voxtral_ros.quantization import marlin, rounding
+from voxtral_ros.quantization.format import (
+    int4_names, int8_names, is_rotated, stored_weight)
+from voxtral_ros.quantization.tensorfile import CheckpointError, TensorFile
+
+WEIGHTS = 'consolidated.safetensors'
+_BLOCK = 1 << 20  # numbers per block: a few megabytes in fp32
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How the file has a weight."""
+
+    kind: str  # 'dense', 'int8' or 'int4'
+    names: tuple[str, ...]  # in the file: the weight, or its codes and scales
+    shape: tuple[int, ...]  # of the weight itself, [N, K] if it is quantized
+
+
+class WeightFile:
+    """`consolidated.safetensors`, open for reading; a context manager."""
+
+    def __init__(self, path: Path, head_dim: int) -> None:
+        """
+        Open a file and find out how its weights are stored.
+
+        :param head_dim: of the decoder
+        :raises CheckpointError: the file is missing, damaged, or in a format we do not know
+        """
+        self.path = path
+        self._head_dim = head_dim
+        self._file = TensorFile(path)
+        try:
+            self.stored = self._find()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> WeightFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    @property
+    def main_dtype(self) -> torch.dtype:
+        """Return the type of most numbers that are not quantized."""
+        numbers: Counter[torch.dtype] = Counter()
+        for native, stored in self.stored.items():
+            if stored.kind == 'dense':
+                numbers[self.dtype(native)] += math.prod(stored.shape)
+        return max(numbers, key=numbers.__getitem__)
+
+    def read(self, native: str, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+        """Read a weight as `dtype`, dequantized if it is quantized."""
+        stored = self.stored[native]
+        if stored.kind == 'dense':
+            return self._file.read(stored.names[0], device, dtype)
+        out = torch.empty(stored.shape, dtype=dtype, device=device)
+        for start, codes, scale in self.codes(native, device):
+            out[start:start + len(codes)] = rounding.dequantize(codes, scale)
+        return out
+
+    def dtype(self, native: str) -> torch.dtype:
+        """Return the type of a dense weight in the file."""
+        return self._file.specs[self.stored[native].names[0]].dtype
+
+    def rows(self, native: str, start: int, stop: int) -> Tensor:
+        """Read rows of a dense weight, in the type of the file."""
+        return self._file.rows(self.stored[native].names[0], start, stop)
+
+    def codes(self, native: str, device: torch.device | str = 'cpu') -> Iterator[
+            tuple[int, Tensor, Tensor]]:
+        """
+        Read a quantized weight in blocks of rows, in native order.
+
+        :return: first row, codes int8 [rows, K] and scales fp16 [rows, K / 128] of each block
+        """
+        stored = self.stored[native]
+        if stored.kind == 'int8':
+            for start, stop in row_blocks(stored.shape):
+                codes, scale = (self._file.rows(name, start, stop).to(device)
+                                for name in stored.names)
+                yield start, codes, scale
+            return
+        words, scales = (self._file.read(name, device) for name in stored.names)
+        unit = row_unit(native, self._head_dim)
+        for start, stop in row_blocks(stored.shape, unit):
+            codes = marlin.unpack(words[:, 2 * start:2 * stop]).T  # [rows, K]
+            scale = marlin.permute_scales(scales[:, start:stop]).T
+            if is_rotated(native):
+                codes, scale = (interleaved(part, self._head_dim) for part in (codes, scale))
+            yield start, codes.to(torch.int8).sub_(marlin.ZERO), scale
+
+    def _find(self) -> dict[str, Stored]:
+        found: dict[str, Stored] = {}
+        rest = set(self._file.specs)
+        for name in self._file.specs:
+            weight = stored_weight(name)
+            if weight is None:
+                continue
+            native, kind = weight
+            if native in found:
+                raise self._error(f'{native} is in the file twice, '
+                                  f'as {found[native].names[0]} and as {name}')
+            names = {'dense': (native,), 'int8': int8_names(native),
+                     'int4': int4_names(native)}[kind]
+            if missing := set(names) - set(self._file.specs):
+                raise self._error(f'{name} is there, but not {missing.pop()}')
+            rest -= set(names)
+            found[native] = Stored(kind, names, self._shape(native, kind, names))
+        if rest:
+            raise self._error(f'{sorted(rest)[0]} is there, but not what it scales')
+        return found
+
+    def _shape(self, native: str, kind: str, names: tuple[str, ...]) -> tuple[int, ...]:
+        """Return the shape of a weight, having checked that its parts fit each other."""
+        first = self._file.specs[names[0]]
+        if kind == 'dense':
+            if not first.dtype.is_floating_point:
+                raise self._error(f'{native} is {first.dtype}, expected floating point')
+            return first.shape
+        expected = torch.int8 if kind == 'int8' else torch.int32
+        scales = self._file.specs[names[1]]
+        for name, spec, dtype in ((names[0], first, expected), (names[1], scales, torch.float16)):
+            if spec.dtype != dtype or len(spec.shape) != 2:
+                raise self._error(f'{name} is {spec.dtype} {list(spec.shape)}, expected a matrix '
+                                  f'of {dtype}')
+        try:
+            if kind == 'int8':
+                n, k = first.shape
+                fitting = (n, k // marlin.GROUP)
+                marlin.check_groups(k)
+            else:
+                k, n = first.shape[0] * marlin.TILE_K, first.shape[1] // 2
+                fitting = (k // marlin.GROUP, n)
+                marlin.check_size(k, n)
+                if first.shape[1] % 2 or n % row_unit(native, self._head_dim):
+                    raise ValueError(f'its rows are not those of whole heads of {self._head_dim}')
+        except ValueError as error:
+            raise self._error(f'{names[0]} is {list(first.shape)}: {error}') from None
+        if scales.shape != fitting:
+            raise self._error(f'{names[1]} is {list(scales.shape)}, expected {list(fitting)}: '
+                              f'one scale for {marlin.GROUP} inputs')
+        return n, k
+
+    def _error(self, message: str) -> CheckpointError:
+        return CheckpointError(f'{self.path}: {message}')
+
+
+def row_blocks(shape: tuple[int, ...], unit: int = 1) -> Iterator[tuple[int, int]]:
+    """Yield first and last + 1 row of blocks of limited size, multiples of `unit` rows."""
+    row = max(1, math.prod(shape[1:]))
+    step = max(1, _BLOCK // row // unit) * unit
+    for start in range(0, shape[0], step):
+        yield start, min(start + step, shape[0])
+
+
+def row_unit(native: str, head_dim: int) -> int:
+    """Return into multiples of how many rows a weight can be cut for packing."""
+    return math.lcm(marlin.TILE_N, head_dim) if is_rotated(native) else marlin.TILE_N
+
+
+def half_split(rows: Tensor, head_dim: int) -> Tensor:
+    """Reorder the rows of whole heads, [N, ...], from rotated pairs to rotated halves."""
+    return rows.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+
+
+def interleaved(rows: Tensor, head_dim: int) -> Tensor:
+    """Reorder the rows of whole heads, [N, ...], from rotated halves to rotated pairs."""
+    return rows.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
