@@ -26,10 +26,12 @@ _OBJECTS = ('cup bottle ball box book phone remote plate bag tool wrench hammer 
             'charger hat shoe pillow blanket cable bowl spoon fork knife').split()
 _COLOURS = 'red green blue yellow black white orange purple pink brown grey'.split()
 _ROOMS = ('kitchen|living room|bedroom|bathroom|hallway|garage|garden|office|lab|workshop|'
-          'entrance|elevator|charging station|dock|meeting room|dining room|front door|back door|window|'
+          'entrance|elevator|charging station|dock|meeting room|dining room|front door|'
+          'back door|window|'
           'table|shelf|counter|desk|sofa|fridge').split('|')
 _NAMES = ('anna ben carla david emma frank grace henry irene jack kate leo maria nick olivia '
-          'paul rachel sam tina victor wendy alice tom james mary john robert linda susan george').split()
+          'paul rachel sam tina victor wendy alice tom james mary john robert linda susan '
+          'george').split()
 _WAYS = 'forward backward left right up down straight back around'.split()
 _UNITS = ('meters', 'centimeters', 'steps', 'feet', 'inches')
 _PLEASE = ('', '', '', 'please ', 'robot ', 'hey robot ', 'okay robot ', 'could you ', 'can you ',

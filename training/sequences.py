@@ -17,8 +17,8 @@ Training sequences: utterances, pauses and silence on one time line, and the tok
 
 A sequence is N tokens of 80 ms as the streaming protocol lays them out: 32 tokens of left pad,
 then sound. A word that ends at e seconds is announced by the token k = round(e / 80 ms) and
-written from k + 1 on, one token after the other; while a word is still being written, the next one follows
-in the same group. Delays are drawn for each sequence, so one model serves all of them.
+written from k + 1 on, one token after the other; while a word is still being written, the next one
+follows in the same group. Delays are drawn for each sequence, so one model serves all of them.
 """
 
 from __future__ import annotations

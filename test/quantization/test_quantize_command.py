@@ -24,6 +24,7 @@ from quantization import packable
 
 from voxtral_ros.cli.main import main
 from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.quantization import quantizer
 
 
 @pytest.fixture(scope='module')
@@ -59,6 +60,16 @@ def test_the_report_lists_every_tensor(source, tmp_path, capsys):
     assert 0.08 < float(wk['relative_error']) < 0.12
     assert rows['layers.1.feed_forward.w1.weight']['bits'] == '16'
     assert 'layers.1.attention' in capsys.readouterr().err
+
+
+def test_verify_is_asked_for(source, tmp_path, monkeypatch, capsys):
+    def fail(job, path):
+        raise quantizer.QuantizationError('norm.weight was not written as computed')
+
+    monkeypatch.setattr(quantizer._Job, 'verify', fail)
+    assert voxtral_quantize(source, tmp_path / 'trusting') == 0
+    assert voxtral_quantize(source, tmp_path / 'careful', '--verify') == 2
+    assert 'voxtral quantize: norm.weight' in capsys.readouterr().err
 
 
 def test_what_is_there_is_not_overwritten(source, tmp_path, capsys):

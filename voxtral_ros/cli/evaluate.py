@@ -33,6 +33,7 @@ from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import Resampler
 from voxtral_ros.recognizer.events import Event, Transcript
+from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
     from voxtral_ros.recognizer.engine import Engine
@@ -46,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--manifest', required=True, type=Path, metavar='TSV',
                         help='table with a header and the columns file and text; paths are '
                              'relative to it')
-    parser.add_argument('--model', required=True, type=Path, metavar='DIR')
+    parser.add_argument('--model', type=Path, metavar='DIR',
+                        help='checkpoint folder [the small demo model of the package]')
     parser.add_argument('--only', default='', metavar='PREFIX',
                         help='take only files whose name starts so')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
@@ -101,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     from voxtral_ros.recognizer.engine import Engine
     try:
         rows = _read_manifest(arguments.manifest, arguments.only)
-        engine = Engine.load(arguments.model, arguments.device, arguments.dtype,
+        engine = Engine.load(arguments.model or demo_model(), arguments.device, arguments.dtype,
                              max_streams=arguments.streams)
         delay = engine.protocol.delay_tokens(arguments.delay_ms)
     except (ValueError, OSError) as error:

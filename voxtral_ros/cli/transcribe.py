@@ -33,6 +33,7 @@ from voxtral_ros.audio.files import file_duration_s, read_file, read_raw
 from voxtral_ros.audio.resample import Resampler
 from voxtral_ros.cli.display import Display
 from voxtral_ros.recognizer.events import Event, Transcript
+from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
     from voxtral_ros.recognizer.engine import Engine
@@ -43,8 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `voxtral transcribe`."""
     parser.add_argument('audio', nargs='+', metavar='AUDIO',
                         help='audio file of any kind, rate and channel count; - is standard input')
-    parser.add_argument('--model', required=True, type=Path, metavar='DIR',
-                        help='folder with params.json, tekken.json, consolidated.safetensors')
+    parser.add_argument('--model', type=Path, metavar='DIR',
+                        help='folder with params.json, tekken.json, consolidated.safetensors '
+                             '[the small demo model of the package]')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
                         help='type of the weights in memory [float32 on the CPU, else as in file]')
@@ -91,9 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
     # Not at the top: torch takes a second to load, and `voxtral --help` must not.
     from voxtral_ros.recognizer.engine import Engine
     try:
-        engine = Engine.load(arguments.model, arguments.device, arguments.dtype)
+        model = arguments.model or demo_model()
+        engine = Engine.load(model, arguments.device, arguments.dtype)
         engine.protocol.delay_tokens(arguments.delay_ms)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         return _complain(str(error))
     code = 0
     for name in arguments.audio:

@@ -1,0 +1,127 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The shipped model on the shipped recordings: real transcripts through the whole product."""
+
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+from voxtral_ros.cli.evaluate import normalise, word_errors
+from voxtral_ros.recognizer.engine import Engine
+from voxtral_ros.resources import demo_model
+
+DATA = Path(__file__).resolve().parents[1] / 'data'
+ORDERS = [
+    'robot go to the kitchen and bring me the red cup',
+    'turn left and go forward three meters',
+    'please put the book next to the lamp and come back',
+    'stop following me and return to the charging station',
+]
+
+
+def voxtral(*arguments, **options):
+    return subprocess.run([sys.executable, '-m', 'voxtral_ros', *map(str, arguments)],
+                          capture_output=True, text=True, **options)
+
+
+@pytest.fixture(scope='module')
+def orders():
+    """Return what `voxtral transcribe --json` prints of the spoken orders."""
+    result = voxtral('transcribe', DATA / 'orders.flac', '--json')
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_orders_are_understood(orders):
+    errors = word_errors(' '.join(ORDERS).split(), normalise(orders['text']))
+    assert errors <= 4  # of 38
+
+
+def test_every_order_is_one_utterance(orders):
+    assert len(orders['utterances']) == len(ORDERS)
+    for utterance, order in zip(orders['utterances'], ORDERS, strict=True):
+        assert utterance['text'].split()[0] == order.split()[0]
+
+
+def test_words_have_rising_times_within_the_sound(orders):
+    ends = [word['end_s'] for word in orders['words']]
+    assert ends == sorted(ends)
+    assert 0 < ends[0]
+    assert ends[-1] <= orders['audio_s']
+    assert all(0 < word['confidence'] <= 1 for word in orders['words'])
+
+
+def test_words_end_where_the_voice_pauses(orders):
+    """Between two orders there is a second of silence: last word before it, first after it."""
+    first, second = orders['utterances'][:2]
+    assert second['start_s'] - first['end_s'] > 0.5
+
+
+def test_all_generated_tokens_are_told(orders):
+    """N tokens of sound, less the prompt, as the protocol counts them."""
+    speech = -(-round(orders['audio_s'] * 16000) // 1280)
+    assert len(orders['token_ids']) == 32 + speech + 6 + 11 - 39 + 1
+
+
+def test_raw_samples_on_standard_input_give_the_same_text(orders):
+    import soundfile
+    samples, rate = soundfile.read(DATA / 'orders.flac', dtype='int16')
+    result = subprocess.run(
+        [sys.executable, '-m', 'voxtral_ros', 'transcribe', '-', '--rate', str(rate), '--json'],
+        input=samples.tobytes(), capture_output=True)
+    assert json.loads(result.stdout)['token_ids'] == orders['token_ids']
+
+
+def test_a_bad_file_is_one_line_and_the_others_are_still_done(tmp_path):
+    empty = tmp_path / 'empty.wav'
+    empty.touch()
+    result = voxtral('transcribe', tmp_path / 'none.wav', empty,
+                     DATA / 'go_forward_ten_meters.flac')
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 2
+    assert 'go_forward_ten_meters' in result.stdout
+
+
+def test_a_plot_is_drawn(tmp_path):
+    pytest.importorskip('matplotlib', reason='--plot needs matplotlib')
+    picture = tmp_path / 'plot.png'
+    result = voxtral('transcribe', DATA / 'go_forward_ten_meters.flac', '--plot', picture)
+    assert result.returncode == 0, result.stderr
+    assert picture.read_bytes().startswith(b'\x89PNG')
+
+
+def test_evaluate_prints_the_word_error_rate(tmp_path):
+    result = voxtral('evaluate', '--manifest', DATA / 'manifest.tsv', '--only', 'orders',
+                     '--json', '--texts', tmp_path / 'texts.tsv')
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report['words'] == 38
+    assert report['word_error_rate'] <= 4 / 38
+    assert (tmp_path / 'texts.tsv').read_text().count('\n') == 2
+
+
+def test_silence_and_noise_stay_without_text():
+    import numpy as np
+    engine = Engine.load(demo_model(), 'cpu')
+    rng = np.random.default_rng(0)
+    stream = engine.open()
+    events = []
+    for level in (0.0, 0.001, 0.02, 0.2):
+        stream.feed((level * rng.standard_normal(16000 * 5)).astype(np.float32))
+        events += stream.poll()
+    events += stream.close()
+    assert [event.text for event in events if hasattr(event, 'text')] == []
