@@ -60,7 +60,7 @@ def test_every_order_is_one_utterance(orders):
 def test_words_have_rising_times_within_the_sound(orders):
     ends = [word['end_s'] for word in orders['words']]
     assert ends == sorted(ends)
-    assert 0 < ends[0]
+    assert ends[0] > 0
     assert ends[-1] <= orders['audio_s']
     assert all(0 < word['confidence'] <= 1 for word in orders['words'])
 
