@@ -1,0 +1,113 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Through the lifecycle with a file as the source: real words, finals, exit codes."""
+
+from itertools import pairwise
+from pathlib import Path
+import signal
+
+from node.driver import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, driven
+import pytest
+
+DATA = Path(__file__).resolve().parents[1] / 'data'
+ORDERS = DATA / 'orders.flac'
+
+
+def test_a_file_becomes_transcripts(tmp_path):
+    with driven(tmp_path, source='file', file=ORDERS, file_realtime='false') as driver:
+        assert driver.change(CONFIGURE)
+        assert driver.change(ACTIVATE)
+        driver.wait(lambda: len(driver.finals) == 4)
+        driver.wait(lambda: len(driver.texts) == 4)
+        assert driver.texts[0] == 'robot go to the kitchen and bring me the red cup'
+        assert driver.texts == [final.text for final in driver.finals]
+        assert True in driver.speech
+        partials = [message for message in driver.transcripts if not message.is_final]
+        assert len(partials) > 12
+        for number, final in enumerate(driver.finals, 1):
+            assert final.utterance_id == number
+            ends = [word.end.sec + word.end.nanosec / 1e9 for word in final.words]
+            start = final.header.stamp.sec + final.header.stamp.nanosec / 1e9
+            assert start <= ends[0]
+            assert ends == sorted(ends)
+            assert ' '.join(word.text for word in final.words) == final.text
+            assert 0 < final.confidence <= 1
+
+
+def test_a_partial_is_the_beginning_of_the_next(tmp_path):
+    with driven(tmp_path, source='file', file=ORDERS, file_realtime='false') as driver:
+        assert driver.change(CONFIGURE)
+        assert driver.change(ACTIVATE)
+        driver.wait(lambda: len(driver.finals) == 4)
+        for number in range(1, 5):
+            told = sorted((message for message in driver.transcripts
+                           if message.utterance_id == number),
+                          key=lambda message: message.revision)
+            for before, after in pairwise(told):
+                assert after.text == before.text + after.delta
+            assert [message.is_final for message in told] == [False] * (len(told) - 1) + [True]
+
+
+def test_deactivating_tells_the_open_utterance(tmp_path):
+    with driven(tmp_path, source='file', file=ORDERS) as driver:
+        assert driver.change(CONFIGURE)
+        assert driver.change(ACTIVATE)
+        driver.wait(lambda: len(driver.transcripts) >= 3)
+        assert driver.change(DEACTIVATE)
+        driver.wait(lambda: driver.finals)
+        assert driver.finals[0].text.startswith('robot go to')
+        assert driver.state == 'inactive'
+        assert driver.change(CLEANUP)
+        assert driver.state == 'unconfigured'
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('transitions', [(), (CONFIGURE,), (CONFIGURE, ACTIVATE)])
+def test_a_signal_ends_the_node_with_code_zero(tmp_path, number, transitions):
+    with driven(tmp_path, source='file', file=ORDERS) as driver:
+        assert driver.state == 'unconfigured'  # it is up
+        for transition in transitions:
+            assert driver.change(transition)
+        code, _ = driver.end(number)
+        assert code == 0, driver.log
+
+
+def test_a_wrong_model_says_why_and_may_be_corrected(tmp_path):
+    from rcl_interfaces.msg import Parameter, ParameterValue
+    from rcl_interfaces.srv import SetParameters
+    with driven(tmp_path, source='file', file=ORDERS, model=tmp_path / 'none') as driver:
+        assert not driver.change(CONFIGURE)
+        assert driver.state == 'unconfigured'
+        driver.wait(lambda: 'does not exist: a model is a folder with' in driver.log)
+        right = Parameter(name='model', value=ParameterValue(type=4, string_value=''))
+        results = driver.call(SetParameters, 'asr/set_parameters',
+                              SetParameters.Request(parameters=[right])).results
+        assert results[0].successful
+        assert driver.change(CONFIGURE)
+        results = driver.call(SetParameters, 'asr/set_parameters',
+                              SetParameters.Request(parameters=[right])).results
+        assert not results[0].successful
+        assert 'clean up first' in results[0].reason
+
+
+def test_a_missing_file_fails_activation_and_leaves_the_node_inactive(tmp_path):
+    with driven(tmp_path, source='file', file=tmp_path / 'none.wav') as driver:
+        assert driver.change(CONFIGURE)
+        assert not driver.change(ACTIVATE)
+        assert driver.state == 'inactive'
+        driver.wait(lambda: driver.log.count('no such file') == 1)
+        assert not driver.change(ACTIVATE)  # the model is still there, the file is not
+        driver.wait(lambda: driver.log.count('no such file') == 2)
+        assert driver.change(CLEANUP)

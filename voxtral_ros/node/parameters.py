@@ -1,0 +1,134 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The parameters of the node in one table: declared, checked and documented from here.
+
+Structural parameters are read when the node is configured and refused while it is; the others take
+effect at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from voxtral_ros.recognizer.endpoint import EndpointOptions
+from voxtral_ros.recognizer.stream import StreamOptions
+from voxtral_ros.recognizer.vad import VadOptions
+from voxtral_ros.recognizer.watchdog import WatchdogOptions
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter."""
+
+    name: str
+    default: Any
+    description: str
+    limits: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    structural: bool = True
+
+
+_ENDPOINT, _VAD, _WATCHDOG = EndpointOptions(), VadOptions(), WatchdogOptions()
+
+TABLE = (
+    Row('model', '', 'folder with params.json, tekken.json, consolidated.safetensors; empty: the '
+                     'small English demo model of the package'),
+    Row('device', 'auto', 'auto (CUDA where there is one), cpu, cuda or cuda:N'),
+    Row('dtype', '', 'type of the weights in memory; empty: float32 on the CPU, else as in the '
+                     'file', choices=('', 'float32', 'bfloat16', 'float16')),
+    Row('threads', 1, 'threads of torch on the CPU; 0: as many as torch likes', (0, 64)),
+    Row('delay_ms', 480, 'how long the model listens before it writes: 80 to 1200 in steps of 80, '
+                         'or 2400', (80, 2400)),
+    Row('source', 'topic', 'where sound comes from', choices=('topic', 'microphone', 'file')),
+    Row('microphone', '', 'device index or part of its name; empty: the default device'),
+    Row('file', '', 'audio file to play when source is file'),
+    Row('file_realtime', True, 'play the file at its own pace; false: as fast as possible'),
+    Row('channel', -1, 'channel of the sound to take, counted from 0; -1 mixes all', (-1, 63)),
+    Row('frame_id', '', 'frame of transcripts whose sound names none'),
+    Row('audio_queue_s', 30.0, 'sound that may wait before the oldest is dropped, s',
+        (1.0, 600.0)),
+    Row('max_gap_s', 2.0, 'gaps in the stamps up to here are bridged with silence, s',
+        (0.0, 30.0)),
+    Row('endpoint.silence_s', _ENDPOINT.silence_s, 'pause after which an utterance ends, s',
+        (0.1, 10.0)),
+    Row('endpoint.max_utterance_s', _ENDPOINT.max_utterance_s,
+        'longer utterances are cut at a word, s', (2.0, 600.0)),
+    Row('endpoint.min_speech_probability', _ENDPOINT.min_speech_probability,
+        'words are discarded where voice activity stayed under this; 0 keeps all', (0.0, 1.0)),
+    Row('vad.threshold', _VAD.threshold, 'probability above which sound counts as speech',
+        (0.05, 0.95)),
+    Row('watchdog.speech_s', _WATCHDOG.speech_s,
+        'seconds of speech without a word before the watchdog acts; 0: never', (0.0, 60.0)),
+    Row('robot_speaking_mode', 'mute', 'what to do while robot_speaking is true: mute the ears or '
+                               'ignore it', choices=('mute', 'ignore'), structural=False),
+    Row('robot_speaking_tail_s', 0.3, 'how long the ears stay muted after that, s', (0.0, 10.0),
+        structural=False),
+    Row('partial_rate_hz', 0.0, 'partial transcripts per second at most; 0: on every change',
+        (0.0, 50.0), structural=False),
+    Row('log_transcripts', True, 'write final transcripts to the log', structural=False),
+)
+_ROWS = {row.name: row for row in TABLE}
+
+
+def declare(node: Node) -> None:
+    """Declare every parameter with description, range and default."""
+    for row in TABLE:
+        descriptor = ParameterDescriptor(description=row.description)
+        if row.choices:
+            descriptor.additional_constraints = 'one of ' + ', '.join(map(repr, row.choices))
+        if row.limits and isinstance(row.default, int):
+            low, high = map(int, row.limits)
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=0)]
+        elif row.limits:
+            low_f, high_f = map(float, row.limits)
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=low_f, to_value=high_f, step=0.0)]
+        node.declare_parameter(row.name, row.default, descriptor)
+
+
+def check(parameters: list[Parameter], configured: bool) -> SetParametersResult:
+    """Refuse values that are not among the choices, and structural ones while configured."""
+    for parameter in parameters:
+        row = _ROWS.get(parameter.name)
+        if row is None:
+            continue  # use_sim_time and the like
+        if row.choices and parameter.value not in row.choices:
+            return SetParametersResult(successful=False, reason=(
+                f'{row.name} is {parameter.value!r}, expected one of '
+                + ', '.join(map(repr, row.choices))))
+        if row.structural and configured:
+            return SetParametersResult(successful=False, reason=(
+                f'{row.name} is read when the node is configured: clean up first'))
+    return SetParametersResult(successful=True)
+
+
+def stream_options(node: Node) -> StreamOptions:
+    """Return the tuning of a stream from the parameters of a node."""
+    def value(name: str) -> Any:
+        return node.get_parameter(name).value
+
+    return StreamOptions(
+        EndpointOptions(silence_s=value('endpoint.silence_s'),
+                        max_utterance_s=value('endpoint.max_utterance_s'),
+                        min_speech_probability=value('endpoint.min_speech_probability')),
+        VadOptions(threshold=value('vad.threshold')),
+        WatchdogOptions(speech_s=value('watchdog.speech_s')))

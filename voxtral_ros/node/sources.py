@@ -1,0 +1,233 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Where the node's sound comes from: a topic, a microphone or a file.
+
+A source starts when it is made and hands out blocks with the time at which they were received,
+until it is closed. Trouble is told through `warn` and does not end it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+import threading
+import time
+from typing import Any, Protocol
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import (
+    DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from voxtral_ros.audio.block import AudioBlock, AudioError
+from voxtral_ros.audio.files import read_file
+from voxtral_ros.audio.messages import from_mgonzs13, from_ros_drivers
+from voxtral_ros.audio.microphone import Microphone
+
+Put = Callable[[AudioBlock, int], None]
+Warn = Callable[[str], None]
+
+_DISCOVERY_S = 0.5
+_RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
+# Best effort matches every publisher. Deep: Python may come late to a burst of 20 ms blocks.
+_AUDIO_QOS = QoSProfile(depth=200, history=HistoryPolicy.KEEP_LAST,
+                        reliability=ReliabilityPolicy.BEST_EFFORT)
+_INFO_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Source(Protocol):
+    """What the node needs of a source."""
+
+    description: str
+
+    def close(self) -> None:
+        """Stop handing out blocks and free what was taken."""
+
+
+class TopicSource:
+    """
+    Sound on the topic `audio`, in any of the three messages that carry it.
+
+    Which one is found out from the publishers: `AudioDataStamped` and `AudioData` of ros-drivers'
+    audio_common_msgs (the latter with `audio_info`), `AudioStamped` of mgonzs13's.
+    """
+
+    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, channel: int) -> None:
+        self._node, self._put, self._warn, self._channel = node, put, warn, channel
+        self._subscriptions: list[Any] = []
+        self._info: Any = None
+        self.description = 'topic audio, nobody publishes yet'
+        self._timer = node.create_timer(_DISCOVERY_S, self._look)
+        self._look()
+
+    def _look(self) -> None:
+        """Subscribe once somebody publishes a message that is known."""
+        publishers = self._node.get_publishers_info_by_topic(
+            self._node.resolve_topic_name('audio'))
+        for publisher in publishers:
+            handler = self._handlers().get(publisher.topic_type)
+            if handler is not None:
+                self._subscribe(publisher.topic_type, *handler)
+                self._timer.cancel()
+                return
+        if publishers:
+            self._warn(f'the topic audio carries {publishers[0].topic_type}, which is no sound '
+                       'that is known, or its package is not sourced')
+
+    def _handlers(self) -> dict[str, tuple[Any, Callable[[Any], None]]]:
+        """Return message type -> class and callback, of what is installed here."""
+        try:
+            from audio_common_msgs import msg
+        except ImportError:
+            return {}
+        # The two packages of that name cannot be told apart by AudioData, which both have.
+        if hasattr(msg, 'AudioStamped'):
+            known: dict[str, Callable[..., AudioBlock]] = {'AudioStamped': from_mgonzs13}
+        else:
+            known = {'AudioDataStamped': self._from_ros_drivers,
+                     'AudioData': self._from_ros_drivers}
+        return {f'audio_common_msgs/msg/{name}': (
+                    getattr(msg, name), partial(self._on_audio, convert))
+                for name, convert in known.items()}
+
+    def _subscribe(self, kind: str, message: Any, callback: Callable[[Any], None]) -> None:
+        create = self._node.create_subscription
+        self._subscriptions.append(create(
+            message, 'audio', callback, _AUDIO_QOS,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies()))
+        if kind.endswith(('AudioData', 'AudioDataStamped')):
+            from audio_common_msgs.msg import AudioInfo
+            self._subscriptions.append(create(AudioInfo, 'audio_info', self._on_info, _INFO_QOS))
+        self.description = f'topic {self._subscriptions[0].topic_name} ({kind})'
+        self._node.get_logger().info(f'listening to {self.description}')
+
+    def _on_info(self, info: Any) -> None:
+        self._info = info
+
+    def _from_ros_drivers(self, message: Any, channel: int = -1) -> AudioBlock:
+        return from_ros_drivers(message, self._info, channel)
+
+    def _on_audio(self, convert: Callable[..., AudioBlock], message: Any) -> None:
+        try:
+            block = convert(message, channel=self._channel)
+        except AudioError as error:
+            self._warn(str(error))
+            return
+        if len(block.samples):
+            self._put(block, self._node.get_clock().now().nanoseconds)
+
+    def close(self) -> None:
+        """End the subscriptions."""
+        self._node.destroy_timer(self._timer)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+
+class _ThreadSource:
+    """A source with a thread of its own."""
+
+    description = ''
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='sound', daemon=True)
+
+    def _run(self) -> None:
+        raise AssertionError('a subclass says what runs')
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed.set()
+        self._thread.join(5.0)
+
+
+class MicrophoneSource(_ThreadSource):
+    """A microphone; when it goes away, it is tried again with growing pauses."""
+
+    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, name: str, channel: int,
+                 frame_id: str) -> None:
+        """Open the device; raise AudioError, with a list of devices, when there is none such."""
+        super().__init__()
+        self._put, self._warn = put, warn
+        self._now_ns = lambda: node.get_clock().now().nanoseconds
+        self._open = partial(Microphone, name, now_ns=self._now_ns, channel=channel,
+                             frame_id=frame_id)
+        self._microphone: Microphone | None = self._open()
+        self.description = f'microphone {self._microphone.device}'
+        self._thread.start()
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._closed.is_set():
+            try:
+                if self._microphone is None:
+                    self._microphone = self._open()
+                block = self._microphone.read(0.2)
+                if block is not None:
+                    attempt = 0
+                    self._put(block, self._now_ns())
+            except AudioError as error:
+                pause_s = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
+                self._warn(f'{error}; trying again in {pause_s:g} s')
+                attempt += 1
+                self._drop()
+                self._closed.wait(pause_s)
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._microphone is not None:
+            self._microphone.close()
+            self._microphone = None
+
+
+class FileSource(_ThreadSource):
+    """A file, at its own pace or as fast as it is taken."""
+
+    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, path: str, channel: int,
+                 frame_id: str, realtime: bool, waiting_s: Callable[[], float],
+                 ended: Callable[[], None]) -> None:
+        """
+        Open the file; raise AudioError when it cannot be read.
+
+        :param waiting_s: how much sound is queued: the file waits for it to become little
+        :param ended: called when all of the file was handed out
+        """
+        super().__init__()
+        self._put, self._warn, self._frame_id = put, warn, frame_id
+        self._realtime, self._waiting_s, self._ended = realtime, waiting_s, ended
+        self._now_ns = lambda: node.get_clock().now().nanoseconds
+        self._blocks = read_file(path, block_s=0.08, channel=channel)
+        self.description = f'file {path}'
+        self._thread.start()
+
+    def _run(self) -> None:
+        start_ns, start = self._now_ns(), time.monotonic()
+        try:
+            for block in self._blocks:
+                stamp_ns = start_ns + (block.stamp_ns or 0)
+                stamped = AudioBlock(block.samples, block.rate_hz, stamp_ns, self._frame_id,
+                                     block.n_bad)
+                end_s = ((block.stamp_ns or 0) + block.duration_ns) / 1e9
+                while not self._closed.is_set() and (
+                        time.monotonic() - start < end_s if self._realtime
+                        else self._waiting_s() > 2.0):
+                    self._closed.wait(0.005 if self._realtime else 0.05)
+                if self._closed.is_set():
+                    return
+                self._put(stamped, self._now_ns())
+        except AudioError as error:
+            self._warn(str(error))
+        self._ended()
