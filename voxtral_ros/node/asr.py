@@ -110,12 +110,10 @@ class AsrNode(LifecycleNode):
 
         SUCCESS: inactive. FAILURE: unconfigured, the reason is in the log; it may be tried again.
         """
-        import torch
         from voxtral_ros.recognizer.engine import Engine
-        if self._value('threads'):
-            torch.set_num_threads(self._value('threads'))
         model = self._value('model') or str(demo_model())
-        engine = Engine.load(model, self._value('device'), self._value('dtype') or None)
+        engine = Engine.load(model, self._value('device'), self._value('dtype') or None,
+                             threads=self._value('threads'))
         stream = engine.open(self._value('delay_ms'))
         stream.feed(np.zeros(16000, np.float32))
         stream.poll()

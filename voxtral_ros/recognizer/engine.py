@@ -73,17 +73,20 @@ class Engine:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = 'auto', dtype: str | None = None,
-             max_streams: int = 1, max_chunk_tokens: int = 8) -> Engine:
+             max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0) -> Engine:
         """
         Load a checkpoint folder.
 
         :param device: 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:1'
         :param dtype: 'float32', 'bfloat16' or 'float16'; None is float32 on the CPU, and on a GPU
             the type of the file
+        :param threads: of torch on the CPU, in the whole process; 0 leaves it to torch
         :raises ConfigError, CheckpointError, TokenizerError: the folder is no usable model
         :raises ValueError: no such device or type
         """
         kind = _device(device)
+        if threads:
+            torch.set_num_threads(threads)
         if dtype is None:
             dtype = 'float32' if kind.type == 'cpu' else None
         if dtype not in (None, 'float32', 'bfloat16', 'float16'):
