@@ -62,7 +62,7 @@ def main():
     if missing:
         needs = ', '.join('{} ({})'.format(*item) for item in missing)
         packages = ' '.join(package for package, _ in missing)
-        print('Missing on this machine: {}. Install with:\n  sudo apt-get install {}'.format(
+        print('Missing on this machine: {}. Install with: sudo apt-get install {}'.format(
             needs, packages), file=sys.stderr)
         return 1
     return 0
