@@ -33,7 +33,7 @@ SOURCES := $(shell find msg resource scripts voxtral_ros config kernels launch m
 setup: $(INSTALL)/.built $(INSTALL)/.overlays $(VENV)/ros.bash
 
 test: setup $(VENV)/.test
-	source $(VENV)/ros.bash && pytest $(ARGS)
+	source $(VENV)/ros.bash && PYTHONSAFEPATH=1 python -m pytest $(ARGS)
 
 lint: setup $(VENV)/.test
 	source $(VENV)/ros.bash && tools/lint.sh

@@ -44,7 +44,6 @@ def test_from_the_shell(source, tmp_path):
         env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert run.returncode == 0, run.stderr
     assert 'largest relative error' in run.stderr
-    assert 'largest relative error' in run.stderr
     load_network(tmp_path / 'new' / 'folder')
 
 
