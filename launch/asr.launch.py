@@ -20,15 +20,10 @@ Start the speech recogniser, configured and active.
 """
 
 from launch import LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler)
-from launch.events import matches_action
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
 from launch_ros.substitutions import FindPackageShare
-from lifecycle_msgs.msg import Transition
 
 ARGUMENTS = (
     ('params_file', None, 'YAML file with the parameters of the node'),
@@ -46,7 +41,12 @@ ARGUMENTS = (
 
 
 def start(context):
-    """Return the node and what brings it through its lifecycle."""
+    """
+    Return the node.
+
+    It starts itself (autostart), not through events of launch: so it also comes up again when it
+    is respawned, and stays as it is when somebody takes over its lifecycle.
+    """
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     # What is not given on the command line stays as the file has it.
     overrides = {name: given[name] for name in ('source', 'device', 'model') if given[name]}
@@ -55,21 +55,11 @@ def start(context):
         namespace=given['namespace'], output='screen', emulate_tty=True,
         respawn=given['respawn'].lower() == 'true', respawn_delay=2.0,
         parameters=[given['params_file'],
-                    {**overrides, 'use_sim_time': given['use_sim_time'].lower() == 'true'}],
+                    {**overrides, 'autostart': given['autostart'].lower() == 'true',
+                     'use_sim_time': given['use_sim_time'].lower() == 'true'}],
         remappings=[('audio', given['audio_topic'])],
         arguments=['--ros-args', '--log-level', given['log_level']])
-    if given['autostart'].lower() != 'true':
-        return [node]
-    # Only after configuring: a node that somebody deactivates by hand stays inactive.
-    activate = RegisterEventHandler(OnStateTransition(
-        target_lifecycle_node=node, start_state='configuring', goal_state='inactive',
-        entities=[EmitEvent(event=ChangeState(
-            lifecycle_node_matcher=matches_action(node),
-            transition_id=Transition.TRANSITION_ACTIVATE))]))
-    configure = EmitEvent(event=ChangeState(
-        lifecycle_node_matcher=matches_action(node),
-        transition_id=Transition.TRANSITION_CONFIGURE))
-    return [activate, node, configure]
+    return [node]
 
 
 def generate_launch_description():

@@ -111,3 +111,24 @@ def test_a_missing_file_fails_activation_and_leaves_the_node_inactive(tmp_path):
         assert not driver.change(ACTIVATE)  # the model is still there, the file is not
         driver.wait(lambda: driver.log.count('no such file') == 2)
         assert driver.change(CLEANUP)
+
+
+def test_a_transition_that_is_not_allowed_is_refused_and_survived(tmp_path):
+    with driven(tmp_path, source='file', file=ORDERS) as driver:
+        assert driver.change(CONFIGURE)
+        assert not driver.change(CONFIGURE)
+        assert not driver.change(CLEANUP + 90)
+        assert driver.state == 'inactive'
+
+
+def test_the_node_starts_itself_when_told_so(tmp_path):
+    with driven(tmp_path, source='file', file=ORDERS, file_realtime='false',
+                autostart='true') as driver:
+        driver.wait(lambda: 'listening to file' in driver.log)
+        assert driver.state == 'active'
+
+
+def test_a_source_that_is_none_is_refused_by_name(tmp_path):
+    with driven(tmp_path, source='radio') as driver:
+        assert not driver.change(CONFIGURE)
+        driver.wait(lambda: "source is 'radio'" in driver.log)

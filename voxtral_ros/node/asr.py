@@ -97,6 +97,34 @@ class AsrNode(LifecycleNode):
         self.create_service(Trigger, '~/flush', self._on_flush)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_subscription(Bool, 'robot_speaking', self._on_robot_speaking, 10)
+        self._survive_wrong_transitions()
+
+    def _survive_wrong_transitions(self) -> None:
+        """
+        Answer a transition that the state does not allow instead of dying of it.
+
+        Before Kilted, rclpy lets the exception out of the service callback (ros2/rclpy#1209).
+        """
+        service = getattr(self, '_service_change_state', None)
+        if service is None:
+            return
+        change_state = service.callback
+
+        def guarded(request: Any, response: Any) -> Any:
+            try:
+                return change_state(request, response)
+            except RuntimeError as error:  # RCLError
+                wanted = request.transition.label or request.transition.id
+                self.get_logger().error(f'transition {wanted} refused: {error}')
+                response.success = False
+                return response
+
+        service.callback = guarded
+
+    def start(self) -> None:
+        """Configure and activate; where that fails, the log says why and the node waits."""
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
@@ -111,6 +139,7 @@ class AsrNode(LifecycleNode):
         SUCCESS: inactive. FAILURE: unconfigured, the reason is in the log; it may be tried again.
         """
         from voxtral_ros.recognizer.engine import Engine
+        parameters.refuse_wrong_choices(self)
         model = self._value('model') or str(demo_model())
         engine = Engine.load(model, self._value('device'), self._value('dtype') or None,
                              threads=self._value('threads'))
@@ -294,10 +323,15 @@ def main(args: list[str] | None = None) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
+        if node.get_parameter('autostart').value:
+            node.start()
         while not stop.is_set():
             executor.spin_once(timeout_sec=0.2)
         node.finish()
     finally:
+        # Launch repeats the SIGINT of a terminal; one that comes while Python ends would kill it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown()

@@ -50,6 +50,7 @@ class Row:
 _ENDPOINT, _VAD, _WATCHDOG = EndpointOptions(), VadOptions(), WatchdogOptions()
 
 TABLE = (
+    Row('autostart', False, 'configure and activate when the process starts'),
     Row('model', '', 'folder with params.json, tekken.json, consolidated.safetensors; empty: the '
                      'small English demo model of the package'),
     Row('device', 'auto', 'auto (CUDA where there is one), cpu, cuda or cuda:N'),
@@ -119,6 +120,14 @@ def check(parameters: list[Parameter], configured: bool) -> SetParametersResult:
             return SetParametersResult(successful=False, reason=(
                 f'{row.name} is read when the node is configured: clean up first'))
     return SetParametersResult(successful=True)
+
+
+def refuse_wrong_choices(node: Node) -> None:
+    """Raise ValueError for a value that the node was started with and that is no choice."""
+    values = [node.get_parameter(row.name) for row in TABLE]
+    result = check(values, configured=False)
+    if not result.successful:
+        raise ValueError(result.reason)
 
 
 def stream_options(node: Node) -> StreamOptions:

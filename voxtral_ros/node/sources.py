@@ -69,14 +69,14 @@ class TopicSource:
         self._node, self._put, self._warn, self._channel = node, put, warn, channel
         self._subscriptions: list[Any] = []
         self._info: Any = None
-        self.description = 'topic audio, nobody publishes yet'
+        self._topic = node.resolve_topic_name('audio')
+        self.description = f'topic {self._topic}, where nobody publishes yet'
         self._timer = node.create_timer(_DISCOVERY_S, self._look)
         self._look()
 
     def _look(self) -> None:
         """Subscribe once somebody publishes a message that is known."""
-        publishers = self._node.get_publishers_info_by_topic(
-            self._node.resolve_topic_name('audio'))
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
         for publisher in publishers:
             handler = self._handlers().get(publisher.topic_type)
             if handler is not None:
@@ -84,8 +84,8 @@ class TopicSource:
                 self._timer.cancel()
                 return
         if publishers:
-            self._warn(f'the topic audio carries {publishers[0].topic_type}, which is no sound '
-                       'that is known, or its package is not sourced')
+            self._warn(f'the topic {self._topic} carries {publishers[0].topic_type}, which is no '
+                       'sound that is known, or its package is not sourced')
 
     def _handlers(self) -> dict[str, tuple[Any, Callable[[Any], None]]]:
         """Return message type -> class and callback, of what is installed here."""
@@ -209,6 +209,8 @@ class FileSource(_ThreadSource):
         self._put, self._warn, self._frame_id = put, warn, frame_id
         self._realtime, self._waiting_s, self._ended = realtime, waiting_s, ended
         self._now_ns = lambda: node.get_clock().now().nanoseconds
+        if not path:
+            raise AudioError('source is file, but the parameter file is empty')
         self._blocks = read_file(path, block_s=0.08, channel=channel)
         self.description = f'file {path}'
         self._thread.start()

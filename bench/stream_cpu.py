@@ -1,0 +1,249 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Speed of one stream on the CPU: beside transformers, over hours, and of the demo model.
+
+    PYTHONPATH=test:$PYTHONPATH python bench/stream_cpu.py [--parts peer hours demo] [--hours 2]
+
+peer: tokens per second, prompt included in the time, beside the streaming generate of transformers
+with the same random weights in fp32, in turns. hours: time per block of 80 ms and memory of one
+long stream. demo: real-time factor of the demo model and where its time goes. One torch thread.
+"""
+
+import argparse
+from collections import defaultdict
+from functools import partial
+import json
+import os
+from pathlib import Path
+import platform
+import sys
+import tempfile
+from time import perf_counter, process_time
+from unittest import mock
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / 'test'))
+
+import numpy as np  # noqa: E402
+import soundfile  # noqa: E402
+from support import checkpoints, hf_reference  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+
+from voxtral_ros.model.network import VoxtralRealtime  # noqa: E402
+from voxtral_ros.recognizer.engine import Engine  # noqa: E402
+from voxtral_ros.recognizer.events import Transcript  # noqa: E402
+from voxtral_ros.recognizer.stream import StreamOptions  # noqa: E402
+from voxtral_ros.recognizer.vad import VoiceActivity  # noqa: E402
+
+DEMO = ROOT / 'models' / 'voxtral-tiny-en'
+RATE, BLOCK = 16000, 1280  # Hz; samples in 80 ms
+DELAY = 6  # tokens, 480 ms
+PER_MINUTE = 60 * RATE // BLOCK  # blocks
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    parts = {'peer': peer, 'hours': hours, 'demo': demo}
+    parser.add_argument('--parts', nargs='+', choices=parts, default=list(parts), help='[all]')
+    parser.add_argument('--repetitions', type=int, default=7, help='of peer and demo [7]')
+    parser.add_argument('--hours', type=float, default=2, help='of sound in the long stream [2]')
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f'{processor()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the '
+          f'start; one torch thread; torch {torch.__version__}, '
+          f'transformers {transformers.__version__}, Python {platform.python_version()}')
+    for name in arguments.parts:
+        parts[name](arguments)
+
+
+def processor():
+    """Return the name of the processor of this machine."""
+    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    return next(line.split(':')[1].strip() for line in lines if line.startswith('model name'))
+
+
+def anonymous_mb():
+    """Return the anonymous memory of this process, which leaves out pages of files."""
+    lines = Path('/proc/self/status').read_text(encoding='ascii').splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith('RssAnon')) / 1024
+
+
+def speech():
+    """Return the spoken orders of the test data, 16 kHz."""
+    return soundfile.read(ROOT / 'test' / 'data' / 'orders.flac', dtype='float32')[0]
+
+
+def blocks_of(samples):
+    """Cut sound into blocks of 80 ms."""
+    return [samples[start:start + BLOCK] for start in range(0, len(samples), BLOCK)]
+
+
+def load(params, tensors, tekken):
+    """Return an engine with these weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Engine.load(checkpoints.write_checkpoint(folder, params, tensors, tekken), 'cpu')
+
+
+def peer(arguments):
+    """Compare tiny random models with transformers."""
+    samples = speech()
+    demo_params = json.loads((DEMO / 'params.json').read_text())
+    demo_params.pop('quantization_config', None)
+    models = {
+        'tiny': (checkpoints.tiny_params(), checkpoints.tiny_tekken()),
+        'sizes of voxtral-tiny-en': (demo_params, json.loads((DEMO / 'tekken.json').read_text())),
+    }
+    print(f'\n## Beside transformers: {len(samples) / RATE:.1f} s of sound, medians of '
+          f'{arguments.repetitions} runs taken in turns\n\n'
+          '| model | way | tokens per s | times transformers (lowest - highest) | same ids |\n'
+          '|---|---|---|---|---|')
+    for name, (params, tekken) in models.items():
+        tensors = checkpoints.random_tensors(params, seed=0)
+        engine = load(params, tensors, tekken)
+        network = hf_reference.load_hf(params, tensors)
+        network.set_attn_implementation('sdpa')  # the default of transformers
+        ways = {
+            'transformers': partial(hf_reference.hf_generate_streaming, network, samples, DELAY),
+            'engine, blocks of 80 ms': partial(run_engine, engine, blocks_of(samples)),
+            'engine, all at once': partial(run_engine, engine, [samples]),
+            'stream, blocks of 80 ms': partial(run_stream, engine, blocks_of(samples)),
+        }
+        size = sum(tensor.numel() for tensor in tensors.values()) / 1e6
+        compare(f'{name}, {size:.2f} M', ways, arguments.repetitions)
+
+
+def compare(model, ways, repetitions):
+    """Run all ways in turns and print their rows; the first is the one to compare with."""
+    ids = {way: run() for way, run in ways.items()}  # to warm up
+    seconds = defaultdict(list)
+    for _ in range(repetitions):
+        for way, run in ways.items():
+            start = perf_counter()
+            run()
+            seconds[way].append(perf_counter() - start)
+    (first, expected), *_ = ids.items()
+    for way, tokens in ids.items():
+        ratios = np.divide(seconds[first], seconds[way])
+        same = sum(a == b for a, b in zip(tokens, expected, strict=True))
+        print(f'| {model} | {way} | {len(tokens) / np.median(seconds[way]):.0f} '
+              f'| {np.median(ratios):.1f} ({ratios.min():.1f} - {ratios.max():.1f}) '
+              f'| {same} of {len(expected)} |', flush=True)
+
+
+def run_engine(engine, chunks):
+    """Return the ids of a stream without voice activity and words, as transformers has none."""
+    slot = engine.take_slot(DELAY)
+    silence = np.zeros(engine.protocol.right_pad(sum(map(len, chunks)), DELAY), np.float32)
+    for chunk in (*chunks, silence):
+        slot.feed(chunk)
+        while engine.step():
+            pass
+    engine.release(slot)
+    return [token.id for token in slot.tokens]
+
+
+def run_stream(engine, chunks):
+    """Return the ids of a stream as users have it, voice activity and words included."""
+    tokens = []
+    transcribe(engine, chunks, StreamOptions(on_token=lambda token: tokens.append(token.id)))
+    return tokens
+
+
+def transcribe(engine, blocks, options=None):
+    """Return the seconds that each block took, and the text."""
+    stream, times, events = engine.open(DELAY * 80, options), [], []
+    for block in blocks:
+        start = perf_counter()
+        stream.feed(block)
+        events += stream.poll()
+        times.append(perf_counter() - start)
+    events += stream.close()
+    return times, ' '.join(event.text for event in events
+                           if isinstance(event, Transcript) and event.is_final)
+
+
+def hours(arguments):
+    """Feed and poll one stream for hours: neither time per block nor memory may grow."""
+    params = checkpoints.tiny_params()
+    engine = load(params, checkpoints.random_tensors(params, seed=0), checkpoints.tiny_tekken())
+    stream = engine.open(DELAY * 80)
+    sound = blocks_of(np.append(speech(), np.zeros(3 * RATE, np.float32)))[:-1]  # whole ones
+    n_blocks = max(int(arguments.hours * 60), 3) * PER_MINUTE
+    seconds, memory = np.full(n_blocks, np.nan), []  # of blocks; after every minute
+    for n in range(n_blocks):
+        start = perf_counter()
+        stream.feed(sound[n % len(sound)])
+        stream.poll()
+        seconds[n] = perf_counter() - start
+        if (n + 1) % PER_MINUTE == 0:
+            memory.append(anonymous_mb())
+    stream.close()
+    minutes = len(memory)
+    print(f'\n## {minutes / 60:g} h of speech and pauses: {n_blocks} blocks of 80 ms through one '
+          f'stream\n\nThe tiny model, windows of 16 frames and 24 tokens, voice activity '
+          f'included; {stream.stats.tokens} tokens, {seconds.sum():.0f} s\n\n'
+          '| | time per block: median | p99 | anonymous memory at the end |\n|---|---|---|---|')
+    for minute in dict.fromkeys((1, 2, minutes // 2, minutes)):
+        times = 1000 * seconds[(minute - 1) * PER_MINUTE:minute * PER_MINUTE]
+        print(f'| minute {minute} | {np.median(times):.2f} ms | {np.percentile(times, 99):.2f} ms '
+              f'| {memory[minute - 1]:.1f} MB |')
+    print(f'\nHighest memory after any minute: {max(memory):.1f} MB', flush=True)
+
+
+def demo(arguments):
+    """Show the real-time factor of the demo model and where its time goes."""
+    engine = Engine.load(DEMO, 'cpu')
+    samples = speech()
+    parts, steps = defaultdict(list), []
+    for _ in range(arguments.repetitions):
+        spent = defaultdict(float)
+        with (timed(VoiceActivity, 'push', spent), timed(VoxtralRealtime, 'encode', spent),
+              timed(VoxtralRealtime, 'decode', spent)):
+            start, cpu = perf_counter(), process_time()
+            times, text = transcribe(engine, blocks_of(samples))
+            wall, cpu = perf_counter() - start, process_time() - cpu
+        spent.update(rest=wall - sum(spent.values()), wall=wall, cpu=cpu)
+        steps += times
+        for name, seconds in spent.items():
+            parts[name].append(seconds)
+    print(f'\n## The demo model: {len(samples) / RATE:.1f} s of speech in blocks of 80 ms, '
+          f'medians of {arguments.repetitions} runs\n\n> {text}\n\n'
+          '| part | real-time factor | per block | share |\n|---|---|---|---|')
+    labels = {'push': 'voice activity', 'encode': 'mel and encoder', 'decode': 'decoder',
+              'rest': 'rest', 'wall': 'all, wall clock', 'cpu': 'all, CPU time'}
+    for name, label in labels.items():
+        factor = np.median(parts[name]) * RATE / len(samples)
+        share = np.median(parts[name]) / np.median(parts['wall'])
+        print(f'| {label} | {factor:.3f} | {80 * factor:.2f} ms | {100 * share:.0f} % |')
+    p50, p99 = np.percentile(1000 * np.array(steps), (50, 99))
+    print(f'\nTime per block: p50 {p50:.1f} ms, p99 {p99:.1f} ms', flush=True)
+
+
+def timed(owner, name, spent):
+    """Replace a method of a class by itself with its time added up; a context manager."""
+    method = getattr(owner, name)
+
+    def wrapper(*args):
+        start = perf_counter()
+        result = method(*args)
+        spent[name] += perf_counter() - start
+        return result
+    return mock.patch.object(owner, name, wrapper)
+
+
+if __name__ == '__main__':
+    main()
