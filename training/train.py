@@ -158,9 +158,8 @@ class Trainer:
         # The prompt predicts nothing: its tokens are given.
         position = torch.arange(wanted.shape[1], device=wanted.device)[None]
         free = position >= LEFT_PAD + delay[:, None]
-        return F.cross_entropy(logits.float()[free], wanted[free]) if not logits.is_cuda else (
-            F.cross_entropy(logits.float().flatten(0, 1),
-                            wanted.masked_fill(~free, -100).flatten(), ignore_index=-100))
+        return F.cross_entropy(logits.float().flatten(0, 1),
+                               wanted.masked_fill(~free, -100).flatten(), ignore_index=-100)
 
     def step(self, batch: tuple[Tensor, ...], progress: float) -> Tensor:
         """Make one step and return the loss."""

@@ -21,8 +21,10 @@ growing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from multiprocessing import Process
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,3 +102,12 @@ class ShardReader:
         samples = self._path.with_suffix('.i16')
         if samples.stat().st_size:
             self.samples = np.memmap(samples, np.int16, 'r')
+
+
+def run_processes(work: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
+    """Run work(*arguments) for all `calls`, each in a process of its own, and wait for them."""
+    processes = [Process(target=work, args=arguments) for arguments in calls]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()

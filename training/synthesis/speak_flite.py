@@ -25,14 +25,13 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-from multiprocessing import Process
 from pathlib import Path
 import random
 import time
 
 import numpy as np
 
-from training.synthesis.shards import ShardWriter
+from training.synthesis.shards import run_processes, ShardWriter
 
 VOICES = ('cmu_us_awb', 'cmu_us_rms', 'cmu_us_slt', 'cmu_us_kal16')
 _WORD_END = b'R:SylStructure.daughtern.daughtern.R:Segment.end'
@@ -109,13 +108,8 @@ def main() -> None:
     parser.add_argument('--processes', type=int, default=4)
     parser.add_argument('--seconds', type=float, required=True)
     arguments = parser.parse_args()
-    processes = [Process(target=work, args=(arguments.root, arguments.libraries, n,
-                                            arguments.seconds))
-                 for n in range(arguments.processes)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    run_processes(work, [(arguments.root, arguments.libraries, n, arguments.seconds)
+                         for n in range(arguments.processes)])
 
 
 if __name__ == '__main__':

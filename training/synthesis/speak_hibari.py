@@ -24,7 +24,6 @@ warping them makes speakers of any size, pitch, liveliness, tilt and breathiness
 from __future__ import annotations
 
 import argparse
-from multiprocessing import Process
 import os
 from pathlib import Path
 import random
@@ -34,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from training.synthesis.shards import ShardWriter
+from training.synthesis.shards import run_processes, ShardWriter
 
 _DURATIONS = '/Clip_output_0'  # per phoneme, in frames of 25 ms
 _FRAME_S = 0.025
@@ -141,13 +140,8 @@ def main() -> None:
     parser.add_argument('--seconds', type=float, required=True)
     arguments = parser.parse_args()
     os.environ['OMP_NUM_THREADS'] = '1'
-    processes = [Process(target=work, args=(arguments.root, arguments.sources, n,
-                                            arguments.seconds))
-                 for n in range(arguments.processes)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    run_processes(work, [(arguments.root, arguments.sources, n, arguments.seconds)
+                         for n in range(arguments.processes)])
 
 
 if __name__ == '__main__':

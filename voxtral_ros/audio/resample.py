@@ -15,10 +15,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import soxr
 
-from voxtral_ros.audio.block import AudioError, check_rate, Samples
+from voxtral_ros.audio.block import AudioBlock, AudioError, check_rate, Samples
 
 TARGET_RATE_HZ = 16_000
 
@@ -85,3 +87,13 @@ class Resampler:
         if missing > 0:
             return np.concatenate([tail, np.zeros(missing, np.float32)])
         return tail[:len(tail) + missing]
+
+
+def resampled(blocks: Iterable[AudioBlock]) -> Iterator[Samples]:
+    """Yield the samples of blocks of one rate at 16 kHz, the delayed tail at the end."""
+    resampler = None
+    for block in blocks:
+        resampler = resampler or Resampler(block.rate_hz)
+        yield resampler.process(block.samples)
+    if resampler:
+        yield resampler.process(np.zeros(0, np.float32), last=True)

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.files import read_file
-from voxtral_ros.audio.resample import Resampler
+from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ
 from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.resources import demo_model
 
@@ -174,15 +174,11 @@ def _transcribe(engine: Engine, rows: list[tuple[Path, str]], arguments: argpars
 
 def _feed(stream: Stream, path: Path) -> float:
     """Feed a file and return its length in seconds."""
-    resampler, n_samples = None, 0
-    for block in read_file(path):
-        resampler = resampler or Resampler(block.rate_hz)
-        samples = resampler.process(block.samples)
+    n_samples = 0
+    for samples in resampled(read_file(path)):
         n_samples += len(samples)
         stream.feed(samples)
-    if resampler:
-        stream.feed(resampler.process(np.zeros(0, np.float32), last=True))
-    return n_samples / 16000
+    return n_samples / TARGET_RATE_HZ
 
 
 def _text(events: Iterable[Event]) -> str:

@@ -30,7 +30,7 @@ import numpy as np
 
 from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import file_duration_s, read_file, read_raw
-from voxtral_ros.audio.resample import Resampler
+from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ
 from voxtral_ros.cli.display import Display
 from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.resources import demo_model
@@ -120,10 +120,10 @@ def _transcribe(engine: Engine, name: str, arguments: argparse.Namespace) -> Non
     title = name if len(arguments.audio) > 1 else ''
     with Display(title, duration_s, quiet=arguments.json) as display:
         try:
-            for samples in _at_16_khz(blocks):
+            for samples in resampled(blocks):
                 if arguments.plot:
                     heard.append(samples)
-                result.audio_s += len(samples) / 16000
+                result.audio_s += len(samples) / TARGET_RATE_HZ
                 before = time.perf_counter()
                 stream.feed(samples)
                 events = stream.poll()
@@ -152,15 +152,6 @@ def _open(name: str, arguments: argparse.Namespace) -> tuple[Iterator[AudioBlock
     if not arguments.rate:
         raise AudioError('standard input is raw samples without a rate: add --rate HZ')
     return read_raw(sys.stdin.buffer, arguments.rate), None
-
-
-def _at_16_khz(blocks: Iterator[AudioBlock]) -> Iterator[np.ndarray]:
-    resampler = None
-    for block in blocks:
-        resampler = resampler or Resampler(block.rate_hz)
-        yield resampler.process(block.samples)
-    if resampler:
-        yield resampler.process(np.zeros(0, np.float32), last=True)
 
 
 def _tell(events: list[Event], result: Result, display: Display) -> None:

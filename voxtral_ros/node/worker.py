@@ -34,13 +34,12 @@ import numpy as np
 
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.gaps import Kind, Timeline
-from voxtral_ros.audio.resample import Resampler
+from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.recognizer.stream import Stream, StreamOptions
 
 _LOGGER = logging.getLogger(__name__)
-_RATE_HZ = 16000
 _RETRY_S = 1.0
 
 
@@ -221,7 +220,7 @@ class Worker:
             stamp_ns -= round(place.silence / block.rate_hz * 1e9)
         self._frame_id = block.frame_id or self._frame_id
         # The next sample out of the resampler is as old as what it still holds.
-        self._stamps.anchor(self._fed / _RATE_HZ,
+        self._stamps.anchor(self._fed / TARGET_RATE_HZ,
                             stamp_ns - round(self._resampler.delay_s * 1e9))
         self._feed(self._resampler.process(samples))
         self._tell_new(self._stream.poll())

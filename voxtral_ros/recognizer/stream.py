@@ -35,7 +35,7 @@ from voxtral_ros.model.tokenizer import TextDecoder
 from voxtral_ros.recognizer.clock import HeardClock
 from voxtral_ros.recognizer.endpoint import Endpointer, EndpointOptions
 from voxtral_ros.recognizer.events import Event, SpeechActivity
-from voxtral_ros.recognizer.slot import SampleBuffer, Token
+from voxtral_ros.recognizer.slot import SampleBuffer, Slot, Token
 from voxtral_ros.recognizer.text import Utterance
 from voxtral_ros.recognizer.vad import VadOptions, VoiceActivity
 from voxtral_ros.recognizer.watchdog import Action, Watchdog, WatchdogOptions
@@ -87,8 +87,7 @@ class Stream:
         self._engine = engine
         self._protocol = engine.protocol
         self._delay = delay
-        self._slot = engine.take_slot(delay)
-        self._slot.lead = _LEAD_TOKENS
+        self._slot = self._take_slot()
         self._voice = VoiceActivity(options.vad)
         self._endpointer = Endpointer(options.endpoint, self._voice)
         self._watchdog = Watchdog(options.watchdog, self._voice)
@@ -175,6 +174,11 @@ class Stream:
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError('this stream is closed: open another one')
+
+    def _take_slot(self) -> Slot:
+        slot = self._engine.take_slot(self._delay)
+        slot.lead = _LEAD_TOKENS
+        return slot
 
     def _advance(self) -> None:
         while True:
@@ -319,8 +323,7 @@ class Stream:
         self._recent = self._recent[-n_quiet:]
         waiting = self._unheard.peek(len(self._unheard)).copy()
         self._engine.release(self._slot)
-        self._slot = self._engine.take_slot(self._delay)
-        self._slot.lead = _LEAD_TOKENS
+        self._slot = self._take_slot()
         self._slot.feed(self._recent)
         self._slot.feed(waiting)
         self._slot_base_s = heard_s - len(self._recent) / rate
