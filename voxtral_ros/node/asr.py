@@ -89,6 +89,7 @@ class AsrNode(LifecycleNode):
         self._worker: Worker | None = None
         self._source: Source | None = None
         self._publishers_: dict[str, Any] = {}
+        self._n_utterances = 0  # of this process: ids are never used again
         self._listening = True
         self._muted_until_ns = 0
         self._robot_speaks = False
@@ -167,7 +168,8 @@ class AsrNode(LifecycleNode):
         """
         self._worker = Worker(
             self._engine, self._value('delay_ms'), parameters.stream_options(self), self._tell,
-            queue_s=self._value('audio_queue_s'), max_gap_s=self._value('max_gap_s'))
+            queue_s=self._value('audio_queue_s'), max_gap_s=self._value('max_gap_s'),
+            n_utterances=self._n_utterances)
         self._source = self._open_source(self._worker)
         super().on_activate(state)
         self._publishers_['speech_active'].publish(Bool(data=False))
@@ -222,6 +224,7 @@ class AsrNode(LifecycleNode):
             self._source = None
         if self._worker is not None:
             self._worker.stop()
+            self._n_utterances = self._worker.n_utterances
             self._worker = None
 
     def _free(self) -> None:

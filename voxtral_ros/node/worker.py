@@ -88,14 +88,16 @@ class Worker:
 
     def __init__(self, engine: Engine, delay_ms: float, options: StreamOptions,
                  tell: Callable[[list[Event], Origin], None], *, queue_s: float = 30.0,
-                 max_gap_s: float = 2.0) -> None:
+                 max_gap_s: float = 2.0, n_utterances: int = 0) -> None:
         """
         Start the thread.
 
         :param tell: called from the thread with new events
         :param queue_s: sound that may wait
+        :param n_utterances: told by earlier workers: ids go on from there
         """
         self.stats = WorkerStats()
+        self.n_utterances = n_utterances
         self._engine, self._delay_ms, self._options, self._tell = engine, delay_ms, options, tell
         self._queue_s, self._max_gap_s = queue_s, max_gap_s
         self._blocks: deque[tuple[AudioBlock, int]] = deque()
@@ -149,6 +151,7 @@ class Worker:
 
     def _begin_stream(self) -> None:
         self._stream = self._engine.open(self._delay_ms, self._options)
+        self._first_id = self.n_utterances  # a stream counts its own utterances from 1
         self._timeline: Timeline | None = None
         self._resampler: Resampler | None = None
         self._fed = 0  # samples at 16 kHz
@@ -195,8 +198,8 @@ class Worker:
 
     def _restart(self) -> None:
         if self._stream:
-            self._stream.abandon()
-            self._stream = None
+            stream, self._stream = self._stream, None
+            self._tell_new(stream.abandon())
         self._begin_stream()
 
     def _hear(self, block: AudioBlock, received_ns: int) -> None:
@@ -237,8 +240,14 @@ class Worker:
         self._fed += len(samples)
 
     def _tell_new(self, events: list[Event]) -> None:
-        if events:
-            self._tell(events, Origin(self._frame_id, self._stamps))
+        told: list[Event] = []
+        for event in events:
+            if isinstance(event, Transcript):
+                event = replace(event, utterance_id=self._first_id + event.utterance_id)
+                self.n_utterances = max(self.n_utterances, event.utterance_id)
+            told.append(event)
+        if told:
+            self._tell(told, Origin(self._frame_id, self._stamps))
 
 
 def latest(events: list[Event]) -> list[Event]:

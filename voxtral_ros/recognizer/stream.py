@@ -163,11 +163,19 @@ class Stream:
             self._closed = True
             self._engine.release(self._slot)
 
-    def abandon(self) -> None:
-        """Give the slot back without hearing what is still waiting."""
-        if not self._closed:
-            self._closed = True
-            self._engine.release(self._slot)
+    def abandon(self) -> list[Event]:
+        """
+        Give the slot back without hearing what is still waiting.
+
+        Returns what has not been told yet, with the open utterance ended as it stands: nothing
+        that was recognised is lost, even after an exception. Doing so again does nothing.
+        """
+        if self._closed:
+            return []
+        self._closed = True
+        self._engine.release(self._slot)
+        self._finish(self._voice.heard_s)
+        return self._events
 
     # ---- inside ----
 
