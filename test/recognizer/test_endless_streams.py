@@ -48,7 +48,7 @@ def noise(n_samples, seed=0):
 
 def run(engine, samples, origin=0):
     slot = engine.take_slot(DELAY)
-    engine.state.origin[slot.index] = origin
+    engine.passes.state.origin[slot.index] = origin
     slot.feed(samples)
     while engine.step():
         pass
@@ -70,7 +70,7 @@ def test_the_time_of_day_does_not_matter(engine, origin):
 def test_an_origin_ends_with_its_stream(engine):
     run(engine, noise(5000), origin=10**9)
     slot = engine.take_slot(DELAY)
-    assert engine.state.origin[slot.index] == 0
+    assert engine.passes.state.origin[slot.index] == 0
     engine.release(slot)
 
 
@@ -78,7 +78,7 @@ def test_streams_of_different_ages_share_a_pass(tmp_path):
     engine = load(tmp_path)
     batched = Engine(engine.network, engine.tokenizer, max_streams=2)
     young, old = batched.take_slot(DELAY), batched.take_slot(DELAY)
-    batched.state.origin[old.index] = 10**9
+    batched.passes.state.origin[old.index] = 10**9
     for slot in (young, old):
         slot.feed(noise(50_000))
     while batched.step():
@@ -98,7 +98,7 @@ def long_stream(tmp_path_factory):
         slot.feed(noise(1000 * TOKEN, seed=piece))
         while engine.step():
             pass
-        footprints.append(footprint(engine.state))
+        footprints.append(footprint(engine.passes.state))
     engine.release(slot)
     return engine, slot, footprints
 

@@ -31,7 +31,7 @@ from torch import nn
 
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import VoxtralRealtime
-from voxtral_ros.model.quantized import packed_linear
+from voxtral_ros.model.quantized import packed_head, packed_linear
 from voxtral_ros.quantization.format import check_config
 from voxtral_ros.quantization.tensorfile import CheckpointError
 from voxtral_ros.quantization.weights import WeightFile, WEIGHTS
@@ -75,6 +75,7 @@ def load_network(folder: str | Path, device: torch.device | str = 'cpu',
     device = torch.device(device)
     with open_weights(folder) as (network, weights):
         network.mel.place(device)
+        network.decoder.screen = packed_head(weights, device, dtype or weights.main_dtype)
         _fill(network, weights, device, dtype or weights.main_dtype)
     return network.eval().requires_grad_(False)
 

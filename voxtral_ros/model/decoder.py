@@ -30,6 +30,7 @@ import torch.nn.functional as F
 
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rotation
+from voxtral_ros.ops.weights import PackedWeight
 
 
 def delay_embedding(delay: Tensor, dim: int) -> Tensor:
@@ -76,6 +77,7 @@ class Decoder(nn.Module):
         self.tok_embeddings = nn.Embedding(config.vocab_size, self.config.dim)
         self.layers: Any = nn.ModuleList(DecoderBlock(config) for _ in range(self.config.n_layers))
         self.norm = nn.RMSNorm(self.config.dim, eps=self.config.norm_eps)
+        self.screen: PackedWeight | None = None  # the head in INT4, if the checkpoint has it
 
     def delay_scales(self, delay: Tensor) -> Tensor:
         """

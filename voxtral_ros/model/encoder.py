@@ -102,9 +102,14 @@ class Encoder(nn.Module):
         :param attends: one attention per layer
         :return: [B, n, 4 * dim] and the past of the next call
         """
-        x, past_0 = self.conv_layers[0](mel, past[0])  # [B, dim, 8n]
-        x, past_1 = self.conv_layers[1](x, past[1])  # [B, dim, 4n]
-        h = x.transpose(1, 2)  # [B, 4n, dim]
+        h, past = self.stem(mel, past)  # [B, 4n, dim]
         for layer, attend in zip(self.layers, attends, strict=True):
             h = layer(h, angles, attend)
-        return self.norm(h).unflatten(1, (-1, self.group)).flatten(2), (past_0, past_1)
+        return self.norm(h).unflatten(1, (-1, self.group)).flatten(2), past
+
+    def stem(self, mel: Tensor, past: tuple[Tensor, Tensor],
+             ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the frames of 8n mel frames, [B, 4n, dim], and the past of the next call."""
+        x, past_0 = self.conv_layers[0](mel, past[0])  # [B, dim, 8n]
+        x, past_1 = self.conv_layers[1](x, past[1])  # [B, dim, 4n]
+        return x.transpose(1, 2), (past_0, past_1)

@@ -40,14 +40,21 @@ class StreamState:
     embedding only: attention depends on differences of positions, so it changes no token.
     """
 
-    def __init__(self, network: VoxtralRealtime, n_slots: int, max_tokens: int) -> None:
-        """Allocate for passes over at most `max_tokens` tokens per stream."""
+    def __init__(self, network: VoxtralRealtime, n_slots: int, max_tokens: int,
+                 n_spare: int = 0) -> None:
+        """
+        Allocate for passes over at most `max_tokens` tokens per stream.
+
+        :param n_spare: further slots that have everything but keys and values: for the rows of
+            a fixed-size batch that are not needed
+        """
         config = network.config
         weight = network.decoder.norm.weight
         dtype, device = weight.dtype, weight.device
         frames = config.downsample_factor
         self.encoder_ring = RingCache(config.encoder, n_slots, max_tokens * frames, dtype, device)
         self.decoder_ring = RingCache(config.decoder, n_slots, max_tokens, dtype, device)
+        n_slots += n_spare
         self.conv_past = network.encoder.conv_past(n_slots, weight)
         self.delay_scales = torch.ones(
             (config.decoder.n_layers, n_slots, config.decoder.dim), dtype=dtype, device=device)

@@ -23,7 +23,10 @@ from __future__ import annotations
 import torch
 from torch import nn, Tensor
 
-from voxtral_ros.quantization.format import is_decoder_linear
+from voxtral_ros.ops.library import available, DTYPES
+from voxtral_ros.ops.matmul import matmul
+from voxtral_ros.ops.weights import fits, pack_int4, pack_int8, PackedWeight
+from voxtral_ros.quantization.format import HEAD, is_decoder_linear, is_rotated
 from voxtral_ros.quantization.marlin import GROUP, ZERO
 from voxtral_ros.quantization.weights import WeightFile
 
@@ -31,16 +34,65 @@ from voxtral_ros.quantization.weights import WeightFile
 def packed_linear(weights: WeightFile, native: str, device: torch.device,
                   dtype: torch.dtype) -> nn.Module | None:
     """
-    Return a layer for a weight in INT4 that stays packed, or None to dequantize it.
+    Return a layer for a quantized weight that stays packed, or None to dequantize it.
 
-    The one place that knows which operators there are. CUDA has none yet.
+    The one place that knows which operators there are.
 
     :param dtype: of the inputs
     """
+    stored = weights.stored[native]
+    if stored.kind != 'dense' and native != HEAD and device.type == 'cuda' \
+            and dtype in DTYPES and fits(*stored.shape[::-1]) and available():
+        return KernelLinear.read(weights, native, device)
     if weights.stored[native].kind == 'int4' and is_decoder_linear(native) \
             and device.type == 'cpu' and dtype == torch.bfloat16 and CpuInt4Linear.pays():
         return CpuInt4Linear(weights, native)
     return None
+
+
+def packed_head(weights: WeightFile, device: torch.device,
+                dtype: torch.dtype) -> PackedWeight | None:
+    """Return the output head as it is packed in the file, None if it is not or of no use."""
+    if weights.stored[HEAD].kind != 'int4' or device.type != 'cuda' or dtype not in DTYPES:
+        return None
+    return pack_int4(*weights.raw(HEAD, device)) if available() else None
+
+
+class KernelLinear(nn.Module):
+    """
+    Linear layer over a weight that is packed for the CUDA kernels.
+
+    Rows of q and k stay in the order of the file, which for INT4 is not the native one; `forward`
+    reorders what it returns, fused attention takes them as they are.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(self, packed: PackedWeight, half_split: bool, head_dim: int) -> None:
+        """
+        Take a weight.
+
+        :param half_split: rows of whole heads are in that order, see weights.half_split
+        """
+        super().__init__()
+        self.packed, self.half_split, self.head_dim = packed, half_split, head_dim
+        self.register_parameter('bias', None)
+
+    @classmethod
+    def read(cls, weights: WeightFile, native: str, device: torch.device) -> KernelLinear:
+        """Read the weight `native`, which is stored in INT4 or INT8."""
+        kind = weights.stored[native].kind
+        pack = pack_int4 if kind == 'int4' else pack_int8
+        return cls(pack(*weights.raw(native, device)), kind == 'int4' and is_rotated(native),
+                   weights.head_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., K] to [..., N]."""
+        out = matmul(x, self.packed, self.bias)
+        if self.half_split:
+            heads = out.unflatten(-1, (-1, 2, self.head_dim // 2))
+            out = heads.transpose(-1, -2).flatten(-3)
+        return out
 
 
 class CpuInt4Linear(nn.Module):

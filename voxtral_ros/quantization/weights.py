@@ -59,7 +59,7 @@ class WeightFile:
         :raises CheckpointError: the file is missing, damaged, or in a format we do not know
         """
         self.path = path
-        self._head_dim = head_dim
+        self.head_dim = head_dim
         self._file = TensorFile(path)
         try:
             self.stored = self._find()
@@ -100,6 +100,16 @@ class WeightFile:
         """Read rows of a dense weight, in the type of the file."""
         return self._file.rows(self.stored[native].names[0], start, stop)
 
+    def raw(self, native: str, device: torch.device | str = 'cpu') -> tuple[Tensor, Tensor]:
+        """
+        Read a quantized weight as the file has it.
+
+        :return: INT4: Marlin words int32 [K / 16, 2 N] and permuted scales fp16 [K / 128, N];
+            INT8: codes int8 [N, K] and scales fp16 [N, K / 128]
+        """
+        codes, scales = (self._file.read(name, device) for name in self.stored[native].names)
+        return codes, scales
+
     def codes(self, native: str, device: torch.device | str = 'cpu') -> Iterator[
             tuple[int, Tensor, Tensor]]:
         """
@@ -115,12 +125,12 @@ class WeightFile:
                 yield start, codes, scale
             return
         words, scales = (self._file.read(name, device) for name in stored.names)
-        unit = row_unit(native, self._head_dim)
+        unit = row_unit(native, self.head_dim)
         for start, stop in row_blocks(stored.shape, unit):
             codes = marlin.unpack(words[:, 2 * start:2 * stop]).T  # [rows, K]
             scale = marlin.permute_scales(scales[:, start:stop]).T
             if is_rotated(native):
-                codes, scale = (interleaved(part, self._head_dim) for part in (codes, scale))
+                codes, scale = (interleaved(part, self.head_dim) for part in (codes, scale))
             yield start, codes.to(torch.int8).sub_(marlin.ZERO), scale
 
     def _find(self) -> dict[str, Stored]:
@@ -166,8 +176,8 @@ class WeightFile:
                 k, n = first.shape[0] * marlin.TILE_K, first.shape[1] // 2
                 fitting = (k // marlin.GROUP, n)
                 marlin.check_size(k, n)
-                if first.shape[1] % 2 or n % row_unit(native, self._head_dim):
-                    raise ValueError(f'its rows are not those of whole heads of {self._head_dim}')
+                if first.shape[1] % 2 or n % row_unit(native, self.head_dim):
+                    raise ValueError(f'its rows are not those of whole heads of {self.head_dim}')
         except ValueError as error:
             raise self._error(f'{names[0]} is {list(first.shape)}: {error}') from None
         if scales.shape != fitting:

@@ -35,10 +35,11 @@ import torch
 
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.config import ModelConfig
-from voxtral_ros.model.network import StreamState, VoxtralRealtime
+from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer.protocol import Protocol
 from voxtral_ros.recognizer.slot import Slot, Token
+from voxtral_ros.recognizer.step import EagerStep, Step, Tokens
 from voxtral_ros.recognizer.stream import Stream, StreamOptions
 
 
@@ -64,11 +65,10 @@ class Engine:
         self.protocol = Protocol(tokenizer, network.config.audio)
         self.device = network.decoder.norm.weight.device
         self.max_chunk_tokens = max_chunk_tokens
-        self.state = StreamState(network, max_streams, max_chunk_tokens)
+        self.passes = _passes(network, tokenizer, max_streams, max_chunk_tokens)
+        self.max_streams = max_streams
         self._slots: dict[int, Slot] = {}
         self._free = list(range(max_streams))[::-1]
-        self._last_token = torch.zeros(max_streams, dtype=torch.int64, device=self.device)
-        self._pad_penalty = torch.zeros(max_streams, device=self.device)
         self._scales: dict[int, torch.Tensor] = {}  # of the delays in use
 
     @classmethod
@@ -115,15 +115,15 @@ class Engine:
     def take_slot(self, delay: int) -> Slot:
         """Open a slot for a stream with a delay in tokens."""
         if not self._free:
-            raise EngineFull(f'all {self.state.encoded.numel()} streams of this engine are open')
+            raise EngineFull(f'all {self.max_streams} streams of this engine are open')
         if delay not in self._scales:
             with torch.inference_mode():
                 self._scales[delay] = self.network.decoder.delay_scales(
                     torch.tensor([delay], device=self.device))[:, 0]
         slot = Slot(self._free.pop(), self.protocol, delay)
         with torch.inference_mode():
-            self.state.reset(slot.index, self._scales[delay])
-            self._pad_penalty[slot.index] = 0
+            self.passes.state.reset(slot.index, self._scales[delay])
+            self.passes.pad_penalty[slot.index] = 0
         self._slots[slot.index] = slot
         return slot
 
@@ -135,7 +135,7 @@ class Engine:
 
     def penalise_pad(self, slot: Slot, penalty: float) -> None:
         """Subtract `penalty` from the pad logit of a stream from the next token on."""
-        self._pad_penalty[slot.index] = penalty
+        self.passes.pad_penalty[slot.index] = penalty
 
     def step(self) -> bool:
         """
@@ -160,57 +160,46 @@ class Engine:
                 self._generate(live, n_tokens)
         return bool(prompted or live)
 
-    def _encode(self, slots: list[Slot], n_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-        index = torch.tensor([slot.index for slot in slots], device=self.device)
-        windows = np.stack([slot.window(n_tokens) for slot in slots])  # [M, n * 1280 + 240]
-        samples = torch.from_numpy(windows).to(self.device)
-        filled = max(slot.position for slot in slots) + n_tokens
-        return index, self.network.encode(samples, self.state, index, filled)
-
     def _take_prompt(self, slots: list[Slot], n_tokens: int) -> None:
         """Pass n positions at once: their tokens are given."""
-        index, audio = self._encode(slots, n_tokens)
-        given = torch.tensor(
-            [slot.prompt[slot.position:slot.position + n_tokens] for slot in slots],
-            device=self.device)
-        filled = max(slot.position for slot in slots) + n_tokens
-        logits = self.network.decode(audio, given, self.state, index, filled)
-        token, probability = self._choose(logits, index)
-        self._collect(slots, n_tokens, token[:, None], probability[:, None])
+        given = [slot.prompt[slot.position:slot.position + n_tokens] for slot in slots]
+        index, windows, filled = _pass_over(slots, n_tokens)
+        self._collect(slots, n_tokens, self.passes.prompt(index, windows, given, filled))
 
     def _generate(self, slots: list[Slot], n_tokens: int) -> None:
         """Pass n positions one by one, each with the token that the one before has predicted."""
-        index, audio = self._encode(slots, n_tokens)
-        filled = max(slot.position for slot in slots) + n_tokens
-        tokens, probabilities = [], []
-        for n in range(n_tokens):
-            logits = self.network.decode(audio[:, n:n + 1], self._last_token[index, None],
-                                         self.state, index, filled)
-            token, probability = self._choose(logits, index)
-            tokens.append(token)
-            probabilities.append(probability)
-        self._collect(slots, n_tokens, torch.stack(tokens, 1), torch.stack(probabilities, 1))
+        self._collect(slots, n_tokens, self.passes.generate(*_pass_over(slots, n_tokens)))
 
-    def _choose(self, logits: torch.Tensor, index: torch.Tensor,
-                ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take the likeliest token of each row and keep it as the next input; no host sync."""
-        logits = logits.float()
-        logits[:, self.tokenizer.pad] -= self._pad_penalty[index]
-        best, token = logits.max(dim=-1)
-        self._last_token[index] = token
-        return token, (best - logits.logsumexp(dim=-1)).exp()
-
-    def _collect(self, slots: list[Slot], n_tokens: int, tokens: torch.Tensor,
-                 probabilities: torch.Tensor) -> None:
-        """Read the tokens [M, n or 1] back, the one host sync of a step, and hand them out."""
-        rows = zip(slots, tokens.tolist(), probabilities.tolist(), strict=True)
-        for slot, ids, chances in rows:
+    def _collect(self, slots: list[Slot], n_tokens: int, tokens: Tokens) -> None:
+        """Hand the tokens out, n or the last one of each stream."""
+        for slot, ids, chances in zip(slots, *tokens, strict=True):
             before = slot.n_generated
             slot.advance(n_tokens)
             # The first positions of the prompt predict tokens that are given anyway.
             new = slot.n_generated - before
             for k in range(new):
                 slot.tokens.append(Token(before + k, ids[k - new], chances[k - new]))
+
+
+def _pass_over(slots: list[Slot], n_tokens: int) -> tuple[list[int], np.ndarray, int]:
+    """Return indices, windows [M, n * 1280 + 240] and the positions of the longest stream."""
+    windows = np.stack([slot.window(n_tokens) for slot in slots])
+    return ([slot.index for slot in slots], windows,
+            max(slot.position for slot in slots) + n_tokens)
+
+
+def _passes(network: VoxtralRealtime, tokenizer: Tokenizer, max_streams: int,
+            max_chunk_tokens: int) -> Step:
+    """Return fused kernels in CUDA graphs where they can run, else the network as it is."""
+    weight = network.decoder.norm.weight
+    if weight.device.type == 'cuda':
+        from voxtral_ros.model.fused import can_fuse
+        from voxtral_ros.ops.library import available
+        if can_fuse(network.config, weight.dtype) and available():
+            from voxtral_ros.recognizer.fused_step import FusedStep
+            special = [tokenizer.pad, tokenizer.word, tokenizer.eos]
+            return FusedStep(network, tokenizer.pad, special, max_streams, max_chunk_tokens)
+    return EagerStep(network, tokenizer.pad, max_streams, max_chunk_tokens)
 
 
 def _device(name: str) -> torch.device:

@@ -1,0 +1,335 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The kernels on one GPU, beside what else there is, each next to its floor.
+
+    python bench/kernels.py [--orin-build] [--marlin libmarlin.so] [--json FILE]
+
+All figures are medians over replays of CUDA graphs, in one run. Weights are as many as the real
+model has, every layer its own, so that no cache holds them. The floor is the bytes that must be
+read over what a plain reduction reads per second on this very GPU. `--orin-build` runs the machine
+code for Orin, compute_87, translated by the driver. The part with 8 SMs confines everything to
+8 multiprocessors of the GPU, the number of an Orin Nano. `--marlin` adds IST-DASLab's kernel: a
+library with `peer_marlin(A, B, C, s, m, n, k, workspace, groupsize, sms, stream)` around its
+`marlin_cuda`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+import ctypes
+import json
+import os
+from pathlib import Path
+from statistics import median
+import sys
+import time
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+
+from voxtral_ros.ops import library  # noqa: E402
+from voxtral_ros.ops.attention import attention, n_counters, Ring  # noqa: E402
+from voxtral_ros.ops.build import build  # noqa: E402
+from voxtral_ros.ops.head import choose, Head  # noqa: E402
+from voxtral_ros.ops.matmul import (  # noqa: E402
+    matmul, matmul_gated, matmul_logits, matmul_partial)
+from voxtral_ros.ops.step import add_norm  # noqa: E402
+from voxtral_ros.ops.weights import PackedWeight, STRIP  # noqa: E402
+
+CUDA = torch.device('cuda')
+DECODER_LAYERS, ENCODER_LAYERS = 26, 32
+DECODER = {'qkv': (3072, 6144), 'o': (4096, 3072), 'gate_up': (3072, 18432), 'down': (9216, 3072)}
+ENCODER = {'qkv': (1280, 6144), 'o': (2048, 1280), 'gate_up': (1280, 10240), 'down': (5120, 1280)}
+VOCABULARY, DIM = 131072, 3072
+RESULTS: list[dict[str, object]] = []
+
+
+def random_weight(bits: int, k: int, n: int) -> PackedWeight:
+    """Return random codes; scales keep activations near 1."""
+    if bits == 16:
+        codes = (torch.randn(k // 16, n // 16, 256, device=CUDA) / k ** 0.5).half()
+        return PackedWeight(16, k, n, codes, None)
+    steps = k // (16 if bits == 4 else 32)
+    words = k * n * bits // 32
+    codes = torch.randint(-2 ** 31, 2 ** 31 - 1, (words,), dtype=torch.int32, device=CUDA)
+    scales = torch.rand(k // 128, n, device=CUDA).half() / (2 ** (bits - 1) * k ** 0.5)
+    return PackedWeight(bits, k, n, codes.view(steps, n // STRIP[bits], -1), scales)
+
+
+def timed(body: Callable[[], object], repeats: int = 30) -> float:
+    """Return the median time of a graph replay in seconds."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        body()
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        body()
+    for _ in range(3):
+        graph.replay()
+    times = []
+    for _ in range(repeats):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end) / 1e3)
+    return median(times)
+
+
+def on_stream(body: Callable[[], object], stream: torch.cuda.Stream, repeats: int = 5) -> float:
+    """Return the median time without a graph: launches queue up ahead of slow kernels."""
+    times = []
+    with torch.cuda.stream(stream):
+        body()
+        for _ in range(repeats):
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record(stream)
+            body()
+            end.record(stream)
+            end.synchronize()
+            times.append(begin.elapsed_time(end) / 1e3)
+    return median(times)
+
+
+def report(what: str, seconds: float, n_bytes: int, ceiling: float, note: str = '') -> None:
+    floor = n_bytes / ceiling
+    print(f'{what:58s} {seconds * 1e3:8.4f} ms {n_bytes / seconds / 1e9:7.0f} GB/s   '
+          f'floor {floor * 1e3:.4f} ms   {floor / seconds * 100:4.0f} %  {note}', flush=True)
+    RESULTS.append({'what': what, 'ms': seconds * 1e3, 'floor_ms': floor * 1e3, 'note': note})
+
+
+def read_ceiling() -> float:
+    """Return bytes per second of a reduction over 4 GiB."""
+    data = torch.zeros(1 << 30, dtype=torch.float32, device=CUDA).uniform_()
+    return data.nbytes / timed(lambda: torch.sum(data), 10)
+
+
+def few_sms(count: int) -> torch.cuda.Stream:
+    """Return a stream that runs on `count` multiprocessors (a green context)."""
+    cuda = ctypes.CDLL('libcuda.so.1')
+
+    def check(error: int, what: str) -> None:
+        if error:
+            raise RuntimeError(f'{what}: CUDA error {error}')
+
+    device, whole, part, rest = ctypes.c_int(), *(ctypes.create_string_buffer(1024)
+                                                  for _ in range(3))
+    check(cuda.cuCtxGetDevice(ctypes.byref(device)), 'cuCtxGetDevice')
+    check(cuda.cuDeviceGetDevResource(device, whole, 1), 'cuDeviceGetDevResource')
+    groups = ctypes.c_uint(1)
+    check(cuda.cuDevSmResourceSplitByCount(part, ctypes.byref(groups), whole, rest, 0, count),
+          'cuDevSmResourceSplitByCount')
+    description, context, stream = (ctypes.c_void_p() for _ in range(3))
+    check(cuda.cuDevResourceGenerateDesc(ctypes.byref(description), part, 1),
+          'cuDevResourceGenerateDesc')
+    check(cuda.cuGreenCtxCreate(ctypes.byref(context), description, device, 1),
+          'cuGreenCtxCreate')
+    check(cuda.cuGreenCtxStreamCreate(ctypes.byref(stream), context, 1, 0),
+          'cuGreenCtxStreamCreate')
+    return torch.cuda.ExternalStream(stream.value)
+
+
+def linears(layers: list[dict[str, PackedWeight]], inputs: dict[str, torch.Tensor]) -> None:
+    for layer in layers:
+        matmul(inputs['dim'], layer['qkv'])
+        matmul_partial(inputs['heads'], layer['o'])
+        matmul_gated(inputs['dim'], layer['gate_up'])
+        matmul_partial(inputs['hidden'], layer['down'])
+
+
+def summed(layers: list[dict[str, PackedWeight]], inputs: dict[str, torch.Tensor]) -> None:
+    for layer in layers:
+        for name, source in (('qkv', 'dim'), ('o', 'heads'), ('down', 'hidden')):
+            matmul(inputs[source], layer[name])
+        matmul_gated(inputs['dim'], layer['gate_up'])
+
+
+def decoder(ceiling: float, marlin: str | None, eight: torch.cuda.Stream | None) -> None:
+    layers = [{name: random_weight(4, *shape) for name, shape in DECODER.items()}
+              for _ in range(DECODER_LAYERS)]
+    n_bytes = sum(weight.nbytes for layer in layers for weight in layer.values())
+    peer = load_marlin(marlin) if marlin else None
+    workspace = torch.zeros(1 << 16, dtype=torch.int32, device=CUDA)
+    for m in (1, 2, 4, 8, 16):
+        inputs = {name: torch.randn(1, m, width, device=CUDA).half()
+                  for name, width in (('dim', 3072), ('heads', 4096), ('hidden', 9216))}
+        report(f'decoder linears, M={m}', timed(lambda: linears(layers, inputs)), n_bytes, ceiling)
+        report(f'  with the splits of o and down added up, M={m}',
+               timed(lambda: summed(layers, inputs)), n_bytes, ceiling)
+        if eight:
+            report(f'  on 8 SMs, M={m}', on_stream(lambda: linears(layers, inputs), eight),
+                   n_bytes, ceiling)
+
+        def ist(sms: int) -> None:
+            stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+            for layer in layers:
+                for name, source in (('qkv', 'dim'), ('o', 'heads'), ('gate_up', 'dim'),
+                                     ('down', 'hidden')):
+                    weight, x = layer[name], inputs[source]
+                    y = torch.empty(m, weight.n, dtype=torch.half, device=CUDA)
+                    arguments = (x, weight.codes, y, weight.scales)
+                    error = peer.peer_marlin(
+                        *(ctypes.c_void_p(part.data_ptr()) for part in arguments), m, weight.n,
+                        weight.k, ctypes.c_void_p(workspace.data_ptr()), 128, sms, stream)
+                    assert error == 0, error
+
+        if peer:
+            report(f'  IST Marlin, M={m}', timed(lambda: ist(-1)), n_bytes, ceiling)
+            if m in (1, 4):
+                report(f'  IST Marlin, 8 SMs, M={m}', timed(lambda: ist(8), 5), n_bytes, ceiling)
+    for name, (k, n) in DECODER.items():
+        x = torch.randn(1, 1, k, device=CUDA).half()
+        product = matmul_gated if name == 'gate_up' else matmul_partial
+        seconds = timed(lambda: [product(x, layer[name]) for layer in layers]) / len(layers)
+        report(f'  {name} {k} x {n}, M=1', seconds, layers[0][name].nbytes, ceiling)
+    x = {k: torch.randn(1, k, device=CUDA).bfloat16() for k in (3072, 4096, 9216)}
+    packed = [[(k, torch.randint(-2 ** 31, 2 ** 31 - 1, (n // 8, k // 128, 32, 4),
+                                 dtype=torch.int32, device=CUDA),
+                torch.rand(k // 128, n, 2, device=CUDA).bfloat16())
+               for k, n in DECODER.values()] for _ in range(DECODER_LAYERS)]
+    report('  torch _weight_int4pack_mm, bf16, M=1', timed(
+        lambda: [torch._weight_int4pack_mm(x[k], words, 128, scales)
+                 for layer in packed for k, words, scales in layer]), n_bytes, ceiling)
+
+
+def load_marlin(path: str) -> ctypes.CDLL:
+    return ctypes.CDLL(str(Path(path).resolve()))
+
+
+def head(ceiling: float) -> None:
+    table = (torch.randn(VOCABULARY, DIM, device=CUDA) / DIM ** 0.5).bfloat16()
+    screen = random_weight(4, DIM, VOCABULARY)
+    special = torch.tensor([2, 32, 33], dtype=torch.int32, device=CUDA)
+    penalty = torch.zeros(16, device=CUDA)
+    for m in (1, 4, 16):
+        hidden = torch.randn(m, 1, DIM, device=CUDA).bfloat16()
+        slots = torch.arange(m, device=CUDA)
+        candidate = Head(screen, table, special, 32)
+        report(f'LM head, screened and exact, M={m}',
+               timed(lambda: choose(hidden, candidate, slots, penalty)), screen.nbytes, ceiling)
+        report(f'  its INT4 product alone, M={m}',
+               timed(lambda: matmul_logits(hidden[:, 0], screen)), screen.nbytes, ceiling)
+    report('  F.linear bf16 and argmax, M=1',
+           timed(lambda: F.linear(hidden[:1, 0], table).float().argmax(-1)), table.nbytes, ceiling)
+
+
+def ring_attention(ceiling: float) -> None:
+    layers, window = 8, 8192
+    for m, length in ((1, 1), (1, 6), (4, 1)):
+        capacity = window - 1 + 8
+        rings = [Ring(*(torch.randn(m, capacity, 8, 128, device=CUDA).half() for _ in range(2)),
+                      window, 1) for _ in range(layers)]
+        qkv = torch.randn(m, length, 48 * 128, device=CUDA).half()
+        slots = torch.arange(m, device=CUDA)
+        clock = torch.full((m,), 20000, device=CUDA)
+        angles = torch.randn(2, m, length, 64, device=CUDA)
+        counters = torch.zeros(n_counters(m, length, 32, 8), dtype=torch.int32, device=CUDA)
+        seconds = timed(lambda: [attention(qkv, ring, slots, clock, *angles, 32, True, counters)
+                                 for ring in rings]) / layers
+        report(f'decode attention, 8192 positions, M={m}, {length} queries', seconds,
+               rings[0].keys.nbytes * 2, ceiling)
+    q = torch.randn(1, 32, 1, 128, device=CUDA).half()
+    kv = torch.randn(layers, 2, 1, 8, 8192, 128, device=CUDA).half()
+    report('  torch SDPA over expanded keys and values, M=1', timed(lambda: [
+        F.scaled_dot_product_attention(q, *(part.repeat_interleave(4, dim=1) for part in layer))
+        for layer in kv]) / layers, kv[0].nbytes, ceiling)
+
+
+def encoder(ceiling: float) -> None:
+    for bits in (8, 16):
+        layers = [{name: random_weight(bits, *shape) for name, shape in ENCODER.items()}
+                  for _ in range(ENCODER_LAYERS)]
+        n_bytes = sum(weight.nbytes for layer in layers for weight in layer.values())
+        for frames in (4, 12, 24):
+            capacity = 750 - 1 + 32
+            rings = [Ring(*(torch.randn(1, capacity, 32, 64, device=CUDA).half()
+                            for _ in range(2)), 750, 4) for _ in range(ENCODER_LAYERS)]
+            slots, clock = torch.zeros(1, dtype=torch.int64, device=CUDA), torch.full(
+                (1,), 1000, device=CUDA)
+            angles = torch.randn(2, 1, frames, 32, device=CUDA)
+            counters = torch.zeros(n_counters(1, frames, 32, 32), dtype=torch.int32, device=CUDA)
+            h = torch.randn(1, frames, 1280, device=CUDA)
+            norm = torch.ones(1280, device=CUDA).half()
+            dim, wide = (torch.randn(1, frames, width, device=CUDA).half()
+                         for width in (1280, 5120))
+
+            def body(fused: bool) -> None:
+                for layer, ring in zip(layers, rings, strict=True):
+                    x = add_norm(h, norm, 1e-5) if fused else dim
+                    a = attention(matmul(x, layer['qkv']), ring, slots, clock, *angles, 32,
+                                  False, counters)
+                    partial = matmul_partial(a, layer['o'])
+                    x = add_norm(h, norm, 1e-5, partial) if fused else dim
+                    y = matmul_gated(x, layer['gate_up'])
+                    matmul_partial(y if fused else wide, layer['down'])
+
+            cache = sum(ring.keys.nbytes * 2 for ring in rings)
+            report(f'encoder linears and attention, {bits} bits, {frames} frames',
+                   timed(lambda: body(False)), n_bytes + cache, ceiling)
+            report(f'  with norms, {bits} bits, {frames} frames', timed(lambda: body(True)),
+                   n_bytes + cache, ceiling)
+        del layers
+    weights = [[(torch.randn(n, k, device=CUDA) / k ** 0.5).bfloat16()
+                for k, n in ENCODER.values()] for _ in range(ENCODER_LAYERS)]
+    x = {k: torch.randn(12, k, device=CUDA).bfloat16() for k in (1280, 2048, 5120)}
+    n_bytes = sum(weight.nbytes for layer in weights for weight in layer)
+    report('  F.linear bf16, linears alone, 12 frames', timed(
+        lambda: [F.linear(x[w.shape[1]], w) for layer in weights for w in layer]),
+        n_bytes, ceiling)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    parts: dict[str, Callable[..., None]] = {'decoder': decoder, 'head': head, 'attention': ring_attention, 'encoder': encoder}
+    parser.add_argument('--parts', nargs='+', choices=parts, default=list(parts))
+    parser.add_argument('--orin-build', action='store_true', help='machine code of compute_87')
+    parser.add_argument('--marlin', metavar='FILE', help='peer, see above')
+    parser.add_argument('--json', type=Path, metavar='FILE')
+    arguments = parser.parse_args()
+    if arguments.orin_build:
+        os.environ['VOXTRAL_KERNELS'] = str(build(architectures=[]))
+    begin = time.time()
+    library.load()
+    name = 'compute_87, translated' if arguments.orin_build else 'native'
+    print(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, kernels: {name} '
+          f'({time.time() - begin:.0f} s to build and load)')
+    ceiling = read_ceiling()
+    print(f'read ceiling {ceiling / 1e9:.0f} GB/s', flush=True)
+    try:
+        eight = few_sms(8)
+    except (RuntimeError, AttributeError, OSError) as error:
+        print(f'no part on 8 SMs: {error}')
+        eight = None
+    torch.manual_seed(0)
+    for part in arguments.parts:
+        if part == 'decoder':
+            decoder(ceiling, arguments.marlin, eight)
+        else:
+            parts[part](ceiling)
+        torch.cuda.empty_cache()
+    if arguments.json:
+        arguments.json.write_text(json.dumps(
+            {'gpu': torch.cuda.get_device_name(), 'build': name, 'read_gb_s': ceiling / 1e9,
+             'results': RESULTS}, indent=1))
+
+
+if __name__ == '__main__':
+    main()

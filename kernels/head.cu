@@ -1,0 +1,236 @@
+// Copyright 2026 voxtral_ros maintainers
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+// From screened logits to the token: the exact argmax of a 16-bit head at the cost of a 4-bit one.
+//
+// The INT4 product has written a logit per token and the maximum of every strip of them. The best
+// kBest tokens lie in the kBest strips with the largest maxima, since every strip before theirs
+// has a better token to show. Their logits, and those of the special tokens, are computed again
+// from the 16-bit rows; the largest of these wins, of equal ones the lowest id.
+
+#include "common.cuh"
+
+namespace voxtral {
+namespace {
+
+constexpr int kBest = 64, kThreads = 1024, kMaxStrips = 4096, kStrip = 64, kMaxSpecial = 32;
+
+struct HeadArguments {
+  const float* logits;       // [M, V], screened
+  const float* strip_max;    // [M, V / 64]
+  const float* strip_sum;    // [M, V / 64]
+  const void* hidden;        // [M, D], T
+  const void* table;         // [V, D], T, or null: the screened logits are all there is
+  const int* special;        // [n_special], always computed exactly
+  const float* pad_penalty;  // [slots], subtracted from the logit of `pad`
+  const int64_t* slots;      // [M / rows_per_slot]
+  int64_t* token;            // [M]
+  float* probability;        // [M]
+  int64_t* last_token;       // [slots], of the last row of each slot
+  int n_special, pad, rows_per_slot, vocabulary, width;
+};
+
+// Keys sort by value, then by lower id; the largest key is the best.
+__device__ inline uint64_t make_key(float value, uint32_t id) {
+  const uint32_t bits = __float_as_uint(value);
+  const uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return static_cast<uint64_t>(ordered) << 32 | (0xffffffffu - id);
+}
+__device__ inline uint32_t key_id(uint64_t key) {
+  return 0xffffffffu - static_cast<uint32_t>(key);
+}
+
+// Sort n = 2^i keys, the largest first.
+__device__ void sort(uint64_t* keys, int n) {
+  for (int size = 2; size <= n; size *= 2)
+    for (int step = size / 2; step > 0; step /= 2) {
+      for (int i = threadIdx.x; i < n / 2; i += blockDim.x) {
+        const int low = i / step * 2 * step + i % step, high = low + step;
+        const bool descending = (low & size) == 0;
+        const uint64_t a = keys[low], b = keys[high];
+        if ((a < b) == descending) keys[low] = b, keys[high] = a;
+      }
+      __syncthreads();
+    }
+}
+
+template <typename T>
+__device__ float dot(const T* a, const T* b, int n, int lane) {
+  float sum = 0;
+  for (int i = lane * 8; i < n; i += kWarp * 8) {
+    const uint4 x = *reinterpret_cast<const uint4*>(a + i), y = *reinterpret_cast<const uint4*>(b + i);
+    const T* u = reinterpret_cast<const T*>(&x);
+    const T* v = reinterpret_cast<const T*>(&y);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) sum += to_float(u[k]) * to_float(v[k]);
+  }
+  return warp_sum(sum);
+}
+
+// One block per row.
+template <typename T>
+__global__ __launch_bounds__(kThreads) void head_kernel(HeadArguments p) {
+  __shared__ uint64_t keys[kMaxStrips];
+  __shared__ uint32_t best_strip[kBest], candidate[kBest + kMaxSpecial];
+  __shared__ float exact[kBest + kMaxSpecial], scratch[kThreads / kWarp];
+  __shared__ int n_found;
+  let_next_start();
+  wait_for_previous();
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const size_t row = blockIdx.x;
+  const int n_strips = p.vocabulary / kStrip, n_best = min(kBest, n_strips);
+  const float* logits = p.logits + row * p.vocabulary;
+  const float* strip_max = p.strip_max + row * n_strips;
+  const float* strip_sum = p.strip_sum + row * n_strips;
+  const int64_t slot = p.slots[row / p.rows_per_slot];
+  const float penalty = p.pad_penalty ? p.pad_penalty[slot] : 0.f;
+
+  int n_keys = kBest;
+  while (n_keys < n_strips) n_keys *= 2;
+  for (int i = threadIdx.x; i < n_keys; i += blockDim.x)
+    keys[i] = i < n_strips ? make_key(strip_max[i], i) : 0;
+  if (threadIdx.x == 0) n_found = 0;
+  __syncthreads();
+  sort(keys, n_keys);
+  const float top = strip_max[key_id(keys[0])];
+  const float least = strip_max[key_id(keys[n_best - 1])];
+  if (threadIdx.x < n_best) best_strip[threadIdx.x] = key_id(keys[threadIdx.x]);
+  float rest = 0;
+  for (int i = threadIdx.x; i < n_strips; i += blockDim.x)
+    rest += strip_sum[i] * expf(strip_max[i] - top);
+  rest = block_sum(rest, scratch);  // of all tokens, until the candidates are taken out
+
+  // Usually few logits of these strips reach the smallest of their maxima, and those suffice.
+  constexpr int kFew = 512;
+  for (int i = threadIdx.x; i < n_best * kStrip; i += blockDim.x) {
+    const uint32_t id = best_strip[i / kStrip] * kStrip + i % kStrip;
+    const float value = logits[id];
+    if (value < least) continue;
+    const int at = atomicAdd(&n_found, 1);
+    if (at < kFew) keys[at] = make_key(value, id);
+  }
+  __syncthreads();
+  int n_sorted = kFew;
+  if (n_found > kFew) {
+    n_sorted = kMaxStrips;
+    for (int i = threadIdx.x; i < n_sorted; i += blockDim.x) {
+      if (i < n_best * kStrip) {
+        const uint32_t id = best_strip[i / kStrip] * kStrip + i % kStrip;
+        keys[i] = make_key(logits[id], id);
+      } else {
+        keys[i] = 0;
+      }
+    }
+  } else {
+    for (int i = n_found + threadIdx.x; i < kFew; i += blockDim.x) keys[i] = 0;
+  }
+  __syncthreads();
+  sort(keys, n_sorted);
+  if (threadIdx.x < kBest) candidate[threadIdx.x] = key_id(keys[threadIdx.x]);
+  __syncthreads();
+  if (threadIdx.x < p.n_special) {
+    // A special token that is among the best already is not counted twice.
+    uint32_t id = p.special[threadIdx.x];
+    for (int i = 0; i < kBest; ++i)
+      if (candidate[i] == id) id = 0xffffffffu;
+    candidate[kBest + threadIdx.x] = id;
+  }
+  __syncthreads();
+
+  const int n = kBest + p.n_special;
+  for (int i = warp; i < n; i += kThreads / kWarp) {
+    const uint32_t id = candidate[i];
+    float value = -INFINITY;
+    if (id < p.vocabulary) {
+      value = p.table ? dot(static_cast<const T*>(p.hidden) + row * p.width,
+                            static_cast<const T*>(p.table) + static_cast<size_t>(id) * p.width,
+                            p.width, lane)
+                      : logits[id];
+      if (static_cast<int>(id) == p.pad) value -= penalty;
+    }
+    if (lane == 0) exact[i] = value;
+  }
+  __syncthreads();
+  if (warp > 0) return;
+  uint64_t best = 0;
+  float known = 0;
+  for (int i = lane; i < n; i += kWarp) {
+    if (candidate[i] >= p.vocabulary) continue;
+    const uint64_t key = make_key(exact[i], candidate[i]);
+    best = key > best ? key : best;
+    known += expf(logits[candidate[i]] - top);
+  }
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    const uint64_t other = __shfl_xor_sync(kAllLanes, best, step);
+    best = other > best ? other : best;
+  }
+  rest = fmaxf(0.f, rest - warp_sum(known));
+  const uint32_t id = key_id(best);
+  float winner = -INFINITY;
+  for (int i = lane; i < n; i += kWarp)
+    if (candidate[i] == id) winner = exact[i];
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2)
+    winner = fmaxf(winner, __shfl_xor_sync(kAllLanes, winner, step));
+  float total = 0;
+  for (int i = lane; i < n; i += kWarp)
+    if (candidate[i] < p.vocabulary) total += expf(exact[i] - winner);
+  total = warp_sum(total) + rest * expf(top - winner);
+  if (lane == 0) {
+    p.token[row] = id;
+    p.probability[row] = 1 / total;
+    if (p.last_token && row % p.rows_per_slot == p.rows_per_slot - 1) p.last_token[slot] = id;
+  }
+}
+
+}  // namespace
+}  // namespace voxtral
+
+using namespace voxtral;
+
+extern "C" int voxtral_head(int dtype, const void* logits, const void* strip_max,
+                            const void* strip_sum, const void* hidden, const void* table,
+                            const void* special, int n_special, int pad, const void* pad_penalty,
+                            const void* slots, int rows_per_slot, void* token, void* probability,
+                            void* last_token, int m, int vocabulary, int width,
+                            cudaStream_t stream) {
+  if (m == 0) return cudaSuccess;
+  if (vocabulary % kStrip || vocabulary / kStrip > kMaxStrips || vocabulary < kBest ||
+      n_special > kMaxSpecial || width % 8)
+    return cudaErrorInvalidValue;
+  const HeadArguments p{static_cast<const float*>(logits),
+                        static_cast<const float*>(strip_max),
+                        static_cast<const float*>(strip_sum),
+                        hidden,
+                        table,
+                        static_cast<const int*>(special),
+                        static_cast<const float*>(pad_penalty),
+                        static_cast<const int64_t*>(slots),
+                        static_cast<int64_t*>(token),
+                        static_cast<float*>(probability),
+                        static_cast<int64_t*>(last_token),
+                        n_special,
+                        pad,
+                        rows_per_slot,
+                        vocabulary,
+                        width};
+  return dtype == kHalf
+             ? launch(head_kernel<half>, dim3(m), dim3(kThreads), 0, stream, p)
+             : launch(head_kernel<__nv_bfloat16>, dim3(m), dim3(kThreads), 0, stream, p);
+}
+
+extern "C" const char* voxtral_error(int error) {
+  return cudaGetErrorString(static_cast<cudaError_t>(error));
+}

@@ -1,0 +1,173 @@
+// Copyright 2026 voxtral_ros maintainers
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+// What lies between the products of a step: embedding, rotation angles, residual and norm, clocks.
+
+#include "common.cuh"
+
+namespace voxtral {
+namespace {
+
+constexpr int kNormThreads = 1024, kMaxFours = 4;  // rows of up to 4 * 1024 * 4 numbers
+
+// h += bias + the partial sums of the product before, in their order; x = RMSNorm(h) * weight
+// (* scale). One block per row; the row stays in registers.
+template <typename T>
+__global__ __launch_bounds__(kNormThreads) void add_norm_kernel(
+    float* h, const float* partial, int n_partial, const T* bias, const T* weight, const T* scales,
+    const int64_t* slots, int rows_per_slot, T* x, int width, float eps) {
+  __shared__ float scratch[kNormThreads / kWarp];
+  let_next_start();
+  wait_for_previous();
+  const size_t row = blockIdx.x, rows = gridDim.x;
+  float4* own = reinterpret_cast<float4*>(h + row * width);
+  const int n_fours = width / 4;
+  float4 value[kMaxFours];
+  float squares = 0;
+#pragma unroll
+  for (int i = 0; i < kMaxFours; ++i) {
+    const int at = i * blockDim.x + threadIdx.x;
+    if (at >= n_fours) break;
+    float4 v = own[at];
+    for (int s = 0; s < n_partial; ++s) {
+      const float4 add = reinterpret_cast<const float4*>(partial + (s * rows + row) * width)[at];
+      v.x += add.x, v.y += add.y, v.z += add.z, v.w += add.w;
+    }
+    if (bias) {
+      v.x += to_float(bias[at * 4]), v.y += to_float(bias[at * 4 + 1]);
+      v.z += to_float(bias[at * 4 + 2]), v.w += to_float(bias[at * 4 + 3]);
+    }
+    if (n_partial || bias) own[at] = v;
+    value[i] = v;
+    squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+  }
+  const float factor = rsqrtf(block_sum(squares, scratch) / width + eps);
+  const T* scale = scales ? scales + slots[row / rows_per_slot] * width : nullptr;
+#pragma unroll
+  for (int i = 0; i < kMaxFours; ++i) {
+    const int at = i * blockDim.x + threadIdx.x;
+    if (at >= n_fours) break;
+    float y[4] = {value[i].x, value[i].y, value[i].z, value[i].w};
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      y[k] *= factor * to_float(weight[at * 4 + k]);
+      if (scale) y[k] *= to_float(scale[at * 4 + k]);
+    }
+    *reinterpret_cast<uint2*>(x + row * width + at * 4) =
+        make_uint2(pack<T>(y[0], y[1]), pack<T>(y[2], y[3]));
+  }
+}
+
+// h = audio + the embedding of the token before, fp32.
+template <typename T>
+__global__ void embed_kernel(const T* audio, const T* table, const int64_t* tokens, float* h,
+                             int width) {
+  let_next_start();
+  wait_for_previous();
+  const size_t row = blockIdx.x;
+  const T* embedding = table + tokens[row] * width;
+  for (int i = threadIdx.x; i < width; i += blockDim.x)
+    h[row * width + i] = to_float(audio[row * width + i]) + to_float(embedding[i]);
+}
+
+// Angles in fp64, as fp32 is off by 0.01 rad after hours of frames.
+__global__ void rotation_kernel(const int64_t* slots, const int64_t* position,
+                                const int64_t* origin, const double* frequency, float* cosine,
+                                float* sine, int rows_per_slot, int per_token, int n_pairs) {
+  let_next_start();
+  wait_for_previous();
+  const int row = blockIdx.x;
+  const int64_t slot = slots[row / rows_per_slot];
+  const int64_t at = (position[slot] + origin[slot]) * per_token + row % rows_per_slot;
+  for (int j = threadIdx.x; j < n_pairs; j += blockDim.x) {
+    double s, c;
+    sincos(static_cast<double>(at) * frequency[j], &s, &c);
+    cosine[row * n_pairs + j] = static_cast<float>(c);
+    sine[row * n_pairs + j] = static_cast<float>(s);
+  }
+}
+
+// position[slot] += n for the streams of this step.
+__global__ void advance_kernel(const int64_t* slots, int64_t* position, int m, int n) {
+  let_next_start();
+  wait_for_previous();
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < m) position[slots[i]] += n;
+}
+
+template <typename T>
+cudaError_t add_norm(void* h, const void* partial, int n_partial, const void* bias,
+                     const void* weight, const void* scales, const void* slots, int rows_per_slot,
+                     void* x, int rows, int width, float eps, cudaStream_t stream) {
+  int threads = (width / 4 + kWarp - 1) / kWarp * kWarp;
+  if (threads > kNormThreads) threads = kNormThreads;
+  return launch(add_norm_kernel<T>, dim3(rows), dim3(threads), 0, stream, static_cast<float*>(h),
+                static_cast<const float*>(partial), n_partial, static_cast<const T*>(bias),
+                static_cast<const T*>(weight), static_cast<const T*>(scales),
+                static_cast<const int64_t*>(slots), rows_per_slot, static_cast<T*>(x), width, eps);
+}
+
+template <typename T>
+cudaError_t embed(const void* audio, const void* table, const void* tokens, void* h, int rows,
+                  int width, cudaStream_t stream) {
+  return launch(embed_kernel<T>, dim3(rows), dim3(256), 0, stream, static_cast<const T*>(audio),
+                static_cast<const T*>(table), static_cast<const int64_t*>(tokens),
+                static_cast<float*>(h), width);
+}
+
+}  // namespace
+}  // namespace voxtral
+
+using namespace voxtral;
+
+// h fp32 [rows, width]; partial fp32 [n_partial, rows, width]; bias, weight [width];
+// scales [n_slots, width] or null, of the slots [rows / rows_per_slot]; x [rows, width].
+extern "C" int voxtral_add_norm(int dtype, void* h, const void* partial, int n_partial,
+                                const void* bias, const void* weight, const void* scales,
+                                const void* slots, int rows_per_slot, void* x, int rows, int width,
+                                float eps, cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  if (width % 4 || width > 4 * kNormThreads * kMaxFours) return cudaErrorInvalidValue;
+  return dtype == kHalf ? add_norm<half>(h, partial, n_partial, bias, weight, scales, slots,
+                                         rows_per_slot, x, rows, width, eps, stream)
+                        : add_norm<__nv_bfloat16>(h, partial, n_partial, bias, weight, scales,
+                                                  slots, rows_per_slot, x, rows, width, eps,
+                                                  stream);
+}
+
+extern "C" int voxtral_embed(int dtype, const void* audio, const void* table, const void* tokens,
+                             void* h, int rows, int width, cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  return dtype == kHalf ? embed<half>(audio, table, tokens, h, rows, width, stream)
+                        : embed<__nv_bfloat16>(audio, table, tokens, h, rows, width, stream);
+}
+
+extern "C" int voxtral_rotation(const void* slots, const void* position, const void* origin,
+                                const void* frequency, void* cosine, void* sine, int rows,
+                                int rows_per_slot, int per_token, int n_pairs,
+                                cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  return launch(rotation_kernel, dim3(rows), dim3(64), 0, stream,
+                static_cast<const int64_t*>(slots), static_cast<const int64_t*>(position),
+                static_cast<const int64_t*>(origin), static_cast<const double*>(frequency),
+                static_cast<float*>(cosine), static_cast<float*>(sine), rows_per_slot, per_token,
+                n_pairs);
+}
+
+extern "C" int voxtral_advance(const void* slots, void* position, int m, int n,
+                               cudaStream_t stream) {
+  if (m == 0) return cudaSuccess;
+  return launch(advance_kernel, dim3((m + 127) / 128), dim3(128), 0, stream,
+                static_cast<const int64_t*>(slots), static_cast<int64_t*>(position), m, n);
+}

@@ -1,0 +1,148 @@
+// Copyright 2026 voxtral_ros maintainers
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+// How a warp reads weights: 512 bytes at a time, dequantized in registers into operands of mma.
+//
+// A strip is the 16 * kBlocks outputs that one warp computes. Of 128 inputs (a group, which shares
+// a scale) a warp reads eight vectors of 16 bytes per lane, whatever the format; a pair of them
+// covers 32 inputs. With c = lane / 4 and r = lane % 4, `operands(vector, i, ...)` of the i-th of a
+// pair gives, per fragment, the a-operand of mma (see common.cuh) for one block of 16 outputs and
+// one tile of 16 inputs. Registers allow kMaxRows times eight rows of activations at once.
+
+#pragma once
+
+#include "common.cuh"
+
+namespace voxtral {
+
+constexpr int kGroup = 128;        // inputs that share a scale
+constexpr int kVectors = 8;        // 16-byte loads per lane and group
+constexpr int kTilesPerGroup = 8;  // of 16 inputs
+
+// (q0 - 8, q1 - 8) from nibbles 0 and 4, and from nibbles 1 and 5, exactly.
+template <typename T>
+__device__ inline void nibble_pairs(uint32_t word, uint32_t& low, uint32_t& high);
+template <>
+__device__ inline void nibble_pairs<half>(uint32_t word, uint32_t& low, uint32_t& high) {
+  // As the mantissa of 1024 a nibble is 1024 + q, and 16 places higher 1024 + 16 q.
+  const uint32_t l = (word & 0x000f000f) | 0x64006400, h = (word & 0x00f000f0) | 0x64006400;
+  const uint32_t minus_1032 = 0xe408e408, sixteenth = 0x2c002c00, minus_72 = 0xd480d480;
+  half2 a = __hadd2(*reinterpret_cast<const half2*>(&l), *reinterpret_cast<const half2*>(&minus_1032));
+  half2 b = __hfma2(*reinterpret_cast<const half2*>(&h), *reinterpret_cast<const half2*>(&sixteenth),
+                    *reinterpret_cast<const half2*>(&minus_72));
+  low = *reinterpret_cast<uint32_t*>(&a);
+  high = *reinterpret_cast<uint32_t*>(&b);
+}
+template <>
+__device__ inline void nibble_pairs<__nv_bfloat16>(uint32_t word, uint32_t& low, uint32_t& high) {
+  const uint32_t l = (word & 0x000f000f) | 0x43004300, h = ((word >> 4) & 0x000f000f) | 0x43004300;
+  const uint32_t minus_136 = 0xc308c308;
+  __nv_bfloat162 a = __hadd2(*reinterpret_cast<const __nv_bfloat162*>(&l),
+                             *reinterpret_cast<const __nv_bfloat162*>(&minus_136));
+  __nv_bfloat162 b = __hadd2(*reinterpret_cast<const __nv_bfloat162*>(&h),
+                             *reinterpret_cast<const __nv_bfloat162*>(&minus_136));
+  low = *reinterpret_cast<uint32_t*>(&a);
+  high = *reinterpret_cast<uint32_t*>(&b);
+}
+
+// Codes of 4 bits in the Marlin layout: int32 [K / 16, 2 N], one vector is 16 inputs x 64 outputs.
+// Scales fp16 [K / 128, N], permuted so that the eight of a lane are neighbours.
+struct Int4 {
+  static constexpr int kBlocks = 4, kFragments = 4, kMaxRows = 2;
+  static constexpr bool kScaled = true;
+
+  __device__ static size_t offset(int group, int vector, int strip, int n_strips, int lane) {
+    return ((static_cast<size_t>(group) * kVectors + vector) * n_strips + strip) * kWarp + lane;
+  }
+  __device__ static constexpr int block(int, int fragment) { return fragment; }
+  __device__ static constexpr int tile(int i, int) { return i; }
+
+  template <typename T>
+  __device__ static void operand(const uint4& vector, int fragment, uint32_t (&a)[4]) {
+    const uint32_t word = fragment == 0   ? vector.x
+                          : fragment == 1 ? vector.y
+                          : fragment == 2 ? vector.z
+                                          : vector.w;
+    // From bit 0, for the lane's columns c and c + 8: (2r, c), (2r+8, c), (2r, c+8), (2r+8, c+8).
+    nibble_pairs<T>(word, a[0], a[2]);
+    nibble_pairs<T>(word >> 8, a[1], a[3]);
+  }
+};
+
+// Codes of 8 bits plus 128: uint8 [K / 32, N / 16, 32 lanes, 16], one vector is 32 inputs x 16
+// outputs: two fragments, each (2r..2r+1, c), (2r.., c+8), (2r+8.., c), (2r+8.., c+8).
+// Scales fp16 [K / 128, N], in every 32 outputs n at 4 (n % 8) + n / 8.
+struct Int8 {
+  static constexpr int kBlocks = 2, kFragments = 2, kMaxRows = 4;
+  static constexpr bool kScaled = true;
+
+  __device__ static size_t offset(int group, int vector, int strip, int n_strips, int lane) {
+    const size_t step = static_cast<size_t>(group) * 4 + vector / 2;
+    return ((step * n_strips + strip) * 2 + vector % 2) * kWarp + lane;
+  }
+  __device__ static constexpr int block(int i, int) { return i; }
+  __device__ static constexpr int tile(int, int fragment) { return fragment; }
+
+  template <typename T>
+  __device__ static void operand(const uint4& vector, int fragment, uint32_t (&a)[4]) {
+    const uint32_t first = fragment ? vector.z : vector.x, second = fragment ? vector.w : vector.y;
+    pairs<T>(first, a[0], a[1]);
+    pairs<T>(second, a[2], a[3]);
+  }
+
+ private:
+  template <typename T>
+  __device__ static void pairs(uint32_t word, uint32_t& low, uint32_t& high);
+};
+
+template <>
+__device__ inline void Int8::pairs<half>(uint32_t word, uint32_t& low, uint32_t& high) {
+  // As the mantissa of 1024 a byte is 1024 + q.
+  const uint32_t l = __byte_perm(word, 0x64646464, 0x5150);
+  const uint32_t h = __byte_perm(word, 0x64646464, 0x5352);
+  const uint32_t minus_1152 = 0xe480e480;
+  half2 a = __hadd2(*reinterpret_cast<const half2*>(&l), *reinterpret_cast<const half2*>(&minus_1152));
+  half2 b = __hadd2(*reinterpret_cast<const half2*>(&h), *reinterpret_cast<const half2*>(&minus_1152));
+  low = *reinterpret_cast<uint32_t*>(&a);
+  high = *reinterpret_cast<uint32_t*>(&b);
+}
+template <>
+__device__ inline void Int8::pairs<__nv_bfloat16>(uint32_t word, uint32_t& low, uint32_t& high) {
+  // The mantissa of a bfloat16 is too short for 8 bits and an offset: by way of fp32, 2^23 + q.
+  float f[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    f[i] = __uint_as_float(__byte_perm(word, 0x4b000000, 0x7540 + i)) - (8388608.f + 128.f);
+  low = pack<__nv_bfloat16>(f[0], f[1]);
+  high = pack<__nv_bfloat16>(f[2], f[3]);
+}
+
+// 16-bit weights in the order of operands: [K / 16, N / 16, 32 lanes, 8], no scales.
+struct Dense {
+  static constexpr int kBlocks = 1, kFragments = 1, kMaxRows = 4;
+  static constexpr bool kScaled = false;
+
+  __device__ static size_t offset(int group, int vector, int strip, int n_strips, int lane) {
+    return ((static_cast<size_t>(group) * kVectors + vector) * n_strips + strip) * kWarp + lane;
+  }
+  __device__ static constexpr int block(int, int) { return 0; }
+  __device__ static constexpr int tile(int i, int) { return i; }
+
+  template <typename T>
+  __device__ static void operand(const uint4& vector, int, uint32_t (&a)[4]) {
+    a[0] = vector.x, a[1] = vector.y, a[2] = vector.z, a[3] = vector.w;
+  }
+};
+
+}  // namespace voxtral

@@ -1,0 +1,65 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Helpers of the tests of voxtral_ros.ops: devices, random weights, comparisons."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from voxtral_ros.ops.library import available
+from voxtral_ros.ops.weights import pack_dense, pack_int4, pack_int8, PackedWeight
+from voxtral_ros.quantization import marlin
+
+on_gpu = pytest.mark.skipif(not available(), reason='no GPU of SM87 or newer, or no nvcc')
+DEVICES = ['cpu', pytest.param('cuda', marks=on_gpu)]
+DTYPES = [torch.float16, torch.bfloat16]
+# (K, N) of every weight of the real model: decoder, then encoder.
+DECODER = {'qkv': (3072, 6144), 'o': (4096, 3072), 'gate_up': (3072, 18432), 'down': (9216, 3072)}
+ENCODER = {'qkv': (1280, 6144), 'o': (2048, 1280), 'gate_up': (1280, 10240), 'down': (5120, 1280)}
+
+
+def random_weight(bits: int, k: int, n: int, seed: int = 0,
+                  dtype: torch.dtype = torch.bfloat16) -> PackedWeight:
+    """Return a weight with scales of both signs and a group of zeros in every other column."""
+    generator = torch.Generator().manual_seed(seed)
+    if bits == 16:
+        weight = torch.randn(n, k, generator=generator) / k ** 0.5
+        return pack_dense(weight.to(dtype))
+    scales = torch.randn(k // 128, n, generator=generator).half() / (bits * k ** 0.5)
+    scales[0, ::2] = 0
+    if bits == 4:
+        codes = torch.randint(0, 16, (k, n), generator=generator, dtype=torch.uint8)
+        return pack_int4(marlin.pack(codes), marlin.permute_scales(scales))
+    codes = torch.randint(-127, 128, (n, k), generator=generator, dtype=torch.int8)
+    return pack_int8(codes, scales.T.contiguous())
+
+
+def relative_error(out: Tensor, reference: Tensor) -> float:
+    """Return |out - reference| / |reference|; NaN stays NaN."""
+    out, reference = out.double().cpu(), reference.double().cpu()
+    return float((out - reference).norm() / reference.norm())
+
+
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """Return half the distance from 1 to the next number."""
+    return torch.finfo(dtype).eps / 2
+
+
+def poison(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> None:
+    """Leave NaN in the memory that the next tensors of this size will probably be given."""
+    del_me = [torch.full(shape, float('nan'), dtype=dtype, device=device) for _ in range(4)]
+    del del_me

@@ -1,0 +1,179 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Compile kernels/*.cu into one library without a trace of torch or Python in it.
+
+It holds machine code for SM87 and PTX of compute_87, which newer GPUs can translate, and machine
+code for the GPU of this machine if that is another one. The library lies in a cache, under a name
+made of all that went into it; a build that was killed leaves no lock and no half library behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from voxtral_ros.resources import share_folder
+
+LIBRARY = 'libvoxtral_kernels.so'
+_ORIN = '-gencode=arch=compute_87,code=[sm_87,compute_87]'
+_FLAGS = ('-std=c++17', '-O3', '-Xcompiler', '-fPIC')
+
+
+class BuildError(RuntimeError):
+    """The kernels cannot be compiled here; the message says what is missing or wrong."""
+
+
+def sources() -> list[Path]:
+    """Return the CUDA files, headers included, of the source tree or the installation."""
+    found = sorted((share_folder() / 'kernels').glob('*.cu*'))
+    if not found:
+        raise BuildError(f'no kernels/*.cu in {share_folder()}: install the package again')
+    return found
+
+
+def find_nvcc() -> Path:
+    """Return CUDA's compiler: that of CUDA_HOME, on PATH, or in /usr/local/cuda."""
+    homes = [os.environ[name] for name in ('CUDA_HOME', 'CUDA_PATH') if os.environ.get(name)]
+    on_path = shutil.which('nvcc')
+    candidates = [Path(home, 'bin', 'nvcc') for home in homes] \
+        + ([Path(on_path)] if on_path else []) + [Path('/usr/local/cuda/bin/nvcc')]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise BuildError('no nvcc, the compiler of CUDA: install the CUDA toolkit (on a Jetson, '
+                     'nvidia-jetpack) or point CUDA_HOME at it')
+
+
+def native_architecture() -> int | None:
+    """Return the compute capability of the first GPU as 10 * major + minor, None without one."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    if not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability(0)
+    return 10 * major + minor
+
+
+def flags(architectures: Sequence[int] = ()) -> list[str]:
+    """Return the flags of nvcc for SM87 and, as machine code, further architectures."""
+    extra = [f'-gencode=arch=compute_{arch},code=sm_{arch}'
+             for arch in sorted({*architectures} - {87})]
+    return [*_FLAGS, _ORIN, *extra]
+
+
+def fingerprint(options: Sequence[str], nvcc: Path) -> str:
+    """Return what tells one library from another: sources, flags and compiler."""
+    digest = hashlib.sha256()
+    for path in sources():
+        digest.update(path.name.encode() + b'\0' + path.read_bytes() + b'\0')
+    digest.update('\0'.join(options).encode())
+    digest.update(subprocess.run([nvcc, '--version'], capture_output=True, check=True).stdout)
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """Return where libraries are kept: below XDG_CACHE_HOME or ~/.cache."""
+    root = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(root) / 'voxtral_ros'
+
+
+def default_jobs() -> int:
+    """Return how many compilers may run at once: each wants up to a gigabyte."""
+    try:
+        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    except (OSError, ValueError):
+        free = 1 << 30
+    return max(1, min(4, os.cpu_count() or 1, free >> 30))
+
+
+def build(output: Path | None = None, jobs: int | None = None,
+          architectures: Sequence[int] | None = None, verbose: bool = False) -> Path:
+    """
+    Compile the kernels, or find them compiled, and return the library.
+
+    :param output: where to put it; None is the cache
+    :param architectures: to add to SM87, as 90 for compute capability 9.0; None is that of the
+        GPU of this machine
+    :raises BuildError: there is no compiler, or it failed
+    """
+    nvcc = find_nvcc()
+    if architectures is None:
+        native = native_architecture()
+        architectures = [] if native is None else [native]
+    options = flags(architectures)
+    library = output or cache_folder() / fingerprint(options, nvcc) / LIBRARY
+    if output is None and library.is_file():
+        return library
+    library.parent.mkdir(parents=True, exist_ok=True)
+    # The kernel releases the lock of a process that dies.
+    with (library.parent / '.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if output is None and library.is_file():
+            return library
+        with tempfile.TemporaryDirectory(dir=library.parent, prefix='.build-') as folder:
+            _compile(nvcc, options, Path(folder), jobs or default_jobs(), verbose)
+            os.replace(Path(folder) / LIBRARY, library)
+    return library
+
+
+def _compile(nvcc: Path, options: Sequence[str], folder: Path, jobs: int, verbose: bool) -> None:
+    """Run nvcc through ninja, a few at a time."""
+    units = [path for path in sources() if path.suffix == '.cu']
+    lines = [
+        f'nvcc = {_escape(nvcc)}', f'flags = {" ".join(map(_quote, options))}',
+        'rule compile', '  command = $nvcc $flags -MD -MF $out.d -c $in -o $out',
+        '  depfile = $out.d', '  description = nvcc $in',
+        'rule link', '  command = $nvcc $flags -shared $in -o $out', '  description = link $out']
+    for path in units:
+        lines.append(f'build {path.stem}.o: compile {_escape(path)}')
+    lines.append(f'build {LIBRARY}: link ' + ' '.join(f'{path.stem}.o' for path in units))
+    (folder / 'build.ninja').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    command = [*_ninja(), '-C', str(folder), '-j', str(jobs)]
+    done = subprocess.run(command, text=True, stdout=None if verbose else subprocess.PIPE,
+                          stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        raise BuildError(f'nvcc failed:\n{done.stdout or "see above"}')
+
+
+def _ninja() -> list[str]:
+    on_path = shutil.which('ninja')
+    if on_path:
+        return [on_path]
+    try:
+        import ninja  # noqa: F401
+    except ImportError:
+        raise BuildError('no ninja: install it with `pip install ninja` or '
+                         '`apt install ninja-build`') from None
+    return [sys.executable, '-m', 'ninja']
+
+
+def _escape(path: Path) -> str:
+    """Write a path for build.ninja."""
+    return str(path).replace('$', '$$').replace(' ', '$ ').replace(':', '$:')
+
+
+def _quote(flag: str) -> str:
+    """Protect the brackets of a flag from the shell."""
+    return f"'{flag}'" if '[' in flag else flag
