@@ -26,6 +26,8 @@ library with `peer_marlin(A, B, C, s, m, n, k, workspace, groupsize, sms, stream
 `marlin_cuda`.
 """
 
+# ruff: noqa: B023 - every closure runs before its loop goes on
+
 from __future__ import annotations
 
 import argparse
@@ -74,6 +76,7 @@ def random_weight(bits: int, k: int, n: int) -> PackedWeight:
 
 def timed(body: Callable[[], object], repeats: int = 30) -> float:
     """Return the median time of a graph replay in seconds."""
+    torch.cuda.synchronize()  # tensors come from another stream
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         body()
@@ -97,6 +100,7 @@ def timed(body: Callable[[], object], repeats: int = 30) -> float:
 def on_stream(body: Callable[[], object], stream: torch.cuda.Stream, repeats: int = 5) -> float:
     """Return the median time without a graph: launches queue up ahead of slow kernels."""
     times = []
+    torch.cuda.synchronize()
     with torch.cuda.stream(stream):
         body()
         for _ in range(repeats):
@@ -155,11 +159,14 @@ def linears(layers: list[dict[str, PackedWeight]], inputs: dict[str, torch.Tenso
         matmul_partial(inputs['hidden'], layer['down'])
 
 
-def summed(layers: list[dict[str, PackedWeight]], inputs: dict[str, torch.Tensor]) -> None:
+def with_norms(layers: list[dict[str, PackedWeight]], inputs: dict[str, torch.Tensor]) -> None:
+    """Multiply and add the splits of o and down up, as the network does it."""
+    h, norm = inputs['h'], inputs['norm']
     for layer in layers:
-        for name, source in (('qkv', 'dim'), ('o', 'heads'), ('down', 'hidden')):
-            matmul(inputs[source], layer[name])
-        matmul_gated(inputs['dim'], layer['gate_up'])
+        matmul(inputs['dim'], layer['qkv'])
+        x = add_norm(h, norm, 1e-5, matmul_partial(inputs['heads'], layer['o']))
+        y = matmul_gated(x, layer['gate_up'])
+        add_norm(h, norm, 1e-5, matmul_partial(y, layer['down']))
 
 
 def decoder(ceiling: float, marlin: str | None, eight: torch.cuda.Stream | None) -> None:
@@ -171,9 +178,11 @@ def decoder(ceiling: float, marlin: str | None, eight: torch.cuda.Stream | None)
     for m in (1, 2, 4, 8, 16):
         inputs = {name: torch.randn(1, m, width, device=CUDA).half()
                   for name, width in (('dim', 3072), ('heads', 4096), ('hidden', 9216))}
+        inputs['h'] = torch.randn(1, m, 3072, device=CUDA)
+        inputs['norm'] = torch.ones(3072, device=CUDA).half()
         report(f'decoder linears, M={m}', timed(lambda: linears(layers, inputs)), n_bytes, ceiling)
-        report(f'  with the splits of o and down added up, M={m}',
-               timed(lambda: summed(layers, inputs)), n_bytes, ceiling)
+        report(f'  with the norms, which add up the splits of o and down, M={m}',
+               timed(lambda: with_norms(layers, inputs)), n_bytes, ceiling)
         if eight:
             report(f'  on 8 SMs, M={m}', on_stream(lambda: linears(layers, inputs), eight),
                    n_bytes, ceiling)
@@ -215,12 +224,12 @@ def load_marlin(path: str) -> ctypes.CDLL:
 
 
 def head(ceiling: float) -> None:
-    table = (torch.randn(VOCABULARY, DIM, device=CUDA) / DIM ** 0.5).bfloat16()
+    table = (torch.randn(VOCABULARY, DIM, device=CUDA) / DIM ** 0.5).half()
     screen = random_weight(4, DIM, VOCABULARY)
     special = torch.tensor([2, 32, 33], dtype=torch.int32, device=CUDA)
     penalty = torch.zeros(16, device=CUDA)
     for m in (1, 4, 16):
-        hidden = torch.randn(m, 1, DIM, device=CUDA).bfloat16()
+        hidden = torch.randn(m, 1, DIM, device=CUDA).half()
         slots = torch.arange(m, device=CUDA)
         candidate = Head(screen, table, special, 32)
         report(f'LM head, screened and exact, M={m}',
@@ -286,7 +295,7 @@ def encoder(ceiling: float) -> None:
                    timed(lambda: body(False)), n_bytes + cache, ceiling)
             report(f'  with norms, {bits} bits, {frames} frames', timed(lambda: body(True)),
                    n_bytes + cache, ceiling)
-        del layers
+        layers.clear()
     weights = [[(torch.randn(n, k, device=CUDA) / k ** 0.5).bfloat16()
                 for k, n in ENCODER.values()] for _ in range(ENCODER_LAYERS)]
     x = {k: torch.randn(12, k, device=CUDA).bfloat16() for k in (1280, 2048, 5120)}
@@ -298,7 +307,8 @@ def encoder(ceiling: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
-    parts: dict[str, Callable[..., None]] = {'decoder': decoder, 'head': head, 'attention': ring_attention, 'encoder': encoder}
+    parts: dict[str, Callable[..., None]] = {
+        'decoder': decoder, 'head': head, 'attention': ring_attention, 'encoder': encoder}
     parser.add_argument('--parts', nargs='+', choices=parts, default=list(parts))
     parser.add_argument('--orin-build', action='store_true', help='machine code of compute_87')
     parser.add_argument('--marlin', metavar='FILE', help='peer, see above')

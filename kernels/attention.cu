@@ -145,17 +145,18 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
   float out[kOut][4] = {};
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
   const int warp_begin = chunk * kPerBlock + warp * kPerWarp;
-  for (int step = 0; step < kPerWarp && warp_begin + step < filled; step += kStep) {
-    const int entry = warp_begin + step;
-    // Keys: entries c and c + 8. Values: entries 2r, 2r + 1, 2r + 8, 2r + 9. Past the end of the
-    // ring the last entry is read, and masked.
-    uint4 key[2][kDims], value[4][D / 64];
+  // Keys: entries c and c + 8. Values: entries 2r, 2r + 1, 2r + 8, 2r + 9. Past the end of the ring
+  // the last entry is read, and masked.
+  uint4 key[2][kDims], value[4][D / 64];
+  auto load_keys = [&](int entry) {
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int d = 0; d < kDims; ++d)
         key[half][d] = *reinterpret_cast<const uint4*>(
             keys + min(entry + half * 8 + column, p.capacity - 1) * ring_pitch + d * 32 + quad * 8);
+  };
+  auto load_values = [&](int entry) {
 #pragma unroll
     for (int i = 0; i < 4; ++i)
 #pragma unroll
@@ -163,7 +164,11 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
         value[i][d] = *reinterpret_cast<const uint4*>(
             values + min(entry + quad * 2 + i % 2 + i / 2 * 8, p.capacity - 1) * ring_pitch +
             d * 64 + column * 8);
-
+  };
+  if (warp_begin < filled) load_keys(warp_begin), load_values(warp_begin);
+  for (int step = 0; step < kPerWarp && warp_begin + step < filled; step += kStep) {
+    const int entry = warp_begin + step;
+    const bool more = step + kStep < kPerWarp && entry + kStep < filled;
     float score[2][4] = {};
 #pragma unroll
     for (int d = 0; d < kDims; ++d) {
@@ -175,6 +180,7 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
         mma<T>(score[half], b, key[half][d].z, key[half][d].w);
       }
     }
+    if (more) load_keys(entry + kStep);
     // Which position an entry holds follows from the newest one.
     float step_max[2] = {-INFINITY, -INFINITY};
 #pragma unroll
@@ -221,6 +227,7 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
                __byte_perm(v[2][j / 2], v[3][j / 2], halves));
       }
     }
+    if (more) load_values(entry + kStep);
   }
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -238,9 +245,10 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
   }
   __syncthreads();
 
-  // [.., chunks, rows, D + 2]: sums, then maximum and weight.
+  // Per chunk [rows, D] sums, then [rows, 2] maxima and weights.
+  constexpr int kPart = kRows * (D + 2);
   const size_t unit = static_cast<size_t>(blockIdx.z) * gridDim.y + kv_head;
-  float* partial = p.partial + unit * gridDim.x * kRows * (D + 2);
+  float* partial = p.partial + unit * gridDim.x * kPart;
   T* result = static_cast<T*>(p.out) + static_cast<size_t>(stream) * p.n_queries * p.n_heads * D;
   auto place = [&](int row) {
     const int t = (tile * kRows + row) / group, head = kv_head * group + (tile * kRows + row) % group;
@@ -259,9 +267,9 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
     if (n_chunks == 1) {
       result[place(row) + dim] = from_float<T>(x / total);
     } else {
-      float* to = partial + (static_cast<size_t>(chunk) * kRows + row) * (D + 2);
-      to[dim] = x;
-      if (dim == 0) to[D] = highest, to[D + 1] = total;
+      float* to = partial + static_cast<size_t>(chunk) * kPart;
+      to[row * D + dim] = x;
+      if (dim == 0) to[kRows * D + 2 * row] = highest, to[kRows * D + 2 * row + 1] = total;
     }
   }
   if (n_chunks == 1) return;
@@ -277,19 +285,39 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
   __syncthreads();
   if (!last) return;
   __threadfence();
-  for (int i = threadIdx.x; i < rows * D; i += blockDim.x) {
-    const int row = i / D, dim = i % D;
-    const float* from = partial + static_cast<size_t>(row) * (D + 2);
-    const size_t pitch = static_cast<size_t>(kRows) * (D + 2);
-    float highest = -INFINITY, total = 0, x = 0;
-    for (int c = 0; c < n_chunks; ++c) highest = fmaxf(highest, __ldcg(from + c * pitch + D));
-    for (int c = 0; c < n_chunks; ++c) {
-      const float m = __ldcg(from + c * pitch + D);
-      const float share = m == -INFINITY ? 0.f : expf(m - highest);
-      total += share * __ldcg(from + c * pitch + D + 1);
-      x += share * __ldcg(from + c * pitch + dim);
+  // What each chunk counts for, over the shared memory of the parts; a warp takes a row at a time.
+  float* shares = part;  // [rows, chunks]
+  for (int row = warp; row < rows; row += kWarps) {
+    const float* from = partial + kRows * D + 2 * row;
+    float highest = -INFINITY, total = 0;
+    for (int c = lane; c < n_chunks; c += kWarp)
+      highest = fmaxf(highest, __ldcg(from + static_cast<size_t>(c) * kPart));
+#pragma unroll
+    for (int step = kWarp / 2; step > 0; step /= 2)
+      highest = fmaxf(highest, __shfl_xor_sync(kAllLanes, highest, step));
+    for (int c = lane; c < n_chunks; c += kWarp) {
+      const float2 m = __ldcg(reinterpret_cast<const float2*>(from + static_cast<size_t>(c) * kPart));
+      const float share = m.x == -INFINITY ? 0.f : expf(m.x - highest);
+      shares[row * n_chunks + c] = share;
+      total += share * m.y;
     }
-    result[place(row) + dim] = from_float<T>(x / total);
+    total = warp_sum(total);
+    if (lane == 0) weight[row] = total;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < rows * D / 4; i += blockDim.x) {
+    const int row = i / (D / 4), dim = i % (D / 4) * 4;
+    const float* from = partial + row * D + dim;
+    float4 x = make_float4(0, 0, 0, 0);
+#pragma unroll 8
+    for (int c = 0; c < n_chunks; ++c) {
+      const float4 v = __ldcg(reinterpret_cast<const float4*>(from + static_cast<size_t>(c) * kPart));
+      const float share = shares[row * n_chunks + c];
+      x.x += share * v.x, x.y += share * v.y, x.z += share * v.z, x.w += share * v.w;
+    }
+    const float total = weight[row];
+    *reinterpret_cast<uint2*>(result + place(row) + dim) =
+        make_uint2(pack<T>(x.x / total, x.y / total), pack<T>(x.z / total, x.w / total));
   }
 }
 
@@ -329,7 +357,9 @@ extern "C" int voxtral_attention(int dtype, const void* qkv, const void* cosine,
                                  int capacity, int window, int per_token, int half_split,
                                  cudaStream_t stream) {
   if (m == 0 || n_queries == 0) return cudaSuccess;
-  if (n_heads % n_kv_heads || n_queries > capacity) return cudaErrorInvalidValue;
+  const int max_chunks = kWarps * (head_dim + 4);  // whose shares fit in shared memory
+  if (n_heads % n_kv_heads || n_queries > capacity || capacity > max_chunks * kPerBlock)
+    return cudaErrorInvalidValue;
   const AttentionArguments p{qkv,
                              static_cast<const float*>(cosine),
                              static_cast<const float*>(sine),

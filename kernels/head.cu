@@ -24,7 +24,8 @@
 namespace voxtral {
 namespace {
 
-constexpr int kBest = 64, kThreads = 1024, kMaxStrips = 4096, kStrip = 64, kMaxSpecial = 32;
+constexpr int kBest = 64, kThreads = 1024, kWarps = kThreads / kWarp, kStrip = 64;
+constexpr int kMaxSpecial = 32;
 
 struct HeadArguments {
   const float* logits;       // [M, V], screened
@@ -51,23 +52,76 @@ __device__ inline uint32_t key_id(uint64_t key) {
   return 0xffffffffu - static_cast<uint32_t>(key);
 }
 
-// Sort n = 2^i keys, the largest first.
-__device__ void sort(uint64_t* keys, int n) {
-  for (int size = 2; size <= n; size *= 2)
-    for (int step = size / 2; step > 0; step /= 2) {
-      for (int i = threadIdx.x; i < n / 2; i += blockDim.x) {
-        const int low = i / step * 2 * step + i % step, high = low + step;
-        const bool descending = (low & size) == 0;
-        const uint64_t a = keys[low], b = keys[high];
-        if ((a < b) == descending) keys[low] = b, keys[high] = a;
-      }
-      __syncthreads();
-    }
+// 64 keys of a warp, two per lane: number i < 32 is low of lane i, number i + 32 high of lane i.
+struct Keys {
+  uint64_t low, high;
+};
+
+__device__ inline void order(uint64_t& a, uint64_t& b, bool larger_first) {
+  if ((a < b) == larger_first) {
+    const uint64_t t = a;
+    a = b, b = t;
+  }
+}
+
+// One step of a bitonic sort: exchange with the key `step` places away.
+__device__ inline void exchange(Keys& k, int step, int size) {
+  const int lane = threadIdx.x % kWarp;
+  if (step == kWarp) {
+    order(k.low, k.high, true);  // the last merge; the largest come first
+    return;
+  }
+  const bool first = (lane & step) == 0;
+  const uint64_t low = __shfl_xor_sync(kAllLanes, k.low, step);
+  const uint64_t high = __shfl_xor_sync(kAllLanes, k.high, step);
+  const bool low_down = (lane & size) == 0, high_down = ((lane + kWarp) & size) == 0;
+  if ((k.low < low) == (first == low_down)) k.low = low;
+  if ((k.high < high) == (first == high_down)) k.high = high;
+}
+
+__device__ inline void sort(Keys& k) {
+#pragma unroll
+  for (int size = 2; size <= kBest; size *= 2)
+#pragma unroll
+    for (int step = size / 2; step > 0; step /= 2) exchange(k, step, size);
+}
+
+// The 64 largest of two sorted lists, sorted.
+__device__ inline void merge(Keys& a, const Keys& b) {
+  const int mirror = kWarp - 1 - threadIdx.x % kWarp;
+  const uint64_t low = __shfl_sync(kAllLanes, b.high, mirror);
+  const uint64_t high = __shfl_sync(kAllLanes, b.low, mirror);
+  a.low = a.low > low ? a.low : low;
+  a.high = a.high > high ? a.high : high;
+#pragma unroll
+  for (int step = kBest / 2; step > 0; step /= 2) exchange(a, step, kBest);
+}
+
+// The 64 largest of n keys, sorted, to best[0..63]; key(i) makes the i-th, 0 stands for none.
+template <typename Key>
+__device__ void largest(int n, Key key, uint64_t (*lists)[kBest], uint64_t* best) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  Keys mine = {0, 0};
+  for (int begin = warp * kBest; begin < n; begin += kWarps * kBest) {
+    const int i = begin + lane, j = i + kWarp;
+    Keys more = {i < n ? key(i) : 0, j < n ? key(j) : 0};
+    sort(more);
+    merge(mine, more);
+  }
+  for (int half = kWarps / 2; half > 0; half /= 2) {
+    if (warp >= half && warp < 2 * half)
+      lists[warp][lane] = mine.low, lists[warp][lane + kWarp] = mine.high;
+    __syncthreads();
+    if (warp < half) merge(mine, {lists[warp + half][lane], lists[warp + half][lane + kWarp]});
+  }
+  if (warp == 0) best[lane] = mine.low, best[lane + kWarp] = mine.high;
+  __syncthreads();
 }
 
 template <typename T>
 __device__ float dot(const T* a, const T* b, int n, int lane) {
   float sum = 0;
+#pragma unroll 6
   for (int i = lane * 8; i < n; i += kWarp * 8) {
     const uint4 x = *reinterpret_cast<const uint4*>(a + i), y = *reinterpret_cast<const uint4*>(b + i);
     const T* u = reinterpret_cast<const T*>(&x);
@@ -81,10 +135,9 @@ __device__ float dot(const T* a, const T* b, int n, int lane) {
 // One block per row.
 template <typename T>
 __global__ __launch_bounds__(kThreads) void head_kernel(HeadArguments p) {
-  __shared__ uint64_t keys[kMaxStrips];
+  __shared__ uint64_t lists[kWarps][kBest], best_keys[kBest];
   __shared__ uint32_t best_strip[kBest], candidate[kBest + kMaxSpecial];
-  __shared__ float exact[kBest + kMaxSpecial], scratch[kThreads / kWarp];
-  __shared__ int n_found;
+  __shared__ float exact[kBest + kMaxSpecial], scratch[kWarps];
   let_next_start();
   wait_for_previous();
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
@@ -96,48 +149,21 @@ __global__ __launch_bounds__(kThreads) void head_kernel(HeadArguments p) {
   const int64_t slot = p.slots[row / p.rows_per_slot];
   const float penalty = p.pad_penalty ? p.pad_penalty[slot] : 0.f;
 
-  int n_keys = kBest;
-  while (n_keys < n_strips) n_keys *= 2;
-  for (int i = threadIdx.x; i < n_keys; i += blockDim.x)
-    keys[i] = i < n_strips ? make_key(strip_max[i], i) : 0;
-  if (threadIdx.x == 0) n_found = 0;
+  largest(n_strips, [&](int i) { return make_key(strip_max[i], i); }, lists, best_keys);
+  if (threadIdx.x < n_best) best_strip[threadIdx.x] = key_id(best_keys[threadIdx.x]);
   __syncthreads();
-  sort(keys, n_keys);
-  const float top = strip_max[key_id(keys[0])];
-  const float least = strip_max[key_id(keys[n_best - 1])];
-  if (threadIdx.x < n_best) best_strip[threadIdx.x] = key_id(keys[threadIdx.x]);
+  const float top = strip_max[best_strip[0]];
   float rest = 0;
   for (int i = threadIdx.x; i < n_strips; i += blockDim.x)
     rest += strip_sum[i] * expf(strip_max[i] - top);
   rest = block_sum(rest, scratch);  // of all tokens, until the candidates are taken out
 
-  // Usually few logits of these strips reach the smallest of their maxima, and those suffice.
-  constexpr int kFew = 512;
-  for (int i = threadIdx.x; i < n_best * kStrip; i += blockDim.x) {
+  auto key_in_strips = [&](int i) {
     const uint32_t id = best_strip[i / kStrip] * kStrip + i % kStrip;
-    const float value = logits[id];
-    if (value < least) continue;
-    const int at = atomicAdd(&n_found, 1);
-    if (at < kFew) keys[at] = make_key(value, id);
-  }
-  __syncthreads();
-  int n_sorted = kFew;
-  if (n_found > kFew) {
-    n_sorted = kMaxStrips;
-    for (int i = threadIdx.x; i < n_sorted; i += blockDim.x) {
-      if (i < n_best * kStrip) {
-        const uint32_t id = best_strip[i / kStrip] * kStrip + i % kStrip;
-        keys[i] = make_key(logits[id], id);
-      } else {
-        keys[i] = 0;
-      }
-    }
-  } else {
-    for (int i = n_found + threadIdx.x; i < kFew; i += blockDim.x) keys[i] = 0;
-  }
-  __syncthreads();
-  sort(keys, n_sorted);
-  if (threadIdx.x < kBest) candidate[threadIdx.x] = key_id(keys[threadIdx.x]);
+    return make_key(logits[id], id);
+  };
+  largest(n_best * kStrip, key_in_strips, lists, best_keys);
+  if (threadIdx.x < kBest) candidate[threadIdx.x] = key_id(best_keys[threadIdx.x]);
   __syncthreads();
   if (threadIdx.x < p.n_special) {
     // A special token that is among the best already is not counted twice.
@@ -149,7 +175,7 @@ __global__ __launch_bounds__(kThreads) void head_kernel(HeadArguments p) {
   __syncthreads();
 
   const int n = kBest + p.n_special;
-  for (int i = warp; i < n; i += kThreads / kWarp) {
+  for (int i = warp; i < n; i += kWarps) {
     const uint32_t id = candidate[i];
     float value = -INFINITY;
     if (id < p.vocabulary) {
@@ -207,8 +233,7 @@ extern "C" int voxtral_head(int dtype, const void* logits, const void* strip_max
                             void* last_token, int m, int vocabulary, int width,
                             cudaStream_t stream) {
   if (m == 0) return cudaSuccess;
-  if (vocabulary % kStrip || vocabulary / kStrip > kMaxStrips || vocabulary < kBest ||
-      n_special > kMaxSpecial || width % 8)
+  if (vocabulary % kStrip || n_special > kMaxSpecial || width % 8)
     return cudaErrorInvalidValue;
   const HeadArguments p{static_cast<const float*>(logits),
                         static_cast<const float*>(strip_max),

@@ -19,7 +19,7 @@
 // weights as the 16-row operand, rows of x as the 8-column one. Codes enter the tensor core as
 // exact integers; the fp32 sum over a group of 128 inputs is multiplied by its scale once.
 //
-// K is cut into n_splits x n_warps shares. Which shares there are follows from the shape of W
+// K is cut into n_splits x n_warps equal shares. Which shares there are follows from the shape of W
 // alone (see ops/matmul.py), and shares are added up in their order, so a row of y depends neither
 // on the other rows nor on the GPU nor on the run.
 
@@ -36,7 +36,7 @@ enum Epilogue : int {
   kLogits = 3,   // fp32 [M, N], and the maximum and sum of exponentials of every strip
 };
 
-constexpr int kMaxThreads = 384;
+constexpr int kMaxThreads = 320;
 
 struct MatmulArguments {
   const void* x;         // [M, K], T
@@ -50,40 +50,43 @@ struct MatmulArguments {
   int m, k, n;
 };
 
-// Shared memory holds x as mma wants it: of every 32 inputs the eight of lane r (two tiles of
-// {2r, 2r+1, 2r+8, 2r+9}) are neighbours. Rows are 64 bytes longer than a multiple of 128, so that
-// the lanes of a quarter warp read from different banks.
-__host__ __device__ inline int x_stride(int k) { return k * 2 + 64; }  // bytes
+// Rows of x in shared memory are 16 bytes longer than a multiple of 128: eight rows at the same
+// place, which ldmatrix reads at once, are in different banks.
+__host__ __device__ inline int x_stride(int k) { return k * 2 + 16; }  // bytes
 
 template <typename T>
-__device__ void stage(char* shared, const T* x, int rows, int k_total, int k_begin, int k_count) {
+__device__ void stage(char* shared, const T* x, int rows, int k_total, int k_count) {
   const int chunks = k_count / 8;
-  for (int i = threadIdx.x; i < rows * chunks; i += blockDim.x) {
-    const int row = i / chunks, k = i % chunks * 8;
-    const uint4 v = *reinterpret_cast<const uint4*>(
-        x + static_cast<size_t>(row) * k_total + k_begin + k);
-    char* to = shared + row * x_stride(k_count) + k / 32 * 64 + k / 16 % 2 * 8 + k / 8 % 2 * 4;
-    *reinterpret_cast<uint32_t*>(to) = v.x;
-    *reinterpret_cast<uint32_t*>(to + 16) = v.y;
-    *reinterpret_cast<uint32_t*>(to + 32) = v.z;
-    *reinterpret_cast<uint32_t*>(to + 48) = v.w;
+  for (int row = 0; row < rows; ++row)
+    for (int i = threadIdx.x; i < chunks; i += blockDim.x) {
+      const uint32_t to =
+          static_cast<uint32_t>(__cvta_generic_to_shared(shared + row * x_stride(k_count) + i * 16));
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to),
+                   "l"(x + static_cast<size_t>(row) * k_total + i * 8));
+    }
+  asm volatile("cp.async.wait_all;\n" ::: "memory");
+}
+
+// b-operands of two tiles of 16 inputs for eight rows; each lane gives the address of 16 bytes.
+__device__ inline uint4 load_operands(uint32_t shared) {
+  uint4 v;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(shared));
+  return v;
+}
+
+// The scales of a lane's outputs in one group: c and c + 8 of every block.
+template <int kBlocks>
+struct Scales {
+  half value[2 * kBlocks];
+  __device__ void load(const half* from) {
+    if constexpr (kBlocks == 4)
+      *reinterpret_cast<uint4*>(value) = *reinterpret_cast<const uint4*>(from);
+    else
+      *reinterpret_cast<uint2*>(value) = *reinterpret_cast<const uint2*>(from);
   }
-}
-
-__host__ __device__ inline int share_begin(int share, int n_shares, int n_groups) {
-  return static_cast<int>(static_cast<int64_t>(share) * n_groups / n_shares);
-}
-
-template <class W>
-__device__ inline void load_scales(const half* scales, int group, int n, int strip, int lane,
-                                   half (&out)[2 * W::kBlocks]) {
-  const half* from = scales + static_cast<size_t>(group) * n + strip * W::kBlocks * 16 +
-                     lane / 4 * (2 * W::kBlocks);
-  if constexpr (W::kBlocks == 4)
-    *reinterpret_cast<uint4*>(out) = *reinterpret_cast<const uint4*>(from);
-  else
-    *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(from);
-}
+};
 
 // One block: one strip (two with kGated), one split of K, 8 * kRows rows of x; one warp per share.
 template <class W, typename T, int kRows, int kEpilogue>
@@ -96,61 +99,66 @@ __global__ __launch_bounds__(kMaxThreads) void matmul_kernel(MatmulArguments p) 
   const int column = lane / 4, quad = lane % 4;
   const int n_warps = blockDim.x / kWarp / kStrips, share = warp % n_warps;
   const int strip = blockIdx.x * kStrips + warp / n_warps, n_strips = p.n / kWidth;
-  const int n_groups = p.k / kGroup, n_shares = n_warps * gridDim.y;
-  const int split = blockIdx.y;
-  const int begin = share_begin(split * n_warps + share, n_shares, n_groups);
-  const int end = share_begin(split * n_warps + share + 1, n_shares, n_groups);
-  const int block_begin = share_begin(split * n_warps, n_shares, n_groups);
-  const int block_end = share_begin((split + 1) * n_warps, n_shares, n_groups);
+  const int split = blockIdx.y, n_groups = p.k / kGroup / (n_warps * gridDim.y);  // of a share
+  const int block_begin = split * n_warps * n_groups;
   const int first_row = blockIdx.z * 8 * kRows;
   const int rows = min(8 * kRows, p.m - first_row);
 
   // Eight loads of a warp are in flight all the time, the first ones before x is there.
-  const uint4* weight = static_cast<const uint4*>(p.weight);
+  const int begin = block_begin + share * n_groups;
+  const size_t pair_pitch = static_cast<size_t>(n_strips) * 2 * kWarp;
+  const int second = W::second(n_strips) * kWarp;
+  const uint4* next = static_cast<const uint4*>(p.weight) + begin * (kVectors / 2) * pair_pitch +
+                      W::first(strip) * kWarp + lane;
+  const half* scale_at = p.scales + static_cast<size_t>(begin) * p.n + strip * kWidth +
+                         column * (2 * kBlocks);
   uint4 ring[kVectors];
-  half scale[2 * kBlocks], next_scale[2 * kBlocks];
-  if (begin < end) {
+  Scales<kBlocks> scales;
 #pragma unroll
-    for (int v = 0; v < kVectors; ++v)
-      ring[v] = load_once(weight + W::offset(begin, v, strip, n_strips, lane));
-    if constexpr (W::kScaled) load_scales<W>(p.scales, begin, p.n, strip, lane, next_scale);
+  for (int pair = 0; pair < kVectors / 2; ++pair) {
+    ring[2 * pair] = load_once(next);
+    ring[2 * pair + 1] = load_once(next + second);
+    next += pair_pitch;
   }
   let_next_start();
   wait_for_previous();
-  const int k_count = (block_end - block_begin) * kGroup;
-  stage(shared, static_cast<const T*>(p.x) + static_cast<size_t>(first_row) * p.k, rows, p.k,
-        block_begin * kGroup, k_count);
+  const int k_count = n_warps * n_groups * kGroup;
+  stage(shared,
+        static_cast<const T*>(p.x) + static_cast<size_t>(first_row) * p.k + block_begin * kGroup,
+        rows, p.k, k_count);
   __syncthreads();
 
   float total[kBlocks][kRows][4] = {};
-  for (int group = begin; group < end; ++group) {
-    float sum[kBlocks][kRows][4] = {};
-    if constexpr (W::kScaled) {
+  // Lane i gives the address of row i % 8 in quarter i / 8 of 32 inputs. Where there is no such row
+  // the first one is read: what comes of it is not stored.
+  uint32_t x_at[kRows];
 #pragma unroll
-      for (int i = 0; i < 2 * kBlocks; ++i) scale[i] = next_scale[i];
-      if (group + 1 < end) load_scales<W>(p.scales, group + 1, p.n, strip, lane, next_scale);
+  for (int row = 0; row < kRows; ++row) {
+    const int from = row * 8 + lane % 8 < rows ? row * 8 + lane % 8 : 0;
+    x_at[row] = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) +
+                from * x_stride(k_count) + share * n_groups * 256 + lane / 8 * 16;
+  }
+  for (int group = 0; group < n_groups; ++group) {
+    const bool more = group + 1 < n_groups;
+    float sum[kBlocks][kRows][4] = {};
+    if constexpr (W::kScaled) {  // needed at the end of the group
+      scales.load(scale_at);
+      scale_at += p.n;
     }
 #pragma unroll
     for (int pair = 0; pair < kVectors / 2; ++pair) {
       uint4 x[kRows];
 #pragma unroll
-      for (int row = 0; row < kRows; ++row) {
-        x[row] = make_uint4(0, 0, 0, 0);
-        if (row * 8 + column < rows)
-          x[row] = *reinterpret_cast<const uint4*>(
-              shared + (row * 8 + column) * x_stride(k_count) +
-              ((group - block_begin) * 4 + pair) * 64 + quad * 16);
-      }
+      for (int row = 0; row < kRows; ++row) x[row] = load_operands(x_at[row] + pair * 64);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const uint4 vector = ring[pair * 2 + i];
-        if (group + 1 < end)
-          ring[pair * 2 + i] =
-              load_once(weight + W::offset(group + 1, pair * 2 + i, strip, n_strips, lane));
 #pragma unroll
         for (int f = 0; f < W::kFragments; ++f) {
           uint32_t a[4];
-          W::template operand<T>(vector, f, a);
+          W::template operand<T>(ring[2 * pair + i], f, a);
+          // Its registers are free: the next vector can take them while the products run.
+          if (f == W::kFragments - 1 && more)
+            ring[2 * pair + i] = load_once(i ? next + second : next);
 #pragma unroll
           for (int row = 0; row < kRows; ++row) {
             if (W::tile(i, f) == 0)
@@ -160,12 +168,15 @@ __global__ __launch_bounds__(kMaxThreads) void matmul_kernel(MatmulArguments p) 
           }
         }
       }
+      next += pair_pitch;
     }
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) x_at[row] += 256;
 #pragma unroll
     for (int block = 0; block < kBlocks; ++block) {
       float low = 1, high = 1;  // of outputs c and c + 8
       if constexpr (W::kScaled)
-        low = __half2float(scale[2 * block]), high = __half2float(scale[2 * block + 1]);
+        low = __half2float(scales.value[2 * block]), high = __half2float(scales.value[2 * block + 1]);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
         float(&t)[4] = total[block][row];
@@ -238,33 +249,13 @@ __global__ __launch_bounds__(kMaxThreads) void matmul_kernel(MatmulArguments p) 
   }
 }
 
-// y = sum over splits (+ bias) (+ residual), in their order.
-template <typename T>
-__global__ void add_splits_kernel(const float* partial, int n_splits, MatmulArguments p) {
-  let_next_start();
-  wait_for_previous();
-  const size_t size = static_cast<size_t>(p.m) * p.n;
-  const size_t i = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= size) return;
-  float sum = 0;
-  for (int s = 0; s < n_splits; ++s) sum += partial[s * size + i];
-  if (p.bias) sum += to_float(static_cast<const T*>(p.bias)[i % p.n]);
-  if (p.residual) sum += to_float(static_cast<const T*>(p.residual)[i]);
-  static_cast<T*>(p.y)[i] = from_float<T>(sum);
-}
-
 constexpr int kMaxShared = 99 * 1024;  // of 163 kB on SM87: what is left is L1
 
 template <class W, typename T, int kRows, int kEpilogue>
 cudaError_t start(const MatmulArguments& p, int n_warps, int n_splits, cudaStream_t stream) {
   constexpr int kStrips = kEpilogue == kGated ? 2 : 1;
-  const int n_groups = p.k / kGroup, n_shares = n_warps * n_splits;
-  int most = 0;  // groups of the largest split
-  for (int s = 0; s < n_splits; ++s)
-    most = max(most, share_begin((s + 1) * n_warps, n_shares, n_groups) -
-                         share_begin(s * n_warps, n_shares, n_groups));
   const int rows = p.m < 8 * kRows ? p.m : 8 * kRows;
-  const int x_bytes = rows * x_stride(most * kGroup);
+  const int x_bytes = rows * x_stride(p.k / n_splits);
   const int sum_bytes = kStrips * n_warps * rows * (16 * W::kBlocks + 4) * 4;
   const int shared = x_bytes > sum_bytes ? x_bytes : sum_bytes;
   const dim3 grid(p.n / (16 * W::kBlocks) / kStrips, n_splits, (p.m + 8 * kRows - 1) / (8 * kRows));
@@ -290,6 +281,7 @@ cudaError_t start(const MatmulArguments& p, int epilogue, int n_warps, int n_spl
       n_warps * kWarp * (epilogue == kGated ? 2 : 1) > kMaxThreads ||
       p.n % (16 * W::kBlocks * (epilogue == kGated ? 2 : 1)))
     return cudaErrorInvalidValue;
+  if (p.k / kGroup % (n_warps * n_splits)) return cudaErrorInvalidValue;
   if (epilogue != kPartial && n_splits > 1) return cudaErrorInvalidValue;
   switch (epilogue) {
     case kStore: return start<W, T, kStore>(p, n_warps, n_splits, stream);
@@ -329,18 +321,4 @@ extern "C" int voxtral_matmul(int bits, int dtype, int epilogue, const void* x, 
     case 16: return start<Dense>(p, dtype, epilogue, n_warps, n_splits, stream);
   }
   return cudaErrorInvalidValue;
-}
-
-extern "C" int voxtral_add_splits(int dtype, const void* partial, int n_splits, const void* bias,
-                                  const void* residual, void* y, int m, int n,
-                                  cudaStream_t stream) {
-  MatmulArguments p{};
-  p.bias = bias, p.residual = residual, p.y = y, p.m = m, p.n = n;
-  const int threads = 256;
-  const dim3 grid(static_cast<unsigned>((static_cast<size_t>(m) * n + threads - 1) / threads));
-  const float* from = static_cast<const float*>(partial);
-  return dtype == kHalf
-             ? launch(add_splits_kernel<half>, grid, dim3(threads), 0, stream, from, n_splits, p)
-             : launch(add_splits_kernel<__nv_bfloat16>, grid, dim3(threads), 0, stream, from,
-                      n_splits, p);
 }

@@ -18,7 +18,8 @@
 // a scale) a warp reads eight vectors of 16 bytes per lane, whatever the format; a pair of them
 // covers 32 inputs. With c = lane / 4 and r = lane % 4, `operands(vector, i, ...)` of the i-th of a
 // pair gives, per fragment, the a-operand of mma (see common.cuh) for one block of 16 outputs and
-// one tile of 16 inputs. Registers allow kMaxRows times eight rows of activations at once.
+// one tile of 16 inputs. In memory a pair is 2 * n_strips * 512 bytes after the one before it.
+// Registers allow kMaxRows times eight rows of activations at once.
 
 #pragma once
 
@@ -30,30 +31,40 @@ constexpr int kGroup = 128;        // inputs that share a scale
 constexpr int kVectors = 8;        // 16-byte loads per lane and group
 constexpr int kTilesPerGroup = 8;  // of 16 inputs
 
+// (word & mask) | bits in one instruction, which the compiler does not find by itself.
+template <uint32_t kMask, uint32_t kBits>
+__device__ inline uint32_t and_or(uint32_t word) {
+  uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;\n" : "=r"(result) : "r"(word), "n"(kMask), "r"(kBits));
+  return result;
+}
+template <typename Pair>
+__device__ inline Pair as(uint32_t bits) {
+  return *reinterpret_cast<const Pair*>(&bits);
+}
+template <typename Pair>
+__device__ inline uint32_t bits_of(Pair pair) {
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
 // (q0 - 8, q1 - 8) from nibbles 0 and 4, and from nibbles 1 and 5, exactly.
 template <typename T>
 __device__ inline void nibble_pairs(uint32_t word, uint32_t& low, uint32_t& high);
 template <>
 __device__ inline void nibble_pairs<half>(uint32_t word, uint32_t& low, uint32_t& high) {
-  // As the mantissa of 1024 a nibble is 1024 + q, and 16 places higher 1024 + 16 q.
-  const uint32_t l = (word & 0x000f000f) | 0x64006400, h = (word & 0x00f000f0) | 0x64006400;
-  const uint32_t minus_1032 = 0xe408e408, sixteenth = 0x2c002c00, minus_72 = 0xd480d480;
-  half2 a = __hadd2(*reinterpret_cast<const half2*>(&l), *reinterpret_cast<const half2*>(&minus_1032));
-  half2 b = __hfma2(*reinterpret_cast<const half2*>(&h), *reinterpret_cast<const half2*>(&sixteenth),
-                    *reinterpret_cast<const half2*>(&minus_72));
-  low = *reinterpret_cast<uint32_t*>(&a);
-  high = *reinterpret_cast<uint32_t*>(&b);
+  // As the mantissa of 1024 a nibble is 1024 + q, and four places higher 1024 + 16 q.
+  const half2 l = as<half2>(and_or<0x000f000f, 0x64006400>(word));
+  const half2 h = as<half2>(and_or<0x00f000f0, 0x64006400>(word));
+  low = bits_of(__hadd2(l, as<half2>(0xe408e408)));  // - 1032
+  high = bits_of(__hfma2(h, as<half2>(0x2c002c00), as<half2>(0xd480d480)));  // / 16 - 72
 }
 template <>
 __device__ inline void nibble_pairs<__nv_bfloat16>(uint32_t word, uint32_t& low, uint32_t& high) {
-  const uint32_t l = (word & 0x000f000f) | 0x43004300, h = ((word >> 4) & 0x000f000f) | 0x43004300;
-  const uint32_t minus_136 = 0xc308c308;
-  __nv_bfloat162 a = __hadd2(*reinterpret_cast<const __nv_bfloat162*>(&l),
-                             *reinterpret_cast<const __nv_bfloat162*>(&minus_136));
-  __nv_bfloat162 b = __hadd2(*reinterpret_cast<const __nv_bfloat162*>(&h),
-                             *reinterpret_cast<const __nv_bfloat162*>(&minus_136));
-  low = *reinterpret_cast<uint32_t*>(&a);
-  high = *reinterpret_cast<uint32_t*>(&b);
+  using Pair = __nv_bfloat162;
+  const Pair l = as<Pair>(and_or<0x000f000f, 0x43004300>(word));
+  const Pair h = as<Pair>(and_or<0x000f000f, 0x43004300>(word >> 4));
+  low = bits_of(__hadd2(l, as<Pair>(0xc308c308)));  // - 136
+  high = bits_of(__hadd2(h, as<Pair>(0xc308c308)));
 }
 
 // Codes of 4 bits in the Marlin layout: int32 [K / 16, 2 N], one vector is 16 inputs x 64 outputs.
@@ -62,9 +73,9 @@ struct Int4 {
   static constexpr int kBlocks = 4, kFragments = 4, kMaxRows = 2;
   static constexpr bool kScaled = true;
 
-  __device__ static size_t offset(int group, int vector, int strip, int n_strips, int lane) {
-    return ((static_cast<size_t>(group) * kVectors + vector) * n_strips + strip) * kWarp + lane;
-  }
+  // Where a strip begins, and how far the second vector of a pair is, in vectors of the warp.
+  __device__ static int first(int strip) { return strip; }
+  __device__ static int second(int n_strips) { return n_strips; }
   __device__ static constexpr int block(int, int fragment) { return fragment; }
   __device__ static constexpr int tile(int i, int) { return i; }
 
@@ -87,10 +98,8 @@ struct Int8 {
   static constexpr int kBlocks = 2, kFragments = 2, kMaxRows = 4;
   static constexpr bool kScaled = true;
 
-  __device__ static size_t offset(int group, int vector, int strip, int n_strips, int lane) {
-    const size_t step = static_cast<size_t>(group) * 4 + vector / 2;
-    return ((step * n_strips + strip) * 2 + vector % 2) * kWarp + lane;
-  }
+  __device__ static int first(int strip) { return 2 * strip; }
+  __device__ static int second(int) { return 1; }
   __device__ static constexpr int block(int i, int) { return i; }
   __device__ static constexpr int tile(int, int fragment) { return fragment; }
 
@@ -109,13 +118,9 @@ struct Int8 {
 template <>
 __device__ inline void Int8::pairs<half>(uint32_t word, uint32_t& low, uint32_t& high) {
   // As the mantissa of 1024 a byte is 1024 + q.
-  const uint32_t l = __byte_perm(word, 0x64646464, 0x5150);
-  const uint32_t h = __byte_perm(word, 0x64646464, 0x5352);
-  const uint32_t minus_1152 = 0xe480e480;
-  half2 a = __hadd2(*reinterpret_cast<const half2*>(&l), *reinterpret_cast<const half2*>(&minus_1152));
-  half2 b = __hadd2(*reinterpret_cast<const half2*>(&h), *reinterpret_cast<const half2*>(&minus_1152));
-  low = *reinterpret_cast<uint32_t*>(&a);
-  high = *reinterpret_cast<uint32_t*>(&b);
+  const half2 minus_1152 = as<half2>(0xe480e480);
+  low = bits_of(__hadd2(as<half2>(__byte_perm(word, 0x64646464, 0x5150)), minus_1152));
+  high = bits_of(__hadd2(as<half2>(__byte_perm(word, 0x64646464, 0x5352)), minus_1152));
 }
 template <>
 __device__ inline void Int8::pairs<__nv_bfloat16>(uint32_t word, uint32_t& low, uint32_t& high) {
@@ -133,9 +138,9 @@ struct Dense {
   static constexpr int kBlocks = 1, kFragments = 1, kMaxRows = 4;
   static constexpr bool kScaled = false;
 
-  __device__ static size_t offset(int group, int vector, int strip, int n_strips, int lane) {
-    return ((static_cast<size_t>(group) * kVectors + vector) * n_strips + strip) * kWarp + lane;
-  }
+  // Where a strip begins, and how far the second vector of a pair is, in vectors of the warp.
+  __device__ static int first(int strip) { return strip; }
+  __device__ static int second(int n_strips) { return n_strips; }
   __device__ static constexpr int block(int, int) { return 0; }
   __device__ static constexpr int tile(int i, int) { return i; }
 

@@ -13,11 +13,11 @@
 # limitations under the License.
 
 """
-The network on fused kernels: the same weights and the same stream state, a seventh of the launches.
+The network on fused kernels: the same weights and stream state, far fewer launches.
 
-Per layer: norm, merged QKV, attention (rotary embedding, ring write and all), output product, norm,
-merged gate and up, down product. Residuals are fp32 and are added where the norm reads them. All
-of it runs on the current stream without waiting, so that a step can be captured in a CUDA graph.
+Per layer: norm, merged QKV, attention (rotary embedding, ring write and all), output product,
+norm, merged gate and up, down product. Residuals are fp32 and are added where the norm reads them.
+Nothing here waits for the device, so that a step can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -125,14 +125,14 @@ class FusedNetwork:
                              network.decoder.norm.weight, 1)
         self.table = network.decoder.tok_embeddings.weight
         self.head = _head(network, pad, special)
-        n_slots = len(state.encoded)
+        n_rows = 1 << (len(state.encoded) - 1).bit_length()  # of the largest batch
         self.encoder_rings, self.decoder_rings = (
             [Ring(keys, values, ring.window, per_token)
              for keys, values in zip(ring.keys, ring.values, strict=True)]
             for ring, per_token in ((state.encoder_ring, config.downsample_factor),
                                     (state.decoder_ring, 1)))
         needed = max(
-            n_counters(n_slots, ring.capacity - ring.window + 1, stack.n_heads, stack.n_kv_heads)
+            n_counters(n_rows, ring.capacity - ring.window + 1, stack.n_heads, stack.n_kv_heads)
             for ring, stack in ((state.encoder_ring, config.encoder),
                                 (state.decoder_ring, config.decoder)))
         self.counters = torch.zeros(needed, dtype=torch.int32, device=self.table.device)
@@ -185,7 +185,8 @@ def _fuse(layer: Any, half_split: bool) -> Layer:
     biases = [norm.new_zeros(weight.n) if bias is None else bias for weight, bias in qkv]
     return Layer(
         norm, merge([weight for weight, _ in qkv]),
-        None if all(bias is None for _, bias in qkv) else torch.cat(biases), out, out_bias, layer.ffn_norm.weight, interleave(gate[0], up[0]), down, down_bias)
+        None if all(bias is None for _, bias in qkv) else torch.cat(biases), out, out_bias,
+        layer.ffn_norm.weight, interleave(gate[0], up[0]), down, down_bias)
 
 
 def _take(module: nn.Module, name: str) -> tuple[PackedWeight, Tensor | None]:

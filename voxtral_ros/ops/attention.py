@@ -74,7 +74,7 @@ def n_counters(m: int, length: int, n_heads: int, n_kv_heads: int) -> int:
 
 def _plain(qkv: Tensor, ring: Ring, slots: Tensor, clock: Tensor, cosine: Tensor, sine: Tensor,
            n_heads: int, half_split: bool) -> Tensor:
-    m, length, _ = qkv.shape
+    length = qkv.shape[1]
     _, capacity, n_kv_heads, head_dim = ring.keys.shape
     heads = qkv.unflatten(-1, (-1, head_dim))
     q, k, v = heads.split((n_heads, n_kv_heads, n_kv_heads), dim=2)
@@ -97,7 +97,8 @@ def _plain(qkv: Tensor, ring: Ring, slots: Tensor, clock: Tensor, cosine: Tensor
 
 def _rotate(x: Tensor, cosine: Tensor, sine: Tensor, half_split: bool) -> Tensor:
     cosine, sine = cosine[:, :, None], sine[:, :, None]  # [M, T, 1, D / 2]
-    a, b = x.float().chunk(2, dim=-1) if half_split else x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    x32 = x.float()
+    a, b = x32.chunk(2, dim=-1) if half_split else x32.unflatten(-1, (-1, 2)).unbind(-1)
     turned = (a * cosine - b * sine, a * sine + b * cosine)
     joined = torch.cat(turned, -1) if half_split else torch.stack(turned, -1).flatten(-2)
     return joined.to(x.dtype)

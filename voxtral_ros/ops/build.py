@@ -36,6 +36,7 @@ from voxtral_ros.resources import share_folder
 
 LIBRARY = 'libvoxtral_kernels.so'
 _ORIN = '-gencode=arch=compute_87,code=[sm_87,compute_87]'
+_USUAL_NVCC = Path('/usr/local/cuda/bin/nvcc')
 _FLAGS = ('-std=c++17', '-O3', '-Xcompiler', '-fPIC')
 
 
@@ -56,7 +57,7 @@ def find_nvcc() -> Path:
     homes = [os.environ[name] for name in ('CUDA_HOME', 'CUDA_PATH') if os.environ.get(name)]
     on_path = shutil.which('nvcc')
     candidates = [Path(home, 'bin', 'nvcc') for home in homes] \
-        + ([Path(on_path)] if on_path else []) + [Path('/usr/local/cuda/bin/nvcc')]
+        + ([Path(on_path)] if on_path else []) + [_USUAL_NVCC]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -108,6 +109,21 @@ def default_jobs() -> int:
     return max(1, min(4, os.cpu_count() or 1, free >> 30))
 
 
+def cached() -> Path | None:
+    """Return the library that `build` has made for this machine, None if it has not."""
+    try:
+        nvcc = find_nvcc()
+        library = cache_folder() / fingerprint(flags(_native()), nvcc) / LIBRARY
+    except (BuildError, OSError, subprocess.SubprocessError):
+        return None
+    return library if library.is_file() else None
+
+
+def _native() -> list[int]:
+    native = native_architecture()
+    return [] if native is None else [native]
+
+
 def build(output: Path | None = None, jobs: int | None = None,
           architectures: Sequence[int] | None = None, verbose: bool = False) -> Path:
     """
@@ -119,10 +135,7 @@ def build(output: Path | None = None, jobs: int | None = None,
     :raises BuildError: there is no compiler, or it failed
     """
     nvcc = find_nvcc()
-    if architectures is None:
-        native = native_architecture()
-        architectures = [] if native is None else [native]
-    options = flags(architectures)
+    options = flags(_native() if architectures is None else architectures)
     library = output or cache_folder() / fingerprint(options, nvcc) / LIBRARY
     if output is None and library.is_file():
         return library

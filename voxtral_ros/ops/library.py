@@ -29,12 +29,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from voxtral_ros.ops.build import build, BuildError, LIBRARY
+from voxtral_ros.ops.build import build, BuildError, cached, LIBRARY
 
-__all__ = ['available', 'BuildError', 'call', 'DTYPES', 'KernelError', 'load']
+__all__ = ['DTYPES', 'BuildError', 'KernelError', 'available', 'call', 'load']
 
 DTYPES = {torch.float16: 0, torch.bfloat16: 1}
-_RESULTS = {'voxtral_attention_scratch': None, 'voxtral_error': ctypes.c_char_p}
 
 
 class KernelError(RuntimeError):
@@ -44,14 +43,14 @@ class KernelError(RuntimeError):
 @lru_cache(maxsize=1)
 def load() -> ctypes.CDLL:
     """
-    Return the library: that of VOXTRAL_KERNELS, the installed one, or one built into the cache.
+    Return the library: that of VOXTRAL_KERNELS, of the cache, the installed one, or a new one.
 
     :raises BuildError: there is none, and it cannot be built here
     """
     named = os.environ.get('VOXTRAL_KERNELS')
     if named and not Path(named).is_file():
         raise BuildError(f'VOXTRAL_KERNELS is {named}, but there is no such file')
-    path = Path(named) if named else _installed() or build()
+    path = Path(named) if named else cached() or _installed() or build()
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:

@@ -32,31 +32,31 @@ from voxtral_ros.ops.weights import dequantize, PackedWeight, STRIP
 from voxtral_ros.quantization.marlin import GROUP
 
 _STORE, _PARTIAL, _GATED, _LOGITS = range(4)
-_WARPS = 1152  # of all blocks: enough loads in flight for any GPU, and more than one per Orin's SM
-_WARPS_PER_BLOCK = 12
-_GROUPS_PER_BLOCK = 24  # so that 16 rows of x fit in 99 kB
+_WARPS = 1152  # of all blocks: enough loads in flight for any GPU, and many per SM of an Orin
+# Warps per strip in a block. Few: a block that is small leaves room for others, and they load
+# while it adds up. Measured: bench/results/kernels.md.
+_MOST = {_STORE: 8, _PARTIAL: 4, _GATED: 5, _LOGITS: 4}
 
 
 @cache
-def plan(k: int, n: int, bits: int, gated: bool = False) -> tuple[int, int]:
+def plan(k: int, n: int, bits: int, epilogue: int = _STORE) -> tuple[int, int]:
     """
-    Return into how many warps per strip of a block and into how many blocks K is split.
+    Return into how many warps per strip of a block, and into how many blocks, K is split.
 
-    Shares are equal wherever the number of groups allows.
+    All shares are equal. Only partial sums may come from several blocks.
     """
     groups = k // GROUP
-    wanted = min(groups, max(4, -(-_WARPS // (n // STRIP[bits]))))
     divisors = [d for d in range(1, groups + 1) if groups % d == 0]
-    shares = next(d for d in divisors if d >= wanted)
-    limit = _WARPS_PER_BLOCK // 2 if gated else _WARPS_PER_BLOCK
-    if gated:  # one block must have the whole sum
-        shares = max(d for d in divisors if d <= min(shares, limit))
-        return shares, 1
-    for warps in range(min(limit, shares), 0, -1):
-        splits = shares // warps
-        if shares % warps == 0 and (splits == 1 or groups // splits <= _GROUPS_PER_BLOCK):
-            return warps, splits
-    raise AssertionError('one warp and one group per block always fit')
+    most = _MOST[epilogue]
+    wanted = max(4, -(-_WARPS // (n // STRIP[bits])))
+    if epilogue in (_GATED, _LOGITS):
+        wanted = most
+    if epilogue != _PARTIAL:
+        enough = [d for d in divisors if wanted <= d <= most]
+        return min(enough) if enough else max(d for d in divisors if d <= most), 1
+    shares = max(d for d in divisors if d <= wanted)
+    warps = max(d for d in range(1, most + 1) if shares % d == 0)
+    return warps, shares // warps
 
 
 def matmul(x: Tensor, weight: PackedWeight, bias: Tensor | None = None,
@@ -76,13 +76,7 @@ def matmul(x: Tensor, weight: PackedWeight, bias: Tensor | None = None,
         return out.to(x.dtype)
     x = x.contiguous()
     y = x.new_empty(*x.shape[:-1], weight.n)
-    m = x.numel() // weight.k
-    if plan(weight.k, weight.n, weight.bits)[1] == 1:
-        _launch(x, weight, _STORE, y, bias=bias, residual=residual)
-        return y
-    partial = matmul_partial(x, weight)
-    call('voxtral_add_splits', DTYPES[x.dtype], partial, len(partial), bias,
-         None if residual is None else residual.contiguous(), y, m, weight.n, device=x.device)
+    _launch(x, weight, _STORE, y, bias=bias, residual=residual)
     return y
 
 
@@ -91,7 +85,7 @@ def matmul_partial(x: Tensor, weight: PackedWeight) -> Tensor:
     if not x.is_cuda:
         return (x.float() @ dequantize(weight))[None]
     x = x.contiguous()
-    splits = plan(weight.k, weight.n, weight.bits)[1]
+    splits = plan(weight.k, weight.n, weight.bits, _PARTIAL)[1]
     y = x.new_empty(splits, *x.shape[:-1], weight.n, dtype=torch.float32)
     _launch(x, weight, _PARTIAL, y)
     return y
@@ -138,9 +132,7 @@ def _launch(x: Tensor, weight: PackedWeight, epilogue: int, y: Tensor,
             strips: tuple[Tensor, Tensor] | None = None) -> None:
     if x.shape[-1] != weight.k:
         raise ValueError(f'x has {x.shape[-1]} columns, the weight {weight.k} inputs')
-    warps, splits = plan(weight.k, weight.n, weight.bits, epilogue == _GATED)
-    if epilogue == _LOGITS:  # so many strips that nothing need be split
-        splits = 1
+    warps, splits = plan(weight.k, weight.n, weight.bits, epilogue)
     top, total = strips or (None, None)
     call('voxtral_matmul', weight.bits, DTYPES[x.dtype], epilogue, x, weight.codes,
          weight.scales, bias, None if residual is None else residual.contiguous(), y, top, total,

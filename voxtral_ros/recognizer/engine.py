@@ -84,7 +84,7 @@ class Engine:
         :raises ConfigError, CheckpointError, TokenizerError: the folder is no usable model
         :raises ValueError: no such device or type
         """
-        kind = _device(device)
+        kind = find_device(device)
         if threads:
             torch.set_num_threads(threads)
         if dtype is None:
@@ -202,7 +202,12 @@ def _passes(network: VoxtralRealtime, tokenizer: Tokenizer, max_streams: int,
     return EagerStep(network, tokenizer.pad, max_streams, max_chunk_tokens)
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """
+    Return the device of a name: 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:1'.
+
+    :raises ValueError: there is no such device
+    """
     if name == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try:

@@ -1,0 +1,164 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Measure how fast a model runs here, beside what the memory of this machine allows."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+import json
+from pathlib import Path
+import platform
+import sys
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from voxtral_ros.model.config import ModelConfig
+    from voxtral_ros.recognizer.step import Step
+
+# What `voxtral quantize` is told for the layouts that a random model can have.
+LAYOUTS: dict[str, dict[str, Any]] = {
+    'original': {},
+    'compact': {'rounding': 'mse', 'encoder_bits': 8, 'head_bits': 4},
+}
+_CHUNKS = (1, 2, 3, 6)  # tokens of 80 ms
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `voxtral bench`."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument('--model', type=Path, metavar='DIR',
+                       help='a checkpoint folder [the demo model]')
+    which.add_argument('--random', choices=LAYOUTS,
+                       help='random weights of the sizes of Voxtral Mini 4B Realtime, packed as '
+                            'in the original INT4 checkpoint or with an INT8 encoder and an INT4 '
+                            'head; needs a GPU with some gigabytes free')
+    parser.add_argument('--params', type=Path, metavar='FILE',
+                        help='with --random: params.json with other sizes')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
+    parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'))
+    parser.add_argument('--streams', type=int, default=1, metavar='N',
+                        help='also measure N streams at once [1]')
+    parser.add_argument('--context', type=int, default=500, metavar='TOKENS',
+                        help='tokens of 80 ms heard before the measurement [500]')
+    parser.add_argument('--threads', type=int, default=0, metavar='N',
+                        help='of torch on the CPU; 0 leaves it to torch [0]')
+    parser.add_argument('--repeats', type=int, default=50, metavar='N')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the numbers as well')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table; return 2 when the model or the device cannot be used."""
+    from voxtral_ros.model.checkpoint import CheckpointError
+    from voxtral_ros.model.config import ConfigError
+    try:
+        result = _measure(arguments)
+    except (CheckpointError, ConfigError, ValueError, OSError) as error:
+        print(f'voxtral bench: {error}', file=sys.stderr)
+        return 2
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    return 0
+
+
+def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    # Not at the top: torch takes a second to load, and `voxtral --help` must not.
+    import torch
+    from voxtral_ros.recognizer import benchmark
+    from voxtral_ros.recognizer.engine import find_device
+    device = find_device(arguments.device)
+    step, config, bits = _open(arguments, device)
+    bandwidth = benchmark.read_bandwidth(device)
+    fused = type(step).__name__ == 'FusedStep'
+    size = 8 * step.state.delay_scales.element_size()
+    counted = benchmark.count_bytes(config, bits if fused else lambda _: size,
+                                    4 if fused else size, size)
+    machine = torch.cuda.get_device_name(device) if device.type == 'cuda' \
+        else f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
+    print(f'{machine}, torch {torch.__version__}; '
+          f'{"fused kernels in CUDA graphs" if fused else "operation by operation"}')
+    print(f'memory reads {bandwidth / 1e9:.1f} GB/s here; weights in memory as read per pass: '
+          f'encoder {counted.encoder / 1e9:.3f}, decoder {counted.decoder / 1e9:.3f}, head '
+          f'{counted.head / 1e9:.3f} GB; caches {step.state.nbytes / 1e9:.3f} GB')
+    header = ('streams', 'chunk', 'p50', 'p99', 'per 80 ms', 'real-time factor', 'floor', 'of it')
+    print('\n' + '  '.join(f'{title:>10}' for title in header))
+    rows = []
+    state = step.state
+    context = min(arguments.context, config.decoder.sliding_window)
+    for count in sorted({1, arguments.streams}):
+        for chunk in _CHUNKS if count == 1 else (1,):
+            state.decoded.fill_(arguments.context)
+            state.encoded.fill_(arguments.context)
+            timing = benchmark.measure(step, range(count), chunk, arguments.repeats)
+            once = counted.per_token(chunk, 0)
+            floor = (once + count * context * counted.decoder_cache) / bandwidth
+            print('  '.join(f'{cell:>10}' for cell in (
+                count, f'{chunk * 80} ms', f'{timing.p50_s * 1e3:.2f} ms',
+                f'{timing.p99_s * 1e3:.2f} ms', f'{timing.per_token_s * 1e3:.2f} ms',
+                f'{timing.real_time_factor:.4f}', f'{floor * 1e3:.2f} ms',
+                f'{floor / timing.per_token_s:.0%}')))
+            rows.append({'streams': count, 'chunk_ms': chunk * 80, 'p50_s': timing.p50_s,
+                         'p99_s': timing.p99_s, 'floor_s': floor})
+    result = {'machine': machine, 'fused': fused, 'read_bytes_per_s': bandwidth, 'rows': rows,
+              'bytes': vars(counted), 'context_tokens': arguments.context}
+    if device.type == 'cuda':
+        peak = torch.cuda.max_memory_allocated(device)
+        print(f'\npeak memory {peak / 1e9:.2f} GB, without the CUDA context')
+        result['peak_bytes'] = peak
+    if fused:
+        print('\nprediction (bytes over 80 % of the bandwidth, and launches), not measured:')
+        for board, peak_rate in benchmark.BOARDS.items():
+            factors = [counted.predicted_s(peak_rate, chunk, context) / benchmark.TOKEN_S
+                       for chunk in (1, 3)]
+            print(f'  {board}: real-time factor {factors[0]:.2f} in chunks of 80 ms, '
+                  f'{factors[1]:.2f} in chunks of 240 ms')
+    return result
+
+
+def _open(arguments: argparse.Namespace, device: torch.device,
+          ) -> tuple[Step, ModelConfig, Callable[[str], int]]:
+    """Return the passes of a model, its sizes, and the bits of its weights."""
+    import torch
+    from voxtral_ros.model.config import ModelConfig
+    from voxtral_ros.quantization.format import Recipe
+    from voxtral_ros.recognizer.engine import Engine
+    from voxtral_ros.resources import demo_model, share_folder
+    chunk = max(_CHUNKS)
+    if arguments.random is None:
+        folder = arguments.model or demo_model()
+        engine = Engine.load(folder, str(device), arguments.dtype, arguments.streams, chunk,
+                             arguments.threads)
+        return engine.passes, engine.network.config, _bits_of(folder)
+    if device.type != 'cuda':
+        raise ValueError('--random needs a GPU: on the CPU take --model')
+    if arguments.dtype == 'float32':
+        raise ValueError('--random is packed for kernels in 16 bits: --dtype float16 or bfloat16')
+    from voxtral_ros.model.random_weights import random_network
+    from voxtral_ros.recognizer.fused_step import FusedStep
+    path = arguments.params or share_folder() / 'config' / 'voxtral-mini-4b-realtime.json'
+    config = ModelConfig.from_params(json.loads(path.read_text(encoding='utf-8')))
+    recipe = Recipe(**LAYOUTS[arguments.random])
+    network = random_network(config, device, getattr(torch, arguments.dtype or 'float16'), recipe)
+    return (FusedStep(network, 32, [2, 32, 33], arguments.streams, chunk, drafting=False),
+            config, recipe.bits)
+
+
+def _bits_of(folder: Path) -> Callable[[str], int]:
+    from voxtral_ros.model.checkpoint import open_weights
+    kinds = {'dense': 16, 'int8': 8, 'int4': 4}
+    with open_weights(folder) as (_, weights):
+        bits = {native: kinds[stored.kind] for native, stored in weights.stored.items()}
+    return bits.__getitem__
