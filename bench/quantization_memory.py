@@ -26,9 +26,10 @@ import platform
 import shutil
 import sys
 
-sys.path.insert(0, str(Path(__file__).parents[1] / 'test'))
+TEST = Path(__file__).parents[1] / 'test'
+sys.path[:0] = [str(TEST), str(TEST / 'quantization')]
 
-from quantization.measured import measure  # noqa: E402
+from measured import measure  # noqa: E402
 from support import checkpoints  # noqa: E402
 import torch  # noqa: E402
 

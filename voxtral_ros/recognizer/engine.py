@@ -37,6 +37,7 @@ from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.tokenizer import Tokenizer
+from voxtral_ros.recognizer.memory import can_pack, check_memory, plan_memory
 from voxtral_ros.recognizer.protocol import Protocol
 from voxtral_ros.recognizer.slot import Slot, Token
 from voxtral_ros.recognizer.step import EagerStep, Step, Tokens
@@ -91,9 +92,13 @@ class Engine:
             dtype = 'float32' if kind.type == 'cpu' else None
         if dtype not in (None, 'float32', 'bfloat16', 'float16'):
             raise ValueError(f'dtype {dtype!r} is not float32, bfloat16 or float16')
-        # The small file first: a bad one is told before gigabytes are read.
-        tokenizer = Tokenizer.load(folder, ModelConfig.load(folder).vocab_size)
-        network = load_network(folder, kind, getattr(torch, dtype) if dtype else None)
+        # The small files first: a bad one is told before gigabytes are read.
+        config, wanted = ModelConfig.load(folder), getattr(torch, dtype) if dtype else None
+        tokenizer = Tokenizer.load(folder, config.vocab_size)
+        if kind.type == 'cuda':
+            check_memory(plan_memory(folder, wanted, max_streams, max_chunk_tokens,
+                                     can_pack(config, wanted)), *torch.cuda.mem_get_info(kind))
+        network = load_network(folder, kind, wanted)
         return cls(network, tokenizer, max_streams, max_chunk_tokens)
 
     def open(self, delay_ms: float | None = None,  # noqa: A003
@@ -107,6 +112,11 @@ class Engine:
         :raises EngineFull: all slots are taken
         """
         return Stream(self, self.protocol.delay_tokens(delay_ms), options or StreamOptions())
+
+    def warm_up(self) -> None:
+        """Do now what would make the first seconds slow: capture the graphs of a GPU."""
+        with torch.inference_mode():
+            self.passes.warm_up()
 
     @property
     def n_open(self) -> int:

@@ -1,0 +1,175 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Token streams of recordings: greedy, step by step as in the engine, and scored against another's.
+
+Recordings are encoded once and decoded by many checkpoints, so comparing decoders is quick.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxtral_ros.audio.files import read_file
+from voxtral_ros.audio.resample import resampled
+from voxtral_ros.model.layers import banded_attention, rotation
+from voxtral_ros.model.network import StreamState, VoxtralRealtime
+from voxtral_ros.model.tokenizer import TextDecoder, Tokenizer
+from voxtral_ros.recognizer.protocol import Protocol
+from voxtral_ros.recognizer.text import Utterance
+
+_BATCH = 48  # streams side by side
+
+
+@dataclass
+class Recording:
+    """A recording, and what is said in it."""
+
+    file: str
+    text: str
+    samples: np.ndarray  # float32, 16 kHz
+
+
+class Margins(NamedTuple):
+    """
+    Logit of pad minus the best other one, at the boundaries of a token stream.
+
+    A stream is right at an onset while the margin is negative, elsewhere while it is positive.
+    """
+
+    before: Tensor  # at the last pad before a group of words
+    onset: Tensor  # at the first token of a group, after a pad
+    offset: Tensor  # at the first pad after a group
+
+
+class WordAt(NamedTuple):
+    """A word of a stream."""
+
+    text: str
+    token: int  # where its first token was written
+
+
+def read_manifest(path: Path, limit: int | None = None) -> list[Recording]:
+    """Read the recordings that a table with the columns file and text names."""
+    with path.open(encoding='utf-8', newline='') as file:
+        rows = list(csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE))
+    step = max(1, len(rows) // (limit or len(rows)))  # from all over the table
+    return [Recording(row['file'], row['text'],
+                      np.concatenate(list(resampled(read_file(path.parent / row['file'])))))
+            for row in rows[::step][:limit]]
+
+
+@torch.inference_mode()
+def hear(network: VoxtralRealtime, protocol: Protocol, recordings: list[Recording], delay: int,
+         ) -> list[Tensor]:
+    """Return the audio embeddings, [T, dim] each, of recordings as a stream pads them."""
+    heard = []
+    for recording in recordings:
+        right = protocol.right_pad(len(recording.samples), delay)
+        samples = np.pad(recording.samples, (protocol.left_pad, right))
+        n_tokens = (len(samples) - protocol.context) // protocol.samples_per_token
+        samples = samples[:n_tokens * protocol.samples_per_token + protocol.context]
+        mel = network.mel(torch.from_numpy(samples)[None])
+        heard.append(network.embed_audio(mel)[0])
+    return heard
+
+
+@torch.inference_mode()
+def generate(network: VoxtralRealtime, protocol: Protocol, heard: list[Tensor], delay: int,
+             ) -> list[Tensor]:
+    """Return the tokens that a stream over each of these embeddings writes, prompt left out."""
+    prompt = torch.tensor(protocol.prompt(delay))
+    scales = network.decoder.delay_scales(torch.tensor([delay]))[:, 0]
+    written: list[Tensor] = [torch.empty(0)] * len(heard)
+    order = sorted(range(len(heard)), key=lambda n: len(heard[n]))
+    for at in range(0, len(order), _BATCH):
+        chosen = order[at:at + _BATCH]
+        audio = torch.nn.utils.rnn.pad_sequence([heard[n] for n in chosen], batch_first=True)
+        slots = torch.arange(len(chosen))
+        state = StreamState(network, len(chosen), len(prompt))
+        for slot in slots.tolist():
+            state.reset(slot, scales)
+        given = prompt.expand(len(chosen), -1)
+        tokens, position = [], len(prompt)
+        logits = network.decode(audio[:, :position], given, state, slots, position)
+        while True:
+            tokens.append(logits.argmax(-1))
+            if position == audio.shape[1]:
+                break
+            logits = network.decode(audio[:, position:position + 1], tokens[-1][:, None], state,
+                                    slots, position + 1)
+            position += 1
+        rows = torch.stack(tokens, 1)
+        for n, row in zip(chosen, rows, strict=True):
+            written[n] = row[:len(heard[n]) - len(prompt) + 1].clone()
+    return written
+
+
+@torch.inference_mode()
+def score(network: VoxtralRealtime, protocol: Protocol, audio: Tensor, tokens: Tensor, delay: int,
+          ) -> Tensor:
+    """
+    Return what a network thinks at each step of a stream that is given.
+
+    :param audio: [T, dim]
+    :param tokens: generated ones, [G]
+    :return: logits [G, vocab_size], float32; row g is about tokens[g]
+    """
+    prompt = torch.tensor(protocol.prompt(delay))
+    given = torch.cat((prompt, tokens[:-1]))[None]
+    config = network.config.decoder
+    position = torch.arange(given.shape[1])[None]
+    attend = banded_attention(given.shape[1], config.sliding_window, audio.device)
+    hidden = network.decoder(
+        audio[None], given, network.decoder.delay_scales(torch.tensor([delay])),
+        rotation(position, config.head_dim, config.rope_theta), [attend] * config.n_layers)
+    return network.decoder.logits(hidden[0, len(prompt) - 1:]).float()
+
+
+def margins(logits: Tensor, tokens: Tensor, pad: int) -> Margins:
+    """Return the margins of pad at the boundaries of `tokens`, [G], from logits [G, V]."""
+    others = logits.clone()
+    others[:, pad] = -torch.inf
+    margin = logits[:, pad] - others.amax(-1)
+    is_pad = tokens == pad
+    onset = ~is_pad[1:] & is_pad[:-1]
+    offset = is_pad[1:] & ~is_pad[:-1]
+    return Margins(margin[:-1][onset], margin[1:][onset], margin[1:][offset])
+
+
+def words(tokens: Tensor, tokenizer: Tokenizer) -> list[WordAt]:
+    """Return the words of a stream and where they were written."""
+    utterance, decoder = Utterance(1, 0.0), TextDecoder(tokenizer)
+    for n, token in enumerate(tokens.tolist()):
+        if piece := decoder.push(token):
+            utterance.append(piece, n, 1.0)
+    transcript = utterance.publish(lambda n: n, is_final=True)
+    return [WordAt(word.text, int(word.end_s)) for word in transcript.words]
+
+
+def shifts(before: list[WordAt], after: list[WordAt]) -> list[int]:
+    """Return how many tokens later each word comes that both streams have."""
+    matcher = SequenceMatcher(None, [word.text for word in before],
+                              [word.text for word in after], autojunk=False)
+    return [after[block.b + n].token - before[block.a + n].token
+            for block in matcher.get_matching_blocks() for n in range(block.size)]

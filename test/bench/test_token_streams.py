@@ -1,0 +1,107 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Token streams of the comparison are those of the engine, and its measures count right."""
+
+from pathlib import Path
+
+from bench.scripts import load
+import numpy as np
+import pytest
+import torch
+from voxtral_ros.recognizer.engine import Engine
+from voxtral_ros.resources import demo_model
+
+streams = load('token_streams')
+
+MANIFEST = Path(__file__).resolve().parents[1] / 'data' / 'manifest.tsv'
+DELAY = 6  # tokens
+PAD = 32
+
+
+@pytest.fixture(scope='module')
+def engine():
+    return Engine.load(demo_model(), 'cpu', max_streams=2)
+
+
+@pytest.fixture(scope='module')
+def recordings():
+    """Return two short ones of different lengths."""
+    return streams.read_manifest(MANIFEST)[1:4:2]
+
+
+@pytest.fixture(scope='module')
+def heard(engine, recordings):
+    return streams.hear(engine.network, engine.protocol, recordings, DELAY)
+
+
+def of_the_engine(engine, recording):
+    slot = engine.take_slot(DELAY)
+    silence = engine.protocol.right_pad(len(recording.samples), DELAY)
+    slot.feed(np.pad(recording.samples, (0, silence)))
+    while engine.step():
+        pass
+    engine.release(slot)
+    return [token.id for token in slot.tokens]
+
+
+def test_streams_are_those_of_the_engine(engine, recordings, heard):
+    written = streams.generate(engine.network, engine.protocol, heard, DELAY)
+    for recording, tokens in zip(recordings, written, strict=True):
+        assert tokens.tolist() == of_the_engine(engine, recording)
+    assert len(written[0]) != len(written[1])
+    assert any((tokens != PAD).any() for tokens in written)
+
+
+def test_a_network_agrees_with_what_it_has_written(engine, heard):
+    written = streams.generate(engine.network, engine.protocol, heard, DELAY)
+    for audio, tokens in zip(heard, written, strict=True):
+        logits = streams.score(engine.network, engine.protocol, audio, tokens, DELAY)
+        assert torch.equal(logits.argmax(-1), tokens)
+
+
+def test_margins_at_boundaries():
+    #                          |word | text|                  |text
+    tokens = torch.tensor([PAD, 33, 1005, PAD, PAD, PAD, 1007])
+    logits = torch.zeros(len(tokens), 1010)
+    logits[:, PAD] = torch.arange(1.0, 8.0)
+    logits[:, 1009] = 0.5  # the best other one
+    margins = streams.margins(logits, tokens, PAD)
+    assert margins.before.tolist() == [0.5, 5.5]
+    assert margins.onset.tolist() == [1.5, 6.5]
+    assert margins.offset.tolist() == [3.5]
+
+
+def test_words_stand_where_their_first_token_is(engine):
+    tokenizer = engine.tokenizer
+    go, robot, ot = (tokenizer.n_special + tokenizer.pieces.index(piece)
+                     for piece in (b' go', b' rob', b'ot'))
+    tokens = torch.tensor([PAD, 33, robot, ot, PAD, 33, go, PAD])
+    assert streams.words(tokens, tokenizer) == [('robot', 2), ('go', 6)]
+
+
+def test_shifts_are_of_words_that_both_have():
+    def at(*pairs):
+        return [streams.WordAt(*pair) for pair in pairs]
+
+    before = at(('go', 3), ('to', 6), ('the', 9), ('kitchen', 12))
+    after = at(('go', 4), ('two', 6), ('the', 8), ('kitchen', 12), ('now', 20))
+    assert streams.shifts(before, after) == [1, -1, 0]
+
+
+def test_a_limit_takes_recordings_from_all_over_the_table():
+    every = [recording.file for recording in streams.read_manifest(MANIFEST)]
+    some = [recording.file for recording in streams.read_manifest(MANIFEST, 3)]
+    assert some == every[:6:2]
+    assert every[0] == 'orders.flac'
