@@ -1,4 +1,4 @@
-# make demo    set everything up, then transcribe shipped speech
+# make demo    set everything up, then let the node hear shipped speech;  MIC=1: a microphone
 # make test    set everything up, then run all tests
 # make setup   only .venv and install/;  then `source .venv/ros.bash` for a shell with everything
 # make lint    ruff, mypy and the ament linters
@@ -21,7 +21,7 @@ ROOT := $(if $(SOURCED)$(filter jazzy,$(ROS_DISTRO)),.,.ros/$(ROS_DISTRO))
 VENV := $(ROOT)/.venv
 INSTALL := $(ROOT)/install
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
-OVERLAYS := ros_drivers mgonzs13
+OVERLAYS := ros_drivers mgonzs13 hri
 OVERLAY_ROOT := $(ROOT)/build/overlays
 
 # With `colcon build --symlink-install`, edits are live: only new or gone files need another build.
@@ -39,7 +39,7 @@ lint: setup $(VENV)/.test
 	source $(VENV)/ros.bash && tools/lint.sh
 
 demo: setup
-	source $(VENV)/ros.bash && tools/demo.sh
+	source $(VENV)/ros.bash && MIC="$(MIC)" tools/demo.sh
 
 clean:
 	rm -rf .venv .ros build install log
@@ -96,7 +96,8 @@ $(INSTALL)/.built: CMakeLists.txt package.xml $(SOURCES) $(VENV)/.runtime $(VENV
 	$(call colcon_build,.,$(ROOT)/build,$(INSTALL))
 	@touch $@
 
-# The two packages called audio_common_msgs, as the tests need them, each in an overlay of its own.
+# The two packages called audio_common_msgs and hri_msgs, as the tests need them, each in an
+# overlay of its own.
 $(INSTALL)/.overlays: $(OVERLAYS:%=$(OVERLAY_ROOT)/%/.built)
 	@mkdir -p $(@D) && touch $@
 

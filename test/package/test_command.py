@@ -78,7 +78,7 @@ def wheel(tmp_path_factory):
 
 def test_wheel_has_the_code_and_not_the_tests(wheel):
     names = wheel.namelist()
-    assert 'voxtral_ros/model/network.py' in names
+    assert {'voxtral_ros/model/network.py', 'voxtral_ros/server/page/index.html'} <= set(names)
     assert not [name for name in names if name.startswith(('test/', 'tools/'))]
 
 

@@ -31,7 +31,7 @@ ARROWS = {
     'quantization': {'ops'},
     'model': _LOWEST,
     'recognizer': _MODEL,
-    'node': _RECOGNIZER,
+    'node': _RECOGNIZER | {'server'},  # the client for a recogniser elsewhere
     'server': _RECOGNIZER,
     'cli': _RECOGNIZER | {'server'},
 }
@@ -39,7 +39,8 @@ ARROWS = {
 ONLY_IN = {
     'rclpy': {'node'},
     'asyncio': {'server'},
-    'websockets': {'server'},
+    'aiohttp': {'server'},
+    'prometheus_client': {'server'},
     'sounddevice': {'audio'},
     'torch': {'model', 'quantization', 'ops', 'recognizer', 'cli'},
 }

@@ -33,6 +33,7 @@ TRANSCRIPT = {
     'end': 'builtin_interfaces/Time',
     'latency': 'float',
     'confidence': 'float',
+    'robot_speaking': 'boolean',
 }
 WORD = {'text': 'string', 'end': 'builtin_interfaces/Time', 'confidence': 'float'}
 

@@ -1,0 +1,106 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The engine fails in the middle: the sessions are told and go on."""
+
+import json
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from support.realtime import running, said, ServedScript
+from support.scripted import join, PAUSE, Script, scripted_voice, silence, voice
+
+
+class Frail(ServedScript):
+    """Fails at some step."""
+
+    failing = 0  # of the next steps
+
+    def step(self):
+        """Advance, or not."""
+        if self.failing:
+            self.failing -= 1
+            raise RuntimeError('the GPU fell off the bus')
+        return super().step()
+
+
+def test_what_was_said_stays_said_and_the_session_goes_on():
+    script = Script()
+    engine = Frail(script)
+    first = join(silence(1.0), script.say(' go'), silence(PAUSE))
+    second = join(silence(1.0), script.say(' stop'), silence(PAUSE))
+    with scripted_voice(), running(engine) as server:
+        with server.client() as client, server.client() as bystander:
+            client.update(utterances=True, words=True)
+            client.append(first)
+            segment = client.until('transcription.segment')[-1]
+            engine.failing = 1
+            client.append(silence(0.5))
+            error = client.until('error')[-1]
+            assert error['code'] == 'processing_error'
+            assert 'bus' in error['error']
+            client.append(second)
+            client.commit()
+            events = client.until('transcription.done')
+            assert events[-1]['text'] == 'go stop'
+            assert said(events) == ' stop'
+            other = next(event for event in events if event['type'] == 'transcription.segment')
+            assert other['id'] == segment['id'] + 1
+            # Times count the sound of the whole generation, whatever engine state heard it.
+            assert other['words'][0]['end_s'] > len(first) / 16000
+            bystander.update()
+            bystander.append(first)
+            bystander.commit()
+            assert bystander.until('transcription.done')[-1]['text'] == 'go'
+        assert server.server.metrics.value('voxtral_engine_failures_total') == 1
+    assert engine.n_open == 0
+
+
+def test_an_utterance_that_is_open_is_told_as_it_stands():
+    script = Script()
+    engine = Frail(script)
+    sound = join(silence(1.0), script.say(' go'), voice(1.2))
+    with scripted_voice(), running(engine) as server, server.client() as client:
+        client.update(utterances=True)
+        client.append(sound)
+        while client.until('transcription.delta')[-1]['delta'] not in ('go', 'o'):
+            pass
+        engine.failing = 1
+        client.append(voice(0.5))
+        segment = client.until('error')[-2]
+        assert (segment['type'], segment['text']) == ('transcription.segment', 'go')
+
+
+def test_an_engine_that_always_fails_is_not_healthy():
+    engine = Frail(Script())
+    with scripted_voice(), running(engine) as server, server.client() as client:
+        client.update()
+        engine.failing = 1000
+        for n in range(5):
+            client.append(silence(0.5))
+            assert client.expect('error')['code'] == 'processing_error'
+            assert n < 3 or status_of(server) == (503, 'failing')
+        engine.failing = 0
+        client.append(silence(0.5))
+        client.commit()
+        client.expect('transcription.done')
+        assert status_of(server) == (200, 'ok')
+
+
+def status_of(server):
+    try:
+        reply = urlopen(f'{server.http}/healthz')
+    except HTTPError as error:
+        reply = error
+    return reply.status, json.loads(reply.read())['status']

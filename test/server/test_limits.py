@@ -1,0 +1,233 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What one client may take, and that the others get theirs whatever it does."""
+
+import asyncio
+from contextlib import suppress
+import json
+import socket
+import time
+
+import pytest
+from support.realtime import encoded, running, said, ServedScript, wait_until
+from support.scripted import join, PAUSE, Script, scripted_voice, silence
+from voxtral_ros.server import app
+from voxtral_ros.server.limits import Limits, RateLimit
+from voxtral_ros.server.outbox import Outbox
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+
+@pytest.fixture
+def limited():
+    """Return a function that serves with limits, and an order that it understands."""
+    script = Script()
+    order = join(silence(1.0), script.say(' go', ' left'), silence(PAUSE))
+
+    def serve(**limits):
+        return running(ServedScript(script), Limits(**limits))
+    with scripted_voice():
+        yield serve, order
+
+
+def transcribed(client, sound):
+    client.update()
+    client.append(sound)
+    client.commit()
+    return client.until('transcription.done')[-1]['text']
+
+
+# ---- sessions ----
+
+def test_more_clients_than_sessions_are_told_to_come_back(limited):
+    serve, order = limited
+    with serve(sessions=2) as server:
+        first, second = server.client(), server.client()
+        with pytest.raises(InvalidStatus) as refused:
+            server.client()
+        assert refused.value.response.status_code == 503
+        assert refused.value.response.headers['Retry-After']
+        first.socket.close()
+        with eventually(server.client) as third:
+            assert transcribed(third, order) == 'go left'
+        second.socket.close()
+        assert server.server.metrics.value('voxtral_rejected_total', reason='full') >= 1
+
+
+def eventually(connect):
+    """Connect as soon as a place is free."""
+    for _ in range(200):
+        try:
+            return connect()
+        except InvalidStatus:
+            time.sleep(0.05)
+    raise AssertionError('no place became free')
+
+
+def test_a_place_is_free_again_after_a_connection_breaks(limited):
+    serve, order = limited
+    with serve(sessions=1) as server:
+        for _ in range(3):
+            client = eventually(server.client)
+            client.update()
+            client.append(order[:16000])
+            client.socket.socket.shutdown(socket.SHUT_RDWR)  # no closing handshake
+        wait_until(lambda: server.server.engine.n_open == 0)  # nobody computes for them
+        with eventually(server.client) as client:
+            assert transcribed(client, order) == 'go left'
+
+
+# ---- sound that waits ----
+
+def test_sound_before_the_commit_is_limited(limited):
+    serve, order = limited
+    with serve(buffered_s=6.0) as server, server.client() as client:
+        client.update(model='')
+        client.append(order)
+        client.append(silence(10), block=160000)
+        assert client.expect('error')['code'] == 'buffer_full'
+        client.commit()
+        client.commit(final=True)  # what was accepted is transcribed
+        assert said(client.until('transcription.done')) == 'go left'
+        assert server.server.metrics.value('voxtral_dropped_audio_seconds_total') == 10
+
+
+def test_a_client_that_is_faster_than_the_engine_is_slowed_down_and_loses_nothing(limited):
+    serve, order = limited
+    with serve(buffered_s=2.0) as server, server.client() as client:
+        waiting = server.server.metrics
+        most = []
+        step = server.server.engine.step
+
+        def measured():
+            most.append(waiting.value('voxtral_waiting_audio_seconds'))
+            time.sleep(0.002)  # slower than the client
+            return step()
+        server.server.engine.step = measured
+        assert transcribed(client, join(*[order] * 20)) == ' '.join(['go left'] * 20)
+        assert 1.0 < max(most) <= 2.0 + 0.5  # and the message that went over it
+
+
+# ---- messages ----
+
+def test_a_message_over_the_limit_ends_the_connection(limited):
+    serve, order = limited
+    with serve(message_bytes=100_000) as server:
+        with server.client() as client:
+            client.send('input_audio_buffer.append', audio=encoded(silence(3.0)))
+            events, code = client.rest()
+        assert [event['code'] for event in events] == ['invalid_event']
+        assert code == 1009
+        with server.client() as client:
+            assert transcribed(client, order) == 'go left'
+
+
+def test_fragments_count_together(limited):
+    serve, _ = limited
+    with serve(message_bytes=100_000) as server, server.client() as client:
+        with suppress(ConnectionClosed):  # while they are being sent
+            client.socket.send(['x' * 20_000] * 10)
+        assert client.rest()[1] == 1009
+
+
+def test_rate_limit_asks_for_pauses_only_over_the_rate():
+    limit = RateLimit(100.0)
+    assert [limit.take() for _ in range(100)] == [0.0] * 100
+    pauses = [limit.take() for _ in range(50)]
+    assert pauses[-1] > pauses[0] >= 0
+    assert pauses[-1] <= 0.5
+
+
+def test_a_flood_is_read_slowly_and_answered_completely(limited):
+    serve, order = limited
+    with serve(messages_per_s=200.0) as server, server.client() as flood, \
+            server.client() as other:
+        for _ in range(300):
+            flood.socket.send('{')
+        assert transcribed(other, order) == 'go left'
+        assert {flood.expect('error')['code'] for _ in range(300)} == {'invalid_json'}
+
+
+# ---- silence ----
+
+def test_an_idle_client_is_told_and_disconnected(limited):
+    serve, _ = limited
+    with serve(idle_s=0.3) as server, server.client() as client:
+        events, code = client.rest()
+    assert [event['code'] for event in events] == ['idle_timeout']
+    assert code == 1000
+
+
+def test_a_connection_that_asks_for_nothing_is_closed(limited, monkeypatch):
+    monkeypatch.setattr(app, '_JANITOR_S', 0.1)
+    serve, order = limited
+    with serve() as server, server.client() as client:
+        with socket.create_connection(('127.0.0.1', server.port), timeout=10) as raw:
+            assert raw.recv(1) == b''
+        assert transcribed(client, order) == 'go left'  # longer than three looks
+
+
+# ---- clients that do not read ----
+
+def test_waiting_deltas_grow_together():
+    outbox = Outbox(Limits())
+    for delta in ('go', '', ' left'):
+        outbox.put({'type': 'transcription.delta', 'delta': delta})
+    outbox.put({'type': 'transcription.done', 'text': 'go left'})
+    outbox.close()
+    events = asyncio.run(everything(outbox))
+    assert [event.get('delta', event.get('text')) for event in events] == ['go left', 'go left']
+    assert not outbox.overflowed.is_set()
+
+
+def test_deltas_with_words_stay_apart():
+    outbox = Outbox(Limits())
+    for delta in ('go', 'al'):
+        outbox.put({'type': 'transcription.delta', 'delta': delta, 'words': [delta]})
+    outbox.close()
+    assert len(asyncio.run(everything(outbox))) == 2
+
+
+def test_an_outbox_overflows_by_bytes_and_is_full_by_events():
+    outbox = Outbox(Limits(replies=3, reply_bytes=5000))
+    for _ in range(3):
+        assert not outbox.full
+        outbox.put({'type': 'error', 'error': 'no', 'code': 'no'})
+    assert outbox.full
+    assert not outbox.overflowed.is_set()
+    outbox.put({'type': 'transcription.done', 'text': 'x' * 5000})
+    assert outbox.overflowed.is_set()
+
+
+async def everything(outbox):
+    events = []
+    while text := await outbox.get():
+        events.append(json.loads(text))
+    return events
+
+
+def test_a_client_that_never_reads_is_cut_off_and_nobody_waits_for_it(limited):
+    serve, order = limited
+    with serve(send_s=0.5, messages_per_s=1e9) as server, server.client() as other:
+        with socket.create_connection(('127.0.0.1', server.port), timeout=30) as raw:
+            raw.sendall(b'GET /v1/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n'
+                        b'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n'
+                        b'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n')
+            assert transcribed(other, order) == 'go left'
+            nonsense = b'\x81\x81\0\0\0\0{' * 10_000  # every one has an answer
+            with pytest.raises(OSError):
+                for _ in range(1000):
+                    raw.sendall(nonsense)
+        assert transcribed(other, order) == 'go left'
+        assert server.server.metrics.value('voxtral_slow_readers_total') == 1

@@ -1,0 +1,68 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The command `voxtral serve`."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+from support.realtime import DATA, ServerProcess
+from voxtral_ros.cli.evaluate import normalise, word_errors
+from voxtral_ros.cli.serve import add_arguments
+
+ORDERS = ('robot go to the kitchen and bring me the red cup turn left and go forward three meters '
+          'please put the book next to the lamp and come back stop following me and return to the '
+          'charging station')
+
+
+def serve(*arguments):
+    return subprocess.run([sys.executable, '-m', 'voxtral_ros', 'serve', *map(str, arguments)],
+                          capture_output=True, text=True, timeout=120)
+
+
+def test_a_file_is_transcribed_through_the_server():
+    result = serve('--test', DATA / 'orders.flac')
+    assert result.returncode == 0, result.stderr
+    assert word_errors(ORDERS.split(), normalise(result.stdout)) <= 4
+
+
+@pytest.mark.parametrize('arguments, complaint', [
+    (('--test', 'nowhere.wav'), 'nowhere.wav'),
+    (('--model', 'nowhere'), 'nowhere'),
+    (('--token-file', 'nowhere'), 'no token in nowhere'),
+    (('--tls-cert', 'cert.pem'), '--tls-key'),
+    (('--tls-cert', __file__, '--tls-key', __file__), 'no certificate'),
+    (('--max-sessions', '0'), '--max-sessions is 0'),
+    (('--host', '203.0.113.1'), 'cannot listen on 203.0.113.1'),
+    (('--device', 'tpu'), 'tpu'),
+])
+def test_what_is_wrong_is_said_in_one_line(arguments, complaint):
+    result = serve(*arguments)
+    assert result.returncode == 2
+    assert complaint in result.stderr
+    assert 'Traceback' not in result.stderr
+    assert result.stdout == ''
+
+
+def test_only_this_machine_is_let_in_by_default():
+    arguments = argparse.ArgumentParser()
+    add_arguments(arguments)
+    assert arguments.parse_args([]).host == '127.0.0.1'
+
+
+def test_an_open_door_is_warned_about():
+    with ServerProcess('--host', '0.0.0.0', stderr=subprocess.PIPE) as process:
+        assert 'no --token-file' in process.process.stderr.readline()

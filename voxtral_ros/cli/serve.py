@@ -1,0 +1,182 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Recognise speech for many clients over a WebSocket, as vLLM does at /v1/realtime; and a page."""
+
+from __future__ import annotations
+
+import argparse
+from ipaddress import ip_address
+import logging
+from pathlib import Path
+import socket
+import ssl
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxtral_ros.audio.files import file_duration_s, read_file
+from voxtral_ros.audio.resample import resampled
+from voxtral_ros.resources import demo_model
+
+if TYPE_CHECKING:
+    from voxtral_ros.recognizer.engine import Engine
+    from voxtral_ros.server.app import Access, Server
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `voxtral serve`."""
+    parser.add_argument('--model', type=Path, metavar='DIR',
+                        help='folder with params.json, tekken.json, consolidated.safetensors '
+                             '[the small demo model of the package]')
+    parser.add_argument('--served-model-name', action='append', default=[], metavar='NAME',
+                        help='name that clients may ask for besides that of the folder; repeat')
+    parser.add_argument('--host', default='127.0.0.1',
+                        help='address to listen on; 0.0.0.0 is every one [127.0.0.1]')
+    parser.add_argument('--port', type=int, default=8000, help='0 takes a free one [8000]')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
+    parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
+                        help='type of the weights in memory [float32 on the CPU, else as in file]')
+    parser.add_argument('--threads', type=int, default=0,
+                        help='threads of torch on the CPU; 0 leaves it to torch [0]')
+    parser.add_argument('--test', metavar='AUDIO',
+                        help='transcribe this file through the server, print the text and exit')
+    access = parser.add_argument_group('access')
+    access.add_argument('--token-file', type=Path, metavar='FILE',
+                        help='clients must give the first line of it: Authorization: Bearer ...')
+    access.add_argument('--allow-origin', action='append', default=[], metavar='URL',
+                        help='page of another site that may connect, like https://robot.example; '
+                             'repeat; * allows every page')
+    access.add_argument('--tls-cert', type=Path, metavar='PEM', help='certificate chain: wss://')
+    access.add_argument('--tls-key', type=Path, metavar='PEM', help='its key')
+    limits = parser.add_argument_group('limits')
+    limits.add_argument('--max-sessions', type=int, default=4, metavar='N',
+                        help='clients at a time; memory for all of them is taken at once [4]')
+    limits.add_argument('--max-message-mb', type=float, default=8, metavar='MB', help='[8]')
+    limits.add_argument('--max-buffered-s', type=float, default=300, metavar='S',
+                        help='sound of a client that may wait for the engine [300]')
+    limits.add_argument('--max-messages-per-s', type=float, default=500, metavar='N',
+                        help='a client that sends more is read more slowly [500]')
+    limits.add_argument('--idle-timeout-s', type=float, default=600, metavar='S',
+                        help='a client that sends nothing for so long is disconnected [600]')
+    limits.add_argument('--stop-timeout-s', type=float, default=10, metavar='S',
+                        help='after SIGTERM, for the sound that still waits [10]')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal; return 2 when the model, an option or the address is unusable."""
+    # Not at the top: torch takes a second to load, and `voxtral --help` must not.
+    from voxtral_ros.server.run import serve, ServerError
+    logging.basicConfig(format='%(asctime)s %(levelname)s %(message)s', level=logging.INFO)
+    try:
+        if arguments.test:
+            file_duration_s(arguments.test)  # before gigabytes are read
+        server = _server(arguments)
+        if arguments.test:
+            return _test(server, arguments.test)
+        serve(server, arguments.host, arguments.port,
+              lambda port: _announce(arguments, port))
+    except (ValueError, FileNotFoundError, ServerError) as error:
+        return _complain(str(error))
+    except OSError as error:
+        return _complain(f'cannot listen on {arguments.host} port {arguments.port}: {error}')
+    return 0
+
+
+def _server(arguments: argparse.Namespace) -> Server:
+    from voxtral_ros.server.app import Server
+    from voxtral_ros.server.limits import Limits
+    sizes = {name: getattr(arguments, name) for name in (
+        'max_sessions', 'max_message_mb', 'max_buffered_s', 'max_messages_per_s',
+        'idle_timeout_s')}
+    for name, value in sizes.items():
+        if not value > 0:
+            raise ValueError(f'--{name.replace("_", "-")} is {value:g}: it must be above 0')
+    limits = Limits(arguments.max_sessions, round(arguments.max_message_mb * 2 ** 20),
+                    arguments.max_buffered_s, arguments.max_messages_per_s,
+                    idle_s=arguments.idle_timeout_s, stop_s=arguments.stop_timeout_s)
+    access = _access(arguments)  # before gigabytes are read
+    if not arguments.test:
+        _check_address(arguments.host, arguments.port)
+    from voxtral_ros.recognizer.engine import Engine
+    model = (arguments.model or demo_model()).resolve()
+    engine = Engine.load(model, arguments.device, arguments.dtype,
+                         max_streams=arguments.max_sessions, threads=arguments.threads)
+    _warm_up(engine)
+    names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
+    return Server(engine, tuple(dict.fromkeys(names)), limits, access)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise OSError if the address cannot be listened on."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+
+
+def _warm_up(engine: Engine) -> None:
+    """Let the first client not wait for what is only done once."""
+    stream = engine.open()
+    stream.feed(np.zeros(16000, np.float32))
+    stream.close()
+
+
+def _access(arguments: argparse.Namespace) -> Access:
+    from voxtral_ros.server.access import read_token
+    from voxtral_ros.server.app import Access
+    token = read_token(arguments.token_file) if arguments.token_file else ''
+    tls = None
+    if bool(arguments.tls_cert) != bool(arguments.tls_key):
+        raise ValueError('--tls-cert and --tls-key belong together: give both')
+    if arguments.tls_cert:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            tls.load_cert_chain(arguments.tls_cert, arguments.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f'{arguments.tls_cert} and {arguments.tls_key} are no certificate '
+                             f'with its key: {error}') from None
+    return Access(token, tuple(arguments.allow_origin), tls)
+
+
+def _test(server: Server, name: str) -> int:
+    from voxtral_ros.server.run import serve_recording
+    serve_recording(server, resampled(read_file(name)),
+                    lambda text: print(text, end='', flush=True))
+    print()
+    return 0
+
+
+def _announce(arguments: argparse.Namespace, port: int) -> None:
+    """Say where the server is, and who can reach it."""
+    host = f'[{arguments.host}]' if ':' in arguments.host else arguments.host
+    secure = 's' if arguments.tls_cert else ''
+    print(f'ws{secure}://{host}:{port}/v1/realtime, page http{secure}://{host}:{port}/',
+          flush=True)
+    if not arguments.token_file and not _is_loopback(arguments.host):
+        print(f'voxtral serve: {arguments.host} can be reached from other machines, and no '
+              '--token-file says who may', file=sys.stderr, flush=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == 'localhost'
+
+
+def _complain(message: str) -> int:
+    print(f'voxtral serve: {message}', file=sys.stderr)
+    return 2

@@ -1,0 +1,189 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The server: the WebSocket, the page, and what operators ask for, on one port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+import logging
+from pathlib import Path
+import ssl
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from voxtral_ros.server.access import has_token, origin_allowed
+from voxtral_ros.server.connection import Connection
+from voxtral_ros.server.limits import Limits
+from voxtral_ros.server.metrics import Metrics
+from voxtral_ros.server.worker import Worker
+
+if TYPE_CHECKING:
+    from voxtral_ros.recognizer.engine import Engine
+
+_LOGGER = logging.getLogger(__name__)
+_PAGE = Path(__file__).parent / 'page'
+_PAGE_TYPES = {'.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript',
+               '.svg': 'image/svg+xml'}
+_JANITOR_S = 10.0
+# Nothing from elsewhere, and nowhere else: the page is all there is.
+_HEADERS = {
+    'Content-Security-Policy': "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer',
+    'Cache-Control': 'no-cache'}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may connect."""
+
+    token: str = ''
+    origins: tuple[str, ...] = ()  # besides the server's own pages
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass
+class Server:
+    """Serves one engine; `start`, then `stop`."""
+
+    engine: Engine
+    models: tuple[str, ...]
+    limits: Limits = field(default_factory=Limits)
+    access: Access = field(default_factory=Access)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics()
+        self.connections: set[Connection] = set()
+        self._worker = Worker(self.engine, self.metrics)
+        self.metrics.waiting_seconds.set_function(lambda: self._worker.waiting_s)
+        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self._asked: set[object] = set()  # TCP connections that have sent a request
+        self._janitor: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def start(self, host: str, port: int) -> int:
+        """
+        Listen; return the port, which was chosen by the system if `port` is 0.
+
+        :raises OSError: the address cannot be listened on
+        """
+        app = web.Application(middlewares=[self._guard])
+        app.router.add_get('/v1/realtime', self._realtime)
+        app.router.add_get('/healthz', self._healthz)
+        app.router.add_get('/metrics', self._metrics)
+        for path in sorted(_PAGE.iterdir()):
+            name = '/' if path.name == 'index.html' else f'/{path.name}'
+            app.router.add_get(name, _file(path))
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        assert self._runner.server
+        self._listener = await asyncio.get_running_loop().create_server(
+            self._runner.server, host, port, ssl=self.access.tls)
+        self._janitor = asyncio.ensure_future(self._close_silent())
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Take no new clients, finish what is being said, close, and free the port."""
+        self._stopping = True
+        if self._listener:
+            self._listener.close()
+        if self.connections:
+            await asyncio.wait([asyncio.ensure_future(connection.stop())
+                                for connection in self.connections])
+        if self._janitor:
+            self._janitor.cancel()
+        if self._runner:
+            await self._runner.cleanup()
+        await asyncio.get_running_loop().run_in_executor(None, self._worker.stop)
+
+    # ---- requests ----
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let nobody in who may not."""
+        self._asked.add(request.protocol)
+        if request.path in ('/v1/realtime', '/metrics') and self.access.token \
+                and not has_token(request.headers, self.access.token):
+            return self._refuse('token', 401, 'give the token of this server: "Authorization: '
+                                'Bearer TOKEN"', {'WWW-Authenticate': 'Bearer'})
+        response = await handler(request)
+        if not response.prepared:
+            response.headers.update(_HEADERS)
+        return response
+
+    async def _realtime(self, request: web.Request) -> web.StreamResponse:
+        if not origin_allowed(request.headers, self.access.origins):
+            return self._refuse('origin', 403, 'this page may not connect: start the server with '
+                                '--allow-origin')
+        if self._stopping or len(self.connections) >= self.limits.sessions:
+            return self._refuse('full', 503, 'the server is being stopped' if self._stopping else
+                                f'all {self.limits.sessions} sessions are taken: try again later',
+                                {'Retry-After': '5'})
+        if request.headers.get('Upgrade', '').lower() != 'websocket':
+            return web.Response(status=426, text='this is a WebSocket\n',
+                                headers={'Upgrade': 'websocket'})
+        connection = Connection(self._worker, self.models, self.limits, self.metrics)
+        self.connections.add(connection)
+        self.metrics.connections.inc()
+        self.metrics.sessions.set(len(self.connections))
+        try:
+            return await connection.run(request)
+        finally:
+            self.connections.discard(connection)
+            self.metrics.sessions.set(len(self.connections))
+
+    def _refuse(self, reason: str, status: int, text: str,
+                headers: dict[str, str] | None = None) -> web.Response:
+        self.metrics.rejected.labels(reason).inc()
+        return web.Response(status=status, text=f'{text}\n', headers=headers)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        """Tell whether a new client would be served."""
+        n_free = self.limits.sessions - len(self.connections)
+        broken = 'stopping' if self._stopping else 'failing' if self._worker.is_failing else ''
+        return web.json_response(
+            {'status': broken or ('ok' if n_free > 0 else 'full'),
+             'sessions': len(self.connections), 'max_sessions': self.limits.sessions,
+             'model': self.models[0], 'token_needed': bool(self.access.token)},
+            status=503 if broken else 200)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self.metrics.exposition(), headers={
+            'Content-Type': 'text/plain; version=0.0.4; charset=utf-8'})
+
+    async def _close_silent(self) -> None:
+        """Close connections that have asked for nothing for two looks."""
+        before: set[web.RequestHandler] = set()
+        while True:
+            await asyncio.sleep(_JANITOR_S)
+            assert self._runner and self._runner.server
+            alive = set(self._runner.server.connections)
+            self._asked &= alive
+            silent = alive - self._asked
+            for protocol in silent & before:
+                if protocol.transport:
+                    protocol.transport.abort()
+            before = silent
+
+
+def _file(path: Path) -> Handler:
+    async def send(_: web.Request) -> web.Response:
+        return web.Response(body=path.read_bytes(), content_type=_PAGE_TYPES[path.suffix],
+                            charset='utf-8')
+    return send

@@ -1,0 +1,55 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What one client may take of a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import time
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    Limits of a server.
+
+    Reading stops while a client is over `buffered_s`, `messages_per_s` or `replies`: it is slowed
+    down, not cut off. Over the others it is told so and the connection is closed.
+    """
+
+    sessions: int = 4
+    message_bytes: int = 8 << 20  # 196 s of sound in one append
+    buffered_s: float = 300.0  # sound of a session that waits for the engine
+    messages_per_s: float = 500.0
+    replies: int = 256  # events that wait to be sent
+    reply_bytes: int = 4 << 20
+    idle_s: float = 600.0  # without a message from the client
+    send_s: float = 30.0  # for one event to leave
+    stop_s: float = 10.0  # for the sound that waits, when the server is stopped
+
+
+class RateLimit:
+    """A token bucket that holds one second."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = self._tokens = per_s
+        self._filled = time.monotonic()
+
+    def take(self) -> float:
+        """Count one message; return how many seconds to wait before the next one is read."""
+        now = time.monotonic()
+        self._tokens = min(self._per_s, self._tokens + (now - self._filled) * self._per_s) - 1
+        self._filled = now
+        return max(0.0, -self._tokens / self._per_s)

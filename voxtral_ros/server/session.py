@@ -1,0 +1,281 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+A session: what a client has sent so far, and what its next event means because of that.
+
+Sound and end marks stand in one queue, as in vLLM; a generation takes from it until it meets an
+end mark. The dialects differ in what starts a generation and in what a bare commit is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+import logging
+import secrets
+import time
+
+import numpy as np
+
+from voxtral_ros.audio.block import Samples
+from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
+from voxtral_ros.server.dialects import error_event, OpenAITranscription, Transcription
+from voxtral_ros.server.protocol import Append, Clear, ClientEvent, Commit, EventError, Message
+from voxtral_ros.server.protocol import parse, SessionUpdate
+from voxtral_ros.server.worker import Job, Update, Worker
+
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Dialect(Enum):
+    """Whose client this is."""
+
+    ORIGINAL = 'original'  # session.update without a model: a bare commit ends the sound
+    VLLM = 'vllm'  # session.update with a model: a bare commit starts a generation
+    OPENAI = 'openai'  # session.update with a session: as the original, other names
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a client may choose; taken over when a generation starts."""
+
+    delay_ms: float | None = None
+    words: bool = False
+    utterances: bool = False
+    sample_rate: int = TARGET_RATE_HZ
+
+
+class _EndMark:
+    """Where the client said that the sound ends."""
+
+
+_END = _EndMark()
+
+
+class Session:
+    """One client. Belongs to the event loop; does not wait for anything."""
+
+    def __init__(self, worker: Worker, models: Sequence[str], buffered_s: float,
+                 send: Callable[[Message], None],
+                 call_soon: Callable[..., object]) -> None:
+        """
+        Greet the client.
+
+        :param models: names that a client may ask for; the empty one is always right
+        :param buffered_s: sound that may wait before a generation is started
+        :param send: takes the events for the client
+        :param call_soon: loop.call_soon_threadsafe
+        """
+        self.dialect = Dialect.ORIGINAL
+        self.options = Options()
+        self._worker, self._models, self._buffered_s = worker, models, buffered_s
+        self._send, self._call_soon = send, call_soon
+        self._validated = False
+        self._queue: deque[Samples | _EndMark] = deque()
+        self._n_queued = 0  # samples
+        self._resampler = Resampler(TARGET_RATE_HZ)
+        self._job: Job | None = None
+        self._transcription: Transcription | OpenAITranscription | None = None
+        self._ending = self._stopping = False
+        send({'type': 'session.created', 'id': f'sess-{secrets.token_hex(16)}',
+              'created': int(time.time())})
+
+    # ---- what the connection asks ----
+
+    @property
+    def waiting_s(self) -> float:
+        """Return the seconds of sound that wait in this session."""
+        in_job_s = self._job.waiting_s if self._job else 0.0
+        return in_job_s + self._n_queued / TARGET_RATE_HZ
+
+    @property
+    def must_wait(self) -> bool:
+        """Return whether the engine has enough of this session to do for now."""
+        return self._job is not None and self.waiting_s > self._buffered_s
+
+    @property
+    def busy(self) -> bool:
+        """Return whether a generation is being ended: the client has every reason to wait."""
+        return self._job is not None and (self._ending or self._job.waiting_s > 0)
+
+    # ---- what comes in ----
+
+    def receive(self, text: str) -> None:
+        """Take one text frame; what is wrong with it is told to the client."""
+        try:
+            self._handle(parse(text))
+        except EventError as error:
+            self.complain(error.code, str(error))
+        except Exception:  # one client's event must not end anything
+            _LOGGER.exception('an event could not be handled: %.200s', text)
+            self.complain('processing_error', 'the server could not handle this event')
+
+    def complain(self, code: str, message: str) -> None:
+        """Send an error event."""
+        self._send(error_event(code, message, self.dialect is Dialect.OPENAI))
+
+    def finish(self) -> None:
+        """End the sound here, because the server stops: what was said so far is told."""
+        self._stopping = True
+        if self._job and not self._ending:
+            self._end_job()
+        elif self._queue and self._queue[-1] is not _END:
+            self._queue.append(_END)
+
+    def cut(self) -> None:
+        """End the generation with what is recognised by now."""
+        if self._job:
+            self._job.cut()
+
+    def close(self) -> None:
+        """Forget everything: the client has gone."""
+        if self._job:
+            self._job.cancel()
+        self._job = None
+        self._queue.clear()
+
+    def _handle(self, event: ClientEvent) -> None:
+        if self._stopping:
+            raise EventError('server_stopping', 'the server is being stopped')
+        if isinstance(event, SessionUpdate):
+            self._update(event)
+        elif isinstance(event, Append):
+            self._append(event.samples)
+        elif isinstance(event, Commit):
+            self._commit(event.final)
+        elif isinstance(event, Clear):
+            self._clear()
+
+    def _update(self, update: SessionUpdate) -> None:
+        if update.model and update.model not in self._models:
+            raise EventError('model_not_found', f'the model {update.model[:80]!r} does not exist: '
+                             f'this server has {", ".join(self._models)}')
+        if update.delay_ms is not None:
+            try:
+                self._worker.check_delay(update.delay_ms)
+            except ValueError as error:
+                raise EventError('invalid_event', str(error)) from None
+        rate = update.sample_rate
+        if rate and rate != self._resampler.source_rate_hz:
+            if self._job or self._queue:
+                raise EventError('invalid_event', 'sample_rate cannot change while sound of the '
+                                 'old rate is being transcribed: wait for transcription.done')
+            self._resampler = Resampler(rate)
+        names = ('delay_ms', 'words', 'utterances', 'sample_rate')
+        given = {name: getattr(update, name) for name in names}
+        self.options = replace(
+            self.options, **{name: value for name, value in given.items() if value is not None})
+        self._validated = True
+        if update.reply:
+            self.dialect = Dialect.OPENAI
+            self._send({'type': update.reply, 'session': {
+                'turn_detection': {'type': 'server_vad'} if self.options.utterances else None,
+                'input_audio_format': 'pcm16', 'sample_rate': self.options.sample_rate}})
+        elif update.model is not None:
+            self.dialect = Dialect.VLLM
+
+    def _append(self, samples: Samples) -> None:
+        seconds = len(samples) / self._resampler.source_rate_hz
+        if not self._job and self.waiting_s + seconds > self._buffered_s:
+            self._worker.metrics.dropped_seconds.inc(seconds)
+            raise EventError('buffer_full', f'more than {self._buffered_s:g} s of sound wait for '
+                             'a commit; this append was dropped')
+        self._put(self._resampler.process(samples))
+        if self.dialect is not Dialect.VLLM and not self._job:
+            self._start()
+
+    def _commit(self, final: bool | None) -> None:
+        if not self._validated:
+            raise EventError('model_not_validated', 'commit before session.update: send '
+                             '{"type": "session.update"} first')
+        if final is None:
+            final = self.dialect is not Dialect.VLLM
+        # In vLLM a final commit starts nothing, and the end mark waits for the next bare one.
+        if not self._job and not (final and self.dialect is Dialect.VLLM):
+            self._start()
+        if final:
+            if isinstance(self._transcription, OpenAITranscription) and not self._ending:
+                self._send(self._transcription.committed())
+            rest = self._resampler.process(np.zeros(0, np.float32), last=True)
+            if len(rest):
+                self._put(rest)
+            self._put(_END)
+
+    def _clear(self) -> None:
+        self.close()
+        self._n_queued = 0
+        self._resampler.reset()
+        self._ending = False
+
+    # ---- generations ----
+
+    def _put(self, item: Samples | _EndMark) -> None:
+        if self._job and not self._ending:
+            self._feed(item)
+        else:
+            self._queue.append(item)
+            self._n_queued += len(item) if isinstance(item, np.ndarray) else 0
+
+    def _feed(self, item: Samples | _EndMark) -> None:
+        assert self._job
+        if isinstance(item, np.ndarray):
+            self._job.feed(item)
+        else:
+            self._end_job()
+
+    def _end_job(self) -> None:
+        assert self._job
+        self._ending = True
+        self._job.finish()
+
+    def _start(self) -> None:
+        """Start a generation over what is queued, up to the first end mark."""
+        options = self.options
+        if self.dialect is Dialect.OPENAI:
+            self._transcription = OpenAITranscription(options.utterances)
+        else:
+            self._transcription = Transcription(
+                options.words, options.utterances, self.dialect is Dialect.VLLM)
+        job: Job | None = None
+
+        def tell(update: Update) -> None:
+            self._call_soon(self._tell, job, update)
+
+        job = self._job = self._worker.open(tell, options.delay_ms)
+        self._ending = False
+        while self._queue and not self._ending:
+            item = self._queue.popleft()
+            self._n_queued -= len(item) if isinstance(item, np.ndarray) else 0
+            self._feed(item)
+
+    def _tell(self, job: Job | None, update: Update) -> None:
+        """Pass on what the engine tells; a job that was cleared has nothing to say any more."""
+        if self._job is None or job is not self._job:
+            return
+        assert self._transcription
+        for message in self._transcription.events(update):
+            self._send(message)
+        if not update.usage:
+            return
+        self._job = self._transcription = None
+        self._ending = False
+        if self.dialect is Dialect.VLLM:  # sound between the final commit and done is nobody's
+            self._queue.clear()
+            self._n_queued = 0
+        elif self._queue:
+            self._start()

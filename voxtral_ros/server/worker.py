@@ -1,0 +1,303 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The one engine thread of a server, and what the event loop sees of it.
+
+A job is one generation: sound goes in from the event loop, updates come back by a call from the
+thread. In a round every job with sound waiting is given at most a slice of it, then all of them
+advance together in batched steps: a job with a minute of backlog delays the others by one slice.
+No exception ends the thread; what was recognised before a failure is told.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+import logging
+import threading
+import time
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+
+from voxtral_ros.audio.block import Samples
+from voxtral_ros.audio.resample import TARGET_RATE_HZ
+from voxtral_ros.recognizer.events import Event, Transcript
+from voxtral_ros.recognizer.stream import StreamOptions
+from voxtral_ros.server.metrics import Metrics
+
+if TYPE_CHECKING:
+    from voxtral_ros.recognizer.engine import Engine
+    from voxtral_ros.recognizer.stream import Stream
+
+_LOGGER = logging.getLogger(__name__)
+_MAX_FAILURES = 3
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of a finished job."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """What is new in a job; the last update of a job has its usage."""
+
+    events: list[Event]
+    n_tokens: int = 0  # generated since the last update, pads included
+    usage: Usage | None = None
+    error: str | None = None  # sound was lost; the job goes on unless there is a usage too
+
+
+class Job:
+    """One generation; its methods may be called from any thread and never wait for the engine."""
+
+    def __init__(self, worker: Worker, tell: Callable[[Update], None],
+                 delay_ms: float | None) -> None:
+        self._worker, self._tell, self._delay_ms = worker, tell, delay_ms
+        self._blocks: deque[tuple[Samples, float]] = deque()  # sound, when it came
+        self._n_waiting = 0
+        self._ending = self.is_cut = self.over = False
+        self._stream: Stream | None = None
+        self._n_tokens = self._n_told = 0
+        self._shift_s = 0.0  # of the present stream: sound that went into earlier ones
+        self._fed_s = 0.0
+        self._first_id = self._last_id = 0
+
+    # ---- for other threads ----
+
+    @property
+    def waiting_s(self) -> float:
+        """Return the seconds of sound that wait."""
+        return self._n_waiting / TARGET_RATE_HZ
+
+    def feed(self, samples: Samples) -> None:
+        """Queue sound: float32, 16 kHz, mono."""
+        with self._worker.condition:
+            self._blocks.append((samples, time.monotonic()))
+            self._n_waiting += len(samples)
+            self._worker.condition.notify()
+
+    def finish(self) -> None:
+        """End the job when all its sound is heard: the last update follows."""
+        with self._worker.condition:
+            self._ending = True
+            self._worker.condition.notify()
+
+    def cut(self) -> None:
+        """End the job at once: what is recognised is told, what waits is not heard."""
+        with self._worker.condition:
+            self._blocks.clear()
+            self._n_waiting = 0
+            self.is_cut = self._ending = True
+            self._worker.condition.notify()
+
+    def cancel(self) -> None:
+        """End the job at once and tell nothing any more."""
+        self._tell = _nobody
+        self.cut()
+
+    # ---- for the worker's thread ----
+
+    @property
+    def has_work(self) -> bool:
+        return not self.over and bool(self._blocks or self._ending)
+
+    def take(self, n_samples: int) -> tuple[Samples, float, bool]:
+        """
+        Remove up to n samples; the caller holds the condition.
+
+        :return: samples, when the newest of them came, whether they are the last of the job
+        """
+        taken, came = [], 0.0
+        while self._blocks and n_samples:
+            block, came = self._blocks[0]
+            taken.append(block[:n_samples])
+            if len(block) <= n_samples:
+                self._blocks.popleft()
+            else:
+                self._blocks[0] = block[n_samples:], came
+            n_samples -= len(taken[-1])
+        samples = np.concatenate(taken) if taken else np.zeros(0, np.float32)
+        self._n_waiting -= len(samples)
+        return samples, came, self._ending and not self._blocks
+
+    def hear(self, engine: Engine, samples: Samples, last: bool) -> None:
+        """Give sound to the stream, which is opened for that; nothing is computed."""
+        if self.is_cut:
+            return
+        if self._stream is None:
+            self._shift_s, self._first_id = self._fed_s, self._last_id
+            self._stream = engine.open(self._delay_ms, StreamOptions(on_token=self._count))
+        self._fed_s += len(samples) / TARGET_RATE_HZ
+        self._stream.feed(samples)
+        if last:
+            self._stream.flush()
+
+    def advance(self, engine: Engine, last: bool) -> bool:
+        """Compute and tell what is new; return whether any text was."""
+        stream = self._stream
+        events: list[Event] = []
+        if stream and not self.is_cut:
+            events += stream.poll()
+        if stream and last:
+            events += stream.abandon()  # after a flush there is nothing to compute any more
+        return self._report(events, self._usage(engine) if last else None)
+
+    def fail(self, engine: Engine, last: bool, error: Exception) -> None:
+        """Give the stream up; what it has recognised is told, and the next sound opens another."""
+        stream, self._stream = self._stream, None
+        events = stream.abandon() if stream else []
+        self._report(events, self._usage(engine) if last else None,
+                     f'the recogniser failed and sound was lost: {error}')
+
+    def _count(self, _: Any) -> None:
+        self._n_tokens += 1
+
+    def _usage(self, engine: Engine) -> Usage:
+        self.over = True
+        delay = engine.protocol.delay_tokens(self._delay_ms)
+        return Usage(len(engine.protocol.prompt(delay)), self._n_tokens)
+
+    def _report(self, events: list[Event], usage: Usage | None, error: str | None = None) -> bool:
+        n_tokens = self._n_tokens - self._n_told
+        self._n_told = self._n_tokens
+        told = [self._placed(event) for event in events]
+        if told or n_tokens or usage or error:
+            self._tell(Update(told, n_tokens, usage, error))
+        return any(isinstance(event, Transcript) and event.delta for event in told)
+
+    def _placed(self, event: Event) -> Event:
+        """Put ids and times of the present stream after those of the ones that failed."""
+        shift_s = self._shift_s
+        if not isinstance(event, Transcript):
+            return replace(event, time_s=event.time_s + shift_s)
+        self._last_id = max(self._last_id, self._first_id + event.utterance_id)
+        return replace(
+            event, utterance_id=self._first_id + event.utterance_id,
+            words=tuple(replace(word, end_s=word.end_s + shift_s) for word in event.words),
+            start_s=event.start_s + shift_s, end_s=event.end_s + shift_s)
+
+
+def _nobody(_: Update) -> None:
+    pass
+
+
+class Worker:
+    """Owns an engine and the thread in which it computes for all jobs."""
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self.condition = threading.Condition()
+        self._engine, self.metrics = engine, metrics
+        self._slice = engine.max_chunk_tokens * engine.protocol.samples_per_token
+        self._jobs: list[Job] = []
+        self._stopping = False
+        self._n_failures = 0  # rounds in a row
+        self._thread = threading.Thread(target=self._run, name='engine', daemon=True)
+        self._thread.start()
+
+    def check_delay(self, delay_ms: float) -> None:
+        """Raise ValueError for a delay that the model does not have."""
+        self._engine.protocol.delay_tokens(delay_ms)
+
+    def open(self, tell: Callable[[Update], None],  # noqa: A003
+             delay_ms: float | None = None) -> Job:
+        """
+        Begin a job.
+
+        :param tell: called from the worker's thread with every update; must not block
+        """
+        job = Job(self, tell, delay_ms)
+        with self.condition:
+            self._jobs.append(job)
+        return job
+
+    @property
+    def is_failing(self) -> bool:
+        """Return whether the last rounds failed: the engine may need a new start."""
+        return self._n_failures >= _MAX_FAILURES
+
+    @property
+    def waiting_s(self) -> float:
+        """Return the seconds of sound that wait in all jobs."""
+        with self.condition:
+            return sum(job.waiting_s for job in self._jobs)
+
+    def stop(self) -> None:
+        """End the thread after its round; jobs that are not over stay as they are."""
+        with self.condition:
+            self._stopping = True
+            self.condition.notify()
+        self._thread.join()
+
+    # ---- the thread ----
+
+    def _run(self) -> None:
+        while True:
+            with self.condition:
+                while not self._stopping and not any(job.has_work for job in self._jobs):
+                    self.condition.wait()
+                if self._stopping:
+                    return
+                batch = [(job, *job.take(self._slice)) for job in self._jobs if job.has_work]
+            self.metrics.heard(sum(len(samples) for _, samples, _, _ in batch) / TARGET_RATE_HZ)
+            begin = time.perf_counter()
+            try:
+                self._round(batch)
+            except Exception:  # a server must not lose its ears
+                _LOGGER.exception('a round of the engine went wrong')
+            self.metrics.computed(time.perf_counter() - begin)
+            with self.condition:
+                self._jobs = [job for job in self._jobs if not job.over]
+
+    def _round(self, batch: list[tuple[Job, Samples, float, bool]]) -> None:
+        """Give every job its slice first, so that one batched step serves them all."""
+        hearing = []
+        batch.sort(key=lambda item: not item[0].is_cut)  # they give slots back
+        for job, samples, came, last in batch:
+            try:
+                if job.is_cut:
+                    job.advance(self._engine, last=True)
+                    continue
+                job.hear(self._engine, samples, last)
+            except Exception as error:
+                self._failed([(job, last)], error)
+            else:
+                hearing.append((job, came, last))
+        for n, (job, came, last) in enumerate(hearing):
+            try:
+                has_text = job.advance(self._engine, last)
+            except Exception as error:
+                # A step that fails takes all streams along that had sound waiting.
+                self._failed([(job, last) for job, _, last in hearing[n:]], error)
+                return
+            self._n_failures = 0
+            if has_text and came:
+                self.metrics.delta_latency.observe(time.monotonic() - came)
+
+    def _failed(self, jobs: list[tuple[Job, bool]], error: Exception) -> None:
+        _LOGGER.error('the recogniser failed for %d sessions', len(jobs), exc_info=error)
+        self.metrics.failures.inc()
+        self._n_failures += 1
+        for job, last in jobs:
+            try:
+                job.fail(self._engine, last, error)
+            except Exception:
+                _LOGGER.exception('a stream could not be given up')
+                job.over = True
