@@ -31,7 +31,7 @@ ARGUMENTS = (
     ('node_name', 'asr', 'name of the node'),
     ('autostart', 'true', 'configure and activate the node'),
     ('source', '', 'topic, microphone or file; empty: as params_file says'),
-    ('audio_topic', 'audio', 'topic with the sound'),
+    ('audio_topic', 'audio', 'topic with the sound; audio_info is looked for beside it'),
     ('device', '', 'auto, cpu, cuda or cuda:N; empty: as params_file says'),
     ('model', '', 'folder of the model; empty: as params_file says'),
     ('use_sim_time', 'false', 'take the time from /clock'),
@@ -50,6 +50,8 @@ def start(context):
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     # What is not given on the command line stays as the file has it.
     overrides = {name: given[name] for name in ('source', 'device', 'model') if given[name]}
+    audio = given['audio_topic']
+    folder, slash, _ = audio.rpartition('/')
     node = LifecycleNode(
         package='voxtral_ros', executable='asr_node', name=given['node_name'],
         namespace=given['namespace'], output='screen', emulate_tty=True,
@@ -57,7 +59,7 @@ def start(context):
         parameters=[given['params_file'],
                     {**overrides, 'autostart': given['autostart'].lower() == 'true',
                      'use_sim_time': given['use_sim_time'].lower() == 'true'}],
-        remappings=[('audio', given['audio_topic'])],
+        remappings=[('audio', audio), ('audio_info', f'{folder}{slash}audio_info')],
         arguments=['--ros-args', '--log-level', given['log_level']])
     return [node]
 

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Transcribe four spoken orders with the demo model: words appear as they are recognised.
+# Start the node on the demo model and let it hear four spoken orders, or with MIC=1 a microphone
+# (MIC=NAME: the one with NAME in its name).
 set -e
 cd "$(dirname "$0")/.."
-echo 'Four orders in synthetic voices that the model was never trained on:'
-voxtral transcribe test/data/orders.flac "$@"
+if ! python -c 'import audio_common_msgs' 2> /dev/null; then  # no ROS from apt that has it
+  source "$VOXTRAL_OVERLAYS/ros_drivers/install/local_setup.bash"
+fi
+exec python tools/demo.py "${MIC:-}"

@@ -14,7 +14,7 @@
 
 """The node as a process of its own, driven through its public interface."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 import os
 from pathlib import Path
@@ -24,6 +24,7 @@ import sys
 import time
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import rclpy
@@ -50,6 +51,7 @@ class Driver:
         self.transcripts: list[Transcript] = []
         self.texts: list[str] = []
         self.speech: list[bool] = []
+        self.diagnostics: list[DiagnosticStatus] = []
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         for topic in ('transcript/partial', 'transcript/final'):
             client.create_subscription(Transcript, topic, self.transcripts.append, 50)
@@ -57,6 +59,15 @@ class Driver:
             String, 'transcript/text', lambda message: self.texts.append(message.data), 50)
         client.create_subscription(
             Bool, 'asr/speech_active', lambda message: self.speech.append(message.data), latched)
+        client.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.diagnostics += message.status
+
+    def close(self) -> None:
+        """Take the client away, and before it what may still wait for it."""
+        self.executor.shutdown()
+        self.client.destroy_node()
 
     @property
     def log(self) -> str:
@@ -91,6 +102,22 @@ class Driver:
             assert time.monotonic() < end, f'waited in vain; the log:\n{self.log}'
             self.executor.spin_once(timeout_sec=0.05)
 
+    def diagnosed(self, level: bytes, words: str) -> bool:
+        """Return whether the latest status has a level and contains words."""
+        latest = self.diagnostics[-1] if self.diagnostics else None
+        return latest is not None and latest.level == level and words in latest.message
+
+    def shown(self, key: str) -> str:
+        """Return a value of the latest status."""
+        return {pair.key: pair.value for pair in self.diagnostics[-1].values}[key]
+
+    @property
+    def usage(self) -> tuple[int, int]:
+        """Return anonymous memory in kB and the number of threads of the node."""
+        lines = Path(f'/proc/{self.process.pid}/status').read_text(encoding='ascii').splitlines()
+        fields = dict(line.split(':', 1) for line in lines)
+        return int(fields['RssAnon'].split()[0]), int(fields['Threads'])
+
     def end(self, number: int = signal.SIGINT) -> tuple[int, float]:
         """Send a signal; return exit code and seconds until the end."""
         begin = time.monotonic()
@@ -99,30 +126,52 @@ class Driver:
 
 
 @contextmanager
-def driven(tmp_path: Path, overlay: str | None = None, **parameters: Any) -> Iterator[Driver]:
+def driven(tmp_path: Path, overlay: str | None = None, *, prelude: str = '',
+           environment: dict[str, str] | None = None, arguments: Sequence[str] = (),
+           **parameters: Any) -> Iterator[Driver]:
     """
     Run the node with parameters and yield its driver.
 
     :param overlay: name of the audio_common_msgs to run with, for the node alone
+    :param prelude: Python that runs in the process of the node before it
+    :param arguments: further ROS arguments
     """
-    arguments = ['--ros-args']
+    arguments = ['--ros-args', *arguments]
     for name, value in parameters.items():
         arguments += ['-p', f'{name.replace("__", ".")}:={value}']
-    code = 'import sys; from voxtral_ros.node.asr import main; sys.exit(main())'
+    code = prelude + '\nimport sys; from voxtral_ros.node.process import main; sys.exit(main())'
     setup = f'source {os.environ["VOXTRAL_OVERLAYS"]}/{overlay}/install/local_setup.bash; ' \
         if overlay else ''
     log = tmp_path / 'node.log'
     with log.open('w') as file:
         process = subprocess.Popen(
             ['bash', '-c', f'{setup}exec "$@"', 'node', sys.executable, '-c', code, *arguments],
-            stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path)
+            stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path, env=environment)
     context = rclpy.Context()
     rclpy.init(context=context)
-    client = Node('driver', context=context)
+    driver = Driver(Node('driver', context=context), process, log)
     try:
-        yield Driver(client, process, log)
+        yield driver
     finally:
         process.kill()
         process.wait()
-        client.destroy_node()
+        driver.close()
         rclpy.shutdown(context=context)
+
+
+@contextmanager
+def running(folder: Path, overlay: str, code: str, *arguments: Any,
+            output: Path | None = None) -> Iterator[None]:
+    """Run Python code in an overlay, beside the node, until the context ends."""
+    script = folder / 'beside.py'
+    script.write_text(code, encoding='utf-8')
+    setup = f'source {os.environ["VOXTRAL_OVERLAYS"]}/{overlay}/install/local_setup.bash'
+    with (output or Path(os.devnull)).open('w') as file:
+        process = subprocess.Popen(
+            ['bash', '-c', f'{setup}; exec "$@"', 'beside', sys.executable, str(script),
+             *map(str, arguments)], stdout=file)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()

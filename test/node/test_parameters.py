@@ -12,16 +12,24 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The table of parameters is what config/asr.yaml lists, and what it refuses it explains."""
+"""The table of parameters is what the files say, and what it refuses it explains."""
 
 from pathlib import Path
+import subprocess
+import sys
 
+from node.driver import ACTIVATE, CONFIGURE, driven
 import pytest
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterType, ParameterValue
+from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from rclpy.parameter import Parameter
 from voxtral_ros.node.parameters import check, TABLE
 import yaml
 
-CONFIG = Path(__file__).resolve().parents[2] / 'config' / 'asr.yaml'
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / 'config' / 'asr.yaml'
+ORDERS = ROOT / 'test' / 'data' / 'orders.flac'
 
 
 def test_the_yaml_lists_every_parameter_with_its_default():
@@ -49,3 +57,74 @@ def test_a_value_that_is_no_choice_is_refused_by_name(row):
     refused = check([Parameter(row.name, value='nonsense')], configured=False)
     assert not refused.successful
     assert 'nonsense' in refused.reason
+
+
+def test_the_generated_files_are_up_to_date():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'tools' / 'write_parameters.py'), '--check'],
+        capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def with_file(tmp_path, lines):
+    """Return ROS arguments that give the node a file with these parameters."""
+    file = tmp_path / 'asr.yaml'
+    file.write_text('/**:\n  ros__parameters:\n' + ''.join(f'    {line}\n' for line in lines))
+    return ['--params-file', str(file)]
+
+
+def values(driver, *names):
+    answer = driver.call(GetParameters, 'asr/get_parameters', GetParameters.Request(names=names))
+    return [value.string_value or value.double_value or value.integer_value
+            for value in answer.values]
+
+
+def test_an_unknown_name_is_reported_with_the_nearest_one(tmp_path):
+    given = with_file(tmp_path, ['endpoint.silense_s: 1.5', 'use_sim_time: false', 'zebra: 1'])
+    with driven(tmp_path, arguments=given) as driver:
+        driver.wait(lambda: 'unknown parameter zebra is ignored\n' in driver.log)
+        assert 'unknown parameter endpoint.silense_s is ignored: did you mean ' \
+            'endpoint.silence_s?' in driver.log
+        assert driver.log.count('is ignored') == 2
+
+
+def test_an_unknown_policy_of_the_audio_topic_is_reported(tmp_path):
+    given = with_file(tmp_path, ['qos_overrides./audio.subscription.depht: 10',
+                                 'qos_overrides./audio.subscription.depth: 10'])
+    with driven(tmp_path, 'ros_drivers', arguments=given) as driver:
+        assert driver.change(CONFIGURE)
+        assert driver.change(ACTIVATE)
+        driver.wait(lambda: 'did you mean qos_overrides./audio.subscription.depth?' in driver.log)
+        assert driver.log.count('is ignored') == 1
+        infos = driver.client.get_subscriptions_info_by_topic('/audio')
+        assert len(infos) == 1
+        assert values(driver, 'qos_overrides./audio.subscription.depth') == [10]
+
+
+@pytest.mark.parametrize(('line', 'words'), [
+    ('delay_ms: much', "'delay_ms'"), ('channel: 64', '64'),
+    ('robot_speaking_mode: shout', "robot_speaking_mode is 'shout', expected one of 'mute'")])
+def test_a_value_that_cannot_be_makes_configure_fail_until_it_is_corrected(
+        tmp_path, line, words):
+    given = with_file(tmp_path, [line])
+    with driven(tmp_path, arguments=given, source='file', file=ORDERS) as driver:
+        assert not driver.change(CONFIGURE)
+        driver.wait(lambda: words in driver.log)
+        name = line.split(':')[0]
+        right = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value='mark') \
+            if 'mode' in name else ParameterValue(
+                type=ParameterType.PARAMETER_INTEGER, integer_value=480 if 'ms' in name else 0)
+        results = driver.call(SetParameters, 'asr/set_parameters', SetParameters.Request(
+            parameters=[ParameterMessage(name=name, value=right)])).results
+        assert results[0].successful, results[0].reason
+        assert driver.change(CONFIGURE), driver.log
+
+
+def test_a_whole_number_is_a_number(tmp_path):
+    given = with_file(tmp_path, ['endpoint.silence_s: 1'])
+    with driven(tmp_path, arguments=given) as driver:
+        assert values(driver, 'endpoint.silence_s') == [1.0]
+        described = driver.call(DescribeParameters, 'asr/describe_parameters',
+                                DescribeParameters.Request(names=['endpoint.silence_s']))
+        assert described.descriptors[0].floating_point_range[0].to_value == 10.0
+        assert described.descriptors[0].description

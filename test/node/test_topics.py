@@ -16,11 +16,9 @@
 
 import os
 from pathlib import Path
-import subprocess
-import sys
 import textwrap
 
-from node.driver import ACTIVATE, CONFIGURE, driven
+from node.driver import ACTIVATE, CONFIGURE, driven, running
 import pytest
 
 DATA = Path(__file__).resolve().parents[1] / 'data'
@@ -74,20 +72,11 @@ PUBLISHER = textwrap.dedent("""
     ('ros_drivers', 'AudioDataStamped'), ('ros_drivers', 'AudioData'),
     ('mgonzs13', 'AudioStamped')])
 def test_words_come_out(tmp_path, overlay, kind):
-    script = tmp_path / 'publisher.py'
-    script.write_text(PUBLISHER)
-    setup = f'source {os.environ["VOXTRAL_OVERLAYS"]}/{overlay}/install/local_setup.bash'
     with driven(tmp_path, overlay) as driver:
         assert driver.change(CONFIGURE)
         assert driver.change(ACTIVATE)
-        publisher = subprocess.Popen(
-            ['bash', '-c', f'{setup}; exec "$@"', 'publisher', sys.executable, str(script),
-             str(DATA / 'orders.flac'), kind])
-        try:
+        with running(tmp_path, overlay, PUBLISHER, DATA / 'orders.flac', kind):
             driver.wait(lambda: len(driver.finals) >= 3, 90)
-        finally:
-            publisher.kill()
-            publisher.wait()
         assert driver.finals[0].text == 'robot go to the kitchen and bring me the red cup'
         if kind != 'AudioData':
             # Stamps are those of the sound, whatever the pace at which it came.

@@ -14,13 +14,17 @@
 
 """The worker thread: nothing that was recognised is lost, whatever happens to its stream."""
 
+from dataclasses import replace
 from pathlib import Path
+import threading
 
+import numpy as np
 import pytest
+from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.node.worker import Worker
 from voxtral_ros.recognizer.engine import Engine
-from voxtral_ros.recognizer.events import Transcript
+from voxtral_ros.recognizer.events import SpeechActivity, Transcript
 from voxtral_ros.recognizer.stream import Stream, StreamOptions
 from voxtral_ros.resources import demo_model
 
@@ -88,3 +92,202 @@ def test_an_exception_loses_no_transcript_and_not_the_ears(engine, blocks, monke
     assert [final.utterance_id for final in finals] == list(range(1, len(finals) + 1))
     # Every utterance that was begun was also ended.
     assert {event.utterance_id for event in told} == {final.utterance_id for final in finals}
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Let every poll wait until the event is set: an engine that cannot keep up."""
+    go, begun, poll = threading.Event(), threading.Event(), Stream.poll
+
+    def waiting(stream):
+        begun.set()
+        assert go.wait(60)
+        return poll(stream)
+
+    monkeypatch.setattr(Stream, 'poll', waiting)
+    go.begun = begun
+    yield go
+    go.set()
+
+
+def test_when_it_cannot_keep_up_the_older_half_is_dropped_in_whole_blocks(engine, blocks, held):
+    worker = Worker(engine, 480, StreamOptions(), Told(), queue_s=4.0)
+    worker.put(blocks[0], 0)
+    assert held.begun.wait(60)  # it has the first block in its hands
+    for n in range(1, 9):
+        worker.put(blocks[n], n)  # 0.5 s each: 4 s wait
+    assert worker.stats.dropped_s == 0.0
+    worker.put(blocks[9], 9)
+    assert worker.stats.dropped_s == 2.5
+    assert worker.waiting_s == 2.0
+    held.set()
+    worker.stop(60)
+    assert worker.stats.heard_s == 2.5  # the first one and the newest 2 s
+    assert worker.waiting_s == 0.0
+
+
+def test_what_was_said_before_and_after_dropped_sound_are_two_utterances(engine, held):
+    told = Told()
+    rate = 16000
+    orders = np.concatenate([block.samples for block in read_file(ORDERS)])
+    worker = Worker(engine, 480, StreamOptions(), told, queue_s=4.0, max_gap_s=10.0)
+    held.set()
+    start = 7_000_000_000
+    said = AudioBlock(orders[:2 * rate], rate, start)
+    worker.put(said, 0)
+    wait(lambda: worker.stats.heard_s == 2.0 and worker.waiting_s == 0.0 and told)
+    held.clear()
+    held.begun.clear()
+    worker.put(AudioBlock(np.zeros(rate // 10, np.float32), rate, start + 2_000_000_000), 0)
+    assert held.begun.wait(60)
+    # 3 s that are dropped at once, and then the second order.
+    worker.put(AudioBlock(np.zeros(3 * rate, np.float32), rate, start + 2_100_000_000), 0)
+    worker.put(AudioBlock(orders[4 * rate:7 * rate], rate, start + 5_100_000_000), 0)
+    assert worker.stats.dropped_s == 3.0
+    held.set()
+    worker.stop(60)
+    first, second = (final.text for final in told.finals)
+    assert first.startswith('robot go')
+    assert second.startswith('turn l')
+    # Nothing was put in the place of what was dropped: it would only cost more time.
+    assert worker.stats.gaps == 0
+
+
+def wait(condition, timeout_s=60.0):
+    """Wait until the worker has got so far."""
+    pause = threading.Event()
+    for _ in range(round(timeout_s / 0.02)):
+        if condition():
+            return
+        pause.wait(0.02)
+    raise AssertionError('waited in vain')
+
+
+def test_an_utterance_ends_when_the_sound_stops_coming(engine, blocks):
+    told = Told()
+    worker = Worker(engine, 480, StreamOptions(), told, max_gap_s=0.0)
+    for block in blocks[:5]:  # in the middle of the first order; then the microphone is gone
+        worker.put(block, 0)
+    wait(lambda: told.finals)
+    assert told.finals[0].text.startswith('robot go')
+    worker.stop(60)
+    assert len(told.finals) == 1
+
+
+def test_a_stream_that_cannot_be_given_back_loses_no_transcript(engine, blocks, monkeypatch):
+    told, all_events = Told(), []
+    poll = Stream.poll
+    abandon = Stream.abandon
+
+    def failing(stream):
+        if told:  # words have been told
+            monkeypatch.setattr(Stream, 'poll', poll)
+            raise RuntimeError('the engine has a bad day')
+        return poll(stream)
+
+    def reluctant(stream):
+        monkeypatch.setattr(Stream, 'abandon', abandon)
+        abandon(stream)
+        raise RuntimeError('and a worse night')
+
+    monkeypatch.setattr(Stream, 'poll', failing)
+    monkeypatch.setattr(Stream, 'abandon', reluctant)
+
+    def tell(events, origin):
+        told(events, origin)
+        all_events.extend(events)
+
+    worker = Worker(engine, 480, StreamOptions(), tell)
+    hear(worker, blocks)
+    worker.stop(60)
+    assert {event.utterance_id for event in told} == {final.utterance_id for final in told.finals}
+    for final in told.finals:
+        assert final.text == ''.join(
+            event.delta for event in told if event.utterance_id == final.utterance_id)
+    assert not worker.broken
+    # Speech that was told to have started has also stopped.
+    activity = [event.active for event in all_events if isinstance(event, SpeechActivity)]
+    assert activity == [True, False] * (len(activity) // 2)
+
+
+def test_an_engine_that_keeps_failing_is_given_up_with_the_reason(engine, blocks, monkeypatch):
+    def failing(stream):
+        raise RuntimeError('out of memory')
+
+    monkeypatch.setattr(Stream, 'poll', failing)
+    worker = Worker(engine, 480, StreamOptions(), Told())
+    hear(worker, blocks)
+    wait(lambda: worker.broken)
+    assert worker.broken == 'the recogniser failed 3 times in a row: out of memory'
+    assert worker.stop(60)
+    assert engine.n_open == 0
+
+
+def test_failing_now_and_then_is_no_reason_to_give_up(engine, blocks, monkeypatch):
+    poll, calls = Stream.poll, []
+
+    def failing(stream):
+        calls.append(0)
+        events = poll(stream)
+        if len(calls) % 8 == 0:  # every 4 s
+            raise RuntimeError('now and then')
+        return events
+
+    monkeypatch.setattr(Stream, 'poll', failing)
+    told = Told()
+    worker = Worker(engine, 480, StreamOptions(), told)
+    hear(worker, blocks)
+    worker.stop(60)
+    assert worker.stats.failures >= 4
+    assert not worker.broken
+    assert {event.utterance_id for event in told} == {final.utterance_id for final in told.finals}
+
+
+def test_what_cannot_be_published_does_not_harm_the_stream(engine, blocks):
+    told = Told()
+
+    def failing(events, origin):
+        told(events, origin)
+        raise RuntimeError('no publisher')
+
+    worker = Worker(engine, 480, StreamOptions(), failing)
+    hear(worker, blocks)
+    worker.stop(60)
+    assert [final.text for final in told.finals][-1] == \
+        'stop following me and return to the charging station'
+    assert len(told.finals) == 4
+    assert worker.stats.failures > 4
+
+
+def test_stopping_drops_what_waits_too_long_and_ends_the_utterance(engine, blocks, held):
+    told = Told()
+    worker = Worker(engine, 480, StreamOptions(), told)
+    held.set()
+    for block in blocks[:6]:
+        worker.put(block, 0)
+    wait(lambda: told)
+    held.clear()
+    held.begun.clear()
+    for block in blocks[6:]:
+        worker.put(block, 0)
+    assert held.begun.wait(60)
+    threading.Timer(0.3, held.set).start()
+    assert worker.stop(patience_s=0.0)
+    assert worker.stats.dropped_s > 5.0
+    assert told.finals[0].text.startswith('robot go')
+
+
+def test_bad_samples_are_counted(engine, blocks):
+    worker = Worker(engine, 480, StreamOptions(), Told())
+    worker.put(replace(blocks[0], n_bad=7), 0)
+    worker.stop(60)
+    assert worker.stats.bad_samples == 7
+
+
+def test_nothing_is_told_when_nothing_was_heard(engine):
+    told = Told()
+    worker = Worker(engine, 480, StreamOptions(), told)
+    worker.flush()
+    assert worker.stop(60)
+    assert not told
+    assert engine.n_open == 0

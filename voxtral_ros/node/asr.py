@@ -23,57 +23,65 @@ thread runs the callbacks, which only copy; one worker thread runs the engine an
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 import functools
-import signal
-import threading
+import gc
+import time
 import traceback
 from typing import Any
 
-from builtin_interfaces.msg import Time
-from lifecycle_msgs.msg import State as PrimaryState
-import numpy as np
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.signals import SignalHandlerOptions
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from voxtral_ros.audio.block import AudioBlock
-from voxtral_ros.msg import Transcript as TranscriptMessage
-from voxtral_ros.msg import Word as WordMessage
 from voxtral_ros.node import parameters
+from voxtral_ros.node.diagnostics import Diagnostics, Health, Meter, PERIOD_S
+from voxtral_ros.node.loading import load_engine
+from voxtral_ros.node.outputs import Outputs
+from voxtral_ros.node.robot_voice import RobotVoice
 from voxtral_ros.node.sources import FileSource, MicrophoneSource, Source, TopicSource
-from voxtral_ros.node.worker import latest, Origin, Worker
-from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript
-from voxtral_ros.resources import demo_model
+from voxtral_ros.node.worker import Worker
 
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _Transition = Callable[['AsrNode', State], TransitionCallbackReturn]
+_REVIVE_S = (2.0, 10.0, 30.0, 60.0)  # pauses before the node loads a broken engine anew
+_SOUND_S = 60.0  # heard without breaking: next time the first pause will do
+
+
+class _Broken(RuntimeError):
+    """The engine is of no more use."""
 
 
 def _told(transition: _Transition) -> _Transition:
-    """Log what goes wrong in a transition, of which rclpy says nothing, and undo it."""
+    """
+    Log what goes wrong in a transition, of which rclpy says nothing, and undo it.
+
+    Going up fails: the node stays below and may try again. Going down never stays above with half
+    of the node gone: it ends unconfigured.
+    """
     @functools.wraps(transition)
     def wrapped(self: AsrNode, state: State) -> TransitionCallbackReturn:
+        verb = transition.__name__[len('on_'):]
         try:
-            return transition(self, state)
+            result = transition(self, state)
+            self._failure = ''
+            return result
+        except _Broken as error:
+            self._failure = f'{error}; the model was freed: configure and activate again'
+            self.get_logger().error(self._failure)
         except (ValueError, OSError) as error:  # what we say ourselves needs no traceback
-            self.get_logger().error(f'{transition.__name__} failed: {error}')
-        except Exception:
-            self.get_logger().error(
-                f'{transition.__name__} failed:\n{traceback.format_exc()}')
+            self._failure = f'{verb} failed: {error}'
+            self.get_logger().error(self._failure)
+        except Exception as error:
+            self._failure = f'{verb} failed: {type(error).__name__}: {error}'
+            self.get_logger().error(f'{verb} failed:\n{traceback.format_exc()}')
         self._close()
-        if state.state_id == PrimaryState.PRIMARY_STATE_UNCONFIGURED:
+        if verb == 'configure':
             self._free()
-        return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.FAILURE if verb in ('configure', 'activate') \
+            else TransitionCallbackReturn.ERROR
     return wrapped
-
-
-def _time(stamp_ns: int) -> Time:
-    seconds, nanoseconds = divmod(max(0, stamp_ns), 1_000_000_000)
-    return Time(sec=int(seconds), nanosec=int(nanoseconds))
 
 
 class AsrNode(LifecycleNode):
@@ -82,22 +90,31 @@ class AsrNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         """Declare parameters and services; nothing is loaded yet."""
         super().__init__('asr', **options)
-        parameters.declare(self)
-        self.add_on_set_parameters_callback(
-            lambda changes: parameters.check(changes, self._engine is not None))
+        self.loading = False  # nothing is lost when the process ends now
+        self._refused = parameters.declare(self)
+        for complaint in parameters.unknown(self):
+            self.get_logger().warn(complaint)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
         self._engine: Any = None
+        self._model = ''
         self._worker: Worker | None = None
         self._source: Source | None = None
-        self._publishers_: dict[str, Any] = {}
+        self._outputs: Outputs | None = None
         self._n_utterances = 0  # of this process: ids are never used again
         self._listening = True
-        self._muted_until_ns = 0
-        self._robot_speaks = False
-        self._last_partial_ns = 0
+        self._failure = ''
+        self._meter = Meter()
+        self._robot = RobotVoice()
+        self._diagnostics = Diagnostics(self)
+        self._n_revivals = 0
+        self._revive_at_s: float | None = None
         self.create_service(SetBool, '~/set_listening', self._set_listening)
         self.create_service(Trigger, '~/flush', self._on_flush)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_subscription(Bool, 'robot_speaking', self._on_robot_speaking, 10)
+        # Not on the node's clock: a simulated one may stand still.
+        self.create_timer(PERIOD_S, self._every_second,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._survive_wrong_transitions()
 
     def _survive_wrong_transitions(self) -> None:
@@ -130,6 +147,13 @@ class AsrNode(LifecycleNode):
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
+    def _on_set_parameters(self, changes: Any) -> Any:
+        result = parameters.check(changes, self._engine is not None)
+        if result.successful:
+            for parameter in changes:
+                self._refused.pop(parameter.name, None)
+        return result
+
     # ---- transitions ----
 
     @_told
@@ -139,24 +163,14 @@ class AsrNode(LifecycleNode):
 
         SUCCESS: inactive. FAILURE: unconfigured, the reason is in the log; it may be tried again.
         """
-        from voxtral_ros.recognizer.engine import Engine
-        parameters.refuse_wrong_choices(self)
-        model = self._value('model') or str(demo_model())
-        engine = Engine.load(model, self._value('device'), self._value('dtype') or None,
-                             threads=self._value('threads'))
-        stream = engine.open(self._value('delay_ms'))
-        stream.feed(np.zeros(16000, np.float32))
-        stream.poll()
-        stream.abandon()
-        self._engine = engine
-        create = self.create_lifecycle_publisher
-        self._publishers_ = {
-            'partial': create(TranscriptMessage, 'transcript/partial', 50),
-            'final': create(TranscriptMessage, 'transcript/final', 50),
-            'text': create(String, 'transcript/text', 50),
-            'speech_active': create(Bool, '~/speech_active', _LATCHED),
-        }
-        self.get_logger().info(f'loaded {model} on {engine.device}')
+        self.loading = True
+        try:
+            parameters.refuse_wrong_values(self, self._refused)
+            self._engine, self._model = load_engine(self._value)
+            self._outputs = Outputs(self, self._robot)
+        finally:
+            self.loading = False
+        self.get_logger().info(f'loaded {self._model}')
         return TransitionCallbackReturn.SUCCESS
 
     @_told
@@ -166,20 +180,30 @@ class AsrNode(LifecycleNode):
 
         SUCCESS: active. FAILURE: the source cannot be opened; back to inactive.
         """
+        assert self._outputs is not None
+        self._meter = Meter()
         self._worker = Worker(
-            self._engine, self._value('delay_ms'), parameters.stream_options(self), self._tell,
-            queue_s=self._value('audio_queue_s'), max_gap_s=self._value('max_gap_s'),
-            n_utterances=self._n_utterances)
+            self._engine, self._value('delay_ms'), parameters.stream_options(self),
+            self._outputs.tell, queue_s=self._value('audio_queue_s'),
+            max_gap_s=self._value('max_gap_s'), n_utterances=self._n_utterances)
         self._source = self._open_source(self._worker)
         super().on_activate(state)
-        self._publishers_['speech_active'].publish(Bool(data=False))
+        self._outputs.begin()
         self.get_logger().info(f'listening to {self._source.description}')
         return TransitionCallbackReturn.SUCCESS
 
     @_told
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Stop the intake and finish the open utterance; SUCCESS: inactive."""
-        self._close()
+        """
+        Stop the intake and finish the open utterance.
+
+        SUCCESS: inactive. ERROR: the engine is broken and was freed; unconfigured.
+        """
+        broken = self._close()
+        if broken:
+            raise _Broken(broken)
+        if self._outputs is not None:
+            self._outputs.end()
         return super().on_deactivate(state)
 
     @_told
@@ -215,46 +239,51 @@ class AsrNode(LifecycleNode):
 
     def finish(self) -> None:
         """Publish the open utterance and end all threads; for the end of the process."""
-        self._close()
+        self._close(patience_s=0.5)
 
-    def _close(self) -> None:
-        """Stop the intake, finish the open utterance and end the threads."""
-        if self._source is not None:
-            self._source.close()
-            self._source = None
-        if self._worker is not None:
-            self._worker.stop()
-            self._n_utterances = self._worker.n_utterances
-            self._worker = None
+    def _close(self, patience_s: float = 10.0) -> str:
+        """
+        Stop the intake, finish the open utterance and end the threads.
+
+        Returns why the engine is of no more use, '' when it is.
+        """
+        source, self._source = self._source, None
+        worker, self._worker = self._worker, None
+        if source is not None:
+            try:
+                source.close()
+            except Exception:
+                self.get_logger().error(f'closing the source:\n{traceback.format_exc()}')
+        if worker is None:
+            return ''
+        ended = worker.stop(patience_s)
+        self._n_utterances = worker.n_utterances
+        return worker.broken or ('' if ended else 'the recogniser hangs')
 
     def _free(self) -> None:
         """Let go of the model and the publishers."""
-        for publisher in self._publishers_.values():
-            self.destroy_lifecycle_publisher(publisher)
-        self._publishers_ = {}
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
         self._engine = None
+        self._model = ''
+        gc.collect()  # gigabytes: now, not some day
 
     # ---- sound in ----
 
     def _put(self, block: AudioBlock, received_ns: int) -> None:
+        self._meter.hear(block)
         worker = self._worker
-        if worker is None or not self._listening:
-            return
-        if self._value('robot_speaking_mode') == 'mute' and (
-                self._robot_speaks or received_ns < self._muted_until_ns):
-            # Silence instead of a hole: the stamps go on, and an open utterance ends by itself.
-            block = AudioBlock(np.zeros_like(block.samples), block.rate_hz, block.stamp_ns,
-                               block.frame_id)
-        worker.put(block, received_ns)
+        if worker is not None and self._listening:
+            mode = self._value('robot_speaking_mode')
+            worker.put(self._robot.treat(block, received_ns, mode), received_ns)
 
     def _warn(self, message: str) -> None:
         self.get_logger().warn(message, throttle_duration_sec=5.0)
 
     def _on_robot_speaking(self, message: Bool) -> None:
-        if self._robot_speaks and not message.data:
-            tail_ns = round(self._value('robot_speaking_tail_s') * 1e9)
-            self._muted_until_ns = self.get_clock().now().nanoseconds + tail_ns
-        self._robot_speaks = message.data
+        self._robot.hear(message.data, self.get_clock().now().nanoseconds,
+                         self._value('robot_speaking_tail_s'))
 
     # ---- services ----
 
@@ -279,63 +308,50 @@ class AsrNode(LifecycleNode):
             action(self._worker)
         return response
 
-    # ---- transcripts out, from the worker's thread ----
+    # ---- once a second ----
 
-    def _tell(self, events: list[Event], origin: Origin) -> None:
-        for event in latest(events):
-            if isinstance(event, SpeechActivity):
-                self._publishers_['speech_active'].publish(Bool(data=event.active))
-            else:
-                self._publish(event, origin)
+    def _every_second(self) -> None:
+        self._diagnostics.publish(self._health())
+        worker = self._worker
+        if worker is None:
+            if self._revive_at_s is not None and time.monotonic() >= self._revive_at_s:
+                self._revive_at_s = None
+                if self._engine is None:  # nobody else has done it
+                    self.start()
+                    if self._worker is None:
+                        self._plan_revival()
+            return
+        if self._outputs is not None:
+            self._outputs.repeat()
+        if worker.broken:
+            self.trigger_deactivate()  # which finds it broken and ends unconfigured
+            self._plan_revival()
+        elif worker.stats.heard_s > _SOUND_S:
+            self._n_revivals = 0
 
-    def _publish(self, transcript: Transcript, origin: Origin) -> None:
+    def _plan_revival(self) -> None:
+        """Let a node that started itself do so again: a robot must not lose its ears."""
+        if self._value('autostart'):
+            pause_s = _REVIVE_S[min(self._n_revivals, len(_REVIVE_S) - 1)]
+            self._n_revivals += 1
+            self._revive_at_s = time.monotonic() + pause_s
+            self.get_logger().warn(f'starting again in {pause_s:g} s')
+
+    def _health(self) -> Health:
+        worker, source = self._worker, self._source
         now_ns = self.get_clock().now().nanoseconds
-        if not transcript.is_final:
-            rate = self._value('partial_rate_hz')
-            if rate and now_ns - self._last_partial_ns < 1e9 / rate:
-                return
-            self._last_partial_ns = now_ns
-        message = self._message(transcript, origin, now_ns)
-        self._publishers_['final' if transcript.is_final else 'partial'].publish(message)
-        if transcript.is_final:
-            self._publishers_['text'].publish(String(data=transcript.text))
-            if self._value('log_transcripts'):
-                self.get_logger().info(f'"{transcript.text}" ({message.latency:.2f} s)')
-
-    def _message(self, transcript: Transcript, origin: Origin, now_ns: int) -> TranscriptMessage:
-        end_ns = origin.stamp_ns(transcript.end_s)
-        message = TranscriptMessage(
-            utterance_id=transcript.utterance_id, revision=transcript.revision,
-            is_final=transcript.is_final, text=transcript.text, delta=transcript.delta,
-            end=_time(end_ns), latency=(now_ns - end_ns) / 1e9,
-            confidence=float(transcript.confidence),
-            words=[WordMessage(text=word.text, end=_time(origin.stamp_ns(word.end_s)),
-                               confidence=float(word.confidence)) for word in transcript.words])
-        message.header.stamp = _time(origin.stamp_ns(transcript.start_s))
-        message.header.frame_id = origin.frame_id or self._value('frame_id')
-        return message
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; the open utterance is published first."""
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    node = AsrNode()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        if node.get_parameter('autostart').value:
-            node.start()
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.2)
-        node.finish()
-    finally:
-        # Launch repeats the SIGINT of a terminal; one that comes while Python ends would kill it.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.shutdown()
-    return 0
+        common = Health(
+            # Sound that is replayed follows the simulated clock.
+            time_s=now_ns / 1e9 if self._value('use_sim_time') else time.monotonic(),
+            failure=self._failure, model=self._model, listening=self._listening,
+            robot_speaking_s=self._robot.speaking_s(now_ns))
+        if worker is None or source is None or self._outputs is None:
+            return replace(common, state='unconfigured' if self._engine is None else 'inactive')
+        level_dbfs, peak_dbfs = self._meter.take()
+        return replace(
+            common, state='active', source=source.description, hint=source.hint,
+            trouble=source.trouble, live=source.live, timeout_s=self._value('audio_timeout_s'),
+            level_dbfs=level_dbfs, peak_dbfs=peak_dbfs, received_s=self._meter.received_s,
+            overflows=source.overflows, waiting_s=worker.waiting_s,
+            queue_s=self._value('audio_queue_s'), stats=worker.stats,
+            utterances=worker.n_utterances, latencies_s=tuple(self._outputs.latencies_s))

@@ -22,13 +22,16 @@ effect at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import (
     FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from voxtral_ros.node.robot_voice import MODES
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.stream import StreamOptions
 from voxtral_ros.recognizer.vad import VadOptions
@@ -50,7 +53,8 @@ class Row:
 _ENDPOINT, _VAD, _WATCHDOG = EndpointOptions(), VadOptions(), WatchdogOptions()
 
 TABLE = (
-    Row('autostart', False, 'configure and activate when the process starts'),
+    Row('autostart', False, 'configure and activate when the process starts; the launch file '
+                            'sets it'),
     Row('model', '', 'folder with params.json, tekken.json, consolidated.safetensors; empty: the '
                      'small English demo model of the package'),
     Row('device', 'auto', 'auto (CUDA where there is one), cpu, cuda or cuda:N'),
@@ -65,10 +69,12 @@ TABLE = (
     Row('file_realtime', True, 'play the file at its own pace; false: as fast as possible'),
     Row('channel', -1, 'channel of the sound to take, counted from 0; -1 mixes all', (-1, 63)),
     Row('frame_id', '', 'frame of transcripts whose sound names none'),
-    Row('audio_queue_s', 30.0, 'sound that may wait before the oldest is dropped, s',
+    Row('audio_queue_s', 30.0, 'sound that may wait before the older half is dropped, s',
         (1.0, 600.0)),
-    Row('max_gap_s', 2.0, 'gaps in the stamps up to here are bridged with silence, s',
-        (0.0, 30.0)),
+    Row('max_gap_s', 2.0, 'gaps in the stamps up to here are bridged with silence, s; longer '
+                          'ones end the utterance', (0.0, 30.0)),
+    Row('audio_timeout_s', 3.0, 'no sound for so long is an error in the diagnostics, s; 0: never '
+                                '(push to talk)', (0.0, 3600.0), structural=False),
     Row('endpoint.silence_s', _ENDPOINT.silence_s, 'pause after which an utterance ends, s',
         (0.1, 10.0)),
     Row('endpoint.max_utterance_s', _ENDPOINT.max_utterance_s,
@@ -79,19 +85,28 @@ TABLE = (
         (0.05, 0.95)),
     Row('watchdog.speech_s', _WATCHDOG.speech_s,
         'seconds of speech without a word before the watchdog acts; 0: never', (0.0, 60.0)),
-    Row('robot_speaking_mode', 'mute', 'what to do while robot_speaking is true: mute the ears or '
-                               'ignore it', choices=('mute', 'ignore'), structural=False),
-    Row('robot_speaking_tail_s', 0.3, 'how long the ears stay muted after that, s', (0.0, 10.0),
-        structural=False),
+    Row('robot_speaking_mode', 'mute', 'while robot_speaking is true: mute the ears, mark what is '
+                                       'heard, or ignore it', choices=MODES, structural=False),
+    Row('robot_speaking_tail_s', 0.3, 'how long that goes on when it has become false, s',
+        (0.0, 10.0), structural=False),
     Row('partial_rate_hz', 0.0, 'partial transcripts per second at most; 0: on every change',
         (0.0, 50.0), structural=False),
     Row('log_transcripts', True, 'write final transcripts to the log', structural=False),
+    Row('hri_voice', 'anonymous_speaker', 'where hri_msgs is installed, transcripts also go to '
+                                          '/humans/voices/<this>/speech (REP-155); empty: not'),
 )
+QOS_OVERRIDES = 'qos_overrides.'
 _ROWS = {row.name: row for row in TABLE}
 
 
-def declare(node: Node) -> None:
-    """Declare every parameter with description, range and default."""
+def declare(node: Node) -> dict[str, str]:
+    """
+    Declare every parameter with description, range and default.
+
+    Returns name -> reason for each value that the node was started with and that cannot be: the
+    default is in its place, and configure is to be refused until it is corrected.
+    """
+    refused = {}
     for row in TABLE:
         descriptor = ParameterDescriptor(description=row.description)
         if row.choices:
@@ -103,7 +118,47 @@ def declare(node: Node) -> None:
             low_f, high_f = map(float, row.limits)
             descriptor.floating_point_range = [
                 FloatingPointRange(from_value=low_f, to_value=high_f, step=0.0)]
+        try:
+            _declare(node, row, descriptor)
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            node.declare_parameter(row.name, row.default, descriptor, ignore_override=True)
+            refused[row.name] = str(error)
+    return refused
+
+
+def _declare(node: Node, row: Row, descriptor: ParameterDescriptor) -> None:
+    given = _given(node).get(row.name)
+    if isinstance(row.default, float) and isinstance(given, int) and not isinstance(given, bool):
+        # 1 in a YAML file means 1.0.
+        node.declare_parameter(row.name, float(given), descriptor, ignore_override=True)
+    else:
         node.declare_parameter(row.name, row.default, descriptor)
+
+
+def _given(node: Node) -> dict[str, Any]:
+    """Return the values that the node was started with; rclpy has no public way to them."""
+    overrides = getattr(node, '_parameter_overrides', {})
+    return {name: parameter.value for name, parameter in overrides.items()}
+
+
+def unknown(node: Node, prefix: str = '') -> list[str]:
+    """
+    Return a complaint for each value that the node was started with and that nobody reads.
+
+    :param prefix: only names that begin so; '' leaves out qos_overrides, which are declared with
+        their subscriptions
+    """
+    complaints = []
+    for name in _given(node):
+        if node.has_parameter(name) or not name.startswith(prefix) \
+                or (not prefix and name.startswith(QOS_OVERRIDES)):
+            continue
+        known = [prefix + rest for rest in node.get_parameters_by_prefix(prefix.rstrip('.'))] \
+            if prefix else list(_ROWS)
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        complaints.append(f'unknown parameter {name} is ignored'
+                          + (f': did you mean {near[0]}?' if near else ''))
+    return complaints
 
 
 def check(parameters: list[Parameter], configured: bool) -> SetParametersResult:
@@ -122,8 +177,10 @@ def check(parameters: list[Parameter], configured: bool) -> SetParametersResult:
     return SetParametersResult(successful=True)
 
 
-def refuse_wrong_choices(node: Node) -> None:
-    """Raise ValueError for a value that the node was started with and that is no choice."""
+def refuse_wrong_values(node: Node, refused: dict[str, str]) -> None:
+    """Raise ValueError for values that the node was started with and that cannot be."""
+    if refused:
+        raise ValueError('; '.join(refused.values()))
     values = [node.get_parameter(row.name) for row in TABLE]
     result = check(values, configured=False)
     if not result.successful:

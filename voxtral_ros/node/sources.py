@@ -27,6 +27,7 @@ import threading
 import time
 from typing import Any, Protocol
 
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import (
     DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy)
@@ -36,6 +37,7 @@ from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.messages import from_mgonzs13, from_ros_drivers
 from voxtral_ros.audio.microphone import Microphone
+from voxtral_ros.node.parameters import QOS_OVERRIDES, unknown
 
 Put = Callable[[AudioBlock, int], None]
 Warn = Callable[[str], None]
@@ -51,7 +53,20 @@ _INFO_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 class Source(Protocol):
     """What the node needs of a source."""
 
-    description: str
+    hint: str  # what to do when no sound comes from it
+    live: bool  # sound ought to come as fast as time passes
+
+    @property
+    def description(self) -> str:
+        """Return what it is, in words."""
+
+    @property
+    def trouble(self) -> str:
+        """Return what is wrong now and what to do, '' when nothing is."""
+
+    @property
+    def overflows(self) -> int:
+        """Return how often sound was lost before it reached us, as far as that is known."""
 
     def close(self) -> None:
         """Stop handing out blocks and free what was taken."""
@@ -61,34 +76,61 @@ class TopicSource:
     """
     Sound on the topic `audio`, in any of the three messages that carry it.
 
-    Which one is found out from the publishers: `AudioDataStamped` and `AudioData` of ros-drivers'
-    audio_common_msgs (the latter with `audio_info`), `AudioStamped` of mgonzs13's.
+    `AudioDataStamped` and `AudioData` of ros-drivers' audio_common_msgs (the latter with
+    `audio_info`), or `AudioStamped` of mgonzs13's, whichever package is sourced. The subscription
+    is there from the start, so that the beginning of a bag is heard, and follows the publishers
+    when they send the other message.
     """
 
+    live = True
+    overflows = 0
+
     def __init__(self, node: LifecycleNode, put: Put, warn: Warn, channel: int) -> None:
+        """Subscribe; raise AudioError when no audio_common_msgs is installed."""
         self._node, self._put, self._warn, self._channel = node, put, warn, channel
         self._subscriptions: list[Any] = []
         self._info: Any = None
+        self._kind = ''
+        self._wrong_type = self._wrong_block = ''
         self._topic = node.resolve_topic_name('audio')
-        self.description = f'topic {self._topic}, where nobody publishes yet'
-        self._timer = node.create_timer(_DISCOVERY_S, self._look)
+        self.hint = f'is it published? ros2 topic hz {self._topic}'
+        self._handlers = self._known_messages()
+        if not self._handlers:
+            raise AudioError(
+                'source is topic, but no audio_common_msgs is sourced: install '
+                'ros-$ROS_DISTRO-audio-common-msgs, or set source to microphone')
+        self._subscribe(next(iter(self._handlers)))
+        for complaint in unknown(node, QOS_OVERRIDES):
+            warn(complaint)
         self._look()
+        # Not on the node's clock: a simulated one may stand still.
+        self._timer = node.create_timer(
+            _DISCOVERY_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    @property
+    def description(self) -> str:
+        return f'topic {self._topic} ({self._kind})'
+
+    @property
+    def trouble(self) -> str:
+        return self._wrong_type or self._wrong_block
 
     def _look(self) -> None:
-        """Subscribe once somebody publishes a message that is known."""
+        """Subscribe to what is published, if that is known."""
         publishers = self._node.get_publishers_info_by_topic(self._topic)
-        for publisher in publishers:
-            handler = self._handlers().get(publisher.topic_type)
-            if handler is not None:
-                self._subscribe(publisher.topic_type, *handler)
-                self._timer.cancel()
-                return
-        if publishers:
-            self._warn(f'the topic {self._topic} carries {publishers[0].topic_type}, which is no '
-                       'sound that is known, or its package is not sourced')
+        kinds = [publisher.topic_type for publisher in publishers]
+        known = [kind for kind in self._handlers if kind in kinds]
+        if known and self._kind not in known:
+            self._subscribe(known[0])
+            self._node.get_logger().info(f'listening to {self.description}')
+        self._wrong_type = '' if known or not kinds else (
+            f'the topic {self._topic} carries {kinds[0]}, which is no sound that is known, or its '
+            f'package is not sourced; expected {" or ".join(self._handlers)}')
+        if self._wrong_type:
+            self._warn(self._wrong_type)
 
-    def _handlers(self) -> dict[str, tuple[Any, Callable[[Any], None]]]:
-        """Return message type -> class and callback, of what is installed here."""
+    def _known_messages(self) -> dict[str, tuple[Any, Callable[[Any], None]]]:
+        """Return message type -> class and callback, of what is installed; likeliest first."""
         try:
             from audio_common_msgs import msg
         except ImportError:
@@ -103,7 +145,9 @@ class TopicSource:
                     getattr(msg, name), partial(self._on_audio, convert))
                 for name, convert in known.items()}
 
-    def _subscribe(self, kind: str, message: Any, callback: Callable[[Any], None]) -> None:
+    def _subscribe(self, kind: str) -> None:
+        self._unsubscribe()
+        message, callback = self._handlers[kind]
         create = self._node.create_subscription
         self._subscriptions.append(create(
             message, 'audio', callback, _AUDIO_QOS,
@@ -111,8 +155,11 @@ class TopicSource:
         if kind.endswith(('AudioData', 'AudioDataStamped')):
             from audio_common_msgs.msg import AudioInfo
             self._subscriptions.append(create(AudioInfo, 'audio_info', self._on_info, _INFO_QOS))
-        self.description = f'topic {self._subscriptions[0].topic_name} ({kind})'
-        self._node.get_logger().info(f'listening to {self.description}')
+        self._kind = kind
+
+    def _unsubscribe(self) -> None:
+        while self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions.pop())
 
     def _on_info(self, info: Any) -> None:
         self._info = info
@@ -124,22 +171,25 @@ class TopicSource:
         try:
             block = convert(message, channel=self._channel)
         except AudioError as error:
-            self._warn(str(error))
+            self._wrong_block = str(error)
+            self._warn(self._wrong_block)
             return
         if len(block.samples):
+            self._wrong_block = ''
             self._put(block, self._node.get_clock().now().nanoseconds)
 
     def close(self) -> None:
         """End the subscriptions."""
         self._node.destroy_timer(self._timer)
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        self._unsubscribe()
 
 
 class _ThreadSource:
     """A source with a thread of its own."""
 
-    description = ''
+    description = hint = trouble = ''
+    live = True
+    overflows = 0
 
     def __init__(self) -> None:
         self._closed = threading.Event()
@@ -157,6 +207,8 @@ class _ThreadSource:
 class MicrophoneSource(_ThreadSource):
     """A microphone; when it goes away, it is tried again with growing pauses."""
 
+    hint = 'is the microphone connected and not taken by another program?'
+
     def __init__(self, node: LifecycleNode, put: Put, warn: Warn, name: str, channel: int,
                  frame_id: str) -> None:
         """Open the device; raise AudioError, with a list of devices, when there is none such."""
@@ -170,18 +222,23 @@ class MicrophoneSource(_ThreadSource):
         self._thread.start()
 
     def _run(self) -> None:
-        attempt = 0
+        attempt = lost_before = 0
         while not self._closed.is_set():
             try:
                 if self._microphone is None:
                     self._microphone = self._open()
+                    lost_before = self.overflows
                 block = self._microphone.read(0.2)
+                self.overflows = lost_before + self._microphone.overflows \
+                    + self._microphone.dropped_blocks
                 if block is not None:
                     attempt = 0
+                    self.trouble = ''
                     self._put(block, self._now_ns())
-            except AudioError as error:
+            except Exception as error:  # whatever PortAudio may think of
                 pause_s = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
-                self._warn(f'{error}; trying again in {pause_s:g} s')
+                self.trouble = f'{error}; trying again in {pause_s:g} s'
+                self._warn(self.trouble)
                 attempt += 1
                 self._drop()
                 self._closed.wait(pause_s)
@@ -195,6 +252,8 @@ class MicrophoneSource(_ThreadSource):
 
 class FileSource(_ThreadSource):
     """A file, at its own pace or as fast as it is taken."""
+
+    hint = 'is the disk slow?'
 
     def __init__(self, node: LifecycleNode, put: Put, warn: Warn, path: str, channel: int,
                  frame_id: str, realtime: bool, waiting_s: Callable[[], float],
@@ -213,6 +272,7 @@ class FileSource(_ThreadSource):
             raise AudioError('source is file, but the parameter file is empty')
         self._blocks = read_file(path, block_s=0.08, channel=channel)
         self.description = f'file {path}'
+        self.live = realtime
         self._thread.start()
 
     def _run(self) -> None:
@@ -230,6 +290,9 @@ class FileSource(_ThreadSource):
                 if self._closed.is_set():
                     return
                 self._put(stamped, self._now_ns())
-        except AudioError as error:
-            self._warn(str(error))
+        except Exception as error:
+            self.trouble = str(error)
+            self._warn(self.trouble)
+        self.live = False
+        self.description += ', which has ended'
         self._ended()

@@ -15,9 +15,10 @@
 """
 The one worker thread of the node: sound out of a bounded queue, through a stream, into events.
 
-Everybody else only puts blocks into the queue. When the engine cannot keep up, the oldest sound is
-dropped and counted, so that the node never falls behind for ever. No exception ends the thread: a
-stream that fails is abandoned, what it has told stays told, and another one is opened.
+Everybody else only puts blocks into the queue. When the engine cannot keep up, the older half of
+what waits is dropped and counted, so that the node never stays behind. No exception ends the node:
+a stream that fails is abandoned, what it has told stays told, and another one is opened. Only when
+one after the other fails, the worker gives up and says so: then the engine is to be loaded anew.
 """
 
 from __future__ import annotations
@@ -35,19 +36,16 @@ import numpy as np
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.gaps import Kind, Timeline
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
+from voxtral_ros.node.stamps import Origin, StampMap
 from voxtral_ros.recognizer.engine import Engine
-from voxtral_ros.recognizer.events import Event, Transcript
+from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript
 from voxtral_ros.recognizer.stream import Stream, StreamOptions
 
 _LOGGER = logging.getLogger(__name__)
-_RETRY_S = 1.0
-
-
-class Origin(NamedTuple):
-    """Where sound came from: its frame, and the way from stream time to stamps."""
-
-    frame_id: str
-    stamp_ns: Callable[[float], int]
+_SHORT_LIFE = 25  # tokens, 2 s: a stream that fails sooner did not help
+_MOST_SHORT_LIVES = 3  # in a row, then the engine itself is at fault
+_TRACEBACK_EVERY_S = 10.0
+_LAST_WORDS_S = 4.0  # what the last flush may take
 
 
 @dataclass
@@ -61,26 +59,18 @@ class WorkerStats:
     bad_samples: int = 0
     failures: int = 0
     busy_s: float = 0.0
+    discarded_words: int = 0
+    watchdog: int = 0  # how often it lowered the pad logit or started afresh
 
 
-class StampMap:
-    """Seconds of a stream to stamps in nanoseconds, by anchors that are passed on the way."""
+class _Job(NamedTuple):
+    """What the thread is to do next, in this order."""
 
-    def __init__(self) -> None:
-        self._anchors: deque[tuple[float, int]] = deque(maxlen=4096)
-
-    def anchor(self, stream_s: float, stamp_ns: int) -> None:
-        """Note that the sample at `stream_s` was captured at `stamp_ns`."""
-        self._anchors.append((stream_s, stamp_ns))
-
-    def __call__(self, stream_s: float) -> int:
-        """Return the stamp of a moment, counted from the last anchor before it."""
-        best = self._anchors[0] if self._anchors else (0.0, 0)
-        for anchor in reversed(self._anchors):
-            if anchor[0] <= stream_s + 1e-6:
-                best = anchor
-                break
-        return best[1] + round((stream_s - best[0]) * 1e9)
+    reset: bool = False
+    torn: bool = False  # sound before the block was dropped
+    item: tuple[AudioBlock, int] | None = None
+    flush: bool = False
+    stop: bool = False
 
 
 class Worker:
@@ -94,16 +84,25 @@ class Worker:
 
         :param tell: called from the thread with new events
         :param queue_s: sound that may wait
+        :param max_gap_s: longer gaps end the utterance, also one that has no end yet
         :param n_utterances: told by earlier workers: ids go on from there
         """
         self.stats = WorkerStats()
         self.n_utterances = n_utterances
+        self.broken = ''  # why the worker has given up
         self._engine, self._delay_ms, self._options, self._tell = engine, delay_ms, options, tell
         self._queue_s, self._max_gap_s = queue_s, max_gap_s
+        self._idle_s = max_gap_s + 1.0
         self._blocks: deque[tuple[AudioBlock, int]] = deque()
         self._waiting_s = 0.0
-        self._flush = self._reset = self._stop = False
+        self._flush = self._reset = self._stop = self._torn = False
+        self._deadline_s = 0.0
         self._condition = threading.Condition()
+        self._unfinished = False  # sound was heard since the last flush
+        self._open: Transcript | None = None  # the last one told, unless it was final
+        self._speaking = False
+        self._short_lives = 0
+        self._traceback_s = -_TRACEBACK_EVERY_S
         self._stream: Stream | None = None
         self._begin_stream()
         self._thread = threading.Thread(target=self._run, name='recognizer', daemon=True)
@@ -112,14 +111,13 @@ class Worker:
     # ---- for other threads ----
 
     def put(self, block: AudioBlock, received_ns: int) -> None:
-        """Queue a block; drop the oldest ones when too much waits."""
+        """Queue a block; when too much waits, drop the older half."""
         with self._condition:
             self._blocks.append((block, received_ns))
             self._waiting_s += block.duration_ns / 1e9
-            while self._waiting_s > self._queue_s and len(self._blocks) > 1:
-                old, _ = self._blocks.popleft()
-                self._waiting_s -= old.duration_ns / 1e9
-                self.stats.dropped_s += old.duration_ns / 1e9
+            if self._waiting_s > self._queue_s:
+                # Not block by block: the words between would make no sense.
+                self._drop(self._queue_s / 2)
             self._condition.notify()
 
     def flush(self) -> None:
@@ -140,14 +138,94 @@ class Worker:
     def waiting_s(self) -> float:
         return self._waiting_s
 
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """Finish the open utterance, tell it, and end the thread."""
+    def stop(self, patience_s: float = 10.0) -> bool:
+        """
+        Finish the open utterance, tell it, and end the thread; return whether it has ended.
+
+        :param patience_s: sound that still waits after this time is dropped
+        """
         with self._condition:
             self._stop = True
+            self._deadline_s = time.monotonic() + patience_s
             self._condition.notify()
-        self._thread.join(timeout_s)
+        self._thread.join(patience_s + _LAST_WORDS_S)
+        return not self._thread.is_alive()
 
     # ---- the thread ----
+
+    def _run(self) -> None:
+        while not self.broken:
+            job = self._next()
+            begin = time.perf_counter()
+            try:
+                self._do(job)
+            except Exception as error:  # a robot must not lose its ears
+                self._recover(error)
+            self._count()
+            self.stats.busy_s += time.perf_counter() - begin
+            if job.stop:
+                break
+        self._end_stream()
+
+    def _next(self) -> _Job:
+        """Wait for something to do; sound that stops coming ends its utterance, too."""
+        with self._condition:
+            if not self._condition.wait_for(
+                    lambda: self._blocks or self._flush or self._reset or self._stop,
+                    self._idle_s if self._unfinished else None):
+                return _Job(flush=True)
+            if self._stop and time.monotonic() > self._deadline_s:
+                self._drop(0.0, keep=0)
+            item = self._blocks.popleft() if self._blocks else None
+            if item:
+                self._waiting_s = max(0.0, self._waiting_s - item[0].duration_ns / 1e9)
+            last = not self._blocks
+            job = _Job(self._reset, self._torn, item, self._flush and last, self._stop and last)
+            self._reset = self._torn = False
+            self._flush = self._flush and not job.flush
+            return job
+
+    def _drop(self, until_s: float, keep: int = 1) -> None:
+        """Drop the oldest blocks until so much waits."""
+        while self._waiting_s > until_s and len(self._blocks) > keep:
+            seconds = self._blocks.popleft()[0].duration_ns / 1e9
+            self._waiting_s -= seconds
+            self.stats.dropped_s += seconds
+            self._torn = True
+
+    def _do(self, job: _Job) -> None:
+        if job.reset:
+            self._restart()
+        if self._stream is None:
+            self._begin_stream()
+        assert self._stream is not None
+        if job.torn and self._timeline is not None:
+            # What follows is another sentence: no silence in between, which would cost time.
+            self._stream.flush()
+            self._timeline.reset()
+        if job.item:
+            self._hear(*job.item)
+        if (job.flush or job.stop) and self._unfinished:
+            self._unfinished = False
+            self._stream.flush()
+            self._tell_new(self._stream.poll())
+
+    def _recover(self, error: Exception) -> None:
+        """Go on in another stream, or give up when that has not helped before."""
+        self.stats.failures += 1
+        now_s = time.monotonic()
+        if now_s - self._traceback_s >= _TRACEBACK_EVERY_S:
+            self._traceback_s = now_s
+            _LOGGER.error('the recogniser failed; starting a new stream', exc_info=error)
+        lived = self._stream is not None and self._stream.stats.tokens >= _SHORT_LIFE
+        self._short_lives = 1 if lived else self._short_lives + 1
+        if self._short_lives >= _MOST_SHORT_LIVES:
+            self.broken = f'the recogniser failed {self._short_lives} times in a row: {error}'
+            return
+        try:
+            self._restart()
+        except Exception:  # the next block tries again
+            _LOGGER.exception('no new stream could be opened')
 
     def _begin_stream(self) -> None:
         self._stream = self._engine.open(self._delay_ms, self._options)
@@ -157,54 +235,30 @@ class Worker:
         self._fed = 0  # samples at 16 kHz
         self._stamps = StampMap()
         self._frame_id = ''
-
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                while not (self._blocks or self._flush or self._reset or self._stop):
-                    self._condition.wait()
-                item = self._blocks.popleft() if self._blocks else None
-                if item:
-                    self._waiting_s -= item[0].duration_ns / 1e9
-                reset, self._reset = self._reset, False
-                flush = self._flush and not self._blocks
-                self._flush = self._flush and not flush
-                stop = self._stop and not self._blocks
-            begin = time.perf_counter()
-            try:
-                if reset:
-                    self._restart()
-                if item:
-                    self._hear(*item)
-                if flush and self._stream:
-                    self._stream.flush()
-                    self._tell_new(self._stream.poll())
-                if stop and self._stream:
-                    self._tell_new(self._stream.close())
-            except Exception:  # a robot must not lose its ears
-                self.stats.failures += 1
-                _LOGGER.exception('the recogniser failed; starting a new stream')
-                self._recover()
-            self.stats.busy_s += time.perf_counter() - begin
-            if stop:
-                return
-
-    def _recover(self) -> None:
-        try:
-            self._restart()
-        except Exception:
-            _LOGGER.exception('no new stream could be opened; trying again')
-            time.sleep(_RETRY_S)
+        self._unfinished = False
+        self._discarded_before = self.stats.discarded_words
+        self._watchdog_before = self.stats.watchdog
 
     def _restart(self) -> None:
-        if self._stream:
-            stream, self._stream = self._stream, None
-            self._tell_new(stream.abandon())
+        self._end_stream()
         self._begin_stream()
 
+    def _end_stream(self) -> None:
+        """Give the stream up; whatever it does, what was begun is ended."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            try:
+                self._tell_new(stream.abandon())
+            except Exception:
+                _LOGGER.exception('the stream could not be given back')
+        origin = Origin(self._frame_id, self._stamps)
+        if self._open is not None:
+            self._publish([replace(self._open, is_final=True, delta='',
+                                   revision=self._open.revision + 1)], origin)
+        if self._speaking:
+            self._publish([SpeechActivity(False, self._fed / TARGET_RATE_HZ)], origin)
+
     def _hear(self, block: AudioBlock, received_ns: int) -> None:
-        if self._stream is None:
-            self._begin_stream()
         assert self._stream is not None
         self.stats.heard_s += block.duration_ns / 1e9
         self.stats.bad_samples += block.n_bad
@@ -225,6 +279,7 @@ class Worker:
         # The next sample out of the resampler is as old as what it still holds.
         self._stamps.anchor(self._fed / TARGET_RATE_HZ,
                             stamp_ns - round(self._resampler.delay_s * 1e9))
+        self._unfinished = True
         self._feed(self._resampler.process(samples))
         self._tell_new(self._stream.poll())
 
@@ -239,25 +294,35 @@ class Worker:
         self._stream.feed(samples)
         self._fed += len(samples)
 
+    def _count(self) -> None:
+        """Add up what the streams count."""
+        if self._stream is not None:
+            stats = self._stream.stats
+            self.stats.discarded_words = self._discarded_before + stats.discarded_words
+            self.stats.watchdog = self._watchdog_before + stats.watchdog_penalties \
+                + stats.watchdog_resets
+
+    # ---- events out ----
+
     def _tell_new(self, events: list[Event]) -> None:
+        """Tell the events of the stream, with ids that go on from stream to stream."""
         told: list[Event] = []
         for event in events:
             if isinstance(event, Transcript):
                 event = replace(event, utterance_id=self._first_id + event.utterance_id)
                 self.n_utterances = max(self.n_utterances, event.utterance_id)
             told.append(event)
-        if told:
-            self._tell(told, Origin(self._frame_id, self._stamps))
+        self._publish(told, Origin(self._frame_id, self._stamps))
 
-
-def latest(events: list[Event]) -> list[Event]:
-    """Return the events without partial transcripts that a later one of them overtakes."""
-    kept: list[Event] = []
-    for event in events:
-        last = kept[-1] if kept else None
-        if isinstance(event, Transcript) and isinstance(last, Transcript) \
-                and last.utterance_id == event.utterance_id:
-            kept[-1] = replace(event, delta=last.delta + event.delta)
-        else:
-            kept.append(event)
-    return kept
+    def _publish(self, events: list[Event], origin: Origin) -> None:
+        for event in events:
+            if isinstance(event, SpeechActivity):
+                self._speaking = event.active
+            else:
+                self._open = None if event.is_final else event
+        if events:
+            try:
+                self._tell(events, origin)
+            except Exception:  # no reason to give up the stream
+                self.stats.failures += 1
+                _LOGGER.exception('what was recognised could not be published')

@@ -1,0 +1,209 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What the node itself costs, without the model: delay of a message, and CPU time in silence.
+
+    source .venv/ros.bash && source $VOXTRAL_OVERLAYS/ros_drivers/install/local_setup.bash
+    PYTHONPATH=test:$PYTHONPATH python bench/node.py [--seconds 120]
+
+The network is replaced by an engine that takes no time and writes what marks in the sound say.
+delay: from just before an audio message of 20 ms is published to when another process has the
+partial transcript that it completes, both ways through the middleware. idle: CPU time of the
+active node with messages of silence in real time, with the real voice activity detector.
+"""
+
+import argparse
+from array import array
+import os
+from pathlib import Path
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+if '--node' not in sys.argv:  # the node inherits it
+    os.environ['ROS_DOMAIN_ID'] = str(20 + os.getpid() % 80)
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / 'test'))
+
+from audio_common_msgs.msg import AudioDataStamped  # noqa: E402
+import numpy as np  # noqa: E402
+import rclpy  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from support.scripted import join, open_stream, Script, scripted_voice, silence  # noqa: E402
+from voxtral_ros.msg import Transcript  # noqa: E402
+from voxtral_ros.recognizer.stream import StreamOptions  # noqa: E402
+
+RATE, BLOCK, BLOCK_S = 16000, 320, 0.02
+WORDS = 20  # per utterance
+
+
+def speech(seconds):
+    """Return sound [n] that is a whole number of blocks, and the script of what it says."""
+    script, parts, length = Script(), [silence(0.4)], 0.0
+    while length < seconds:
+        parts += [script.say(' a', seconds=0.24) for _ in range(WORDS)] + [silence(2.0)]
+        length += 0.24 * WORDS + 2.0
+    sound = join(*parts)
+    return np.append(sound, silence(BLOCK_S * 2)[:-len(sound) % BLOCK or None]), script
+
+
+def blocks_of(sound):
+    """Cut sound into blocks of int16, which keeps the marks in it."""
+    pcm = np.round(sound * 32768).astype(np.int16)
+    return [pcm[start:start + BLOCK] for start in range(0, len(pcm) - BLOCK + 1, BLOCK)]
+
+
+def completing(blocks, script):
+    """Return (utterance, text) -> the block after which a stream has that partial transcript."""
+    found = {}
+    with scripted_voice():
+        stream = open_stream(script)
+        for n, block in enumerate(blocks):
+            stream.feed(block.astype(np.float32) / 32768)
+            for event in stream.poll():
+                if getattr(event, 'delta', '') and not event.is_final:
+                    found[event.utterance_id, event.text] = n
+    return found
+
+
+def node_process():
+    """Run the node with the engine that takes no time; for the process beside the bench."""
+    from voxtral_ros.node import asr
+    from voxtral_ros.node.process import main
+    from voxtral_ros.recognizer.stream import Stream
+    from support.scripted import DELAY, ScriptedEngine
+
+    seconds = float(sys.argv[2])
+    script = speech(seconds)[1] if seconds else Script()
+
+    class Engine(ScriptedEngine):
+
+        def open(self, delay_ms, options=StreamOptions()):  # noqa: A003, B008
+            return Stream(self, DELAY, options)
+
+    asr.load_engine = lambda value: (Engine(script), 'a script')
+    sys.argv = [sys.argv[0], '--ros-args', '-p', 'autostart:=true', '-p', 'log_transcripts:=false',
+                '--log-level', 'warn']
+    if not seconds:
+        sys.exit(main())
+    with scripted_voice():
+        sys.exit(main())
+
+
+class Capture:
+    """Publishes blocks in real time, and knows when."""
+
+    def __init__(self, name):
+        self.node = rclpy.create_node(name)
+        self.publisher = self.node.create_publisher(AudioDataStamped, 'audio', 100)
+        self.published_s = []
+
+    def play(self, blocks):
+        """Publish a block every 20 ms."""
+        while not self.publisher.get_subscription_count():
+            time.sleep(0.05)
+        time.sleep(1.0)
+        begin = time.monotonic()
+        for n, block in enumerate(blocks):
+            message = AudioDataStamped()
+            message.audio.data = array('B', block.tobytes())
+            message.header.stamp.sec = 1000 + n // 50
+            message.header.stamp.nanosec = n % 50 * 20_000_000
+            time.sleep(max(0.0, begin + n * BLOCK_S - time.monotonic()))
+            self.published_s.append(time.monotonic())
+            self.publisher.publish(message)
+
+
+def beside(seconds):
+    """Start the node."""
+    return subprocess.Popen([sys.executable, __file__, '--node', str(seconds)])
+
+
+def delay(seconds):
+    """Print how long a message takes to become a partial transcript."""
+    sound, script = speech(seconds)
+    blocks = blocks_of(sound)
+    due = completing(blocks, script)
+    capture, received = Capture('speech'), {}
+
+    def on_partial(message):
+        received.setdefault((message.utterance_id, message.text), time.monotonic())
+
+    capture.node.create_subscription(Transcript, 'transcript/partial', on_partial, 100)
+    executor = SingleThreadedExecutor()
+    executor.add_node(capture.node)
+    threading.Thread(target=executor.spin, daemon=True).start()
+    process = beside(seconds)
+    capture.play(blocks)
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    executor.shutdown()
+    took_ms = np.array([1000 * (received[key] - capture.published_s[n])
+                        for key, n in due.items() if key in received])
+    p50, p99 = np.percentile(took_ms, (50, 99))
+    print('\n## From the audio message to the partial transcript, model time excluded\n\n'
+          '| partial transcripts | p50 | p99 | max |\n|---|---|---|---|\n'
+          f'| {len(took_ms)} of {len(due)} | {p50:.2f} ms | {p99:.2f} ms '
+          f'| {took_ms.max():.2f} ms |', flush=True)
+
+
+def idle(seconds):
+    """Print the CPU time of the active node in silence."""
+    process, capture = beside(0), Capture('silence')
+    player = threading.Thread(
+        target=capture.play, args=([np.zeros(BLOCK, np.int16)] * round(seconds / BLOCK_S),))
+    player.start()
+    while len(capture.published_s) < 5 / BLOCK_S:  # past the start
+        time.sleep(0.1)
+    begin_s, begin = time.monotonic(), cpu_s(process.pid)
+    player.join()
+    share = (cpu_s(process.pid) - begin) / (time.monotonic() - begin_s)
+    print('\n## Active and silent, without the model\n\n'
+          f'{100 * share:.1f} % of a core: 50 messages per second through the node, voice '
+          f'activity included ({seconds:.0f} s)', flush=True)
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+
+
+def cpu_s(pid):
+    """Return the CPU time of a process."""
+    fields = Path(f'/proc/{pid}/stat').read_text(encoding='ascii').rsplit(')', 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    parser.add_argument('--seconds', type=float, default=120, help='of sound in each part [120]')
+    seconds = parser.parse_args().seconds
+    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    name = next(line.split(':')[1].strip() for line in lines if line.startswith('model name'))
+    print(f'{name}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the start; '
+          f'ROS 2 {os.environ.get("ROS_DISTRO", "from wheels")}, Python '
+          f'{platform.python_version()}')
+    rclpy.init()
+    delay(seconds)
+    idle(seconds)
+    print(f'\nLoad average at the end: {os.getloadavg()[0]:.1f}')
+    rclpy.shutdown()
+
+
+if __name__ == '__main__':
+    node_process() if sys.argv[1:2] == ['--node'] else main()

@@ -1,0 +1,67 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`make demo`: shipped speech through the node, from a topic or a microphone."""
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import tempfile
+
+from audio.virtual_microphone import missing, VirtualMicrophone
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / 'tools' / 'demo.sh'
+ORDERS = ROOT / 'test' / 'data' / 'orders.flac'
+pytestmark = pytest.mark.skipif(
+    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make setup`')
+
+
+def test_the_recording():
+    printed = subprocess.run([DEMO], check=True, capture_output=True, text=True, timeout=300)
+    assert 'robot go to the kitchen and bring me the red cup' in printed.stdout
+    assert '4 utterances. Words appeared ' in printed.stdout
+    assert printed.stderr == ''
+
+
+@pytest.mark.skipif(missing() is not None, reason=missing() or '')
+def test_the_microphone_until_ctrl_c():
+    with tempfile.TemporaryDirectory(prefix='ear') as folder, \
+            VirtualMicrophone(Path(folder)) as ear:
+        demo = subprocess.Popen(
+            [DEMO], env={**ear.environment, 'MIC': 'Robot_Ear'}, stdout=subprocess.PIPE,
+            text=True, start_new_session=True)
+        player = None
+        try:
+            assert demo.stdout is not None
+            assert demo.stdout.readline() == 'Speak English; Ctrl-C ends.\n'
+            printed = ''
+            while 'kitchen' not in printed:
+                character = demo.stdout.read(1)
+                assert character, printed
+                printed += character
+                if player is None and 'listening to the microphone' in printed:
+                    player = ear.play(ORDERS)
+            demo.send_signal(signal.SIGINT)
+            printed += demo.communicate(timeout=60)[0]
+        finally:
+            demo.kill()
+            demo.wait()
+            if player is not None:
+                player.kill()
+                player.wait()
+    assert demo.returncode == 0
+    assert 'utterances. Words appeared' in printed

@@ -1,0 +1,139 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What /diagnostics says: once a second, in every state, with a sentence that helps."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from node.driver import ACTIVATE, CONFIGURE, DEACTIVATE, driven
+import numpy as np
+import pytest
+from rclpy.clock import Clock
+from voxtral_ros.audio.block import AudioBlock
+from voxtral_ros.node.diagnostics import Diagnostics, ERROR, Health, judge, Meter, OK, Recent, WARN
+from voxtral_ros.node.worker import WorkerStats
+
+ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
+WELL = Health(time_s=0.0, state='active', source='topic /audio', live=True,
+              hint='is it published?')
+CALM = Recent(audio_rate=1.0, real_time_factor=0.2, silent_s=0.1, mute_s=0.0, dropped_s=0.0,
+              failures=0, gaps=0, jumps=0, bad_samples=0)
+
+
+@pytest.mark.parametrize(('level', 'words', 'health', 'recent'), [
+    (OK, 'listening to the topic /audio', {}, {}),
+    (OK, 'inactive', {'state': 'inactive'}, {}),
+    (ERROR, 'there is no model', {'state': 'unconfigured', 'failure': 'there is no model'}, {}),
+    (ERROR, 'failed 2 times', {}, {'failures': 2}),
+    (ERROR, 'gone', {'trouble': 'the microphone is gone'}, {}),
+    (ERROR, 'no sound for 4 s from the topic /audio: is it published?', {}, {'silent_s': 4.0}),
+    (OK, 'listening', {'timeout_s': 0.0}, {'silent_s': 4.0}),
+    (OK, 'listening', {'live': False}, {'silent_s': 4.0, 'audio_rate': 0.1}),
+    (WARN, '7.5 s of sound were dropped', {}, {'dropped_s': 7.5}),
+    (WARN, '20 s behind', {'waiting_s': 20.0}, {}),
+    (WARN, 'only 50 %', {}, {'audio_rate': 0.5}),
+    (OK, 'listening', {}, {'audio_rate': float('nan')}),
+    (OK, 'listening', {}, {'audio_rate': 4.0}),
+    (WARN, '3 samples were NaN', {}, {'bad_samples': 3}),
+    (WARN, '2 gaps and 1 jumps', {}, {'gaps': 2, 'jumps': 1}),
+    (WARN, 'digital silence', {}, {'mute_s': 11.0}),
+    (WARN, 'robot_speaking has been true for 90 s', {'robot_speaking_s': 90.0}, {}),
+    (OK, 'deaf', {'listening': False}, {}),
+])
+def test_the_judgement(level, words, health, recent):
+    assert judge(replace(WELL, **health), replace(CALM, **recent))[0] == level
+    assert words in judge(replace(WELL, **health), replace(CALM, **recent))[1]
+
+
+def test_the_worst_is_told_first():
+    everything = replace(CALM, failures=1, dropped_s=1.0, gaps=1)
+    assert judge(replace(WELL, trouble='broken'), everything)[0] == ERROR
+
+
+def test_the_meter_measures_rms_and_peak_in_dbfs():
+    meter = Meter()
+    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000, dtype=np.float32)
+    meter.hear(AudioBlock(tone, 16000, 0))
+    level, peak = meter.take()
+    assert level == pytest.approx(-3.01, abs=0.01)
+    assert peak == pytest.approx(0.0, abs=0.01)
+    assert meter.received_s == 1.0
+    assert all(np.isnan(meter.take()))  # since then
+    meter.hear(AudioBlock(np.zeros(100, np.float32), 16000, 0))
+    assert meter.take() == (-120.0, -120.0)
+
+
+class _Node:
+    """Collects what is published."""
+
+    def __init__(self):
+        self.statuses = []
+
+    def create_publisher(self, *_, **__):
+        return self
+
+    def publish(self, array):
+        self.statuses += array.status
+
+    def get_fully_qualified_name(self):
+        return '/robot/asr'
+
+    def get_clock(self):
+        return Clock()
+
+
+def test_only_what_is_recent_counts_and_counters_are_copied():
+    node = _Node()
+    diagnostics = Diagnostics(node)
+    stats = WorkerStats()
+    for second in range(30):
+        if second == 5:
+            stats.dropped_s = 12.0
+        health = replace(WELL, time_s=float(second), received_s=float(second), stats=stats,
+                         level_dbfs=-30.0)
+        diagnostics.publish(health)
+    levels = [status.level for status in node.statuses]
+    assert levels == [OK] * 5 + [WARN] * 10 + [OK] * 15
+    assert node.statuses[-1].name == 'robot/asr: speech recognition'
+    values = {pair.key: pair.value for pair in node.statuses[-1].values}
+    assert values['dropped (s)'] == '12.00'
+    assert values['audio rate (s/s, expected 1)'] == '1.000'
+
+
+def test_a_node_tells_how_it_is_in_every_state(tmp_path):
+    with driven(tmp_path, source='file', file=ORDERS) as driver:
+        driver.wait(lambda: driver.diagnosed(OK, 'unconfigured'))
+        assert driver.change(CONFIGURE)
+        driver.wait(lambda: driver.diagnosed(OK, 'inactive'))
+        assert 'voxtral-tiny-en on cpu' in driver.shown('model')
+        assert driver.change(ACTIVATE)
+        driver.wait(lambda: driver.diagnosed(OK, 'listening to the file')
+                    and driver.shown('latency p50 (s)')
+                    and driver.shown('audio rate (s/s, expected 1)'))
+        assert -40 < float(driver.shown('level (dBFS)')) < -5
+        assert float(driver.shown('audio rate (s/s, expected 1)')) > 0
+        assert float(driver.shown('real-time factor')) > 0
+        assert float(driver.shown('latency p50 (s)')) <= float(driver.shown('latency p95 (s)'))
+        assert float(driver.shown('memory (MB)')) > 50
+        assert driver.change(DEACTIVATE)
+        driver.wait(lambda: driver.diagnosed(OK, 'inactive'))
+
+
+def test_a_failed_configure_is_told_until_it_succeeds(tmp_path):
+    with driven(tmp_path, source='file', file=ORDERS, device='cuda:77') as driver:
+        assert not driver.change(CONFIGURE)
+        driver.wait(lambda: driver.diagnosed(ERROR, 'configure failed: '))
+        assert 'cuda' in driver.diagnostics[-1].message
+        assert driver.state == 'unconfigured'

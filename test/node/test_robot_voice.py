@@ -1,0 +1,121 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What is heard while the robot speaks: muted, marked or taken as it is."""
+
+from pathlib import Path
+
+from node.driver import ACTIVATE, CONFIGURE, driven
+import numpy as np
+import pytest
+from std_msgs.msg import Bool
+from voxtral_ros.audio.block import AudioBlock
+from voxtral_ros.node.robot_voice import MODES, RobotVoice
+
+ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
+S = 1_000_000_000
+
+
+def block(stamp_ns, seconds=0.1):
+    return AudioBlock(np.ones(round(seconds * 16000), np.float32), 16000, stamp_ns, 'ear')
+
+
+def heard(robot, mode, received_ns):
+    """Return whether sound that is received at a time comes through."""
+    return bool(robot.treat(block(received_ns), received_ns, mode).samples.any())
+
+
+def test_muted_until_the_tail_is_over():
+    robot = RobotVoice()
+    assert heard(robot, 'mute', 1 * S)
+    robot.hear(True, 2 * S, tail_s=0.5)
+    assert not heard(robot, 'mute', 2 * S)
+    robot.hear(False, 10 * S, tail_s=0.5)
+    assert not heard(robot, 'mute', 10 * S + S // 4)
+    assert heard(robot, 'mute', 11 * S)
+
+
+def test_muting_keeps_place_and_frame():
+    robot = RobotVoice()
+    robot.hear(True, 0, 0.0)
+    muted = robot.treat(block(5 * S), 5 * S, 'mute')
+    assert (muted.stamp_ns, muted.frame_id, len(muted.samples)) == (5 * S, 'ear', 1600)
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_only_mark_marks_and_only_mute_mutes(mode):
+    robot = RobotVoice()
+    robot.hear(True, 1 * S, 0.0)
+    assert heard(robot, mode, 2 * S) == (mode != 'mute')
+    assert robot.marked(1 * S, 3 * S) == (mode == 'mark')
+
+
+def test_what_is_marked_is_remembered_by_the_stamps_of_the_sound():
+    robot = RobotVoice()
+    late_s = 100  # the clock of the microphone is behind that of the robot
+    for tenth in range(0, 100):
+        received_ns = tenth * S // 10
+        if tenth in (20, 40):
+            robot.hear(tenth == 20, received_ns, tail_s=0.0)
+        robot.treat(block(received_ns + late_s * S), received_ns, 'mark')
+    assert not robot.marked((late_s + 0) * S, (late_s + 2) * S)
+    assert robot.marked((late_s + 1) * S, (late_s + 3) * S)
+    assert robot.marked((late_s + 3) * S, (late_s + 9) * S)
+    assert not robot.marked((late_s + 4) * S, (late_s + 9) * S)
+    assert len(robot._marked) == 1  # and in one piece
+
+
+def test_memory_stays_flat():
+    robot = RobotVoice()
+    for second in range(0, 20000, 2):
+        robot.hear(True, second * S, 0.0)
+        robot.treat(block(second * S), second * S, 'mark')
+        robot.hear(False, second * S + S // 5, 0.0)
+    assert len(robot._marked) <= 256
+    assert robot.marked(19998 * S, 19999 * S)
+
+
+def test_a_marked_final_is_published_but_is_no_text(tmp_path):
+    with driven(tmp_path, source='file', file=ORDERS, robot_speaking_mode='mark') as driver:
+        speaking = driver.client.create_publisher(Bool, 'robot_speaking', 10)
+        assert driver.change(CONFIGURE)
+        driver.wait(lambda: speaking.get_subscription_count() == 1)
+        speaking.publish(Bool(data=True))
+        driver.wait(lambda: driver.diagnostics and driver.shown('robot speaking') == 'True')
+        assert driver.change(ACTIVATE)
+        driver.wait(lambda: driver.finals)
+        speaking.publish(Bool(data=False))
+        driver.wait(lambda: len(driver.finals) == 4)
+        driver.wait(lambda: driver.texts and driver.texts[-1] == driver.finals[-1].text)
+        assert driver.finals[0].text == 'robot go to the kitchen and bring me the red cup'
+        assert driver.finals[0].robot_speaking
+        assert not driver.finals[-1].robot_speaking
+        assert driver.texts == [
+            final.text for final in driver.finals if not final.robot_speaking]
+
+
+def test_while_muted_nothing_is_heard(tmp_path):
+    with driven(tmp_path, source='file', file=ORDERS) as driver:
+        speaking = driver.client.create_publisher(Bool, 'robot_speaking', 10)
+        assert driver.change(CONFIGURE)
+        driver.wait(lambda: speaking.get_subscription_count() == 1)
+        speaking.publish(Bool(data=True))
+        driver.wait(lambda: driver.diagnostics and driver.shown('robot speaking') == 'True')
+        assert driver.change(ACTIVATE)
+        driver.wait(lambda: float(driver.shown('received (s)') or 0) > 5)
+        assert not driver.transcripts
+        speaking.publish(Bool(data=False))
+        driver.wait(lambda: driver.finals and driver.finals[-1].text
+                    == 'stop following me and return to the charging station')
+        assert not any('kitchen' in text for text in driver.texts)

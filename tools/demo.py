@@ -1,0 +1,149 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Show the node at work, through its topics alone: `make demo`, or `make demo MIC=1`.
+
+A capture node of our own plays test/data/orders.flac into the topic `audio`, in real time; what
+the node publishes is printed as it comes. With a microphone, until Ctrl-C.
+"""
+
+from array import array
+import os
+from pathlib import Path
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
+import rclpy  # noqa: E402
+from rclpy.signals import SignalHandlerOptions  # noqa: E402
+import soundfile  # noqa: E402
+from voxtral_ros.msg import Transcript  # noqa: E402
+
+ORDERS = Path(__file__).resolve().parents[1] / 'test' / 'data' / 'orders.flac'
+BLOCK_S = 0.02
+PAUSE_S = 2.5  # after the recording: long enough to end an utterance
+
+
+class Screen:
+    """Prints words as they come, and remembers how late they came."""
+
+    def __init__(self, node):
+        self.partial_s, self.final_s = [], []
+        self._said = 'unconfigured'
+        self._listened = False
+        self._shown = ''
+        for kind in ('partial', 'final'):
+            node.create_subscription(Transcript, f'transcript/{kind}', self._on_transcript, 50)
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+
+    def _on_transcript(self, message):
+        delays = self.final_s if message.is_final else self.partial_s
+        delays.append(message.latency)
+        print(message.text[len(self._shown):], end='', flush=True)
+        self._shown = message.text
+        if message.is_final:
+            print(f'    [{message.latency:.2f} s after its last word]', flush=True)
+            self._shown = ''
+
+    def _on_diagnostics(self, array):
+        for status in array.status:
+            if not status.name.startswith('demo/asr') or self._shown:
+                continue
+            well = status.level == DiagnosticStatus.OK
+            # Problems when they come; that it listens, once.
+            if status.message != self._said and not (well and self._listened):
+                print(f'({status.message})', flush=True)
+            self._said = status.message
+            self._listened |= status.message.startswith('listening')
+
+    def summary(self):
+        """Return what there is to say in the end."""
+        if not self.final_s:
+            return 'Nothing was recognised.'
+        return (f'{len(self.final_s)} utterances. Words appeared '
+                f'{statistics.median(self.partial_s or self.final_s):.2f} s after they were '
+                f'spoken, final transcripts {statistics.median(self.final_s):.2f} s after the '
+                'last word (medians; 0.48 s of that is how long the model listens ahead).')
+
+
+def play(node, path, stop):
+    """Publish a recording in real time, and then silence."""
+    from audio_common_msgs.msg import AudioDataStamped
+    samples, rate_hz = soundfile.read(path, dtype='int16')
+    if rate_hz != 16000:
+        raise ValueError('without audio_info, sound is taken to be 16 kHz')
+    n_block = round(BLOCK_S * rate_hz)
+    publisher = node.create_publisher(AudioDataStamped, 'audio', 100)
+    while not publisher.get_subscription_count() and not stop.is_set():
+        stop.wait(0.05)
+    stop.wait(0.5)  # the other side must know of us, too
+    begin_s, begin_ns = time.monotonic(), node.get_clock().now().nanoseconds
+    for n in range(round((len(samples) / rate_hz + PAUSE_S) / BLOCK_S)):
+        block = samples[n * n_block:(n + 1) * n_block].tobytes().ljust(2 * n_block, b'\0')
+        message = AudioDataStamped()
+        message.audio.data = array('B', block)
+        seconds, nanoseconds = divmod(begin_ns + round(n * BLOCK_S * 1e9), 10 ** 9)
+        message.header.stamp.sec, message.header.stamp.nanosec = seconds, nanoseconds
+        # A block is there when its last sample is.
+        if stop.wait(max(0.0, begin_s + (n + 1) * BLOCK_S - time.monotonic())):
+            return
+        publisher.publish(message)
+
+
+def main():
+    """Run the demo; return 0 when anything was recognised."""
+    microphone = sys.argv[1] if len(sys.argv) > 1 else ''
+    parameters = {'autostart': 'true', 'log_transcripts': 'false'}
+    if microphone:
+        parameters['source'] = 'microphone'
+        if microphone != '1':
+            parameters['microphone'] = microphone
+    arguments = [part for pair in parameters.items() for part in ('-p', ':='.join(pair))]
+    rclpy.init(args=['--ros-args', '-r', '__ns:=/demo'],
+               signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is for the node first
+    node = rclpy.create_node('demo')
+    screen = Screen(node)
+    asr = subprocess.Popen(['asr_node', '--ros-args', '-r', '__ns:=/demo', '--log-level', 'warn',
+                            *arguments], start_new_session=True)
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    player = threading.Thread(target=play, args=(node, ORDERS, stop))
+    if microphone:
+        print('Speak English; Ctrl-C ends.', flush=True)
+    else:
+        print('Four orders, in synthetic voices that the model was never trained on:', flush=True)
+        player.start()
+    while not stop.is_set() and asr.poll() is None and (microphone or player.is_alive()):
+        rclpy.spin_once(node, timeout_sec=0.1)
+    stop.set()
+    asr.send_signal(signal.SIGINT)  # which publishes an open utterance first
+    asr.wait(30)
+    for _ in range(20):
+        rclpy.spin_once(node, timeout_sec=0.02)
+    print(f'\n{screen.summary()}')
+    if player.is_alive():
+        player.join()
+    rclpy.shutdown()
+    return 0 if screen.final_s else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

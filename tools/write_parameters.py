@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Write config/asr.yaml and docs/parameters.md from the table in voxtral_ros/node/parameters.py.
+
+    python tools/write_parameters.py            write both files
+    python tools/write_parameters.py --check    fail when one of them is not up to date
+"""
+
+import argparse
+import json
+from pathlib import Path
+import sys
+import textwrap
+
+from voxtral_ros.node.parameters import Row, TABLE
+
+ROOT = Path(__file__).resolve().parents[1]
+YAML_HEAD = """\
+# Every parameter of the node with its default. Copy it, change it, and start the node with
+#   ros2 launch voxtral_ros asr.launch.py params_file:=FILE
+# Made by tools/write_parameters.py.
+/**:
+  ros__parameters:
+"""
+DOCS_HEAD = """\
+# Parameters of the node
+
+Made by `tools/write_parameters.py` from the table in `voxtral_ros/node/parameters.py`;
+[config/asr.yaml](../config/asr.yaml) lists the same as a file to copy, and
+`ros2 param describe /asr NAME` says it of a running node.
+
+Those that are read *at configure* are refused while the node is configured: clean up first. The
+others take effect at once. A value out of range or of another type makes configure fail with the
+reason until it is corrected; an unknown name is ignored with a warning that names the nearest one.
+
+| name | default | values | read | |
+|---|---|---|---|---|
+"""
+
+
+def values(row: Row) -> str:
+    """Return what a parameter may be."""
+    if row.choices:
+        return ', '.join(map(yaml, row.choices))
+    if row.limits:
+        return f'{row.limits[0]:g} to {row.limits[1]:g}'
+    return {bool: 'true, false', str: 'text', int: 'whole number', float: 'number'}[
+        type(row.default)]
+
+
+def yaml(value: object) -> str:
+    """Return a value as YAML has it."""
+    return f"'{value}'" if isinstance(value, str) else json.dumps(value)
+
+
+def config() -> str:
+    """Return config/asr.yaml."""
+    lines = []
+    for row in TABLE:
+        limits = f' ({values(row)})' if row.choices or row.limits else ''
+        when = '' if row.structural else '; may be changed at any time'
+        comment = row.description + limits + when
+        lines += textwrap.wrap(comment, 98, initial_indent='    # ', subsequent_indent='    # ')
+        lines.append(f'    {row.name}: {yaml(row.default)}')
+    return YAML_HEAD + '\n'.join(lines) + '\n'
+
+
+def docs() -> str:
+    """Return docs/parameters.md."""
+    lines = [f'| `{row.name}` | `{yaml(row.default)}` | {values(row)} '
+             f'| {"at configure" if row.structural else "always"} | {row.description} |'
+             for row in TABLE]
+    return DOCS_HEAD + '\n'.join(lines) + '\n'
+
+
+def main() -> int:
+    """Write or check the files."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    parser.add_argument('--check', action='store_true', help='write nothing')
+    check = parser.parse_args().check
+    stale = []
+    for name, text in (('config/asr.yaml', config()), ('docs/parameters.md', docs())):
+        path = ROOT / name
+        if check and (not path.exists() or path.read_text(encoding='utf-8') != text):
+            stale.append(name)
+        elif not check:
+            path.write_text(text, encoding='utf-8')
+    if stale:
+        print(f'not up to date: {", ".join(stale)}; run python tools/write_parameters.py')
+    return len(stale)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,140 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the recogniser tells, as messages; called from the worker's thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from builtin_interfaces.msg import Time
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import Bool, String
+
+from voxtral_ros.msg import Transcript as TranscriptMessage
+from voxtral_ros.msg import Word as WordMessage
+from voxtral_ros.node.hri import open_voice
+from voxtral_ros.node.quiet import no_events
+from voxtral_ros.node.robot_voice import RobotVoice
+from voxtral_ros.node.stamps import Origin
+from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript
+
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_LATENCIES = 200  # of the last partial and final transcripts
+
+
+class Outputs:
+    """The publishers of a configured node; they speak while it is active."""
+
+    def __init__(self, node: LifecycleNode, robot: RobotVoice) -> None:
+        create = partial(node.create_lifecycle_publisher, event_callbacks=no_events())
+        self.latencies_s: deque[float] = deque(maxlen=_LATENCIES)
+        self._node, self._robot = node, robot
+        self._partial = create(TranscriptMessage, 'transcript/partial', 50)
+        self._final = create(TranscriptMessage, 'transcript/final', 50)
+        self._text = create(String, 'transcript/text', 50)
+        self._speech_active = create(Bool, '~/speech_active', _LATCHED)
+        self._voice = open_voice(node, self._value('hri_voice'))
+        self._last_partial_ns = 0
+
+    def _value(self, name: str) -> Any:
+        return self._node.get_parameter(name).value
+
+    def begin(self) -> None:
+        """Tell that the node listens."""
+        self._speech_active.publish(Bool(data=False))
+        if self._voice:
+            self._voice.track(True)
+            self._voice.speaking(False)
+
+    def repeat(self) -> None:
+        """Tell again who is there, for those that came later."""
+        if self._voice:
+            self._voice.track(True)
+
+    def end(self) -> None:
+        """Tell that nobody is heard any more."""
+        if self._voice:
+            self._voice.track(False)
+
+    def destroy(self) -> None:
+        """Take the publishers away."""
+        publishers = [self._partial, self._final, self._text, self._speech_active]
+        for publisher in publishers + (self._voice.publishers if self._voice else []):
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def tell(self, events: list[Event], origin: Origin) -> None:
+        """Publish what is new, less the partial transcripts that are out of date already."""
+        for event in latest(events):
+            if isinstance(event, SpeechActivity):
+                self._speech_active.publish(Bool(data=event.active))
+                if self._voice:
+                    self._voice.speaking(event.active)
+            else:
+                self._publish(event, origin)
+
+    def _publish(self, transcript: Transcript, origin: Origin) -> None:
+        now_ns = self._node.get_clock().now().nanoseconds
+        if not transcript.is_final:
+            rate = self._value('partial_rate_hz')
+            if rate and 0 <= now_ns - self._last_partial_ns < 1e9 / rate:
+                return
+            self._last_partial_ns = now_ns
+        message = self._message(transcript, origin, now_ns)
+        (self._final if transcript.is_final else self._partial).publish(message)
+        if transcript.delta.strip():
+            self.latencies_s.append(message.latency)
+        if self._voice:
+            self._voice.say(message)
+        if transcript.is_final:
+            if not message.robot_speaking:
+                self._text.publish(String(data=transcript.text))
+            if self._value('log_transcripts'):
+                self._node.get_logger().info(f'"{transcript.text}" ({message.latency:.2f} s)')
+
+    def _message(self, transcript: Transcript, origin: Origin, now_ns: int) -> TranscriptMessage:
+        start_ns, end_ns = origin.stamp_ns(transcript.start_s), origin.stamp_ns(transcript.end_s)
+        message = TranscriptMessage(
+            utterance_id=transcript.utterance_id, revision=transcript.revision,
+            is_final=transcript.is_final, text=transcript.text, delta=transcript.delta,
+            end=_time(end_ns), latency=(now_ns - end_ns) / 1e9,
+            confidence=float(transcript.confidence),
+            words=[WordMessage(text=word.text, end=_time(origin.stamp_ns(word.end_s)),
+                               confidence=float(word.confidence)) for word in transcript.words],
+            robot_speaking=self._robot.marked(start_ns, end_ns))
+        message.header.stamp = _time(start_ns)
+        message.header.frame_id = origin.frame_id or self._value('frame_id')
+        return message
+
+
+def _time(stamp_ns: int) -> Time:
+    seconds, nanoseconds = divmod(max(0, stamp_ns), 1_000_000_000)
+    return Time(sec=int(seconds), nanosec=int(nanoseconds))
+
+
+def latest(events: list[Event]) -> list[Event]:
+    """Return the events without partial transcripts that a later one of them overtakes."""
+    kept: list[Event] = []
+    for event in events:
+        last = kept[-1] if kept else None
+        if isinstance(event, Transcript) and isinstance(last, Transcript) \
+                and last.utterance_id == event.utterance_id:
+            kept[-1] = replace(event, delta=last.delta + event.delta)
+        else:
+            kept.append(event)
+    return kept

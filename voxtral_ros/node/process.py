@@ -1,0 +1,74 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The process of the node: signals, imports and the executor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; the open utterance is published first."""
+    stop = threading.Event()
+    node: Any = None
+
+    def end(number: int, frame: Any) -> None:
+        stop.set()
+        if node is None or node.loading:  # for seconds, and there is nothing to lose yet
+            os._exit(0)
+
+    for number in _SIGNALS:
+        signal.signal(number, end)
+
+    # Not before: these take a second, in which a signal would print a traceback.
+    import traceback
+
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+    from voxtral_ros.node.asr import AsrNode
+
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # such as a parameter file that is no YAML
+        print(f'asr_node: {error}', file=sys.stderr)
+        return 1
+    node = AsrNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if node.get_parameter('autostart').value:
+            node.start()
+        while not stop.is_set():
+            try:
+                executor.spin_once(timeout_sec=0.2)
+            except Exception:  # of a callback
+                node.get_logger().error(f'a callback failed:\n{traceback.format_exc()}')
+                stop.wait(0.1)
+        node.finish()
+    finally:
+        # Launch repeats the SIGINT of a terminal; one that comes while Python ends would kill it.
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown()
+    return 0

@@ -1,0 +1,32 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Publishers that cost nothing while they are silent."""
+
+from __future__ import annotations
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
+
+
+def no_events() -> PublisherEventCallbacks:
+    """
+    Return callbacks for a publisher that reports no QoS events.
+
+    The executor looks at the event handlers of every publisher for every message that comes in,
+    fifty times a second. A subscriber with incompatible QoS is told so on its own side as well.
+    """
+    return PublisherEventCallbacks(use_default_callbacks=False)

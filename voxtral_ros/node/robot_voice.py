@@ -1,0 +1,72 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What to do with sound that is heard while the robot itself speaks."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+import numpy as np
+
+from voxtral_ros.audio.block import AudioBlock
+
+MODES = ('mute', 'mark', 'ignore')
+
+
+class RobotVoice:
+    """
+    Follows `robot_speaking`, and mutes or marks the blocks that are received meanwhile.
+
+    Blocks are judged by the time at which they are received, as is the topic, so the clocks of
+    their publishers need not agree; what is marked is remembered by the stamps of the sound.
+    """
+
+    def __init__(self) -> None:
+        self.speaks = False
+        self._since_ns = 0
+        self._until_ns = 0
+        self._marked: deque[tuple[int, int]] = deque(maxlen=256)  # stamps, from and to
+
+    def hear(self, speaks: bool, now_ns: int, tail_s: float) -> None:
+        """Note that the robot starts or stops; its voice lingers in the room for `tail_s`."""
+        if speaks and not self.speaks:
+            self._since_ns = now_ns
+        elif self.speaks and not speaks:
+            self._until_ns = now_ns + round(tail_s * 1e9)
+        self.speaks = speaks
+
+    def speaking_s(self, now_ns: int) -> float:
+        """Return for how long the robot has been speaking, 0 when it is silent."""
+        return max(0.0, (now_ns - self._since_ns) / 1e9) if self.speaks else 0.0
+
+    def treat(self, block: AudioBlock, received_ns: int, mode: str) -> AudioBlock:
+        """Return a block as it is to be recognised in a mode, one of MODES."""
+        if mode == 'ignore' or not (self.speaks or received_ns < self._until_ns):
+            return block
+        if mode == 'mute':
+            # Silence instead of a hole: the stamps go on, and an open utterance ends by itself.
+            return replace(block, samples=np.zeros_like(block.samples))
+        start_ns = received_ns - block.duration_ns if block.stamp_ns is None else block.stamp_ns
+        end_ns = start_ns + block.duration_ns
+        if self._marked and self._marked[-1][1] >= start_ns - block.duration_ns:
+            self._marked[-1] = (min(self._marked[-1][0], start_ns), end_ns)
+        else:
+            self._marked.append((start_ns, end_ns))
+        return block
+
+    def marked(self, start_ns: int, end_ns: int) -> bool:
+        """Return whether any sound between two stamps was marked."""
+        return any(start_ns < end and start < end_ns for start, end in list(self._marked))
