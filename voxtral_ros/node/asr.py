@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 import functools
-import gc
 import time
 import traceback
 from typing import Any
@@ -186,6 +185,8 @@ class AsrNode(LifecycleNode):
             self._engine, self._value('delay_ms'), parameters.stream_options(self),
             self._outputs.tell, queue_s=self._value('audio_queue_s'),
             max_gap_s=self._value('max_gap_s'), n_utterances=self._n_utterances)
+        if hasattr(self._engine, 'on_news'):  # what a server writes comes without sound
+            self._engine.on_news = self._worker.wake
         self._source = self._open_source(self._worker)
         super().on_activate(state)
         self._outputs.begin()
@@ -265,9 +266,10 @@ class AsrNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
-        self._engine = None
+        engine, self._engine = self._engine, None
         self._model = ''
-        gc.collect()  # gigabytes: now, not some day
+        if engine is not None:
+            engine.close()  # gigabytes: now, not some day
 
     # ---- sound in ----
 
@@ -354,4 +356,5 @@ class AsrNode(LifecycleNode):
             level_dbfs=level_dbfs, peak_dbfs=peak_dbfs, received_s=self._meter.received_s,
             overflows=source.overflows, waiting_s=worker.waiting_s,
             queue_s=self._value('audio_queue_s'), stats=worker.stats,
-            utterances=worker.n_utterances, latencies_s=tuple(self._outputs.latencies_s))
+            utterances=worker.n_utterances, latencies_s=tuple(self._outputs.latencies_s),
+            link=getattr(self._engine, 'link', None))

@@ -27,6 +27,7 @@ import math
 from pathlib import Path
 import resource
 import threading
+from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
@@ -35,6 +36,9 @@ from rclpy.node import Node
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.node.quiet import no_events
 from voxtral_ros.node.worker import WorkerStats
+
+if TYPE_CHECKING:
+    from voxtral_ros.server.link import LinkStatus
 
 PERIOD_S = 1.0
 _WINDOW = 10  # periods that count as recent
@@ -101,6 +105,7 @@ class Health:
     stats: WorkerStats = field(default_factory=WorkerStats)
     utterances: int = 0
     latencies_s: tuple[float, ...] = ()
+    link: LinkStatus | None = None  # to a server, if the model is there
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ class Recent:
     gaps: int
     jumps: int
     bad_samples: int
+    undelivered_s: float  # speech that a server was to be sent
 
 
 def judge(now: Health, recent: Recent) -> tuple[bytes, str]:
@@ -132,6 +138,12 @@ def judge(now: Health, recent: Recent) -> tuple[bytes, str]:
     judged = now.live and now.timeout_s > 0
     if judged and recent.silent_s >= now.timeout_s:
         return ERROR, f'no sound for {recent.silent_s:.0f} s from the {now.source}: {now.hint}'
+    if now.link is not None and now.link.state == 'down':
+        return ERROR, (f'no connection to {now.model}: {now.link.error}; {now.link.waiting_s:.0f} '
+                       's of speech wait for it')
+    if recent.undelivered_s:
+        return WARN, (f'{recent.undelivered_s:.1f} s of speech were given up, because the server '
+                      'was away for too long or did not answer: see its log, or engine.outage_s')
     slow = 'choose a faster device, a smaller model, or give the node more of the CPU'
     if recent.dropped_s:
         return WARN, (f'{recent.dropped_s:.1f} s of sound were dropped, because recognition is '
@@ -210,7 +222,8 @@ class Diagnostics:
             dropped_s=now.stats.dropped_s - then.stats.dropped_s,
             failures=now.stats.failures - then.stats.failures,
             gaps=now.stats.gaps - then.stats.gaps, jumps=now.stats.jumps - then.stats.jumps,
-            bad_samples=now.stats.bad_samples - then.stats.bad_samples)
+            bad_samples=now.stats.bad_samples - then.stats.bad_samples,
+            undelivered_s=_undelivered_s(now) - _undelivered_s(then))
 
 
 def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
@@ -241,7 +254,14 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
         ('watchdog interventions', str(stats.watchdog)),
         ('failures of the recogniser', str(stats.failures)),
         ('memory (MB)', _number(_resident_mb(), 1)),
+        ('link', now.link.state if now.link is not None else ''),
+        ('waits for the server (s)',
+         _number(now.link.waiting_s, 1) if now.link is not None else ''),
     ]
+
+
+def _undelivered_s(health: Health) -> float:
+    return health.link.dropped_s if health.link is not None else 0.0
 
 
 def _number(value: float, digits: int) -> str:

@@ -17,23 +17,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
-from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.resources import demo_model
 
+if TYPE_CHECKING:
+    from voxtral_ros.recognizer.engine import Engine
+    from voxtral_ros.server.remote import RemoteEngine
 
-def load_engine(value: Callable[[str], Any]) -> tuple[Engine, str]:
+
+def load_engine(value: Callable[[str], Any]) -> tuple[Engine | RemoteEngine, str]:
     """
     Load and warm up the recogniser that the parameters ask for; return it and its name.
 
     :param value: returns the value of a parameter
     :raises ValueError, OSError: the parameters name no usable model or device
     """
+    url = value('engine.url')
+    if url:
+        from voxtral_ros.server.access import read_token
+        from voxtral_ros.server.remote import RemoteEngine
+        token = read_token(Path(value('engine.token_file'))) if value('engine.token_file') else ''
+        return RemoteEngine(url, value('engine.model'), token, value('engine.ca_file') or None,
+                            value('engine.outage_s')), url
+    from voxtral_ros.recognizer.engine import Engine  # torch, which a robot with a server has not
     model = value('model') or str(demo_model())
     engine = Engine.load(model, value('device'), value('dtype') or None, threads=value('threads'))
+    engine.warm_up()
     stream = engine.open(value('delay_ms'))
     stream.feed(np.zeros(16000, np.float32))
     stream.poll()

@@ -61,6 +61,13 @@ TABLE = (
     Row('dtype', '', 'type of the weights in memory; empty: float32 on the CPU, else as in the '
                      'file', choices=('', 'float32', 'bfloat16', 'float16')),
     Row('threads', 1, 'threads of torch on the CPU; 0: as many as torch likes', (0, 64)),
+    Row('engine.url', '', 'ws://host:8000/v1/realtime of a voxtral or vLLM server that is to be '
+                          'used instead of model; empty: none'),
+    Row('engine.model', '', 'name to ask the server for; empty: the one it has'),
+    Row('engine.token_file', '', 'file whose first line is the bearer token of the server'),
+    Row('engine.ca_file', '', 'certificate to trust a wss:// server by; empty: the usual ones'),
+    Row('engine.outage_s', 300.0, 'speech that is kept while the server is away, s',
+        (10.0, 3600.0)),
     Row('delay_ms', 480, 'how long the model listens before it writes: 80 to 1200 in steps of 80, '
                          'or 2400', (80, 2400)),
     Row('source', 'topic', 'where sound comes from', choices=('topic', 'microphone', 'file')),

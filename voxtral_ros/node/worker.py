@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 import logging
 import threading
 import time
-from typing import NamedTuple
+from typing import NamedTuple, TYPE_CHECKING
 
 import numpy as np
 
@@ -37,9 +37,12 @@ from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.gaps import Kind, Timeline
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
 from voxtral_ros.node.stamps import Origin, StampMap
-from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript
 from voxtral_ros.recognizer.stream import Stream, StreamOptions
+
+if TYPE_CHECKING:
+    from voxtral_ros.recognizer.engine import Engine
+    from voxtral_ros.server.remote import RemoteEngine, RemoteStream
 
 _LOGGER = logging.getLogger(__name__)
 _SHORT_LIFE = 25  # tokens, 2 s: a stream that fails sooner did not help
@@ -71,12 +74,13 @@ class _Job(NamedTuple):
     item: tuple[AudioBlock, int] | None = None
     flush: bool = False
     stop: bool = False
+    news: bool = False  # a server has written something
 
 
 class Worker:
     """Owns one stream of an engine and the thread that advances it."""
 
-    def __init__(self, engine: Engine, delay_ms: float, options: StreamOptions,
+    def __init__(self, engine: Engine | RemoteEngine, delay_ms: float, options: StreamOptions,
                  tell: Callable[[list[Event], Origin], None], *, queue_s: float = 30.0,
                  max_gap_s: float = 2.0, n_utterances: int = 0) -> None:
         """
@@ -95,7 +99,7 @@ class Worker:
         self._idle_s = max_gap_s + 1.0
         self._blocks: deque[tuple[AudioBlock, int]] = deque()
         self._waiting_s = 0.0
-        self._flush = self._reset = self._stop = self._torn = False
+        self._flush = self._reset = self._stop = self._torn = self._news = False
         self._deadline_s = 0.0
         self._condition = threading.Condition()
         self._unfinished = False  # sound was heard since the last flush
@@ -103,7 +107,7 @@ class Worker:
         self._speaking = False
         self._short_lives = 0
         self._traceback_s = -_TRACEBACK_EVERY_S
-        self._stream: Stream | None = None
+        self._stream: Stream | RemoteStream | None = None
         self._begin_stream()
         self._thread = threading.Thread(target=self._run, name='recognizer', daemon=True)
         self._thread.start()
@@ -124,6 +128,12 @@ class Worker:
         """End the open utterance after what is queued now."""
         with self._condition:
             self._flush = True
+            self._condition.notify()
+
+    def wake(self) -> None:
+        """Poll the stream although no sound came: a server has written something."""
+        with self._condition:
+            self._news = True
             self._condition.notify()
 
     def reset(self) -> None:
@@ -171,7 +181,7 @@ class Worker:
         """Wait for something to do; sound that stops coming ends its utterance, too."""
         with self._condition:
             if not self._condition.wait_for(
-                    lambda: self._blocks or self._flush or self._reset or self._stop,
+                    lambda: self._blocks or self._flush or self._reset or self._stop or self._news,
                     self._idle_s if self._unfinished else None):
                 return _Job(flush=True)
             if self._stop and time.monotonic() > self._deadline_s:
@@ -180,8 +190,9 @@ class Worker:
             if item:
                 self._waiting_s = max(0.0, self._waiting_s - item[0].duration_ns / 1e9)
             last = not self._blocks
-            job = _Job(self._reset, self._torn, item, self._flush and last, self._stop and last)
-            self._reset = self._torn = False
+            job = _Job(self._reset, self._torn, item, self._flush and last, self._stop and last,
+                       self._news)
+            self._reset = self._torn = self._news = False
             self._flush = self._flush and not job.flush
             return job
 
@@ -205,9 +216,12 @@ class Worker:
             self._timeline.reset()
         if job.item:
             self._hear(*job.item)
-        if (job.flush or job.stop) and self._unfinished:
+        if job.flush and self._unfinished:
             self._unfinished = False
             self._stream.flush()
+        if job.stop:
+            self._tell_new(self._stream.close())
+        elif job.flush or job.news:
             self._tell_new(self._stream.poll())
 
     def _recover(self, error: Exception) -> None:

@@ -28,6 +28,7 @@ An engine and its streams belong to one thread.
 from __future__ import annotations
 
 from collections import defaultdict
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,16 @@ class Engine:
         """Do now what would make the first seconds slow: capture the graphs of a GPU."""
         with torch.inference_mode():
             self.passes.warm_up()
+
+    def close(self) -> None:
+        """Give the memory of weights and streams back, a GPU's too; the engine cannot be used."""
+        self._slots.clear()
+        self._free.clear()
+        self._scales.clear()
+        del self.network, self.passes
+        gc.collect()
+        if self.device.type == 'cuda':
+            torch.cuda.empty_cache()
 
     @property
     def n_open(self) -> int:

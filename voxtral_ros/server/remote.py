@@ -97,6 +97,11 @@ class RemoteEngine:
                                     self._tell_news)
         return self._stream
 
+    def close(self) -> None:
+        """End the connection of the latest stream, if it is still open."""
+        if self._stream is not None:
+            self._stream.abandon()
+
     def _tell_news(self) -> None:
         if self.on_news:
             self.on_news()
