@@ -96,7 +96,8 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
   if (chunk >= n_chunks) return;
 
   const int qkv_width = (p.n_heads + 2 * p.n_kv_heads) * D;
-  const T* qkv = static_cast<const T*>(p.qkv) + static_cast<size_t>(stream) * p.n_queries * qkv_width;
+  const T* qkv =
+      static_cast<const T*>(p.qkv) + static_cast<size_t>(stream) * p.n_queries * qkv_width;
   const float* cosine = p.cosine + static_cast<size_t>(stream) * p.n_queries * (D / 2);
   const float* sine = p.sine + static_cast<size_t>(stream) * p.n_queries * (D / 2);
   const size_t ring_pitch = static_cast<size_t>(p.n_kv_heads) * D;
@@ -122,7 +123,8 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
       *reinterpret_cast<uint4*>(to + j * 2) = make_uint4(0, 0, 0, 0);
       continue;
     }
-    const int t = (tile * kRows + row) / group, head = kv_head * group + (tile * kRows + row) % group;
+    const int t = (tile * kRows + row) / group;
+    const int head = kv_head * group + (tile * kRows + row) % group;
     rotate_to<T, D>(qkv + static_cast<size_t>(t) * qkv_width + head * D, to, cosine + t * (D / 2),
                     sine + t * (D / 2), j, p.half_split);
   }
@@ -145,8 +147,8 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
   float out[kOut][4] = {};
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
   const int warp_begin = chunk * kPerBlock + warp * kPerWarp;
-  // Keys: entries c and c + 8. Values: entries 2r, 2r + 1, 2r + 8, 2r + 9. Past the end of the ring
-  // the last entry is read, and masked.
+  // Keys: entries c and c + 8. Values: entries 2r, 2r + 1, 2r + 8, 2r + 9. Past the end of the
+  // ring the last entry is read, and masked.
   uint4 key[2][kDims], value[4][D / 64];
   auto load_keys = [&](int entry) {
 #pragma unroll
@@ -154,7 +156,8 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
 #pragma unroll
       for (int d = 0; d < kDims; ++d)
         key[half][d] = *reinterpret_cast<const uint4*>(
-            keys + min(entry + half * 8 + column, p.capacity - 1) * ring_pitch + d * 32 + quad * 8);
+            keys + min(entry + half * 8 + column, p.capacity - 1) * ring_pitch + d * 32 +
+            quad * 8);
   };
   auto load_values = [&](int entry) {
 #pragma unroll
@@ -251,7 +254,8 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
   float* partial = p.partial + unit * gridDim.x * kPart;
   T* result = static_cast<T*>(p.out) + static_cast<size_t>(stream) * p.n_queries * p.n_heads * D;
   auto place = [&](int row) {
-    const int t = (tile * kRows + row) / group, head = kv_head * group + (tile * kRows + row) % group;
+    const int t = (tile * kRows + row) / group;
+    const int head = kv_head * group + (tile * kRows + row) % group;
     return (static_cast<size_t>(t) * p.n_heads + head) * D;
   };
   // A part that sees nothing has maximum -inf and weight 0, and changes nothing.
@@ -296,7 +300,8 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
     for (int step = kWarp / 2; step > 0; step /= 2)
       highest = fmaxf(highest, __shfl_xor_sync(kAllLanes, highest, step));
     for (int c = lane; c < n_chunks; c += kWarp) {
-      const float2 m = __ldcg(reinterpret_cast<const float2*>(from + static_cast<size_t>(c) * kPart));
+      const float* at = from + static_cast<size_t>(c) * kPart;
+      const float2 m = __ldcg(reinterpret_cast<const float2*>(at));
       const float share = m.x == -INFINITY ? 0.f : expf(m.x - highest);
       shares[row * n_chunks + c] = share;
       total += share * m.y;
@@ -311,7 +316,8 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
     float4 x = make_float4(0, 0, 0, 0);
 #pragma unroll 8
     for (int c = 0; c < n_chunks; ++c) {
-      const float4 v = __ldcg(reinterpret_cast<const float4*>(from + static_cast<size_t>(c) * kPart));
+      const float* at = from + static_cast<size_t>(c) * kPart;
+      const float4 v = __ldcg(reinterpret_cast<const float4*>(at));
       const float share = shares[row * n_chunks + c];
       x.x += share * v.x, x.y += share * v.y, x.z += share * v.z, x.w += share * v.w;
     }
@@ -345,7 +351,8 @@ using namespace voxtral;
 extern "C" void voxtral_attention_scratch(int m, int n_queries, int n_heads, int n_kv_heads,
                                           int head_dim, int capacity, int64_t* n_floats,
                                           int64_t* n_counters) {
-  const int64_t units = static_cast<int64_t>(m) * n_tiles(n_queries, n_heads, n_kv_heads) * n_kv_heads;
+  const int64_t units =
+      static_cast<int64_t>(m) * n_tiles(n_queries, n_heads, n_kv_heads) * n_kv_heads;
   *n_counters = units;
   *n_floats = units * ((capacity + kPerBlock - 1) / kPerBlock) * kRows * (head_dim + 2);
 }

@@ -39,7 +39,9 @@ __device__ inline T from_float(float x);
 template <>
 __device__ inline half from_float<half>(float x) { return __float2half_rn(x); }
 template <>
-__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
+__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
+  return __float2bfloat16_rn(x);
+}
 template <>
 __device__ inline float from_float<float>(float x) { return x; }
 

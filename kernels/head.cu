@@ -123,7 +123,8 @@ __device__ float dot(const T* a, const T* b, int n, int lane) {
   float sum = 0;
 #pragma unroll 6
   for (int i = lane * 8; i < n; i += kWarp * 8) {
-    const uint4 x = *reinterpret_cast<const uint4*>(a + i), y = *reinterpret_cast<const uint4*>(b + i);
+    const uint4 x = *reinterpret_cast<const uint4*>(a + i);
+    const uint4 y = *reinterpret_cast<const uint4*>(b + i);
     const T* u = reinterpret_cast<const T*>(&x);
     const T* v = reinterpret_cast<const T*>(&y);
 #pragma unroll

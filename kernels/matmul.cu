@@ -19,9 +19,9 @@
 // weights as the 16-row operand, rows of x as the 8-column one. Codes enter the tensor core as
 // exact integers; the fp32 sum over a group of 128 inputs is multiplied by its scale once.
 //
-// K is cut into n_splits x n_warps equal shares. Which shares there are follows from the shape of W
-// alone (see ops/matmul.py), and shares are added up in their order, so a row of y depends neither
-// on the other rows nor on the GPU nor on the run.
+// K is cut into n_splits x n_warps equal shares. Which shares there are follows from the shape of
+// W alone (see ops/matmul.py), and shares are added up in their order, so a row of y depends
+// neither on the other rows nor on the GPU nor on the run.
 
 #include "weights.cuh"
 
@@ -59,8 +59,8 @@ __device__ void stage(char* shared, const T* x, int rows, int k_total, int k_cou
   const int chunks = k_count / 8;
   for (int row = 0; row < rows; ++row)
     for (int i = threadIdx.x; i < chunks; i += blockDim.x) {
-      const uint32_t to =
-          static_cast<uint32_t>(__cvta_generic_to_shared(shared + row * x_stride(k_count) + i * 16));
+      const char* place = shared + row * x_stride(k_count) + i * 16;
+      const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(place));
       asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to),
                    "l"(x + static_cast<size_t>(row) * k_total + i * 8));
     }
@@ -129,8 +129,8 @@ __global__ __launch_bounds__(kMaxThreads) void matmul_kernel(MatmulArguments p) 
   __syncthreads();
 
   float total[kBlocks][kRows][4] = {};
-  // Lane i gives the address of row i % 8 in quarter i / 8 of 32 inputs. Where there is no such row
-  // the first one is read: what comes of it is not stored.
+  // Lane i gives the address of row i % 8 in quarter i / 8 of 32 inputs. Where there is no such
+  // row the first one is read: what comes of it is not stored.
   uint32_t x_at[kRows];
 #pragma unroll
   for (int row = 0; row < kRows; ++row) {
@@ -176,7 +176,8 @@ __global__ __launch_bounds__(kMaxThreads) void matmul_kernel(MatmulArguments p) 
     for (int block = 0; block < kBlocks; ++block) {
       float low = 1, high = 1;  // of outputs c and c + 8
       if constexpr (W::kScaled)
-        low = __half2float(scales.value[2 * block]), high = __half2float(scales.value[2 * block + 1]);
+        low = __half2float(scales.value[2 * block]),
+        high = __half2float(scales.value[2 * block + 1]);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
         float(&t)[4] = total[block][row];
@@ -258,7 +259,8 @@ cudaError_t start(const MatmulArguments& p, int n_warps, int n_splits, cudaStrea
   const int x_bytes = rows * x_stride(p.k / n_splits);
   const int sum_bytes = kStrips * n_warps * rows * (16 * W::kBlocks + 4) * 4;
   const int shared = x_bytes > sum_bytes ? x_bytes : sum_bytes;
-  const dim3 grid(p.n / (16 * W::kBlocks) / kStrips, n_splits, (p.m + 8 * kRows - 1) / (8 * kRows));
+  const dim3 grid(p.n / (16 * W::kBlocks) / kStrips, n_splits,
+                  (p.m + 8 * kRows - 1) / (8 * kRows));
   if constexpr (kRows > 1)
     if (shared > kMaxShared)
       return start<W, T, kRows / 2, kEpilogue>(p, n_warps, n_splits, stream);

@@ -16,10 +16,9 @@
 //
 // A strip is the 16 * kBlocks outputs that one warp computes. Of 128 inputs (a group, which shares
 // a scale) a warp reads eight vectors of 16 bytes per lane, whatever the format; a pair of them
-// covers 32 inputs. With c = lane / 4 and r = lane % 4, `operands(vector, i, ...)` of the i-th of a
-// pair gives, per fragment, the a-operand of mma (see common.cuh) for one block of 16 outputs and
-// one tile of 16 inputs. In memory a pair is 2 * n_strips * 512 bytes after the one before it.
-// Registers allow kMaxRows times eight rows of activations at once.
+// covers 32 inputs, and is 2 * n_strips * 512 bytes after the pair before it. A vector holds
+// kFragments operands of mma (`operand`; see common.cuh), each for `block` of 16 outputs of the
+// strip and for `tile` of 16 inputs of the pair. Registers allow kMaxRows times eight rows of x.
 
 #pragma once
 
@@ -27,9 +26,8 @@
 
 namespace voxtral {
 
-constexpr int kGroup = 128;        // inputs that share a scale
-constexpr int kVectors = 8;        // 16-byte loads per lane and group
-constexpr int kTilesPerGroup = 8;  // of 16 inputs
+constexpr int kGroup = 128;  // inputs that share a scale
+constexpr int kVectors = 8;  // 16-byte loads per lane and group
 
 // (word & mask) | bits in one instruction, which the compiler does not find by itself.
 template <uint32_t kMask, uint32_t kBits>
