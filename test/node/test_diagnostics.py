@@ -24,12 +24,13 @@ from rclpy.clock import Clock
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.node.diagnostics import Diagnostics, ERROR, Health, judge, Meter, OK, Recent, WARN
 from voxtral_ros.node.worker import WorkerStats
+from voxtral_ros.server.link import LinkStatus
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 WELL = Health(time_s=0.0, state='active', source='topic /audio', live=True,
               hint='is it published?')
 CALM = Recent(audio_rate=1.0, real_time_factor=0.2, silent_s=0.1, mute_s=0.0, dropped_s=0.0,
-              failures=0, gaps=0, jumps=0, bad_samples=0)
+              failures=0, gaps=0, jumps=0, bad_samples=0, undelivered_s=0.0)
 
 
 @pytest.mark.parametrize(('level', 'words', 'health', 'recent'), [
@@ -51,6 +52,11 @@ CALM = Recent(audio_rate=1.0, real_time_factor=0.2, silent_s=0.1, mute_s=0.0, dr
     (WARN, 'digital silence', {}, {'mute_s': 11.0}),
     (WARN, 'robot_speaking has been true for 90 s', {'robot_speaking_s': 90.0}, {}),
     (OK, 'deaf', {'listening': False}, {}),
+    (OK, 'listening', {'link': LinkStatus('connected')}, {}),
+    (ERROR, 'no connection to ws://there: refused; 7 s of speech wait',
+     {'model': 'ws://there', 'link': LinkStatus('down', error='refused', waiting_s=7.0)}, {}),
+    (WARN, '3.0 s of speech were given up', {'link': LinkStatus('connected')},
+     {'undelivered_s': 3.0}),
 ])
 def test_the_judgement(level, words, health, recent):
     assert judge(replace(WELL, **health), replace(CALM, **recent))[0] == level
