@@ -42,14 +42,6 @@ def _chance(probability: float, batch: int, device: torch.device) -> Tensor:
     return torch.rand(batch, 1, device=device) < probability
 
 
-def change_speed(samples: Tensor, speed: Tensor, length: int) -> Tensor:
-    """Play [B, n] faster by speed [B] and return `length` samples; pitch and formants go along."""
-    place = torch.arange(length, device=samples.device)[None] * speed[:, None]
-    low = place.long().clamp(max=samples.shape[1] - 2)
-    part = (place - low).clamp(0, 1)
-    return samples.gather(1, low) * (1 - part) + samples.gather(1, low + 1) * part
-
-
 def rooms_and_channels(x: Tensor) -> Tensor:
     """Convolve with random rooms, microphones and telephone lines, all in one pass."""
     batch, length = x.shape
@@ -146,13 +138,13 @@ def augment(x: Tensor) -> Tensor:
 class WarpedMel(nn.Module):
     """Log-mel as in the network, its frequency axis warped at random: other vocal tracts."""
 
-    def __init__(self, config: AudioConfig, device: torch.device, n_warps: int = 17) -> None:
+    def __init__(self, config: AudioConfig, device: torch.device, n_warps: int = 25) -> None:
         super().__init__()
         self.config = config
         base = mel_filters(config.num_mel_bins, config.window_size, config.sampling_rate)
         bins = torch.arange(base.shape[1], dtype=torch.float64)
         filters = []
-        factors = torch.linspace(0.88, 1.14, n_warps, dtype=torch.float64)
+        factors = torch.linspace(0.84, 1.18, n_warps, dtype=torch.float64)
         factors[0] = 1.0  # the filters of the network
         for factor in factors:
             place = (bins * factor).clamp(max=base.shape[1] - 1)
@@ -192,3 +184,21 @@ def mask(mel: Tensor) -> Tensor:
         hidden |= ((frame >= start) & (frame < start + width))[:, None, :]
     hidden &= _chance(0.7, batch, device)[..., None]
     return mel.masked_fill(hidden, -0.625)
+
+
+def roughen(mel: Tensor) -> Tensor:
+    """
+    Make [B, mels, n] less smooth than a synthesiser does.
+
+    Half of the batch gets a level that wanders over time and frequency and some grain.
+    """
+    batch, n_mels, length = mel.shape
+    device = mel.device
+    # The unit of the log-mel is 40 dB of power: 0.05 is 2 dB.
+    coarse = torch.randn(batch, 1, 16, length // 30 + 2, device=device)
+    field = nn.functional.interpolate(
+        coarse, (n_mels, length), mode='bilinear', align_corners=True)[:, 0]
+    field = field * _uniform(0, 0.06, batch, device)[..., None]
+    grain = torch.randn_like(mel) * _uniform(0, 0.05, batch, device)[..., None]
+    rough = (mel + field + grain).clamp(min=-0.625)
+    return torch.where(_chance(0.5, batch, device)[..., None], rough, mel)

@@ -24,8 +24,9 @@ from typing import Any
 from safetensors.torch import save_file
 import torch
 
-from voxtral_ros.model.checkpoint import native_parameters, WEIGHTS
+from voxtral_ros.model.checkpoint import native_parameters
 from voxtral_ros.model.network import VoxtralRealtime
+from voxtral_ros.quantization.weights import WEIGHTS
 
 
 def save(network: VoxtralRealtime, params: dict[str, Any], tekken: Path, folder: Path) -> None:
@@ -35,4 +36,7 @@ def save(network: VoxtralRealtime, params: dict[str, Any], tekken: Path, folder:
     shutil.copyfile(tekken, folder / 'tekken.json')
     tensors = {name: parameter.detach().to('cpu', torch.bfloat16).contiguous()
                for name, parameter in native_parameters(network)}
-    save_file(tensors, str(folder / WEIGHTS))
+    # Whoever looks while this is written finds the weights before it.
+    unfinished = folder / f'{WEIGHTS}.unfinished'
+    save_file(tensors, str(unfinished))
+    unfinished.replace(folder / WEIGHTS)

@@ -32,15 +32,14 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info, IterableDataset
 
-from training.synthesis.shards import Clip, ShardReader
+from training.speech import RATE_HZ, Source
 from training.vocabulary import load_pieces, WordEncoder
 
 BOS, PAD, WORD = 1, 32, 33
 LEFT_PAD = 32
 TOKEN_S = 0.08
 TOKEN_SAMPLES = 1280
-RATE_HZ = 16000
-MAX_SPEED = 1.2
+SLOWEST, FASTEST = 0.84, 1.2
 DELAYS = (*range(1, 16), 30)
 _REFRESH = 400  # sequences between looks for new shards
 
@@ -48,8 +47,7 @@ _REFRESH = 400  # sequences between looks for new shards
 class Sequence(NamedTuple):
     """One training sequence."""
 
-    samples: np.ndarray  # int16 [n_tokens * 1280 * MAX_SPEED] without the left pad, before speed
-    speed: float  # the sound is to be played this much faster
+    samples: np.ndarray  # int16 [n_heard * 1280], without the left pad
     tokens: np.ndarray  # int64 [N + 1]
     delay: int
 
@@ -80,40 +78,13 @@ def lay_out(words: list[tuple[list[int], float]], delay: int, n_tokens: int) -> 
         (np.array(prompt, np.int64), write_tokens(words, n_tokens + 1 - len(prompt))))
 
 
-class Source:
-    """All shards of one synthesiser, and the sentences they speak."""
-
-    def __init__(self, root: Path, prefix: str, sentences: str) -> None:
-        self._root, self._prefix = root, prefix
-        self._sentences = (root / sentences).read_text(encoding='utf-8').splitlines()
-        self._readers: dict[Path, ShardReader] = {}
-
-    def refresh(self) -> None:
-        """Look for new shards and new clips in old ones."""
-        for path in sorted((self._root / 'shards').glob(f'{self._prefix}*.index')):
-            self._readers.setdefault(path, ShardReader(path)).refresh()
-
-    @property
-    def n_clips(self) -> int:
-        return sum(len(reader.clips) for reader in self._readers.values())
-
-    def draw(self) -> tuple[np.ndarray, Clip, list[str]]:
-        """Return samples, clip and words of a random utterance."""
-        readers = [reader for reader in self._readers.values() if reader.clips]
-        weights = [len(reader.clips) for reader in readers]
-        reader = random.choices(readers, weights)[0]
-        clip = random.choice(reader.clips)
-        samples = reader.samples[clip.start:clip.start + clip.length]
-        return samples, clip, self._sentences[clip.sentence].split()
-
-
 class Sequences(IterableDataset):  # type: ignore[type-arg]
     """Endless random sequences from weighted sources."""
 
-    def __init__(self, root: Path, sources: dict[tuple[str, str], float], n_tokens: int,
+    def __init__(self, root: Path, sources: dict[tuple[str, str, float], float], n_tokens: int,
                  seed: int = 0) -> None:
         """
-        Take sources: (shard prefix, sentences file) -> weight per utterance.
+        Take sources: (shard prefix, sentences file, spliced share) -> weight per utterance.
 
         :param n_tokens: length of a sequence, the left pad included
         """
@@ -121,7 +92,9 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
 
     def __iter__(self) -> Iterator[Sequence]:
         info = get_worker_info()
-        random.seed(self.seed * 1000 + (info.id if info else 0))
+        seed = self.seed * 1000 + (info.id if info else 0)
+        random.seed(seed)
+        np.random.seed(seed)
         encode = WordEncoder(load_pieces(self.root / 'tekken.json'))
         sources = {Source(self.root, *key): weight for key, weight in self.sources.items()}
         count = 0
@@ -134,10 +107,8 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
             yield self._compose(ready, encode)
 
     def _compose(self, sources: dict[Source, float], encode: WordEncoder) -> Sequence:
-        n_heard = self.n_tokens - LEFT_PAD
-        samples = np.zeros(int(n_heard * TOKEN_SAMPLES * MAX_SPEED) + 1, np.int16)
-        speed = float(np.exp(random.uniform(np.log(0.86), np.log(MAX_SPEED))))
-        limit = int(n_heard * TOKEN_SAMPLES * speed)
+        samples = np.zeros((self.n_tokens - LEFT_PAD) * TOKEN_SAMPLES, np.float32)
+        limit = len(samples)
         delay = 6 if random.random() < 0.4 else random.choice(DELAYS)
         words: list[tuple[list[int], float]] = []
         at = int(random.uniform(0.0, 1.2) * RATE_HZ)
@@ -145,24 +116,24 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
             at = limit  # nobody speaks
         while sources and at < limit - RATE_HZ:
             source = random.choices(list(sources), list(sources.values()))[0]
-            sound, clip, text = source.draw()
-            if at + len(sound) > limit or len(clip.ends) != len(text):
+            speech = source.draw(SLOWEST, FASTEST)
+            stop = at + len(speech.samples)
+            if stop > limit:
                 if at > limit / 2:
                     break
                 continue
-            gain = 10 ** (random.uniform(-9, 3) / 20)
-            samples[at:at + len(sound)] = np.clip(sound * gain, -32768, 32767)
-            words += [(encode(word), (at / RATE_HZ + float(end)) / speed)
-                      for word, end in zip(text, clip.ends, strict=True)]
+            samples[at:stop] = speech.samples * 10 ** (random.uniform(-9, 3) / 20)
+            words += [(encode(word), at / RATE_HZ + float(end))
+                      for word, end in zip(speech.words, speech.ends, strict=True)]
             pause_s = random.uniform(0, 0.6) if random.random() < 0.7 else random.uniform(0, 4)
-            at += len(sound) + int(pause_s * RATE_HZ)
-        return Sequence(samples, speed, lay_out(words, delay, self.n_tokens), delay)
+            at = stop + int(pause_s * RATE_HZ)
+        tokens = lay_out(words, delay, self.n_tokens)
+        return Sequence(np.clip(samples, -32768, 32767).astype(np.int16), tokens, delay)
 
 
 def collate(sequences: list[Sequence]) -> tuple[torch.Tensor, ...]:
-    """Return samples [B, n], speeds [B], tokens [B, N + 1] and delays [B]."""
+    """Return samples [B, n], tokens [B, N + 1] and delays [B]."""
     return (
         torch.from_numpy(np.stack([sequence.samples for sequence in sequences])),
-        torch.tensor([sequence.speed for sequence in sequences]),
         torch.from_numpy(np.stack([sequence.tokens for sequence in sequences])),
         torch.tensor([sequence.delay for sequence in sequences]))

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Sentences to speak: everyday language, speeches, a novel, voice commands and robot commands.
+Sentences to speak: everyday language, speeches, novels, voice commands and robot commands.
 
     python -m training.text --sources build/training/sources --out build/training
 
@@ -25,7 +25,7 @@ every word in the pronunciation lexicon. Sentences that share five words in a ro
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import gzip
 import html
 import json
@@ -73,6 +73,25 @@ def running_text(folder: Path) -> Iterator[str]:
         yield from _SENTENCE.findall(text)
 
 
+def novels(folder: Path) -> Iterator[str]:
+    """Yield the sentences of Project Gutenberg books, without their licence."""
+    for path in sorted(folder.glob('*.txt')):
+        text = path.read_text(encoding='utf-8')
+        parts = re.split(r'\*\*\* ?(?:START|END) OF TH[^*]*\*\*\*', text)
+        yield from _SENTENCE.findall(re.sub(r'\s+', ' ', parts[1]))
+
+
+def spoken(texts: Iterable[str], known: set[str], unseen: set[tuple[str, ...]]) -> set[str]:
+    """Return the sentences of known words that share no run of five with the unseen ones."""
+    found = set()
+    for text in texts:
+        words = normalise(text)
+        if words and known.issuperset(words) \
+                and unseen.isdisjoint(zip(*(words[n:] for n in range(5)), strict=False)):
+            found.add(' '.join(words))
+    return found
+
+
 def excluded_runs(paths: list[Path], length: int = 5) -> set[tuple[str, ...]]:
     """Return the runs of words that must stay unseen, from TSV files with a column `text`."""
     runs = set()
@@ -108,21 +127,18 @@ def main() -> None:
     texts = [*wordnet(sources / 'wordnet'), *running_text(sources / 'sotu'),
              *running_text(sources / 'moby-dick')]
     texts += expand_intents(sources / 'intents.json', N_INTENTS)
-    prose = set()
-    for text in texts:
-        words = normalise(text)
-        if words and known.issuperset(words) \
-                and unseen.isdisjoint(zip(*(words[n:] for n in range(5)), strict=False)):
-            prose.add(' '.join(words))
-    sentences = sorted(prose)
+    sentences = sorted(spoken(texts, known, unseen))
     random.shuffle(sentences)
     held_out, sentences = sentences[:N_HELD_OUT], sentences[N_HELD_OUT:]
-    commands = {command() for _ in range(N_COMMANDS)}
-    commands = sorted(text for text in commands if known.issuperset(text.split()))
+    commands = sorted(text for text in {command() for _ in range(N_COMMANDS)}
+                      if known.issuperset(text.split()))
     random.shuffle(commands)
     held_out += commands[:N_HELD_OUT // 4]
     sentences += commands[N_HELD_OUT // 4:]
     random.shuffle(sentences)
+    # Novels come last, so that the lines before them stay what they were without them.
+    sentences += sorted(spoken(novels(sources / 'novels'), known, unseen)
+                        - {*sentences, *held_out})
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / 'heldout.txt').write_text('\n'.join(held_out) + '\n', encoding='utf-8')
     (arguments.out / 'sentences.txt').write_text('\n'.join(sentences) + '\n', encoding='utf-8')

@@ -17,9 +17,12 @@ Train the demo model: cross-entropy on the tokens of the streaming protocol.
 
     python -m training.train --root build/training --out build/training/model --seconds 1200
 
-The network is that of voxtral_ros.model, run in parallel over whole sequences. Speech may still
-be synthesised while this runs: shards are read as they grow. The learning rate follows the wall
-clock, so a run ends where it was meant to end, whatever the speed of the machine.
+The network is that of voxtral_ros.model, run in parallel over whole sequences. With a teacher (see
+training.teacher) the encoder also learns to say what the teacher would, of the same sound before
+room and noise. In the last part the decoder computes with weights rounded as the compact layout
+rounds them. Speech may still be synthesised while this runs: shards are read as they grow. All
+schedules follow the wall clock (or, with --steps, the steps), so a run ends where it was meant to
+end, whatever the speed of the machine.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import math
 from pathlib import Path
 import random
 import time
+import traceback
 from typing import Any
 
 import torch
@@ -37,27 +41,34 @@ from torch import nn, Tensor
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from training.augment import augment, change_speed, mask, WarpedMel
+from training.augment import augment, mask, roughen, WarpedMel
 from training.export import save
 from training.judge import evaluate, load_sets
 from training.sequences import (
     collate, LEFT_PAD, PAD, Sequences, TOKEN_SAMPLES)
+from training.student import Student
+from training.teacher import lesson, speaking, Teacher
 from training.vocabulary import N_SPECIAL
+from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.layers import Attend, banded_attention
 from voxtral_ros.model.network import VoxtralRealtime
 
-# (shards, sentences) -> share of the utterances
+# (shards, sentences, spliced share) -> share of the utterances
 SOURCES = {
-    ('kokoro', 'sentences.txt'): 0.5,
-    ('hibari', 'sentences.txt'): 0.27,
-    ('flite', 'sentences.txt'): 0.13,
-    ('real', 'real.txt'): 0.10,
+    ('kokoro', 'sentences.txt', 0.05): 0.36,
+    ('hibari', 'sentences.txt', 0.05): 0.30,
+    ('flite', 'sentences.txt', 0.0): 0.12,
+    ('espeak', 'sentences.txt', 0.0): 0.04,
+    ('real', 'real.txt', 0.9): 0.18,
 }
 _EMA = 0.999
-_WARM_UP = 400  # steps
-_DECAY = 0.35  # the last part of the time, in which the learning rate falls to zero
-_WRONG_INPUT = 0.04  # of the text tokens that are fed back: the model must survive its own errors
+_WARM_UP = 300  # steps
+_DECAY = 0.5  # the last part of the time, in which the learning rate falls to zero
+_WRONG_INPUT = 0.08  # of the text tokens that are fed back: the model must survive its own errors
+_LESSON = (0.6, 0.15)  # weight of what the teacher says, at the start and at the end
+_ROUNDING = (0.80, 0.86)  # when the decoder starts to round, and when it rounds wholly
+_NEW_SCALES = 100  # steps between new scales of the rounding
 
 
 def windowed_attention(length: int, window: int, device: torch.device) -> Attend:
@@ -102,7 +113,8 @@ def initialise(network: VoxtralRealtime) -> None:
 
 def optimisers(network: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Return Muon for the matrices inside the stacks and AdamW for everything else."""
-    inside, rest = [], []
+    inside: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         is_matrix = parameter.dim() == 2 and '.layers.' in name and 'ada_rms' not in name
         (inside if is_matrix else rest).append(parameter)
@@ -118,10 +130,10 @@ def schedule(step: int, progress: float) -> float:
 
 
 class Trainer:
-    """Network, average, optimisers and the step."""
+    """Network, average, teacher, optimisers and the step."""
 
     def __init__(self, config: ModelConfig, device: torch.device, rate: float,
-                 compiled: bool, clean: bool = False) -> None:
+                 compiled: bool, clean: bool = False, teacher: Path | None = None) -> None:
         self.device = device
         self.clean = clean
         self.rate = rate
@@ -130,51 +142,81 @@ class Trainer:
         self.average = VoxtralRealtime(config).to(device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.average.mel.place(device)
+        self.student = Student(self.network).to(device)
+        self.teacher = Teacher.load(teacher).to(device) if teacher else None
         self.mel = WarpedMel(config.audio, device)
-        self.optimisers = optimisers(self.network, rate)
-        self.loss = torch.compile(self._loss, dynamic=False) if compiled else self._loss
-        self.augment = torch.compile(self._features, dynamic=False) if compiled \
+        self.optimisers = optimisers(self.student, rate)
+        self.losses = torch.compile(self._losses, dynamic=False) if compiled else self._losses
+        self.features = torch.compile(self._features, dynamic=False) if compiled \
             else self._features
+        self.teach = torch.compile(self._teach, dynamic=False) if compiled else self._teach
         self.steps = 0
 
-    def _features(self, samples: Tensor, speed: Tensor, n_heard: int) -> Tensor:
-        """Return the mel spectrogram of a batch, left pad included."""
-        x = change_speed(samples.float() / 32768, speed, n_heard * TOKEN_SAMPLES)
+    def load(self, folder: Path) -> None:
+        """Continue from a checkpoint."""
+        state = load_network(folder, 'cpu', torch.float32).state_dict()
+        self.network.load_state_dict(state)
+        self.average.load_state_dict(state)
+
+    def _features(self, x: Tensor) -> Tensor:
+        """Return the mel spectrogram of a batch of sound, left pad included."""
         if not self.clean:
             x = augment(x)
         context = self.network.mel.context
         half = self.network.config.audio.window_size // 2
         x = F.pad(x, (LEFT_PAD * TOKEN_SAMPLES + half, context - half))
-        return self.mel(x, warp=False) if self.clean else mask(self.mel(x))
+        return self.mel(x, warp=False) if self.clean else mask(roughen(self.mel(x)))
 
-    def _loss(self, mel: Tensor, tokens: Tensor, delay: Tensor) -> Tensor:
+    def _teach(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states of the teacher and which of them count."""
+        assert self.teacher is not None
+        with self._autocast():
+            states = self.teacher(x)
+        return states.float(), speaking(x)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, self.device.type == 'cuda')
+
+    def _losses(self, mel: Tensor, tokens: Tensor, delay: Tensor,
+                said: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy of the tokens and the error of the predicted states."""
         given, wanted = tokens[:, :-1], tokens[:, 1:]
         wrong = (torch.rand_like(given, dtype=torch.float) < _WRONG_INPUT) & (given >= N_SPECIAL)
         other = torch.randint_like(given, N_SPECIAL, self.network.config.vocab_size)
         other = torch.where(torch.rand_like(other, dtype=torch.float) < 0.3, PAD, other)
         given = torch.where(wrong, other, given)
-        with torch.autocast(self.device.type, torch.bfloat16, self.device.type == 'cuda'):
-            logits = self.network(mel, given, delay, windowed_attention)
+        with self._autocast():
+            logits, states = self.student(mel, given, delay, windowed_attention)
         # The prompt predicts nothing: its tokens are given.
         position = torch.arange(wanted.shape[1], device=wanted.device)[None]
         free = position >= LEFT_PAD + delay[:, None]
-        return F.cross_entropy(logits.float().flatten(0, 1),
+        loss = F.cross_entropy(logits.float().flatten(0, 1),
                                wanted.masked_fill(~free, -100).flatten(), ignore_index=-100)
+        if said is None:
+            return loss, loss.new_zeros(())
+        heard = states[:, LEFT_PAD * self.network.config.downsample_factor:]
+        return loss, lesson(heard, *said)
 
-    def step(self, batch: tuple[Tensor, ...], progress: float) -> Tensor:
-        """Make one step and return the loss."""
-        samples, speed, tokens, delay = (
-            part.to(self.device, non_blocking=True) for part in batch)
+    def step(self, batch: tuple[Tensor, ...], progress: float) -> tuple[Tensor, Tensor]:
+        """Make one step and return the losses."""
+        samples, tokens, delay = (part.to(self.device, non_blocking=True) for part in batch)
+        x = samples.float() / 32768
         with torch.no_grad():
-            mel = self.augment(samples, speed, tokens.shape[1] - 1 - LEFT_PAD)
+            said = self.teach(x) if self.teacher else None
+            mel = self.features(x)
         share = schedule(self.steps, progress)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group['lr'] = self.rate * share
             optimiser.zero_grad(set_to_none=True)
-        loss = self.loss(mel, tokens, delay)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        begin, whole = _ROUNDING
+        if progress > begin and self.steps % _NEW_SCALES == 0:
+            for linear in self.student.rounding:
+                linear.choose(min(1.0, (progress - begin) / (whole - begin)))
+        loss, error = self.losses(mel, tokens, delay, said)
+        first, last = _LESSON
+        (loss + error * (first + (last - first) * min(1.0, progress))).backward()
+        nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
         self.steps += 1
@@ -182,26 +224,29 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()),
                                  list(self.network.parameters()), 1 - keep)
-        return loss.detach()
+        return loss.detach(), error.detach()
 
 
-def main() -> None:
+def main(command_line: list[str] | None = None) -> None:
     """Train until the time is up, saving and judging on the way."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--root', type=Path, required=True)
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--params', type=Path, default=Path(__file__).with_name('params.json'))
     parser.add_argument('--init', type=Path, help='checkpoint folder to continue from')
-    parser.add_argument('--seconds', type=float, required=True)
+    parser.add_argument('--teacher', type=Path, help='teacher.safetensors')
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument('--seconds', type=float, help='how long to train')
+    length.add_argument('--steps', type=int, help='the same in steps')
     parser.add_argument('--judge-every', type=float, default=150, metavar='SECONDS')
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--tokens', type=int, default=400, help='per sequence')
-    parser.add_argument('--rate', type=float, default=1.5e-3)
+    parser.add_argument('--rate', type=float, default=1.2e-3)
     parser.add_argument('--workers', type=int, default=12)
     parser.add_argument('--device', default='cuda')
     parser.add_argument('--eager', action='store_true', help='do not compile')
     parser.add_argument('--clean', action='store_true', help='do not augment (to test the loop)')
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line)
     begin = time.time()
     torch.manual_seed(0)
     random.seed(0)
@@ -209,41 +254,42 @@ def main() -> None:
     params = json.loads(arguments.params.read_text(encoding='utf-8'))
     device = torch.device(arguments.device)
     trainer = Trainer(ModelConfig.from_params(params), device, arguments.rate,
-                      not arguments.eager, arguments.clean)
+                      not arguments.eager, arguments.clean, arguments.teacher)
     if arguments.init:
-        from voxtral_ros.model.checkpoint import load_network
-        state = load_network(arguments.init, device, torch.float32).state_dict()
-        trainer.network.load_state_dict(state)
-        trainer.average.load_state_dict(state)
-    sets = load_sets(arguments.root)
+        trainer.load(arguments.init)
     sequences = Sequences(arguments.root, SOURCES, arguments.tokens)
     loader = DataLoader(sequences, arguments.batch, collate_fn=collate,
                         num_workers=arguments.workers, pin_memory=device.type == 'cuda',
                         prefetch_factor=4 if arguments.workers else None)
     heard_h, smooth, judged = 0.0, None, time.time()
     for batch in loader:
-        progress = (time.time() - begin) / arguments.seconds
+        progress = trainer.steps / arguments.steps if arguments.steps \
+            else (time.time() - begin) / arguments.seconds
         if progress >= 1:
             break
-        loss = trainer.step(batch, progress)
+        loss, error = trainer.step(batch, progress)
         heard_h += arguments.batch * (arguments.tokens - LEFT_PAD) * 0.08 / 3600
         if trainer.steps % 50 == 0:
             value = loss.item()
             smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
             if trainer.steps % 200 == 0:
                 print(f'{time.time() - begin:.0f} s, step {trainer.steps}, loss {smooth:.3f}, '
-                      f'{heard_h:.0f} h heard', flush=True)
+                      f'teacher {error.item():.3f}, {heard_h:.0f} h heard', flush=True)
         if time.time() - judged > arguments.judge_every:
-            judge(trainer, arguments, params, sets, begin, heard_h)
+            judge(trainer, arguments, params, begin, heard_h)
             judged = time.time()
-    judge(trainer, arguments, params, sets, begin, heard_h, examples=3)
+    judge(trainer, arguments, params, begin, heard_h, examples=3)
 
 
 def judge(trainer: Trainer, arguments: argparse.Namespace, params: dict[str, Any],
-          sets: dict[str, Any], begin: float, heard_h: float, examples: int = 0) -> None:
+          begin: float, heard_h: float, examples: int = 0) -> None:
     """Save the average and print its word error rates."""
     save(trainer.average, params, arguments.root / 'tekken.json', arguments.out)
-    rates = evaluate(arguments.out, sets, str(trainer.device), examples)
+    try:
+        rates = evaluate(arguments.out, load_sets(arguments.root), str(trainer.device), examples)
+    except Exception:  # an hour of training is worth more than one judgement
+        traceback.print_exc()
+        rates = {}
     line = {'seconds': round(time.time() - begin), 'step': trainer.steps,
             'hours_heard': round(heard_h), **rates}
     print('JUDGED ' + json.dumps(line), flush=True)

@@ -73,7 +73,7 @@ class Network(nn.Module):
         super().__init__()
         from transformers import AlbertConfig
         istftnet, modules = _modules(source)
-        self.bert = modules.CustomAlbert(AlbertConfig(**_ALBERT))
+        self.bert = modules.CustomAlbert(AlbertConfig(**_ALBERT))  # type: ignore[arg-type]
         self.bert_encoder = nn.Linear(768, 512)
         self.predictor = modules.ProsodyPredictor(
             style_dim=128, d_hid=512, nlayers=3, max_dur=50, dropout=0.2)

@@ -51,9 +51,9 @@ class Flite:
     def __init__(self, libraries: str) -> None:
         """Load libflite from a folder, '' for the system's."""
         prefix = f'{libraries}/' if libraries else ''
-        for name in ('', '_usenglish', '_cmulex'):
-            library = ctypes.CDLL(f'{prefix}libflite{name}.so.1', mode=ctypes.RTLD_GLOBAL)
-            self._flite = self._flite if name else library
+        self._flite, *_ = (
+            ctypes.CDLL(f'{prefix}libflite{name}.so.1', mode=ctypes.RTLD_GLOBAL)
+            for name in ('', '_usenglish', '_cmulex'))
         self._flite.flite_init()
         for function in ('flite_synth_text', 'utt_wave', 'utt_relation', 'relation_head',
                          'item_next'):

@@ -1,0 +1,99 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A training step: learning rates, both losses going down, and the average that follows."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+import torch
+
+from training import train
+from training.sequences import LEFT_PAD, PAD, TOKEN_SAMPLES
+from training.teacher import Teacher
+from voxtral_ros.model.config import ModelConfig
+
+N_HEARD, DELAY = 12, 2
+
+
+@pytest.fixture
+def trainer(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, '_WARM_UP', 1)
+    params = json.loads(Path(train.__file__).with_name('params.json').read_text(encoding='utf-8'))
+    params |= {'dim': 128, 'n_layers': 1, 'hidden_dim': 256, 'n_heads': 2, 'n_kv_heads': 1,
+               'vocab_size': 1300}
+    params['multimodal']['whisper_model_args']['encoder_args'] |= {
+        'dim': 128, 'n_layers': 1, 'hidden_dim': 256, 'n_heads': 2, 'n_kv_heads': 2,
+        'vocab_size': 1300}
+    torch.manual_seed(0)
+    save_file(Teacher().state_dict(), str(tmp_path / 'teacher.safetensors'))
+    return train.Trainer(ModelConfig.from_params(params), torch.device('cpu'), 2e-3, False,
+                         clean=True, teacher=tmp_path / 'teacher.safetensors')
+
+
+@pytest.fixture
+def batch():
+    """Return noise, and tokens of which those after the prompt are words."""
+    samples = (3000 * torch.randn(2, N_HEARD * TOKEN_SAMPLES)).to(torch.int16)
+    tokens = torch.full((2, LEFT_PAD + N_HEARD + 1), PAD)
+    tokens[:, 1 + LEFT_PAD + DELAY:] = torch.arange(1200, 1200 + N_HEARD - DELAY)
+    return samples, tokens, torch.full((2,), DELAY)
+
+
+def test_steps_lower_both_losses(trainer, batch):
+    losses = [trainer.step(batch, 0.0) for _ in range(6)]
+    (first, first_error), *_, (last, last_error) = losses
+    assert last < 0.8 * first
+    assert last_error < 0.98 * first_error
+    assert trainer.steps == 6
+
+
+def test_the_prompt_predicts_nothing(trainer, batch, monkeypatch):
+    counted = []
+
+    def cross_entropy(logits, target, ignore_index):
+        counted.append((target != ignore_index).unflatten(0, (2, -1)))
+        return logits.mean()
+
+    monkeypatch.setattr(train.F, 'cross_entropy', cross_entropy)
+    trainer.step(batch, 0.0)
+    # Position n predicts token n + 1; the last token of the prompt is number LEFT_PAD + DELAY.
+    assert not counted[0][:, :LEFT_PAD + DELAY].any()
+    assert counted[0][:, LEFT_PAD + DELAY:].all()
+
+
+def test_weights_round_in_the_last_part(trainer, batch):
+    begin, whole = train._ROUNDING
+    for progress, share in ((begin, 0.0), ((begin + whole) / 2, 0.5), (1.0, 1.0)):
+        trainer.steps = 0  # new scales are due
+        trainer.step(batch, progress)
+        assert {round(linear.share.item(), 3) for linear in trainer.student.rounding} == {share}
+
+
+def test_the_average_lags_behind(trainer, batch):
+    before = [parameter.detach().clone() for parameter in trainer.average.parameters()]
+    trainer.step(batch, 0.0)
+    for old, average, new in zip(before, trainer.average.parameters(),
+                                 trainer.network.parameters(), strict=True):
+        torch.testing.assert_close(average, old.lerp(new, 0.5))
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero():
+    warm_up = [train.schedule(step, 0.0) for step in (0, train._WARM_UP // 2, train._WARM_UP)]
+    assert 0 < warm_up[0] < warm_up[1] < warm_up[2] == 1
+    assert train.schedule(10 ** 6, 1 - train._DECAY) == 1
+    assert train.schedule(10 ** 6, 1 - train._DECAY / 2) == pytest.approx(0.5)
+    assert train.schedule(10 ** 6, 1.0) == 0

@@ -1,0 +1,165 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Utterances to train on: drawn from shards, taken apart and put together anew, played unevenly.
+
+A minute of real speech that is heard a hundred times teaches its words, not its sounds. Spliced
+from spans of several recordings, it never says the same thing twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+import random
+from typing import NamedTuple
+
+import numpy as np
+
+from training.synthesis.shards import Clip, ShardReader
+
+RATE_HZ = 16000
+_FRAME = 160  # samples, for finding pauses
+_BEFORE_S, _AFTER_S = 0.04, 0.08  # how far from the end of a word the pause after it may be
+_QUIET = 0.06  # of the level of loud speech: what counts as a pause
+_FADE = 80  # samples at both sides of a cut
+_MAX_SPAN = 7  # words
+_KNOT = 6400  # samples between changes of speed
+_UNEVEN = 0.06  # standard deviation of the speed, as a logarithm
+
+
+class Speech(NamedTuple):
+    """Something said."""
+
+    samples: np.ndarray  # float32 [n], 16 kHz, in units of int16
+    words: list[str]
+    ends: np.ndarray  # float64 [n_words], seconds
+
+
+def pauses(samples: np.ndarray, ends: np.ndarray) -> list[tuple[int, int]]:
+    """
+    Return where a recording can be cut: (number of words before, sample), both ends included.
+
+    Words are cut apart where there is a moment of quiet near the end of the first one.
+    """
+    n_frames = len(samples) // _FRAME
+    frames = samples[:n_frames * _FRAME].astype(np.float32).reshape(-1, _FRAME)
+    level = np.sqrt(np.square(frames).mean(1))
+    loud = np.percentile(level, 80)
+    found = [(0, 0)]
+    for number, end in enumerate(ends[:-1], 1):
+        first = max(0, int((end - _BEFORE_S) * RATE_HZ / _FRAME))
+        near = level[first:int((end + _AFTER_S) * RATE_HZ / _FRAME) + 1]
+        if len(near) and near.min() < _QUIET * loud:
+            at = (first + int(near.argmin())) * _FRAME + _FRAME // 2
+            if at > found[-1][1]:
+                found.append((number, at))
+    return [*found, (len(ends), len(samples))]
+
+
+def span(speech: Speech, cuts: list[tuple[int, int]]) -> Speech:
+    """Return a random stretch between two cuts, of at most _MAX_SPAN words where possible."""
+    first = random.randrange(len(cuts) - 1)
+    allowed = [n for n in range(first + 1, len(cuts))
+               if cuts[n][0] - cuts[first][0] <= _MAX_SPAN] or [first + 1]
+    (word, start), (last_word, stop) = cuts[first], cuts[random.choice(allowed)]
+    samples = speech.samples[start:stop].copy()
+    fade = np.linspace(0, 1, min(_FADE, len(samples)), dtype=np.float32)
+    samples[:len(fade)] *= fade
+    samples[len(samples) - len(fade):] *= fade[::-1]
+    ends = np.clip(speech.ends[word:last_word] - start / RATE_HZ, 0, len(samples) / RATE_HZ)
+    return Speech(samples, speech.words[word:last_word], ends)
+
+
+def play(speech: Speech, speed: float) -> Speech:
+    """Play faster by `speed` on average, at a speed that wanders; pitch and formants go along."""
+    length = len(speech.samples)
+    knots = np.arange(0.0, length + _KNOT, _KNOT)
+    wander = np.clip(np.random.normal(0, _UNEVEN, len(knots) - 1), -2 * _UNEVEN, 2 * _UNEVEN)
+    times = np.concatenate(([0.0], np.cumsum(_KNOT / (speed * np.exp(wander)))))
+    n_out = int(np.interp(length, knots, times))
+    place = np.interp(np.arange(n_out), times, knots)
+    low = np.minimum(place.astype(np.int64), length - 2)
+    part = (place - low).astype(np.float32)
+    samples = speech.samples[low] * (1 - part) + speech.samples[low + 1] * part
+    ends = np.interp(speech.ends * RATE_HZ, knots, times) / RATE_HZ
+    return Speech(samples, speech.words, ends)
+
+
+def join(parts: list[Speech]) -> Speech:
+    """Return one utterance of several, with short pauses."""
+    samples: list[np.ndarray] = []
+    words: list[str] = []
+    ends: list[np.ndarray] = []
+    at = 0
+    for part in parts:
+        samples += [part.samples, np.zeros(int(random.expovariate(12) * RATE_HZ), np.float32)]
+        words += part.words
+        ends.append(part.ends + at / RATE_HZ)
+        at += len(samples[-2]) + len(samples[-1])
+    return Speech(np.concatenate(samples), words, np.concatenate(ends))
+
+
+class Source:
+    """All shards of one kind of speech, and the sentences they speak."""
+
+    def __init__(self, root: Path, prefix: str, sentences: str, spliced: float = 0.0) -> None:
+        """
+        Take the shards `<root>/shards/<prefix>*`.
+
+        :param spliced: share of the utterances that are put together from several recordings
+        """
+        self._root, self._prefix, self._spliced = root, prefix, spliced
+        self._sentences = (root / sentences).read_text(encoding='utf-8').splitlines()
+        self._readers: dict[Path, ShardReader] = {}
+        self._cuts: dict[tuple[int, int], list[tuple[int, int]]] = {}
+
+    def refresh(self) -> None:
+        """Look for new shards and new clips in old ones."""
+        for path in sorted((self._root / 'shards').glob(f'{self._prefix}*.index')):
+            self._readers.setdefault(path, ShardReader(path)).refresh()
+
+    @property
+    def n_clips(self) -> int:
+        return sum(len(reader.clips) for reader in self._readers.values())
+
+    def _whole(self) -> tuple[Speech, tuple[int, int]]:
+        """Return a random recording, and what to remember it by."""
+        readers = [reader for reader in self._readers.values() if reader.clips]
+        while True:
+            reader = random.choices(readers, [len(reader.clips) for reader in readers])[0]
+            clip: Clip = random.choice(reader.clips)
+            words = self._sentences[clip.sentence].split()
+            if len(words) == len(clip.ends) and clip.length > _KNOT // 2:
+                samples = reader.samples[clip.start:clip.start + clip.length].astype(np.float32)
+                whole = Speech(samples, words, clip.ends.astype(np.float64))
+                return whole, (id(reader), clip.start)
+
+    def _span(self) -> Speech:
+        while True:
+            speech, key = self._whole()
+            if key not in self._cuts:
+                self._cuts[key] = pauses(speech.samples, speech.ends)
+            part = span(speech, self._cuts[key])
+            if len(part.samples) > _FRAME * 10:
+                return part
+
+    def draw(self, slowest: float, fastest: float) -> Speech:
+        """Return a random utterance, each of its parts played at a speed of its own."""
+        def speed() -> float:
+            return float(np.exp(random.uniform(np.log(slowest), np.log(fastest))))
+
+        if random.random() < self._spliced:
+            return join([play(self._span(), speed()) for _ in range(random.randint(1, 5))])
+        return play(self._whole()[0], speed())

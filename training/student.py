@@ -1,0 +1,109 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The network as it is trained: with a head for what the teacher says, and weights that round.
+
+Neither is part of what is saved: the head is thrown away, the weights stay as wide as they are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn, Tensor
+import torch.nn.functional as F
+
+from training.teacher import DIM
+from voxtral_ros.model.layers import rotation, WholeAttention
+from voxtral_ros.model.network import VoxtralRealtime
+from voxtral_ros.quantization.marlin import GROUP
+from voxtral_ros.quantization.rounding import round_int4
+
+
+class RoundedLinear(nn.Linear):
+    """
+    A linear layer that computes with weights on their way to INT4.
+
+    share 0 is the weight as it is, 1 its rounded value; the gradient goes to the weight as if it
+    had not been rounded. Made by `convert` out of an nn.Linear, whose parameters keep their names.
+    """
+
+    scale: Tensor  # fp32 [N, K / 128]
+    share: Tensor  # []
+
+    @staticmethod
+    def convert(linear: nn.Module) -> RoundedLinear:
+        """Change a linear layer, in place."""
+        assert isinstance(linear, nn.Linear)
+        linear.__class__ = RoundedLinear
+        assert isinstance(linear, RoundedLinear)
+        weight = linear.weight
+        linear.register_buffer('scale', weight.new_ones(
+            weight.shape[0], weight.shape[1] // GROUP), persistent=False)
+        linear.register_buffer('share', weight.new_zeros(()), persistent=False)
+        return linear
+
+    @torch.no_grad()
+    def choose(self, share: float) -> None:
+        """Choose scales anew by the rule of the export, and how far to go."""
+        self.scale.copy_(round_int4(self.weight, 'mse')[1])
+        self.share.fill_(share)
+
+    def rounded(self) -> Tensor:
+        """Return the weights to compute with, [N, K]."""
+        groups = self.weight.unflatten(1, (-1, GROUP))
+        scale = torch.where(self.scale == 0, torch.inf, self.scale)[..., None]
+        near = (groups / scale).round().clamp(-8, 7) * self.scale[..., None]
+        return (groups + self.share * (near - groups).detach()).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., K] to [..., N]."""
+        return F.linear(x, self.rounded(), self.bias)
+
+
+class Student(nn.Module):
+    """Network and head."""
+
+    def __init__(self, network: VoxtralRealtime) -> None:
+        super().__init__()
+        self.network = network
+        self.head = nn.Linear(network.config.encoder.dim, DIM)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+        self.rounding = [
+            RoundedLinear.convert(linear) for layer in network.decoder.layers
+            for part in (layer.attention, layer.feed_forward) for linear in part.children()]
+
+    def forward(self, mel: Tensor, tokens: Tensor, delay: Tensor,
+                attention: WholeAttention) -> tuple[Tensor, Tensor]:
+        """
+        Compute what VoxtralRealtime.forward does, and the predicted states of the teacher.
+
+        :return: [B, N, vocab_size] and [B, 4N, 384]
+        """
+        network = self.network
+        config = network.config.encoder
+        position = torch.arange(mel.shape[-1] // 2, device=mel.device)[None]
+        groups, _ = network.encoder(
+            mel, network.encoder.conv_past(len(mel), mel),
+            rotation(position, config.head_dim, config.rope_theta),
+            [attention(position.shape[1], config.sliding_window, mel.device)] * config.n_layers)
+        states = self.head(groups.unflatten(-1, (-1, config.dim)).flatten(1, 2))
+        config = network.config.decoder
+        position = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        hidden = network.decoder(
+            network.adapter(groups), tokens, network.decoder.delay_scales(delay),
+            rotation(position, config.head_dim, config.rope_theta),
+            [attention(position.shape[1], config.sliding_window, tokens.device)] * config.n_layers)
+        return network.decoder.logits(hidden), states
