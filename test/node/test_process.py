@@ -23,7 +23,7 @@ import pytest
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 
-# Says when it is imported, and takes long; stands in for torch, at any point of the imports.
+# Says when it is imported, and takes long, at any point of the imports.
 SLOW_IMPORT = textwrap.dedent("""
     import sys, time
     class Slow:
@@ -46,13 +46,21 @@ SLOW_LOADING = textwrap.dedent("""
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize('name', ['rclpy', 'torch', 'voxtral_ros.node.asr'])
+@pytest.mark.parametrize('name', ['rclpy', 'voxtral_ros.node.asr'])
 def test_during_the_imports(tmp_path, name, number):
     with driven(tmp_path, prelude=SLOW_IMPORT.format(name=name)) as driver:
         driver.wait(lambda: 'importing' in driver.log)
         code, _ = driver.end(number)
         assert code == 0
         assert driver.log == 'importing\n'
+
+
+def test_while_torch_is_imported(tmp_path):
+    with driven(tmp_path, prelude=SLOW_IMPORT.format(name='torch'), autostart='true') as driver:
+        driver.wait(lambda: 'importing' in driver.log)
+        code, _ = driver.end()
+        assert code == 0
+        assert 'Traceback' not in driver.log
 
 
 def test_while_the_model_is_loading(tmp_path):
