@@ -33,6 +33,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 import ctypes
+from itertools import product
 import json
 import os
 from pathlib import Path
@@ -45,6 +46,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
+from voxtral_ros.model.random_weights import random_packed  # noqa: E402
 from voxtral_ros.ops import library  # noqa: E402
 from voxtral_ros.ops.attention import attention, n_counters, Ring  # noqa: E402
 from voxtral_ros.ops.build import build  # noqa: E402
@@ -52,7 +54,7 @@ from voxtral_ros.ops.head import choose, Head  # noqa: E402
 from voxtral_ros.ops.matmul import (  # noqa: E402
     matmul, matmul_gated, matmul_logits, matmul_partial)
 from voxtral_ros.ops.step import add_norm  # noqa: E402
-from voxtral_ros.ops.weights import PackedWeight, STRIP  # noqa: E402
+from voxtral_ros.ops.weights import PackedWeight  # noqa: E402
 
 CUDA = torch.device('cuda')
 DECODER_LAYERS, ENCODER_LAYERS = 26, 32
@@ -63,15 +65,11 @@ RESULTS: list[dict[str, object]] = []
 
 
 def random_weight(bits: int, k: int, n: int) -> PackedWeight:
-    """Return random codes; scales keep activations near 1."""
+    """Return random weights that keep activations near 1."""
     if bits == 16:
         codes = (torch.randn(k // 16, n // 16, 256, device=CUDA) / k ** 0.5).half()
         return PackedWeight(16, k, n, codes, None)
-    steps = k // (16 if bits == 4 else 32)
-    words = k * n * bits // 32
-    codes = torch.randint(-2 ** 31, 2 ** 31 - 1, (words,), dtype=torch.int32, device=CUDA)
-    scales = torch.rand(k // 128, n, device=CUDA).half() / (2 ** (bits - 1) * k ** 0.5)
-    return PackedWeight(bits, k, n, codes.view(steps, n // STRIP[bits], -1), scales)
+    return random_packed(bits, (n, k), CUDA)
 
 
 def timed(body: Callable[[], object], repeats: int = 30) -> float:
@@ -206,8 +204,8 @@ def decoder(ceiling: float, marlin: str | None, eight: torch.cuda.Stream | None)
                 report(f'  IST Marlin, 8 SMs, M={m}', timed(lambda: ist(8), 5), n_bytes, ceiling)
     for name, (k, n) in DECODER.items():
         x = torch.randn(1, 1, k, device=CUDA).half()
-        product = matmul_gated if name == 'gate_up' else matmul_partial
-        seconds = timed(lambda: [product(x, layer[name]) for layer in layers]) / len(layers)
+        multiply = matmul_gated if name == 'gate_up' else matmul_partial
+        seconds = timed(lambda: [multiply(x, layer[name]) for layer in layers]) / len(layers)
         report(f'  {name} {k} x {n}, M=1', seconds, layers[0][name].nbytes, ceiling)
     x = {k: torch.randn(1, k, device=CUDA).bfloat16() for k in (3072, 4096, 9216)}
     packed = [[(k, torch.randint(-2 ** 31, 2 ** 31 - 1, (n // 8, k // 128, 32, 4),
@@ -217,6 +215,31 @@ def decoder(ceiling: float, marlin: str | None, eight: torch.cuda.Stream | None)
     report('  torch _weight_int4pack_mm, bf16, M=1', timed(
         lambda: [torch._weight_int4pack_mm(x[k], words, 128, scales)
                  for layer in packed for k, words, scales in layer]), n_bytes, ceiling)
+
+
+def plans(eight: torch.cuda.Stream | None) -> None:
+    """Time every way to share K out among warps and blocks, to choose from."""
+    for name, (k, n) in DECODER.items():
+        gated = name == 'gate_up'
+        layers = [random_weight(4, k, n) for _ in range(DECODER_LAYERS)]
+        for m in (1, 16):
+            x = torch.randn(m, k, device=CUDA).half()
+            for warps, splits in product((2, 3, 4, 5, 6, 8, 10), (1, 2, 3, 4, 6, 9)):
+                fitting = k // 128 % (warps * splits) == 0 and warps * splits * n >= 400 * 64
+                if not fitting or (gated and (splits > 1 or warps > 5)):
+                    continue
+                y = torch.empty(splits, m, n, device=CUDA)
+
+                def body() -> None:
+                    for weight in layers:
+                        library.call('voxtral_matmul', 4, 0, 2 if gated else 1, x, weight.codes,
+                                     weight.scales, None, None, y, None, None, m, k, n, warps,
+                                     splits, device=CUDA)
+
+                whole = timed(body, 8) / DECODER_LAYERS
+                part = on_stream(body, eight, 2) / DECODER_LAYERS if eight and m == 1 else None
+                rate = f', on 8 SMs {layers[0].nbytes / part / 1e9:.0f} GB/s' if part else ''
+                print(f'{name} M={m}, {warps}x{splits}: {whole * 1e6:.2f} us{rate}', flush=True)
 
 
 def load_marlin(path: str) -> ctypes.CDLL:
@@ -307,9 +330,8 @@ def encoder(ceiling: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
-    parts: dict[str, Callable[..., None]] = {
-        'decoder': decoder, 'head': head, 'attention': ring_attention, 'encoder': encoder}
-    parser.add_argument('--parts', nargs='+', choices=parts, default=list(parts))
+    names = ('decoder', 'head', 'attention', 'encoder', 'plans')
+    parser.add_argument('--parts', nargs='+', choices=names, default=names[:-1])
     parser.add_argument('--orin-build', action='store_true', help='machine code of compute_87')
     parser.add_argument('--marlin', metavar='FILE', help='peer, see above')
     parser.add_argument('--json', type=Path, metavar='FILE')
@@ -329,11 +351,12 @@ def main() -> None:
         print(f'no part on 8 SMs: {error}')
         eight = None
     torch.manual_seed(0)
+    parts: dict[str, Callable[[], None]] = {
+        'decoder': lambda: decoder(ceiling, arguments.marlin, eight),
+        'head': lambda: head(ceiling), 'attention': lambda: ring_attention(ceiling),
+        'encoder': lambda: encoder(ceiling), 'plans': lambda: plans(eight)}
     for part in arguments.parts:
-        if part == 'decoder':
-            decoder(ceiling, arguments.marlin, eight)
-        else:
-            parts[part](ceiling)
+        parts[part]()
         torch.cuda.empty_cache()
     if arguments.json:
         arguments.json.write_text(json.dumps(

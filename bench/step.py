@@ -17,7 +17,10 @@ The whole 80 ms step of a random model of full size on one GPU, as the engine ru
 
     python bench/step.py [--layouts original compact] [--streams 128]
 
+    python bench/step.py --predict
+
 Host to host: sound in, tokens out, one stream unless said otherwise, medians of 60 passes.
+--predict needs no GPU: it prints the table of docs/jetson.md.
 """
 
 from __future__ import annotations
@@ -36,8 +39,21 @@ from voxtral_ros.cli.bench import LAYOUTS  # noqa: E402
 from voxtral_ros.model.config import ModelConfig  # noqa: E402
 from voxtral_ros.model.random_weights import random_network  # noqa: E402
 from voxtral_ros.quantization.format import Recipe  # noqa: E402
-from voxtral_ros.recognizer.benchmark import count_bytes, measure, read_bandwidth  # noqa: E402
+from voxtral_ros.recognizer.benchmark import (  # noqa: E402
+    BOARDS, count_bytes, measure, read_bandwidth, TOKEN_S)
 from voxtral_ros.recognizer.fused_step import FusedStep  # noqa: E402
+
+
+def predict(config: ModelConfig) -> None:
+    """Print the real-time factors that bytes over bandwidth let expect, 40 s into a stream."""
+    print('| checkpoint, chunks | ' + ' | '.join(BOARDS) + ' |')
+    print('|---|' + '---|' * len(BOARDS))
+    for layout, options in LAYOUTS.items():
+        counted = count_bytes(config, Recipe(**options).bits, head_bits=4)
+        for chunk in (1, 2, 3):
+            factors = (counted.predicted_s(rate, chunk, 500) / TOKEN_S for rate in BOARDS.values())
+            print(f'| {layout}, {chunk * 80} ms | '
+                  + ' | '.join(f'{factor:.2f}' for factor in factors) + ' |')
 
 
 def main() -> None:
@@ -45,9 +61,13 @@ def main() -> None:
     parser.add_argument('--layouts', nargs='+', choices=LAYOUTS, default=list(LAYOUTS))
     parser.add_argument('--streams', type=int, default=128)
     parser.add_argument('--repeats', type=int, default=60)
+    parser.add_argument('--predict', action='store_true', help='predict for Orin, measure nothing')
     arguments = parser.parse_args()
-    device = torch.device('cuda')
     config = ModelConfig.from_params(real_params())
+    if arguments.predict:
+        predict(config)
+        return
+    device = torch.device('cuda')
     bandwidth = read_bandwidth(device, 4 << 30)
     print(f'{torch.cuda.get_device_name()}, read bandwidth {bandwidth / 1e9:.0f} GB/s', flush=True)
     for layout in arguments.layouts:

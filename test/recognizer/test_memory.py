@@ -49,7 +49,7 @@ def test_packed_weights_take_what_they_take_in_the_file():
 def test_the_real_model_needs_what_was_measured():
     """3.63 GB of weights and 1.10 GB of caches: bench/results/step.md."""
     from voxtral_ros.model.config import ModelConfig
-    from voxtral_ros.quantization.format import Recipe, stored_weight
+    from voxtral_ros.quantization.format import Recipe
     from voxtral_ros.recognizer import memory
     from voxtral_ros.quantization.weights import Stored
     config = ModelConfig.from_params(checkpoints.real_params())
@@ -57,8 +57,7 @@ def test_the_real_model_needs_what_was_measured():
     kinds = {16: 'dense', 8: 'int8', 4: 'int4'}
     shapes = checkpoints.tensor_shapes(checkpoints.real_params())
     weights = sum(
-        memory._weight(native, Stored(kinds[recipe.bits(native) if stored_weight(native) else 16],
-                                      (), tuple(shape)), 2, packed=True)
+        memory._weight(native, Stored(kinds[recipe.bits(native)], (), tuple(shape)), 2, True)
         for native, shape in shapes.items())
     assert weights == pytest.approx(3.63e9, rel=0.01)
     caches = 2 * (memory._cache(config.encoder, 24) + memory._cache(config.decoder, 6))

@@ -14,7 +14,24 @@
 
 """The recipe is not installed: it is found beside the tests."""
 
+import json
 from pathlib import Path
 import sys
 
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+import pytest
+from voxtral_ros.model.config import ModelConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT))
+
+
+@pytest.fixture
+def config():
+    """Return the sizes of the shipped model, made tiny."""
+    params = json.loads((ROOT / 'training' / 'params.json').read_text(encoding='utf-8'))
+    params |= {'dim': 128, 'n_layers': 1, 'hidden_dim': 256, 'n_heads': 2, 'n_kv_heads': 1,
+               'vocab_size': 1300}
+    params['multimodal']['whisper_model_args']['encoder_args'] |= {
+        'dim': 128, 'n_layers': 1, 'hidden_dim': 256, 'n_heads': 2, 'n_kv_heads': 2,
+        'vocab_size': 1300}
+    return ModelConfig.from_params(params)

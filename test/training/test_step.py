@@ -14,8 +14,6 @@
 
 """A training step: learning rates, both losses going down, and the average that follows."""
 
-import json
-from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
@@ -24,23 +22,16 @@ import torch
 from training import train
 from training.sequences import LEFT_PAD, PAD, TOKEN_SAMPLES
 from training.teacher import Teacher
-from voxtral_ros.model.config import ModelConfig
 
 N_HEARD, DELAY = 12, 2
 
 
 @pytest.fixture
-def trainer(tmp_path, monkeypatch):
+def trainer(config, tmp_path, monkeypatch):
     monkeypatch.setattr(train, '_WARM_UP', 1)
-    params = json.loads(Path(train.__file__).with_name('params.json').read_text(encoding='utf-8'))
-    params |= {'dim': 128, 'n_layers': 1, 'hidden_dim': 256, 'n_heads': 2, 'n_kv_heads': 1,
-               'vocab_size': 1300}
-    params['multimodal']['whisper_model_args']['encoder_args'] |= {
-        'dim': 128, 'n_layers': 1, 'hidden_dim': 256, 'n_heads': 2, 'n_kv_heads': 2,
-        'vocab_size': 1300}
     torch.manual_seed(0)
     save_file(Teacher().state_dict(), str(tmp_path / 'teacher.safetensors'))
-    return train.Trainer(ModelConfig.from_params(params), torch.device('cpu'), 2e-3, False,
+    return train.Trainer(config, torch.device('cpu'), 2e-3, False,
                          clean=True, teacher=tmp_path / 'teacher.safetensors')
 
 

@@ -14,30 +14,21 @@
 
 """The student computes what the network computes, with the weights the compact layout holds."""
 
-import json
-from pathlib import Path
 
 import pytest
 import torch
 
 from training import train
 from training.student import RoundedLinear, Student
-from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.layers import banded_attention
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization.rounding import dequantize, round_int4
 
 
 @pytest.fixture
-def network():
-    params = json.loads(Path(train.__file__).with_name('params.json').read_text(encoding='utf-8'))
-    params |= {'dim': 128, 'n_layers': 1, 'hidden_dim': 256, 'n_heads': 2, 'n_kv_heads': 1,
-               'vocab_size': 1300}
-    params['multimodal']['whisper_model_args']['encoder_args'] |= {
-        'dim': 128, 'n_layers': 1, 'hidden_dim': 256, 'n_heads': 2, 'n_kv_heads': 2,
-        'vocab_size': 1300}
+def network(config):
     torch.manual_seed(0)
-    network = VoxtralRealtime(ModelConfig.from_params(params))
+    network = VoxtralRealtime(config)
     train.initialise(network)
     return network
 

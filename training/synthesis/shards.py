@@ -24,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from multiprocessing import Process
 from pathlib import Path
+import random
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,6 +104,28 @@ class ShardReader:
         samples = self._path.with_suffix('.i16')
         if samples.stat().st_size:
             self.samples = np.memmap(samples, np.int16, 'r')
+
+
+def speak_sentences(root: Path, name: str, seconds: float,
+                    speak: Callable[[str], tuple[np.ndarray, list[float]]]) -> None:
+    """
+    Write the shard `name` for so many seconds: sentences of the folder at random, equally loud.
+
+    :param speak: a sentence to sound at 16 kHz, in any scale, and where its words end in seconds;
+        a sentence of which it makes another number of words is left out
+    """
+    begin = time.time()
+    lines = (root / 'sentences.txt').read_text(encoding='utf-8').splitlines()
+    writer = ShardWriter(root / 'shards' / name)
+    while time.time() - begin < seconds:
+        for n in random.sample(range(len(lines)), 20):
+            samples, ends = speak(lines[n])
+            if len(ends) != len(lines[n].split()):  # such as "'s", which flite takes apart
+                continue
+            loudness = 0.7 * 32767 / (np.abs(samples.astype(np.float32)).max() + 1)
+            writer.add(n, (samples * loudness).astype(np.int16), ends)
+        writer.flush()
+    print(f'{name}: {writer.seconds / 3600:.2f} h', flush=True)
 
 
 def run_processes(work: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:

@@ -27,12 +27,11 @@ import argparse
 import ctypes
 from pathlib import Path
 import random
-import time
 
 import numpy as np
 from scipy.signal import resample_poly
 
-from training.synthesis.shards import run_processes, ShardWriter
+from training.synthesis.shards import run_processes, speak_sentences
 
 _ACCENTS = ('en-us', 'en-us', 'en-us', 'en', 'en-gb-x-rp', 'en-gb-scotland',
             'en-gb-x-gbclan', 'en-gb-x-gbcwmd', 'en-029')
@@ -83,7 +82,7 @@ class Espeak:
 
     def speak(self, text: str) -> tuple[np.ndarray, list[float]]:
         """
-        Return sound, int16, in a random voice, and where its words end in seconds.
+        Return sound at 16 kHz in a random voice, and where its words end in seconds.
 
         A word ends where the next one begins; what eSpeak takes for several words or half of one
         makes the number of ends differ from that of the words.
@@ -102,26 +101,14 @@ class Espeak:
         sound = np.concatenate(self._sound)
         starts = dict(self._words)  # several events at one place: the last
         ends = [starts[place] for place in sorted(starts)][1:] + [len(sound) / self.rate_hz]
-        return sound, ends
+        return resample_poly(
+            sound.astype(np.float32), 320, self.rate_hz * 320 // 16000), ends
 
 
 def work(root: Path, folder: Path, number: int, seconds: float) -> None:
     """Run one process: write the shard espeak<number>."""
-    begin = time.time()
     random.seed(2000 + number)
-    espeak = Espeak(folder)
-    lines = (root / 'sentences.txt').read_text(encoding='utf-8').splitlines()
-    writer = ShardWriter(root / 'shards' / f'espeak{number}')
-    while time.time() - begin < seconds:
-        for n in random.sample(range(len(lines)), 20):
-            samples, ends = espeak.speak(lines[n])
-            if len(ends) != len(lines[n].split()):
-                continue
-            sound = resample_poly(samples.astype(np.float32), 320, espeak.rate_hz * 320 // 16000)
-            sound *= 0.7 * 32767 / (np.abs(sound).max() + 1)
-            writer.add(n, sound.astype(np.int16), ends)
-        writer.flush()
-    print(f'espeak{number}: {writer.seconds / 3600:.2f} h', flush=True)
+    speak_sentences(root, f'espeak{number}', seconds, Espeak(folder).speak)
 
 
 def main() -> None:

@@ -27,11 +27,10 @@ import argparse
 import ctypes
 from pathlib import Path
 import random
-import time
 
 import numpy as np
 
-from training.synthesis.shards import run_processes, ShardWriter
+from training.synthesis.shards import run_processes, speak_sentences
 
 VOICES = ('cmu_us_awb', 'cmu_us_rms', 'cmu_us_slt', 'cmu_us_kal16')
 _WORD_END = b'R:SylStructure.daughtern.daughtern.R:Segment.end'
@@ -84,20 +83,8 @@ class Flite:
 
 def work(root: Path, libraries: str, number: int, seconds: float) -> None:
     """Run one process: write the shard flite<number>."""
-    begin = time.time()
     random.seed(1000 + number)
-    flite = Flite(libraries)
-    lines = (root / 'sentences.txt').read_text(encoding='utf-8').splitlines()
-    writer = ShardWriter(root / 'shards' / f'flite{number}')
-    while time.time() - begin < seconds:
-        for n in random.sample(range(len(lines)), 20):
-            samples, ends = flite.speak(lines[n])
-            if len(ends) != len(lines[n].split()):  # such as "'s", which flite takes apart
-                continue
-            loudness = 0.7 * 32767 / (np.abs(samples.astype(np.float32)).max() + 1)
-            writer.add(n, (samples * loudness).astype(np.int16), ends)
-        writer.flush()
-    print(f'flite{number}: {writer.seconds / 3600:.2f} h', flush=True)
+    speak_sentences(root, f'flite{number}', seconds, Flite(libraries).speak)
 
 
 def main() -> None:

@@ -108,6 +108,20 @@ def sanitize(samples: npt.NDArray[Any]) -> tuple[Samples, int]:
     return np.where(good, samples, np.float32(0)), int(good.size - np.count_nonzero(good))
 
 
+def usable(samples: npt.ArrayLike) -> tuple[Samples, int]:
+    """
+    Check what a stream is fed, one dimension of float, and sanitize it.
+
+    :return: as of sanitize
+    :raises ValueError: not one-dimensional, or integers
+    """
+    samples = np.asarray(samples)
+    if samples.ndim != 1 or (samples.size and samples.dtype.kind != 'f'):
+        raise ValueError(f'samples are {samples.dtype} {samples.shape}, expected one '
+                         'dimension of float, -1..1 (16-bit samples divided by 32768)')
+    return sanitize(samples)
+
+
 def _check_channel(channels: int, channel: int) -> None:
     if channels < 1:
         raise AudioError(f'{channels} channels is not audio; check what the source reports')

@@ -79,10 +79,11 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
     from voxtral_ros.recognizer import benchmark
     from voxtral_ros.recognizer.engine import find_device
+    from voxtral_ros.recognizer.fused_step import FusedStep
     device = find_device(arguments.device)
     step, config, bits = _open(arguments, device)
     bandwidth = benchmark.read_bandwidth(device)
-    fused = type(step).__name__ == 'FusedStep'
+    fused = isinstance(step, FusedStep)
     size = 8 * step.state.delay_scales.element_size()
     counted = benchmark.count_bytes(config, bits if fused else lambda _: size,
                                     4 if fused else size, size)

@@ -29,6 +29,7 @@ import torch
 from torch import nn, Tensor
 
 from voxtral_ros.model.config import ModelConfig, StackConfig
+from voxtral_ros.model.layers import frequencies
 from voxtral_ros.model.network import StreamState, VoxtralRealtime
 from voxtral_ros.model.quantized import KernelLinear
 from voxtral_ros.ops import attention as ring_attention
@@ -80,8 +81,7 @@ class Stack:
         self.per_token = per_token
         self.half_split = getattr(layers[0].attention.wq, 'half_split', False)
         self.layers = [_fuse(layer, self.half_split) for layer in layers]
-        pair = torch.arange(0, config.head_dim, 2, dtype=torch.float64, device=norm.device)
-        self.frequency = config.rope_theta ** (-pair / config.head_dim)
+        self.frequency = frequencies(config.head_dim, config.rope_theta, norm.device)
 
     def __call__(self, h: Tensor, rings: list[Ring], slots: Tensor, clock: Tensor,
                  origin: Tensor, scales: Tensor | None, counters: Tensor) -> Tensor:

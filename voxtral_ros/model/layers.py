@@ -36,6 +36,13 @@ WholeAttention = Callable[[int, int, torch.device], Attend]
 Rotation = tuple[Tensor, Tensor]  # cos and sin, float32 [B, T, 1, hd / 2]
 
 
+def frequencies(head_dim: int, theta: float, device: torch.device) -> Tensor:
+    """Return by how many rad the pairs of a head turn per position, float64 [head_dim / 2]."""
+    pair = torch.arange(0, head_dim, 2, dtype=torch.float64, device=device)
+    turns: Tensor = theta ** (-pair / head_dim)
+    return turns
+
+
 def rotation(positions: Tensor, head_dim: int, theta: float) -> Rotation:
     """
     Return cos and sin of the rotary angles.
@@ -45,8 +52,8 @@ def rotation(positions: Tensor, head_dim: int, theta: float) -> Rotation:
 
     :param positions: int64 [B, T]
     """
-    pair = torch.arange(0, head_dim, 2, dtype=torch.float64, device=positions.device)
-    angles = positions[..., None, None].double() * theta ** (-pair / head_dim)  # [B, T, 1, hd/2]
+    turns = frequencies(head_dim, theta, positions.device)
+    angles = positions[..., None, None].double() * turns  # [B, T, 1, hd / 2]
     return angles.cos().float(), angles.sin().float()
 
 

@@ -44,7 +44,7 @@ def packed_linear(weights: WeightFile, native: str, device: torch.device,
     if stored.kind != 'dense' and native != HEAD and device.type == 'cuda' \
             and dtype in DTYPES and fits(*stored.shape[::-1]) and available():
         return KernelLinear.read(weights, native, device)
-    if weights.stored[native].kind == 'int4' and is_decoder_linear(native) \
+    if stored.kind == 'int4' and is_decoder_linear(native) \
             and device.type == 'cpu' and dtype == torch.bfloat16 and CpuInt4Linear.pays():
         return CpuInt4Linear(weights, native)
     return None

@@ -24,7 +24,7 @@ from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.quantized import KernelLinear
 from voxtral_ros.ops.weights import PackedWeight, STRIP
-from voxtral_ros.quantization.format import HEAD, Recipe, stored_weight
+from voxtral_ros.quantization.format import HEAD, Recipe
 
 
 def random_network(config: ModelConfig, device: torch.device, dtype: torch.dtype,
@@ -39,14 +39,13 @@ def random_network(config: ModelConfig, device: torch.device, dtype: torch.dtype
     network.mel.place(device)
     for name, parameter in list(network.named_parameters()):
         native = native_name(name)
-        weight = stored_weight(native)
-        bits = recipe.bits(native) if weight else 16
+        bits = recipe.bits(native)
         path, _, leaf = name.rpartition('.')
         if native == HEAD and bits == 4:
-            network.decoder.screen = _random_packed(4, parameter.shape, device)
+            network.decoder.screen = random_packed(4, parameter.shape, device)
         if bits < 16 and native != HEAD:
             parent, _, child = path.rpartition('.')
-            packed = _random_packed(bits, parameter.shape, device)
+            packed = random_packed(bits, parameter.shape, device)
             half_split = name.startswith('decoder.')  # the same order in all of its layers
             setattr(network.get_submodule(parent), child,
                     KernelLinear(packed, half_split, config.decoder.head_dim))
@@ -60,7 +59,8 @@ def random_network(config: ModelConfig, device: torch.device, dtype: torch.dtype
     return network.eval().requires_grad_(False)
 
 
-def _random_packed(bits: int, shape: torch.Size, device: torch.device) -> PackedWeight:
+def random_packed(bits: int, shape: tuple[int, ...], device: torch.device) -> PackedWeight:
+    """Return random codes of 4 or 8 bits for a weight [N, K] that keeps activations near 1."""
     n, k = shape
     words = torch.randint(-2 ** 31, 2 ** 31 - 1, (k * n * bits // 32,), dtype=torch.int32,
                           device=device)

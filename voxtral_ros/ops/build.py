@@ -112,11 +112,14 @@ def default_jobs() -> int:
 def cached() -> Path | None:
     """Return the library that `build` has made for this machine, None if it has not."""
     try:
-        nvcc = find_nvcc()
-        library = cache_folder() / fingerprint(flags(_native()), nvcc) / LIBRARY
+        library = _place(flags(_native()), find_nvcc())
     except (BuildError, OSError, subprocess.SubprocessError):
         return None
     return library if library.is_file() else None
+
+
+def _place(options: Sequence[str], nvcc: Path) -> Path:
+    return cache_folder() / fingerprint(options, nvcc) / LIBRARY
 
 
 def _native() -> list[int]:
@@ -136,7 +139,7 @@ def build(output: Path | None = None, jobs: int | None = None,
     """
     nvcc = find_nvcc()
     options = flags(_native() if architectures is None else architectures)
-    library = output or cache_folder() / fingerprint(options, nvcc) / LIBRARY
+    library = output or _place(options, nvcc)
     if output is None and library.is_file():
         return library
     library.parent.mkdir(parents=True, exist_ok=True)

@@ -213,13 +213,10 @@ def _passes(network: VoxtralRealtime, tokenizer: Tokenizer, max_streams: int,
             max_chunk_tokens: int) -> Step:
     """Return fused kernels in CUDA graphs where they can run, else the network as it is."""
     weight = network.decoder.norm.weight
-    if weight.device.type == 'cuda':
-        from voxtral_ros.model.fused import can_fuse
-        from voxtral_ros.ops.library import available
-        if can_fuse(network.config, weight.dtype) and available():
-            from voxtral_ros.recognizer.fused_step import FusedStep
-            special = [tokenizer.pad, tokenizer.word, tokenizer.eos]
-            return FusedStep(network, tokenizer.pad, special, max_streams, max_chunk_tokens)
+    if weight.device.type == 'cuda' and can_pack(network.config, weight.dtype):
+        from voxtral_ros.recognizer.fused_step import FusedStep
+        special = [tokenizer.pad, tokenizer.word, tokenizer.eos]
+        return FusedStep(network, tokenizer.pad, special, max_streams, max_chunk_tokens)
     return EagerStep(network, tokenizer.pad, max_streams, max_chunk_tokens)
 
 

@@ -100,10 +100,6 @@ class FusedStep:
             self._captured('generate', n_streams, 1)
             n_streams *= 2
 
-    @property
-    def n_graphs(self) -> int:
-        return len(self._graphs)
-
     def _n_tokens(self, windows: np.ndarray) -> int:
         return (windows.shape[1] - self._context) // self._hop
 

@@ -114,7 +114,7 @@ def _cache(stack: StackConfig, max_positions: int) -> int:
 
 
 def can_pack(config: ModelConfig, dtype: torch.dtype | None) -> bool:
-    """Return whether Engine.load will use the CUDA kernels."""
+    """Return whether an engine on a GPU uses the kernels, with weights that stay packed."""
     from voxtral_ros.model.fused import can_fuse
     from voxtral_ros.ops.library import available
     return can_fuse(config, dtype or torch.bfloat16) and available()

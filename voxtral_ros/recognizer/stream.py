@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from voxtral_ros.audio.pcm import sanitize
+from voxtral_ros.audio.pcm import usable
 from voxtral_ros.model.tokenizer import TextDecoder
 from voxtral_ros.recognizer.clock import HeardClock
 from voxtral_ros.recognizer.endpoint import Endpointer, EndpointOptions
@@ -118,12 +118,8 @@ class Stream:
 
         :raises ValueError: not one-dimensional or integers, or the stream is closed
         """
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or (samples.size and samples.dtype.kind != 'f'):
-            raise ValueError(f'samples are {samples.dtype} {samples.shape}, expected one '
-                             'dimension of float, -1..1 (16-bit samples divided by 32768)')
+        samples, n_bad = usable(samples)
         self._check_open()
-        samples, n_bad = sanitize(samples.astype(np.float32, copy=False))
         self.stats.bad_samples += n_bad
         self._slot.feed(samples)
         self._unheard.append(samples)

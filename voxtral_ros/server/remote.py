@@ -38,7 +38,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import ArrayLike
 
-from voxtral_ros.audio.pcm import sanitize
+from voxtral_ros.audio.pcm import usable
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.events import Event, SpeechActivity
 from voxtral_ros.recognizer.slot import SampleBuffer
@@ -146,12 +146,8 @@ class RemoteStream:
 
         :raises ValueError: not one-dimensional or integers, or the stream is closed
         """
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or (samples.size and samples.dtype.kind != 'f'):
-            raise ValueError(f'samples are {samples.dtype} {samples.shape}, expected one '
-                             'dimension of float, -1..1 (16-bit samples divided by 32768)')
+        samples, n_bad = usable(samples)
         self._check_open()
-        samples, n_bad = sanitize(samples.astype(np.float32, copy=False))
         self.stats.bad_samples += n_bad
         self._unheard.append(samples)
 
