@@ -54,7 +54,7 @@ from voxtral_ros.ops.head import choose, Head  # noqa: E402
 from voxtral_ros.ops.matmul import (  # noqa: E402
     matmul, matmul_gated, matmul_logits, matmul_partial)
 from voxtral_ros.ops.step import add_norm  # noqa: E402
-from voxtral_ros.ops.weights import PackedWeight  # noqa: E402
+from voxtral_ros.ops.weights import PackedWeight, STRIP  # noqa: E402
 
 CUDA = torch.device('cuda')
 DECODER_LAYERS, ENCODER_LAYERS = 26, 32
@@ -218,28 +218,38 @@ def decoder(ceiling: float, marlin: str | None, eight: torch.cuda.Stream | None)
 
 
 def plans(eight: torch.cuda.Stream | None) -> None:
-    """Time every way to share K out among warps and blocks, to choose from."""
-    for name, (k, n) in DECODER.items():
-        gated = name == 'gate_up'
-        layers = [random_weight(4, k, n) for _ in range(DECODER_LAYERS)]
-        for m in (1, 16):
-            x = torch.randn(m, k, device=CUDA).half()
-            for warps, splits in product((2, 3, 4, 5, 6, 8, 10), (1, 2, 3, 4, 6, 9)):
-                fitting = k // 128 % (warps * splits) == 0 and warps * splits * n >= 400 * 64
-                if not fitting or (gated and (splits > 1 or warps > 5)):
-                    continue
-                y = torch.empty(splits, m, n, device=CUDA)
+    """Time every way to share K out among warps and blocks; the best ones first."""
+    for bits, shapes, n_layers, rows in ((4, DECODER, DECODER_LAYERS, (1, 8, 16)),
+                                         (8, ENCODER, ENCODER_LAYERS, (4, 12))):
+        for name, (k, n) in shapes.items():
+            epilogue = {'qkv': 0, 'gate_up': 2}.get(name, 1)
+            layers = [random_weight(bits, k, n) for _ in range(n_layers)]
+            for m in rows:
+                x = torch.randn(m, k, device=CUDA).half()
+                found = []
+                for warps, splits in product((1, 2, 3, 4, 5, 6, 8, 9, 10),
+                                             (1, 2, 3, 4, 5, 6, 8, 9)):
+                    if k // 128 % (warps * splits) or (epilogue != 1 and splits > 1) \
+                            or (epilogue == 2 and warps > 5) \
+                            or warps * splits * n < 200 * STRIP[bits]:
+                        continue
+                    y = torch.empty(splits, m, n, device=CUDA)
 
-                def body() -> None:
-                    for weight in layers:
-                        library.call('voxtral_matmul', 4, 0, 2 if gated else 1, x, weight.codes,
-                                     weight.scales, None, None, y, None, None, m, k, n, warps,
-                                     splits, device=CUDA)
+                    def body() -> None:
+                        for weight in layers:
+                            library.call('voxtral_matmul', bits, 0, epilogue, x, weight.codes,
+                                         weight.scales, None, None, y, None, None, m, k, n, warps,
+                                         splits, device=CUDA)
 
-                whole = timed(body, 8) / DECODER_LAYERS
-                part = on_stream(body, eight, 2) / DECODER_LAYERS if eight and m == 1 else None
-                rate = f', on 8 SMs {layers[0].nbytes / part / 1e9:.0f} GB/s' if part else ''
-                print(f'{name} M={m}, {warps}x{splits}: {whole * 1e6:.2f} us{rate}', flush=True)
+                    part = on_stream(body, eight, 2) / n_layers if eight and m < 8 else 0.0
+                    found.append((timed(body, 6) / n_layers, part, f'{warps}x{splits}'))
+                for kind, place in (('whole GPU', 0), ('8 SMs', 1)):
+                    best = sorted(entry for entry in found if entry[place])
+                    best.sort(key=lambda entry: entry[place])
+                    if best:
+                        print(f'{name} INT{bits} M={m}, {kind}: ' + ', '.join(
+                            f'{plan} {(whole, part)[place] * 1e6:.2f} us'
+                            for whole, part, plan in best[:8]), flush=True)
 
 
 def load_marlin(path: str) -> ctypes.CDLL:

@@ -18,17 +18,19 @@
 // values into the ring, attends and adds the parts up. The query heads that share a key head are
 // rows of one matrix product, so a key is read once for all of them.
 //
-// A warp takes kPerWarp neighbouring entries of the ring, a block kPerBlock; which entries these
-// are depends on the ring alone, and parts are added up in their order. So what a query gets does
-// not depend on the positions that are computed with it, on other streams, or on the GPU.
+// A warp takes kPerWarp neighbouring entries of the ring, a block those of its warps; which
+// entries these are depends on the ring alone, and parts are added up in their order. So what a
+// query gets does not depend on the positions that are computed with it, on other streams, or on
+// the GPU.
+//
+// A block asks for all of its entries at once, and where a kernel can start early (see common.cuh)
+// before its queries are there. `slots`, `position` and the ring must then be older than the kernel
+// before; the one that makes the angles of a pass sees to that.
 
-#include "common.cuh"
+#include "attention.cuh"
 
 namespace voxtral {
 namespace {
-
-constexpr int kWarps = 4, kStep = 16, kPerWarp = 64, kPerBlock = kWarps * kPerWarp;
-constexpr int kRows = 16;  // queries of a block: heads of a group times positions
 
 struct AttentionArguments {
   const void* qkv;          // [M * T, (Hq + 2 Hkv) * D], T before rotation
@@ -43,158 +45,158 @@ struct AttentionArguments {
   int* counters;            // zero, and zero again afterwards
   int n_queries, n_heads, n_kv_heads, n_slots, capacity, window;
   int per_token;            // positions that a token of `position` stands for
+  int chunk_rows;           // of a chunk in `partial`
   bool half_split;          // pairs (j, j + D / 2) turn instead of (2j, 2j + 1)
 };
 
-// Load, turn and store eight neighbours of a head: with half_split, j..j+3 and j+D/2..j+D/2+3.
-template <typename T, int D>
-__device__ inline void rotate_to(const T* from, T* to, const float* cosine, const float* sine,
-                                 int j, bool half_split) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int pair = j + i;
-    const int a = half_split ? pair : 2 * pair, b = half_split ? pair + D / 2 : 2 * pair + 1;
-    const float x = to_float(from[a]), y = to_float(from[b]);
-    to[a] = from_float<T>(x * cosine[pair] - y * sine[pair]);
-    to[b] = from_float<T>(x * sine[pair] + y * cosine[pair]);
-  }
+// The arguments lie in constant memory: have them in its cache before they are needed.
+__device__ inline void touch(const AttentionArguments& p) {
+  asm volatile("" ::"l"(p.qkv), "l"(p.cosine), "l"(p.sine), "l"(p.keys), "l"(p.values), "l"(p.out));
+  asm volatile("" ::"l"(p.partial), "l"(p.counters), "r"(p.window), "r"(p.per_token));
 }
 
 template <typename T, int D>
-__global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArguments p) {
-  constexpr int kPitch = D + 8;  // of a query in shared memory: no two rows in the same banks
-  constexpr int kDims = D / 32, kOut = D / 8;
-  __shared__ __align__(16) T query[kRows * kPitch];
-  __shared__ float part[kWarps * kRows * (D + 4)];
-  __shared__ float top[kWarps * kRows], weight[kWarps * kRows];
+__global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionArguments p) {
+  constexpr int kPitch = pitch(D), kPerWarp = per_warp(D), kPerBlock = per_block(D);
+  constexpr int kTiles = D / 16;
+  // The queries; of every warp its keys and values, later its part of the sums, [rows, D + 4].
+  extern __shared__ __align__(16) char shared[];
+  __shared__ float top[kWarps][kRows], weight[kWarps][kRows];
   __shared__ bool last;
+  T* query = reinterpret_cast<T*>(shared);
+  T* entries = query + kRows * kPitch;  // [kWarps, keys and values, kPerWarp, kPitch]
 
+  touch(p);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int column = lane / 4, quad = lane % 4;
   const int group = p.n_heads / p.n_kv_heads;
   const int n_tiles = (group * p.n_queries + kRows - 1) / kRows;
   const int stream = blockIdx.z / n_tiles, tile = blockIdx.z % n_tiles, kv_head = blockIdx.y;
   const int rows = min(kRows, group * p.n_queries - tile * kRows);
+  // The new position that a row of this tile belongs to, and where it lies in [T, heads].
+  const int inverse = 65535 / group + 1;  // a division for all
+  auto position_of = [&](int row) { return (tile * kRows + row) * inverse >> 16; };
+  auto place = [&](int row) {
+    const int t = position_of(row);
+    return t * p.n_heads + kv_head * group + (tile * kRows + row) - t * group;
+  };
+  T* result = static_cast<T*>(p.out) + static_cast<size_t>(stream) * p.n_queries * p.n_heads * D;
 
-  let_next_start();
-  wait_for_previous();
-  const int64_t slot = p.slots[stream];
+  const int64_t slot = __ldcg(p.slots + stream);
   if (slot >= p.n_slots) {  // a spare one without a ring
+    let_next_start();
+    wait_for_previous();
     if (blockIdx.x == 0)
-      for (int i = threadIdx.x; i < rows * D; i += blockDim.x) {
-        const int head_row = tile * kRows + i / D;
-        const size_t token = static_cast<size_t>(stream) * p.n_queries + head_row / group;
-        const int head = kv_head * group + head_row % group;
-        static_cast<T*>(p.out)[(token * p.n_heads + head) * D + i % D] = from_float<T>(0);
-      }
+      for (int i = threadIdx.x; i < rows * D; i += blockDim.x)
+        result[static_cast<size_t>(place(i / D)) * D + i % D] = from_float<T>(0);
     return;
   }
-  const int64_t first = p.position[slot] * p.per_token;
+  const int64_t first = __ldcg(p.position + slot) * p.per_token;
   const int64_t newest = first + p.n_queries - 1;
   const int filled = static_cast<int>(newest + 1 < p.capacity ? newest + 1 : p.capacity);
   const int n_chunks = (filled + kPerBlock - 1) / kPerBlock, chunk = blockIdx.x;
   if (chunk >= n_chunks) return;
+  const int first_entry = static_cast<int>(first % p.capacity);
+  auto wrap = [&](int entry) { return entry < p.capacity ? entry : entry - p.capacity; };
+  // Steps back from the newest position to the one that an entry holds.
+  const int newest_entry = wrap(first_entry + p.n_queries - 1);
+  auto age = [&](int entry) {
+    return newest_entry - entry + (entry > newest_entry ? p.capacity : 0);
+  };
 
-  const int qkv_width = (p.n_heads + 2 * p.n_kv_heads) * D;
-  const T* qkv =
-      static_cast<const T*>(p.qkv) + static_cast<size_t>(stream) * p.n_queries * qkv_width;
-  const float* cosine = p.cosine + static_cast<size_t>(stream) * p.n_queries * (D / 2);
-  const float* sine = p.sine + static_cast<size_t>(stream) * p.n_queries * (D / 2);
+  // Ask for the keys and values of the warp; past the end come zeros, the new ones come below.
   const size_t ring_pitch = static_cast<size_t>(p.n_kv_heads) * D;
   const size_t ring = static_cast<size_t>(slot) * p.capacity * ring_pitch + kv_head * D;
   T* keys = static_cast<T*>(p.keys) + ring;
   T* values = static_cast<T*>(p.values) + ring;
-
-  // The new positions of this chunk, by whichever block needs them.
-  for (int i = threadIdx.x; i < p.n_queries * (D / 8); i += blockDim.x) {
-    const int t = i / (D / 8), j = i % (D / 8) * 4;
-    const int entry = static_cast<int>((first + t) % p.capacity);
-    if (entry / kPerBlock != chunk) continue;
-    const T* key = qkv + static_cast<size_t>(t) * qkv_width + (p.n_heads + kv_head) * D;
-    rotate_to<T, D>(key, keys + entry * ring_pitch, cosine + t * (D / 2), sine + t * (D / 2), j,
-                    p.half_split);
-    *reinterpret_cast<uint4*>(values + entry * ring_pitch + j * 2) =
-        *reinterpret_cast<const uint4*>(key + p.n_kv_heads * D + j * 2);
+  const int chunk_begin = chunk * kPerBlock, warp_begin = chunk_begin + warp * kPerWarp;
+  T* own_keys = entries + warp * 2 * kPerWarp * kPitch;
+  T* own_values = own_keys + kPerWarp * kPitch;
+#pragma unroll 4
+  for (int i = lane; i < kPerWarp * (D / 8); i += kWarp) {
+    const int row = i / (D / 8), dim = i % (D / 8) * 8, entry = warp_begin + row;
+    const int bytes = entry < filled ? 16 : 0;
+    if (bytes && age(entry) < p.n_queries) continue;
+    const size_t from = min(entry, p.capacity - 1) * ring_pitch + dim;
+    copy_16(shared_address(own_keys + row * kPitch + dim), keys + from, bytes);
+    copy_16(shared_address(own_values + row * kPitch + dim), values + from, bytes);
   }
-  for (int i = threadIdx.x; i < kRows * (D / 8); i += blockDim.x) {
+  wait_for_previous();
+
+  // Queries, and the new positions of this chunk: into shared memory, and by whichever block needs
+  // them into the ring.
+  const int qkv_width = (p.n_heads + 2 * p.n_kv_heads) * D;
+  const size_t row_before = static_cast<size_t>(stream) * p.n_queries;
+  const T* qkv = static_cast<const T*>(p.qkv) + row_before * qkv_width;
+  const float* cosine = p.cosine + row_before * (D / 2);
+  const float* sine = p.sine + row_before * (D / 2);
+  for (int i = threadIdx.x; i < (kRows + p.n_queries) * (D / 8); i += blockDim.x) {
     const int row = i / (D / 8), j = i % (D / 8) * 4;
-    T* to = query + row * kPitch;
-    if (row >= rows) {
-      *reinterpret_cast<uint4*>(to + j * 2) = make_uint4(0, 0, 0, 0);
+    if (row < kRows) {
+      T* to = query + row * kPitch;
+      if (row >= rows) {
+        *reinterpret_cast<uint4*>(to + j * 2) = make_uint4(0, 0, 0, 0);
+        continue;
+      }
+      const int at = place(row), t = position_of(row);
+      const T* from = qkv + static_cast<size_t>(t) * qkv_width + (at - t * p.n_heads) * D;
+      Pairs<T, D>(from, cosine + t * (D / 2), sine + t * (D / 2), j, p.half_split)
+          .store(to, j, p.half_split);
       continue;
     }
-    const int t = (tile * kRows + row) / group;
-    const int head = kv_head * group + (tile * kRows + row) % group;
-    rotate_to<T, D>(qkv + static_cast<size_t>(t) * qkv_width + head * D, to, cosine + t * (D / 2),
-                    sine + t * (D / 2), j, p.half_split);
+    const int t = row - kRows, entry = wrap(first_entry + t), local = entry - chunk_begin;
+    if (local < 0 || local >= kPerBlock) continue;
+    const T* from = qkv + static_cast<size_t>(t) * qkv_width + (p.n_heads + kv_head) * D;
+    const Pairs<T, D> turned(from, cosine + t * (D / 2), sine + t * (D / 2), j, p.half_split);
+    const uint4 value = *reinterpret_cast<const uint4*>(from + p.n_kv_heads * D + j * 2);
+    T* near = entries + (local / kPerWarp * 2 * kPerWarp + local % kPerWarp) * kPitch;
+    turned.store(near, j, p.half_split);
+    turned.store(keys + entry * ring_pitch, j, p.half_split);
+    *reinterpret_cast<uint4*>(near + kPerWarp * kPitch + j * 2) = value;
+    *reinterpret_cast<uint4*>(values + entry * ring_pitch + j * 2) = value;
   }
+  wait_for_copies();
   __syncthreads();
+  let_next_start();  // not earlier: what it reads would be in the way of the queries
 
-  // Of every 32 dimensions lane r has eight neighbours, operands of two products; so have keys.
-  uint4 q_low[kDims], q_high[kDims];
+  // How many positions before the newest one a row stands; rows are those of the accumulators, c
+  // and c + 8.
+  int back[2];
 #pragma unroll
-  for (int d = 0; d < kDims; ++d) {
-    q_low[d] = *reinterpret_cast<const uint4*>(query + column * kPitch + d * 32 + quad * 8);
-    q_high[d] = *reinterpret_cast<const uint4*>(query + (column + 8) * kPitch + d * 32 + quad * 8);
-  }
-  // Positions that a row sees: (oldest, own]. Rows are those of the accumulators, c and c + 8.
-  int64_t own[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) own[i] = first + (tile * kRows + column + 8 * i) / group;
-  const float factor = rsqrtf(static_cast<float>(D));
-  const int newest_entry = static_cast<int>(newest % p.capacity);
+  for (int i = 0; i < 2; ++i)
+    back[i] = p.n_queries - 1 - position_of(column + 8 * i);
+  const int oldest = newest < p.capacity ? static_cast<int>(newest) : p.capacity;  // its age
+  const float factor = rsqrtf(static_cast<float>(D)) * 1.44269504f;  // to base 2
 
-  float out[kOut][4] = {};
+  float out[2 * kTiles][4] = {};
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
-  const int warp_begin = chunk * kPerBlock + warp * kPerWarp;
-  // Keys: entries c and c + 8. Values: entries 2r, 2r + 1, 2r + 8, 2r + 9. Past the end of the
-  // ring the last entry is read, and masked.
-  uint4 key[2][kDims], value[4][D / 64];
-  auto load_keys = [&](int entry) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-#pragma unroll
-      for (int d = 0; d < kDims; ++d)
-        key[half][d] = *reinterpret_cast<const uint4*>(
-            keys + min(entry + half * 8 + column, p.capacity - 1) * ring_pitch + d * 32 +
-            quad * 8);
-  };
-  auto load_values = [&](int entry) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-#pragma unroll
-      for (int d = 0; d < D / 64; ++d)
-        value[i][d] = *reinterpret_cast<const uint4*>(
-            values + min(entry + quad * 2 + i % 2 + i / 2 * 8, p.capacity - 1) * ring_pitch +
-            d * 64 + column * 8);
-  };
-  if (warp_begin < filled) load_keys(warp_begin), load_values(warp_begin);
   for (int step = 0; step < kPerWarp && warp_begin + step < filled; step += kStep) {
-    const int entry = warp_begin + step;
-    const bool more = step + kStep < kPerWarp && entry + kStep < filled;
     float score[2][4] = {};
 #pragma unroll
-    for (int d = 0; d < kDims; ++d) {
-      const uint32_t a[4] = {q_low[d].x, q_high[d].x, q_low[d].y, q_high[d].y};
-      const uint32_t b[4] = {q_low[d].z, q_high[d].z, q_low[d].w, q_high[d].w};
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        mma<T>(score[half], a, key[half][d].x, key[half][d].y);
-        mma<T>(score[half], b, key[half][d].z, key[half][d].w);
-      }
+    for (int d = 0; d < kTiles; ++d) {
+      const int row = step + lane / 16 * 8 + lane % 8, dim = d * 16 + lane / 8 % 2 * 8;
+      const uint4 k = load_matrices(shared_address(own_keys + row * kPitch + dim));
+      const uint4 q = load_matrices(
+          shared_address(query + lane % 16 * kPitch + d * 16 + lane / 16 * 8));
+      const uint32_t a[4] = {q.x, q.y, q.z, q.w};
+      mma<T>(score[0], a, k.x, k.y);
+      mma<T>(score[1], a, k.z, k.w);
     }
-    if (more) load_keys(entry + kStep);
-    // Which position an entry holds follows from the newest one.
+    const int begin = warp_begin + step;
+    const bool all_see_all = begin + kStep <= filled &&
+                             age(begin) >= kStep - 1 + p.n_queries - 1 &&
+                             age(begin) <= oldest && age(begin) < p.window;
     float step_max[2] = {-INFINITY, -INFINITY};
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int e = entry + half * 8 + quad * 2 + i % 2;
-        const int back = newest_entry - e, age = back < 0 ? back + p.capacity : back;
-        const int64_t held = newest - age, since = own[i / 2] - held;
-        const bool sees = e < filled && held >= 0 && since >= 0 && since < p.window;
-        score[half][i] = sees ? score[half][i] * factor : -INFINITY;
+        score[half][i] *= factor;
+        if (!all_see_all) {
+          const int e = begin + half * 8 + quad * 2 + i % 2, since = age(e) - back[i / 2];
+          if (e >= filled || age(e) > oldest || since < 0 || since >= p.window)
+            score[half][i] = -INFINITY;
+        }
         step_max[i / 2] = fmaxf(step_max[i / 2], score[half][i]);
       }
 #pragma unroll
@@ -202,78 +204,82 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
       step_max[i] = fmaxf(step_max[i], __shfl_xor_sync(kAllLanes, step_max[i], 1));
       step_max[i] = fmaxf(step_max[i], __shfl_xor_sync(kAllLanes, step_max[i], 2));
       const float now = fmaxf(maximum[i], step_max[i]);
-      const float keep = now == -INFINITY ? 1.f : expf(maximum[i] - now);
+      const float keep = share_of(maximum[i], now);
       maximum[i] = now;
       sum[i] *= keep;
 #pragma unroll
-      for (int o = 0; o < kOut; ++o) out[o][2 * i] *= keep, out[o][2 * i + 1] *= keep;
+      for (int o = 0; o < 2 * kTiles; ++o) out[o][2 * i] *= keep, out[o][2 * i + 1] *= keep;
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float s = score[half][i];
-        score[half][i] = s == -INFINITY ? 0.f : expf(s - maximum[i / 2]);
+        score[half][i] = share_of(score[half][i], maximum[i / 2]);
         sum[i / 2] += score[half][i];
       }
     const uint32_t a[4] = {pack<T>(score[0][0], score[0][1]), pack<T>(score[0][2], score[0][3]),
                            pack<T>(score[1][0], score[1][1]), pack<T>(score[1][2], score[1][3])};
 #pragma unroll
-    for (int d = 0; d < D / 64; ++d) {
-      const uint32_t* v[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) v[i] = reinterpret_cast<const uint32_t*>(&value[i][d]);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const unsigned halves = j % 2 ? 0x7632 : 0x5410;
-        mma<T>(out[d * 8 + j], a, __byte_perm(v[0][j / 2], v[1][j / 2], halves),
-               __byte_perm(v[2][j / 2], v[3][j / 2], halves));
-      }
+    for (int d = 0; d < kTiles; ++d) {
+      const int row = step + lane % 16, dim = d * 16 + lane / 16 * 8;
+      const uint4 v = load_matrices<true>(shared_address(own_values + row * kPitch + dim));
+      mma<T>(out[2 * d], a, v.x, v.y);
+      mma<T>(out[2 * d + 1], a, v.z, v.w);
     }
-    if (more) load_values(entry + kStep);
   }
+
+  // Parts relative to the maximum of the block. One that sees nothing has weight 0.
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     sum[i] += __shfl_xor_sync(kAllLanes, sum[i], 1);
     sum[i] += __shfl_xor_sync(kAllLanes, sum[i], 2);
+    if (quad == 0) top[warp][column + 8 * i] = maximum[i];
+  }
+  __syncthreads();
+  auto highest = [&](int row) {
+    float value = top[0][row];
+#pragma unroll
+    for (int w = 1; w < kWarps; ++w) value = fmaxf(value, top[w][row]);
+    return value;
+  };
+  constexpr int kPart = D + 4;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
     const int row = column + 8 * i;
-    if (quad == 0) top[warp * kRows + row] = maximum[i], weight[warp * kRows + row] = sum[i];
+    if (row >= rows) continue;
+    const float share = share_of(maximum[i], highest(row));
+    if (quad == 0) weight[warp][row] = share * sum[i];
+    float* part = reinterpret_cast<float*>(own_keys) + row * kPart + quad * 2;
 #pragma unroll
-    for (int o = 0; o < kOut; ++o)
-#pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        const int dim = o / 8 * 64 + (quad * 2 + k) * 8 + o % 8;
-        part[(warp * kRows + row) * (D + 4) + dim] = out[o][2 * i + k];
-      }
+    for (int o = 0; o < 2 * kTiles; ++o)
+      *reinterpret_cast<float2*>(part + o * 8) =
+          make_float2(share * out[o][2 * i], share * out[o][2 * i + 1]);
   }
   __syncthreads();
 
-  // Per chunk [rows, D] sums, then [rows, 2] maxima and weights.
-  constexpr int kPart = kRows * (D + 2);
+  // Of every chunk [rows, D] sums, then [rows, 2] maxima and weights.
+  constexpr int kRegion = 2 * kPerWarp * kPitch * sizeof(T) / 4;
+  const int chunk_size = p.chunk_rows * (D + 2);
   const size_t unit = static_cast<size_t>(blockIdx.z) * gridDim.y + kv_head;
-  float* partial = p.partial + unit * gridDim.x * kPart;
-  T* result = static_cast<T*>(p.out) + static_cast<size_t>(stream) * p.n_queries * p.n_heads * D;
-  auto place = [&](int row) {
-    const int t = (tile * kRows + row) / group;
-    const int head = kv_head * group + (tile * kRows + row) % group;
-    return (static_cast<size_t>(t) * p.n_heads + head) * D;
-  };
-  // A part that sees nothing has maximum -inf and weight 0, and changes nothing.
-  for (int i = threadIdx.x; i < rows * D; i += blockDim.x) {
-    const int row = i / D, dim = i % D;
-    float highest = -INFINITY, total = 0, x = 0;
-    for (int w = 0; w < kWarps; ++w) highest = fmaxf(highest, top[w * kRows + row]);
+  float* partial = p.partial + unit * gridDim.x * chunk_size;
+  for (int i = threadIdx.x; i < rows * (D / 4); i += blockDim.x) {
+    const int row = i / (D / 4), dim = i % (D / 4) * 4;
+    const float* part = reinterpret_cast<const float*>(entries) + row * kPart + dim;
+    float4 x = make_float4(0, 0, 0, 0);
+    float total = 0;
+#pragma unroll
     for (int w = 0; w < kWarps; ++w) {
-      const float m = top[w * kRows + row], share = m == -INFINITY ? 0.f : expf(m - highest);
-      total += share * weight[w * kRows + row];
-      x += share * part[(w * kRows + row) * (D + 4) + dim];
+      add_times(x, 1.f, *reinterpret_cast<const float4*>(part + w * kRegion));
+      total += weight[w][row];
     }
     if (n_chunks == 1) {
-      result[place(row) + dim] = from_float<T>(x / total);
+      store_four(result + static_cast<size_t>(place(row)) * D + dim, x, total);
     } else {
-      float* to = partial + static_cast<size_t>(chunk) * kPart;
-      to[row * D + dim] = x;
-      if (dim == 0) to[kRows * D + 2 * row] = highest, to[kRows * D + 2 * row + 1] = total;
+      float* to = partial + static_cast<size_t>(chunk) * chunk_size;
+      *reinterpret_cast<float4*>(to + row * D + dim) = x;
+      if (dim == 0)
+        *reinterpret_cast<float2*>(to + p.chunk_rows * D + 2 * row) =
+            make_float2(highest(row), total);
     }
   }
   if (n_chunks == 1) return;
@@ -289,42 +295,56 @@ __global__ __launch_bounds__(kWarps * kWarp) void attention_kernel(AttentionArgu
   __syncthreads();
   if (!last) return;
   __threadfence();
-  // What each chunk counts for, over the shared memory of the parts; a warp takes a row at a time.
-  float* shares = part;  // [rows, chunks]
+  // What each chunk counts for; a warp takes a row at a time.
+  float* shares = reinterpret_cast<float*>(entries);  // [rows, chunks]
   for (int row = warp; row < rows; row += kWarps) {
-    const float* from = partial + kRows * D + 2 * row;
-    float highest = -INFINITY, total = 0;
-    for (int c = lane; c < n_chunks; c += kWarp)
-      highest = fmaxf(highest, __ldcg(from + static_cast<size_t>(c) * kPart));
-#pragma unroll
-    for (int step = kWarp / 2; step > 0; step /= 2)
-      highest = fmaxf(highest, __shfl_xor_sync(kAllLanes, highest, step));
+    const float* from = partial + p.chunk_rows * D + 2 * row;
+    auto at = [&](int c) {
+      return __ldcg(reinterpret_cast<const float2*>(from + static_cast<size_t>(c) * chunk_size));
+    };
+    float most = -INFINITY, total = 0;
+    for (int c = lane; c < n_chunks; c += kWarp) most = fmaxf(most, at(c).x);
+    most = warp_max(most);
     for (int c = lane; c < n_chunks; c += kWarp) {
-      const float* at = from + static_cast<size_t>(c) * kPart;
-      const float2 m = __ldcg(reinterpret_cast<const float2*>(at));
-      const float share = m.x == -INFINITY ? 0.f : expf(m.x - highest);
+      const float2 m = at(c);
+      const float share = share_of(m.x, most);
       shares[row * n_chunks + c] = share;
       total += share * m.y;
     }
     total = warp_sum(total);
-    if (lane == 0) weight[row] = total;
+    if (lane == 0) weight[0][row] = total;
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < rows * D / 4; i += blockDim.x) {
-    const int row = i / (D / 4), dim = i % (D / 4) * 4;
+  // In kQuarters parts of the chunks, so that all threads have something to do.
+  constexpr int kQuarters = 4;
+  const int per_quarter = (n_chunks + kQuarters - 1) / kQuarters, fours = rows * (D / 4);
+  float4* sums = reinterpret_cast<float4*>(shares + (rows * n_chunks + 3) / 4 * 4);
+  for (int i = threadIdx.x; i < kQuarters * fours; i += blockDim.x) {
+    const int quarter = i / fours, four = i - quarter * fours;
+    const int row = four / (D / 4), dim = four % (D / 4) * 4;
+    const int end = min(n_chunks, (quarter + 1) * per_quarter);
     const float* from = partial + row * D + dim;
     float4 x = make_float4(0, 0, 0, 0);
-#pragma unroll 8
-    for (int c = 0; c < n_chunks; ++c) {
-      const float* at = from + static_cast<size_t>(c) * kPart;
-      const float4 v = __ldcg(reinterpret_cast<const float4*>(at));
-      const float share = shares[row * n_chunks + c];
-      x.x += share * v.x, x.y += share * v.y, x.z += share * v.z, x.w += share * v.w;
-    }
-    const float total = weight[row];
-    *reinterpret_cast<uint2*>(result + place(row) + dim) =
-        make_uint2(pack<T>(x.x / total, x.y / total), pack<T>(x.z / total, x.w / total));
+#pragma unroll 4
+    for (int c = quarter * per_quarter; c < end; ++c)
+      add_times(x, shares[row * n_chunks + c],
+                __ldcg(reinterpret_cast<const float4*>(from + static_cast<size_t>(c) * chunk_size)));
+    sums[i] = x;
   }
+  __syncthreads();
+  for (int i = threadIdx.x; i < fours; i += blockDim.x) {
+    float4 x = sums[i];
+#pragma unroll
+    for (int quarter = 1; quarter < kQuarters; ++quarter)
+      add_times(x, 1.f, sums[quarter * fours + i]);
+    const int row = i / (D / 4), dim = i % (D / 4) * 4;
+    store_four(result + static_cast<size_t>(place(row)) * D + dim, x, weight[0][row]);
+  }
+}
+
+int rows_of(int n_queries, int n_heads, int n_kv_heads) {
+  const int all = n_queries * (n_heads / n_kv_heads);
+  return all < kRows ? all : kRows;
 }
 
 int n_tiles(int n_queries, int n_heads, int n_kv_heads) {
@@ -333,11 +353,13 @@ int n_tiles(int n_queries, int n_heads, int n_kv_heads) {
 
 template <typename T>
 cudaError_t start(const AttentionArguments& p, int m, int head_dim, cudaStream_t stream) {
-  const dim3 grid((p.capacity + kPerBlock - 1) / kPerBlock, p.n_kv_heads,
+  const dim3 grid((p.capacity + per_block(head_dim) - 1) / per_block(head_dim), p.n_kv_heads,
                   m * n_tiles(p.n_queries, p.n_heads, p.n_kv_heads));
+  const int shared = (kRows + 2 * per_block(head_dim)) * pitch(head_dim) * 2;
+  const dim3 block(kWarps * kWarp);
   switch (head_dim) {
-    case 64: return launch(attention_kernel<T, 64>, grid, dim3(kWarps * kWarp), 0, stream, p);
-    case 128: return launch(attention_kernel<T, 128>, grid, dim3(kWarps * kWarp), 0, stream, p);
+    case 64: return launch(attention_kernel<T, 64>, grid, block, shared, stream, p);
+    case 128: return launch(attention_kernel<T, 128>, grid, block, shared, stream, p);
   }
   return cudaErrorInvalidValue;
 }
@@ -354,7 +376,8 @@ extern "C" void voxtral_attention_scratch(int m, int n_queries, int n_heads, int
   const int64_t units =
       static_cast<int64_t>(m) * n_tiles(n_queries, n_heads, n_kv_heads) * n_kv_heads;
   *n_counters = units;
-  *n_floats = units * ((capacity + kPerBlock - 1) / kPerBlock) * kRows * (head_dim + 2);
+  *n_floats = units * ((capacity + per_block(head_dim) - 1) / per_block(head_dim)) *
+              rows_of(n_queries, n_heads, n_kv_heads) * (head_dim + 2);
 }
 
 extern "C" int voxtral_attention(int dtype, const void* qkv, const void* cosine, const void* sine,
@@ -364,8 +387,9 @@ extern "C" int voxtral_attention(int dtype, const void* qkv, const void* cosine,
                                  int capacity, int window, int per_token, int half_split,
                                  cudaStream_t stream) {
   if (m == 0 || n_queries == 0) return cudaSuccess;
-  const int max_chunks = kWarps * (head_dim + 4);  // whose shares fit in shared memory
-  if (n_heads % n_kv_heads || n_queries > capacity || capacity > max_chunks * kPerBlock)
+  const int max_chunks = 512;  // whose shares and quarters fit in shared memory
+  if (n_heads % n_kv_heads || n_queries > capacity || n_queries * (n_heads / n_kv_heads) > 1024 ||
+      capacity > max_chunks * per_block(head_dim))
     return cudaErrorInvalidValue;
   const AttentionArguments p{qkv,
                              static_cast<const float*>(cosine),
@@ -384,6 +408,7 @@ extern "C" int voxtral_attention(int dtype, const void* qkv, const void* cosine,
                              capacity,
                              window,
                              per_token,
+                             rows_of(n_queries, n_heads, n_kv_heads),
                              half_split != 0};
   return dtype == kHalf ? start<half>(p, m, head_dim, stream)
                         : start<__nv_bfloat16>(p, m, head_dim, stream);

@@ -83,18 +83,40 @@ __device__ inline void mma<__nv_bfloat16>(float (&d)[4], const uint32_t (&a)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Weights are read once: around L1, which holds the activations.
-__device__ inline uint4 load_once(const uint4* address) {
+__device__ inline uint32_t shared_address(const void* shared) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+}
+
+// Copy 16 bytes into shared memory, around L1, while this thread goes on; of fewer bytes the rest
+// becomes zeros. They are there when the thread has waited (cp.async.wait_all or wait_group).
+__device__ inline void copy_16(uint32_t shared, const void* from, int bytes = 16) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared), "l"(from),
+               "r"(bytes));
+}
+
+// Four 8 x 8 matrices of 16-bit numbers; lane i gives the address of row i % 8 of number i / 8.
+template <bool kTransposed = false>
+__device__ inline uint4 load_matrices(uint32_t shared) {
   uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(address));
+  if constexpr (kTransposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(shared));
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(shared));
   return v;
 }
 
 // Programmatic dependent launch, from Hopper on: a kernel starts while the one before it ends.
 // All that kernels before this one have written is visible after wait_for_previous, nothing is
 // before; weights, which nobody writes, may be read earlier.
+#if __CUDA_ARCH__ >= 900
+constexpr bool kStartsEarly = true;
+#else
+constexpr bool kStartsEarly = false;
+#endif
 __device__ inline void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;\n" ::: "memory");
@@ -109,6 +131,13 @@ __device__ inline void let_next_start() {
 __device__ inline float warp_sum(float x) {
 #pragma unroll
   for (int step = kWarp / 2; step > 0; step /= 2) x += __shfl_xor_sync(kAllLanes, x, step);
+  return x;
+}
+
+__device__ inline float warp_max(float x) {
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2)
+    x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, step));
   return x;
 }
 
@@ -135,6 +164,12 @@ inline cudaError_t launch(void (*kernel)(Formal...), dim3 grid, dim3 block, size
   if (shared > 48 * 1024 && attributes.maxDynamicSharedSizeBytes < static_cast<int>(shared)) {
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared));
+    if (error != cudaSuccess) return error;
+  }
+  // Kernels share an SM only if they divide its memory between L1 and shared in the same way.
+  if (attributes.preferredShmemCarveout != cudaSharedmemCarveoutMaxShared) {
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                 cudaSharedmemCarveoutMaxShared);
     if (error != cudaSuccess) return error;
   }
   cudaLaunchConfig_t config = {};

@@ -17,7 +17,8 @@
 // The INT4 product has written a logit per token and the maximum of every strip of them. The best
 // kBest tokens lie in the kBest strips with the largest maxima, since every strip before theirs
 // has a better token to show. Their logits, and those of the special tokens, are computed again
-// from the 16-bit rows; the largest of these wins, of equal ones the lowest id.
+// from the 16-bit rows; the largest of these wins, of equal ones the lowest id. Where there are no
+// 16-bit rows, the screened logits decide.
 
 #include "common.cuh"
 
@@ -32,7 +33,7 @@ struct HeadArguments {
   const float* strip_max;    // [M, V / 64]
   const float* strip_sum;    // [M, V / 64]
   const void* hidden;        // [M, D], T
-  const void* table;         // [V, D], T, or null: the screened logits are all there is
+  const void* table;         // [V, D], T, or null
   const int* special;        // [n_special], always computed exactly
   const float* pad_penalty;  // [slots], subtracted from the logit of `pad`
   const int64_t* slots;      // [M / rows_per_slot]
@@ -133,6 +134,15 @@ __device__ float dot(const T* a, const T* b, int n, int lane) {
   return warp_sum(sum);
 }
 
+__device__ inline uint64_t warp_max(uint64_t key) {
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    const uint64_t other = __shfl_xor_sync(kAllLanes, key, step);
+    key = other > key ? other : key;
+  }
+  return key;
+}
+
 // One block per row.
 template <typename T>
 __global__ __launch_bounds__(kThreads) void head_kernel(HeadArguments p) {
@@ -180,10 +190,9 @@ __global__ __launch_bounds__(kThreads) void head_kernel(HeadArguments p) {
     const uint32_t id = candidate[i];
     float value = -INFINITY;
     if (id < p.vocabulary) {
-      value = p.table ? dot(static_cast<const T*>(p.hidden) + row * p.width,
-                            static_cast<const T*>(p.table) + static_cast<size_t>(id) * p.width,
-                            p.width, lane)
-                      : logits[id];
+      value = dot(static_cast<const T*>(p.hidden) + row * p.width,
+                  static_cast<const T*>(p.table) + static_cast<size_t>(id) * p.width, p.width,
+                  lane);
       if (static_cast<int>(id) == p.pad) value -= penalty;
     }
     if (lane == 0) exact[i] = value;
@@ -198,11 +207,7 @@ __global__ __launch_bounds__(kThreads) void head_kernel(HeadArguments p) {
     best = key > best ? key : best;
     known += expf(logits[candidate[i]] - top);
   }
-#pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) {
-    const uint64_t other = __shfl_xor_sync(kAllLanes, best, step);
-    best = other > best ? other : best;
-  }
+  best = warp_max(best);
   rest = fmaxf(0.f, rest - warp_sum(known));
   const uint32_t id = key_id(best);
   float winner = -INFINITY;
@@ -219,6 +224,61 @@ __global__ __launch_bounds__(kThreads) void head_kernel(HeadArguments p) {
     p.token[row] = id;
     p.probability[row] = 1 / total;
     if (p.last_token && row % p.rows_per_slot == p.rows_per_slot - 1) p.last_token[slot] = id;
+  }
+}
+
+// The same without 16-bit rows: the strips' maxima and sums are all that is needed of the logits,
+// but for the strip of pad, whose penalty they do not know.
+__global__ __launch_bounds__(kThreads) void screened_head_kernel(HeadArguments p) {
+  __shared__ uint64_t keys[kWarps];
+  __shared__ float scratch[kWarps], pad_strip_max, pad_strip_sum;
+  let_next_start();
+  wait_for_previous();
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const size_t row = blockIdx.x;
+  const int n_strips = p.vocabulary / kStrip, pad_strip = p.pad / kStrip;
+  const float* logits = p.logits + row * p.vocabulary;
+  const int64_t slot = p.slots[row / p.rows_per_slot];
+  const float penalty = p.pad_penalty ? p.pad_penalty[slot] : 0.f;
+  auto logit = [&](int id) { return logits[id] - (id == p.pad ? penalty : 0.f); };
+  if (warp == 0) {
+    const float a = logit(pad_strip * kStrip + lane), b = logit(pad_strip * kStrip + lane + kWarp);
+    float highest = fmaxf(a, b);
+#pragma unroll
+    for (int step = kWarp / 2; step > 0; step /= 2)
+      highest = fmaxf(highest, __shfl_xor_sync(kAllLanes, highest, step));
+    const float sum = warp_sum(expf(a - highest) + expf(b - highest));
+    if (lane == 0) pad_strip_max = highest, pad_strip_sum = sum;
+  }
+  __syncthreads();
+  auto strip_max = [&](int i) {
+    return i == pad_strip ? pad_strip_max : p.strip_max[row * n_strips + i];
+  };
+  uint64_t best = 0;
+  for (int i = threadIdx.x; i < n_strips; i += blockDim.x) {
+    const uint64_t key = make_key(strip_max(i), i);
+    best = key > best ? key : best;
+  }
+  best = warp_max(best);
+  if (lane == 0) keys[warp] = best;
+  __syncthreads();
+  best = warp_max(keys[lane]);
+  static_assert(kWarps == kWarp, "a lane per warp");
+  const int strip = key_id(best);
+  const float top = strip_max(strip);
+  float total = 0;
+  for (int i = threadIdx.x; i < n_strips; i += blockDim.x)
+    total += (i == pad_strip ? pad_strip_sum : p.strip_sum[row * n_strips + i]) *
+             expf(strip_max(i) - top);
+  total = block_sum(total, scratch);
+  if (warp > 0) return;
+  const int id = strip * kStrip + lane;
+  const uint64_t low = make_key(logit(id), id), high = make_key(logit(id + kWarp), id + kWarp);
+  const uint32_t token = key_id(warp_max(low > high ? low : high));
+  if (lane == 0) {
+    p.token[row] = token;
+    p.probability[row] = 1 / total;
+    if (p.last_token && row % p.rows_per_slot == p.rows_per_slot - 1) p.last_token[slot] = token;
   }
 }
 
@@ -252,6 +312,7 @@ extern "C" int voxtral_head(int dtype, const void* logits, const void* strip_max
                         rows_per_slot,
                         vocabulary,
                         width};
+  if (!table) return launch(screened_head_kernel, dim3(m), dim3(kThreads), 0, stream, p);
   return dtype == kHalf
              ? launch(head_kernel<half>, dim3(m), dim3(kThreads), 0, stream, p)
              : launch(head_kernel<__nv_bfloat16>, dim3(m), dim3(kThreads), 0, stream, p);

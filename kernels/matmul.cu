@@ -14,10 +14,12 @@
 
 // Small matrix products: y[M, N] = x[M, K] W for a few rows x and weights that are read once.
 //
-// The bytes of W are the cost, so all else is arranged around reading them: a warp streams one
-// strip of outputs over its share of K from global memory through registers into the tensor core,
-// weights as the 16-row operand, rows of x as the 8-column one. Codes enter the tensor core as
-// exact integers; the fp32 sum over a group of 128 inputs is multiplied by its scale once.
+// The bytes of W are the cost, so all else is arranged around reading them. A warp streams one
+// strip of outputs over its share of K through a ring in shared memory that is its own: a stage of
+// it holds the weights, scales and x of 128 inputs, and is on its way while others are computed
+// with; no warp waits for another until the shares are added up. Weights are the 16-row operand of
+// the tensor core, rows of x the 8-column one. Codes enter it as exact integers; the fp32 sum over
+// a group of 128 inputs is multiplied by its scale once.
 //
 // K is cut into n_splits x n_warps equal shares. Which shares there are follows from the shape of
 // W alone (see ops/matmul.py), and shares are added up in their order, so a row of y depends
@@ -50,27 +52,36 @@ struct MatmulArguments {
   int m, k, n;
 };
 
-// Rows of x in shared memory are 16 bytes longer than a multiple of 128: eight rows at the same
-// place, which ldmatrix reads at once, are in different banks.
-__host__ __device__ inline int x_stride(int k) { return k * 2 + 16; }  // bytes
+constexpr int kStages = 2;
+constexpr int kStageWeights = kVectors * kWarp * 16;  // bytes
+// Rows of x are 16 bytes longer than a multiple of 128: eight rows at the same input lie in
+// different banks.
+constexpr int kStageRow = kGroup * 2 + 16;
 
-template <typename T>
-__device__ void stage(char* shared, const T* x, int rows, int k_total, int k_count) {
-  const int chunks = k_count / 8;
-  for (int row = 0; row < rows; ++row)
-    for (int i = threadIdx.x; i < chunks; i += blockDim.x) {
-      const char* place = shared + row * x_stride(k_count) + i * 16;
-      const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(place));
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to),
-                   "l"(x + static_cast<size_t>(row) * k_total + i * 8));
-    }
-  asm volatile("cp.async.wait_all;\n" ::: "memory");
+template <class W>
+__host__ __device__ constexpr int stage_scales() { return W::kScaled ? 32 * W::kBlocks : 0; }
+template <class W>
+__host__ __device__ constexpr int stage_bytes(int rows) {
+  return kStageWeights + stage_scales<W>() + rows * kStageRow;
 }
 
-// b-operands of two tiles of 16 inputs for eight rows; each lane gives the address of 16 bytes.
-__device__ inline uint4 load_operands(uint32_t shared) {
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
+// Wait for all of this thread's copies but the youngest batches, one for every other stage.
+__device__ inline void wait_for_oldest() {
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(kStages - 1) : "memory");
+}
+
+// Two numbers times a constant, given as its bits.
+template <uint32_t kFactor>
+__device__ inline uint32_t times(uint32_t pair) {
+  uint32_t product;
+  asm volatile("mul.f16x2 %0, %1, %2;\n" : "=r"(product) : "r"(pair), "r"(kFactor << 16 | kFactor));
+  return product;
+}
+
+__device__ inline uint4 load_shared(uint32_t shared) {
   uint4 v;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];\n"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "r"(shared));
   return v;
@@ -79,118 +90,166 @@ __device__ inline uint4 load_operands(uint32_t shared) {
 // The scales of a lane's outputs in one group: c and c + 8 of every block.
 template <int kBlocks>
 struct Scales {
-  half value[2 * kBlocks];
-  __device__ void load(const half* from) {
+  half2 pair[kBlocks];
+  __device__ void load(uint32_t shared) {
     if constexpr (kBlocks == 4)
-      *reinterpret_cast<uint4*>(value) = *reinterpret_cast<const uint4*>(from);
+      *reinterpret_cast<uint4*>(pair) = load_shared(shared);
     else
-      *reinterpret_cast<uint2*>(value) = *reinterpret_cast<const uint2*>(from);
+      asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];\n"
+                   : "=r"(reinterpret_cast<uint32_t*>(pair)[0]),
+                     "=r"(reinterpret_cast<uint32_t*>(pair)[1])
+                   : "r"(shared));
   }
 };
 
 // One block: one strip (two with kGated), one split of K, 8 * kRows rows of x; one warp per share.
 template <class W, typename T, int kRows, int kEpilogue>
-__global__ __launch_bounds__(kMaxThreads) void matmul_kernel(MatmulArguments p) {
+__global__ __launch_bounds__(kMaxThreads, 1) void matmul_kernel(MatmulArguments p) {
+  using C = Coding<W, T>;
   constexpr int kBlocks = W::kBlocks, kWidth = 16 * kBlocks;
   constexpr int kStrips = kEpilogue == kGated ? 2 : 1;
+  constexpr int kScales = kStageWeights, kX = kScales + stage_scales<W>();  // in a stage
   extern __shared__ __align__(16) char shared[];
 
+  // The arguments lie in constant memory: have all of them in its cache before they are needed.
+  asm volatile("" ::"l"(p.y), "l"(p.bias), "l"(p.residual), "l"(p.strip_max), "l"(p.strip_sum));
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int column = lane / 4, quad = lane % 4;
   const int n_warps = blockDim.x / kWarp / kStrips, share = warp % n_warps;
   const int strip = blockIdx.x * kStrips + warp / n_warps, n_strips = p.n / kWidth;
   const int split = blockIdx.y, n_groups = p.k / kGroup / (n_warps * gridDim.y);  // of a share
-  const int block_begin = split * n_warps * n_groups;
-  const int first_row = blockIdx.z * 8 * kRows;
-  const int rows = min(8 * kRows, p.m - first_row);
+  const int first_row = blockIdx.z * 8 * kRows, rows = min(8 * kRows, p.m - first_row);
 
-  // Eight loads of a warp are in flight all the time, the first ones before x is there.
-  const int begin = block_begin + share * n_groups;
+  // What is copied next, and where to.
+  const int begin = (split * n_warps + share) * n_groups;
   const size_t pair_pitch = static_cast<size_t>(n_strips) * 2 * kWarp;
   const int second = W::second(n_strips) * kWarp;
-  const uint4* next = static_cast<const uint4*>(p.weight) + begin * (kVectors / 2) * pair_pitch +
-                      W::first(strip) * kWarp + lane;
-  const half* scale_at = p.scales + static_cast<size_t>(begin) * p.n + strip * kWidth +
-                         column * (2 * kBlocks);
-  uint4 ring[kVectors];
-  Scales<kBlocks> scales;
+  const uint4* weight = static_cast<const uint4*>(p.weight) +
+                        begin * (kVectors / 2) * pair_pitch + W::first(strip) * kWarp + lane;
+  const half* scale = p.scales + static_cast<size_t>(begin) * p.n + strip * kWidth + lane * 8;
+  const T* x = static_cast<const T*>(p.x) + static_cast<size_t>(first_row + lane / 16) * p.k +
+               begin * kGroup + lane % 16 * 8;
+  const int stage = stage_bytes<W>(rows), ring_bytes = kStages * stage;
+  const uint32_t ring = shared_address(shared) + warp * ring_bytes;
+  auto copy_weights = [&](uint32_t to) {
 #pragma unroll
-  for (int pair = 0; pair < kVectors / 2; ++pair) {
-    ring[2 * pair] = load_once(next);
-    ring[2 * pair + 1] = load_once(next + second);
-    next += pair_pitch;
-  }
-  let_next_start();
+    for (int pair = 0; pair < kVectors / 2; ++pair) {
+      copy_16(to + lane * 16 + 2 * pair * 512, weight);
+      copy_16(to + lane * 16 + (2 * pair + 1) * 512, weight + second);
+      weight += pair_pitch;
+    }
+    if (W::kScaled) {
+      if (lane < stage_scales<W>() / 16) copy_16(to + kScales + lane * 16, scale);
+      scale += p.n;
+    }
+  };
+  auto copy_x = [&](uint32_t to) {
+    to += kX + lane / 16 * kStageRow + lane % 16 * 16;
+    const T* from = x;
+#pragma unroll 1
+    for (int row = lane / 16; row < rows; row += 2) {
+      copy_16(to, from);
+      to += 2 * kStageRow;
+      from += 2 * static_cast<size_t>(p.k);
+    }
+    x += kGroup;
+  };
+
+  // The first weights are on their way before x exists. Those of the next kernel may follow once
+  // the last of these are: earlier they would only be in their way.
+  const int n_first = min(kStages, n_groups);
+  if (kStartsEarly)
+    for (int i = 0; i < n_first; ++i) copy_weights(ring + i * stage);
+  if (n_groups <= kStages) let_next_start();
   wait_for_previous();
-  const int k_count = n_warps * n_groups * kGroup;
-  stage(shared,
-        static_cast<const T*>(p.x) + static_cast<size_t>(first_row) * p.k + block_begin * kGroup,
-        rows, p.k, k_count);
-  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kStages; ++i) {
+    if (!kStartsEarly && i < n_first) copy_weights(ring + i * stage);
+    if (i < n_first) copy_x(ring + i * stage);
+    commit_copies();
+  }
 
   float total[kBlocks][kRows][4] = {};
   // Lane i gives the address of row i % 8 in quarter i / 8 of 32 inputs. Where there is no such
   // row the first one is read: what comes of it is not stored.
-  uint32_t x_at[kRows];
+  int x_from[kRows];
 #pragma unroll
-  for (int row = 0; row < kRows; ++row) {
-    const int from = row * 8 + lane % 8 < rows ? row * 8 + lane % 8 : 0;
-    x_at[row] = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) +
-                from * x_stride(k_count) + share * n_groups * 256 + lane / 8 * 16;
-  }
+  for (int row = 0; row < kRows; ++row)
+    x_from[row] =
+        kX + (row * 8 + lane % 8 < rows ? row * 8 + lane % 8 : 0) * kStageRow + lane / 8 * 16;
+  uint32_t at = ring;  // the stage to compute with
   for (int group = 0; group < n_groups; ++group) {
-    const bool more = group + 1 < n_groups;
-    float sum[kBlocks][kRows][4] = {};
-    if constexpr (W::kScaled) {  // needed at the end of the group
-      scales.load(scale_at);
-      scale_at += p.n;
-    }
-#pragma unroll
+    wait_for_oldest();
+    __syncwarp();
+    float sum[kBlocks][kRows][4] = {}, offset[2][kRows][4] = {};
+#pragma unroll(kRows == 1 ? kVectors / 2 : 1)  // registers
     for (int pair = 0; pair < kVectors / 2; ++pair) {
-      uint4 x[kRows];
+      uint4 operands[kRows];
 #pragma unroll
-      for (int row = 0; row < kRows; ++row) x[row] = load_operands(x_at[row] + pair * 64);
+      for (int row = 0; row < kRows; ++row) {
+        operands[row] = load_matrices(at + x_from[row] + pair * 64);
+        if constexpr (C::kShrink) {  // all four: ptxas would copy those left out
+          uint4& o = operands[row];
+          o = make_uint4(times<0x3c00>(o.x), times<0x2c00>(o.y), times<0x3c00>(o.z),
+                         times<0x2c00>(o.w));
+        }
+        if constexpr (C::kOffset) {
+          const uint32_t a[4] = {C::kLow, C::kLow, C::kHigh, C::kHigh};
+          mma<T>(offset[0][row], a, operands[row].x, operands[row].y);
+          mma<T>(offset[1][row], a, operands[row].z, operands[row].w);
+        }
+      }
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
+        const uint4 vector = load_shared(at + lane * 16 + (2 * pair + i) * 512);
 #pragma unroll
         for (int f = 0; f < W::kFragments; ++f) {
           uint32_t a[4];
-          W::template operand<T>(ring[2 * pair + i], f, a);
-          // Its registers are free: the next vector can take them while the products run.
-          if (f == W::kFragments - 1 && more)
-            ring[2 * pair + i] = load_once(i ? next + second : next);
+          W::template operand<T>(vector, f, a);
 #pragma unroll
           for (int row = 0; row < kRows; ++row) {
             if (W::tile(i, f) == 0)
-              mma<T>(sum[W::block(i, f)][row], a, x[row].x, x[row].y);
+              mma<T>(sum[W::block(i, f)][row], a, operands[row].x, operands[row].y);
             else
-              mma<T>(sum[W::block(i, f)][row], a, x[row].z, x[row].w);
+              mma<T>(sum[W::block(i, f)][row], a, operands[row].z, operands[row].w);
           }
         }
       }
-      next += pair_pitch;
     }
 #pragma unroll
-    for (int row = 0; row < kRows; ++row) x_at[row] += 256;
+    for (int row = 0; row < kRows; ++row)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) offset[0][row][i] += offset[1][row][i];
+    Scales<kBlocks> scales;
+    if constexpr (W::kScaled) scales.load(at + kScales + column * 4 * kBlocks);
 #pragma unroll
     for (int block = 0; block < kBlocks; ++block) {
-      float low = 1, high = 1;  // of outputs c and c + 8
+      float low = C::kFactor, high = C::kFactor;  // of outputs c and c + 8
       if constexpr (W::kScaled)
-        low = __half2float(scales.value[2 * block]),
-        high = __half2float(scales.value[2 * block + 1]);
+        low *= __low2float(scales.pair[block]), high *= __high2float(scales.pair[block]);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
         float(&t)[4] = total[block][row];
         const float(&s)[4] = sum[block][row];
-        t[0] += low * s[0], t[1] += low * s[1], t[2] += high * s[2], t[3] += high * s[3];
+        const float(&o)[4] = offset[0][row];
+        t[0] += low * (s[0] + o[0]), t[1] += low * (s[1] + o[1]);
+        t[2] += high * (s[2] + o[2]), t[3] += high * (s[3] + o[3]);
       }
     }
+    __syncwarp();
+    if (group + kStages < n_groups) {
+      copy_weights(at);
+      copy_x(at);
+      if (group + kStages + 1 == n_groups) let_next_start();
+    }
+    commit_copies();
+    at += stage;
+    if (at == ring + ring_bytes) at = ring;
   }
 
-  // [strips, n_warps, rows, kWidth + 4] over the x that is no longer needed.
-  __syncthreads();
-  float* sums = reinterpret_cast<float*>(shared);
+  // Each warp's sums, [rows, kWidth + 4], over its ring.
   constexpr int kPitch = kWidth + 4;
+  float* own = reinterpret_cast<float*>(shared + warp * ring_bytes);
 #pragma unroll
   for (int block = 0; block < kBlocks; ++block)
 #pragma unroll
@@ -198,14 +257,17 @@ __global__ __launch_bounds__(kMaxThreads) void matmul_kernel(MatmulArguments p) 
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int m = row * 8 + quad * 2 + i % 2, n = block * 16 + column + i / 2 * 8;
-        if (m < rows) sums[(warp * rows + m) * kPitch + n] = total[block][row][i];
+        if (m < rows) own[m * kPitch + n] = total[block][row][i];
       }
   __syncthreads();
 
+  const float* sums = reinterpret_cast<const float*>(shared);
+  const int warp_pitch = ring_bytes / 4;
   auto add_up = [&](int which, int m, int n) {
     float sum = 0;
-    for (int i = 0; i < n_warps; ++i)
-      sum += sums[((which * n_warps + i) * rows + m) * kPitch + n];
+#pragma unroll
+    for (int i = 0; i < kMaxThreads / kWarp / kStrips; ++i)
+      if (i < n_warps) sum += sums[(which * n_warps + i) * warp_pitch + m * kPitch + n];
     return sum;
   };
   if constexpr (kEpilogue == kLogits) {
@@ -250,20 +312,27 @@ __global__ __launch_bounds__(kMaxThreads) void matmul_kernel(MatmulArguments p) 
   }
 }
 
-constexpr int kMaxShared = 99 * 1024;  // of 163 kB on SM87: what is left is L1
+// Shared memory that a block may have on this GPU: 163 kB on SM87.
+cudaError_t max_shared(int& bytes) {
+  int device;
+  const cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  return cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+}
 
 template <class W, typename T, int kRows, int kEpilogue>
 cudaError_t start(const MatmulArguments& p, int n_warps, int n_splits, cudaStream_t stream) {
   constexpr int kStrips = kEpilogue == kGated ? 2 : 1;
+  int limit;
+  const cudaError_t error = max_shared(limit);
+  if (error != cudaSuccess) return error;
   const int rows = p.m < 8 * kRows ? p.m : 8 * kRows;
-  const int x_bytes = rows * x_stride(p.k / n_splits);
-  const int sum_bytes = kStrips * n_warps * rows * (16 * W::kBlocks + 4) * 4;
-  const int shared = x_bytes > sum_bytes ? x_bytes : sum_bytes;
+  const int shared = n_warps * kStrips * kStages * stage_bytes<W>(rows);
+  if constexpr (kRows > 1)
+    if (shared > limit)
+      return start<W, T, kRows / 2, kEpilogue>(p, n_warps, n_splits, stream);
   const dim3 grid(p.n / (16 * W::kBlocks) / kStrips, n_splits,
                   (p.m + 8 * kRows - 1) / (8 * kRows));
-  if constexpr (kRows > 1)
-    if (shared > kMaxShared)
-      return start<W, T, kRows / 2, kEpilogue>(p, n_warps, n_splits, stream);
   return launch(matmul_kernel<W, T, kRows, kEpilogue>, grid, dim3(kWarp * n_warps * kStrips),
                 shared, stream, p);
 }

@@ -19,7 +19,13 @@
 namespace voxtral {
 namespace {
 
-constexpr int kNormThreads = 1024, kMaxFours = 4;  // rows of up to 4 * 1024 * 4 numbers
+constexpr int kNormThreads = 1024, kMaxFours = 2;  // rows of up to 2 * 1024 * 4 numbers
+constexpr int kAtOnce = 4;  // parts of a sum
+
+template <typename T>
+__device__ inline void load_four(const T* from, T (&to)[4]) {
+  *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(from);
+}
 
 // h += bias + the partial sums of the product before, in their order; x = RMSNorm(h) * weight
 // (* scale). One block per row; the row stays in registers.
@@ -28,11 +34,19 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(
     float* h, const float* partial, int n_partial, const T* bias, const T* weight, const T* scales,
     const int64_t* slots, int rows_per_slot, T* x, int width, float eps) {
   __shared__ float scratch[kNormThreads / kWarp];
-  let_next_start();
-  wait_for_previous();
   const size_t row = blockIdx.x, rows = gridDim.x;
   float4* own = reinterpret_cast<float4*>(h + row * width);
   const int n_fours = width / 4;
+  // Constants do not wait for the kernel before; nor does the cache of the arguments.
+  asm volatile("" ::"l"(h), "l"(partial), "l"(bias), "l"(scales), "l"(slots), "l"(x));
+  T gain[kMaxFours][4];
+#pragma unroll
+  for (int i = 0; i < kMaxFours; ++i) {
+    const int at = i * blockDim.x + threadIdx.x;
+    if (at >= n_fours) break;
+    load_four(weight + at * 4, gain[i]);
+  }
+  wait_for_previous();
   float4 value[kMaxFours];
   float squares = 0;
 #pragma unroll
@@ -40,18 +54,29 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(
     const int at = i * blockDim.x + threadIdx.x;
     if (at >= n_fours) break;
     float4 v = own[at];
-    for (int s = 0; s < n_partial; ++s) {
-      const float4 add = reinterpret_cast<const float4*>(partial + (s * rows + row) * width)[at];
-      v.x += add.x, v.y += add.y, v.z += add.z, v.w += add.w;
+    // A few loads at a time are on their way; they are added in their order.
+    for (int s = 0; s < n_partial; s += kAtOnce) {
+      float4 part[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j)
+        if (s + j < n_partial)
+          part[j] = reinterpret_cast<const float4*>(partial + ((s + j) * rows + row) * width)[at];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j)
+        if (s + j < n_partial)
+          v.x += part[j].x, v.y += part[j].y, v.z += part[j].z, v.w += part[j].w;
     }
     if (bias) {
-      v.x += to_float(bias[at * 4]), v.y += to_float(bias[at * 4 + 1]);
-      v.z += to_float(bias[at * 4 + 2]), v.w += to_float(bias[at * 4 + 3]);
+      T add[4];
+      load_four(bias + at * 4, add);
+      v.x += to_float(add[0]), v.y += to_float(add[1]);
+      v.z += to_float(add[2]), v.w += to_float(add[3]);
     }
     if (n_partial || bias) own[at] = v;
     value[i] = v;
     squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
   }
+  let_next_start();  // not earlier: what it reads would be in the way
   const float factor = rsqrtf(block_sum(squares, scratch) / width + eps);
   const T* scale = scales ? scales + slots[row / rows_per_slot] * width : nullptr;
 #pragma unroll
@@ -61,7 +86,7 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(
     float y[4] = {value[i].x, value[i].y, value[i].z, value[i].w};
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      y[k] *= factor * to_float(weight[at * 4 + k]);
+      y[k] *= factor * to_float(gain[i][k]);
       if (scale) y[k] *= to_float(scale[at * 4 + k]);
     }
     *reinterpret_cast<uint2*>(x + row * width + at * 4) =
@@ -81,11 +106,11 @@ __global__ void embed_kernel(const T* audio, const T* table, const int64_t* toke
     h[row * width + i] = to_float(audio[row * width + i]) + to_float(embedding[i]);
 }
 
-// Angles in fp64, as fp32 is off by 0.01 rad after hours of frames.
+// Angles in fp64, as fp32 is off by 0.01 rad after hours of frames. No kernel after this one starts
+// before it is done: attention reads clocks and rings as soon as it starts.
 __global__ void rotation_kernel(const int64_t* slots, const int64_t* position,
                                 const int64_t* origin, const double* frequency, float* cosine,
                                 float* sine, int rows_per_slot, int per_token, int n_pairs) {
-  let_next_start();
   wait_for_previous();
   const int row = blockIdx.x;
   const int64_t slot = slots[row / rows_per_slot];
@@ -96,6 +121,8 @@ __global__ void rotation_kernel(const int64_t* slots, const int64_t* position,
     cosine[row * n_pairs + j] = static_cast<float>(c);
     sine[row * n_pairs + j] = static_cast<float>(s);
   }
+  __threadfence();
+  let_next_start();
 }
 
 // position[slot] += n for the streams of this step.

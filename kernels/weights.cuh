@@ -12,10 +12,10 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// How a warp reads weights: 512 bytes at a time, dequantized in registers into operands of mma.
+// Formats of weights: how 512 bytes that a warp has read become operands of mma, in registers.
 //
 // A strip is the 16 * kBlocks outputs that one warp computes. Of 128 inputs (a group, which shares
-// a scale) a warp reads eight vectors of 16 bytes per lane, whatever the format; a pair of them
+// a scale) a strip has eight vectors of 16 bytes per lane, whatever the format; a pair of them
 // covers 32 inputs, and is 2 * n_strips * 512 bytes after the pair before it. A vector holds
 // kFragments operands of mma (`operand`; see common.cuh), each for `block` of 16 outputs of the
 // strip and for `tile` of 16 inputs of the pair. Registers allow kMaxRows times eight rows of x.
@@ -45,19 +45,27 @@ __device__ inline uint32_t bits_of(Pair pair) {
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
-// (q0 - 8, q1 - 8) from nibbles 0 and 4, and from nibbles 1 and 5, exactly.
+// What an operand stands for: (code + offset) / kFactor, where mma with the constants kLow (inputs
+// 0 to 7 of a tile) and kHigh (8 to 15) takes the offset off. With kShrink, x of the upper inputs
+// has to be divided by 16.
+template <class W, typename T>
+struct Coding {
+  static constexpr bool kOffset = false, kShrink = false;
+  static constexpr float kFactor = 1;
+};
+
+// Two weights from nibbles 0 and 4, and two from nibbles 1 and 5.
 template <typename T>
 __device__ inline void nibble_pairs(uint32_t word, uint32_t& low, uint32_t& high);
 template <>
 __device__ inline void nibble_pairs<half>(uint32_t word, uint32_t& low, uint32_t& high) {
-  // As the mantissa of 1024 a nibble is 1024 + q, and four places higher 1024 + 16 q.
-  const half2 l = as<half2>(and_or<0x000f000f, 0x64006400>(word));
-  const half2 h = as<half2>(and_or<0x00f000f0, 0x64006400>(word));
-  low = bits_of(__hadd2(l, as<half2>(0xe408e408)));  // - 1032
-  high = bits_of(__hfma2(h, as<half2>(0x2c002c00), as<half2>(0xd480d480)));  // / 16 - 72
+  // As they are: subnormal numbers, q 2^-24 and, four places higher, q 2^-20.
+  low = word & 0x000f000f;
+  high = word & 0x00f000f0;
 }
 template <>
 __device__ inline void nibble_pairs<__nv_bfloat16>(uint32_t word, uint32_t& low, uint32_t& high) {
+  // As the mantissa of 128 a nibble is 128 + q.
   using Pair = __nv_bfloat162;
   const Pair l = as<Pair>(and_or<0x000f000f, 0x43004300>(word));
   const Pair h = as<Pair>(and_or<0x000f000f, 0x43004300>(word >> 4));
@@ -115,10 +123,8 @@ struct Int8 {
 
 template <>
 __device__ inline void Int8::pairs<half>(uint32_t word, uint32_t& low, uint32_t& high) {
-  // As the mantissa of 1024 a byte is 1024 + q.
-  const half2 minus_1152 = as<half2>(0xe480e480);
-  low = bits_of(__hadd2(as<half2>(__byte_perm(word, 0x64646464, 0x5150)), minus_1152));
-  high = bits_of(__hadd2(as<half2>(__byte_perm(word, 0x64646464, 0x5352)), minus_1152));
+  low = __byte_perm(word, 0, 0x4140);  // subnormal numbers, q 2^-24
+  high = __byte_perm(word, 0, 0x4342);
 }
 template <>
 __device__ inline void Int8::pairs<__nv_bfloat16>(uint32_t word, uint32_t& low, uint32_t& high) {
@@ -131,12 +137,24 @@ __device__ inline void Int8::pairs<__nv_bfloat16>(uint32_t word, uint32_t& low, 
   high = pack<__nv_bfloat16>(f[2], f[3]);
 }
 
+template <>
+struct Coding<Int4, half> {
+  static constexpr bool kOffset = true, kShrink = true;
+  static constexpr uint32_t kLow = 0x80088008, kHigh = 0x80808080;  // -8 2^-24, -8 2^-20
+  static constexpr float kFactor = 1 << 24;
+};
+template <>
+struct Coding<Int8, half> {
+  static constexpr bool kOffset = true, kShrink = false;
+  static constexpr uint32_t kLow = 0x80808080, kHigh = 0x80808080;  // -128 2^-24
+  static constexpr float kFactor = 1 << 24;
+};
+
 // 16-bit weights in the order of operands: [K / 16, N / 16, 32 lanes, 8], no scales.
 struct Dense {
   static constexpr int kBlocks = 1, kFragments = 1, kMaxRows = 4;
   static constexpr bool kScaled = false;
 
-  // Where a strip begins, and how far the second vector of a pair is, in vectors of the warp.
   __device__ static int first(int strip) { return strip; }
   __device__ static int second(int n_strips) { return n_strips; }
   __device__ static constexpr int block(int, int) { return 0; }

@@ -60,8 +60,11 @@ class Case:
         """Attend with some streams and positions, `ahead` positions after the clock."""
         qkv = self.qkv[rows, times].contiguous()
         cosine, sine = (part[rows, times].contiguous() for part in self.angles)
-        return attention(qkv, self.ring, self.slots[rows].contiguous(), self.clock + ahead, cosine,
-                         sine, self.n_heads, self.half_split, self.counters)
+        slots, clock = self.slots[rows].contiguous(), self.clock + ahead
+        if qkv.is_cuda:
+            torch.cuda.synchronize()  # slots, clock and ring have to be older than the last kernel
+        return attention(qkv, self.ring, slots, clock, cosine, sine, self.n_heads,
+                         self.half_split, self.counters)
 
 
 def one_by_one(case):

@@ -48,6 +48,7 @@ def stand_in(tmp_path, monkeypatch):
     (home / 'bin' / 'nvcc').write_text(STAND_IN)
     (home / 'bin' / 'nvcc').chmod(0o755)
     monkeypatch.setenv('CUDA_HOME', str(home))
+    monkeypatch.setenv('CXX', str(home / 'bin' / 'nvcc'))
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     monkeypatch.setenv('CALLS', str(tmp_path / 'calls'))
     (tmp_path / 'calls').touch()
@@ -80,10 +81,10 @@ def test_the_main_loop_of_the_product_loads_128_bits(tmp_path):
     kernels = (tmp_path / 'out.ptx').read_text().split('.entry ')[1:]
     assert len(kernels) > 50
     for kernel in kernels:
-        loads = re.findall(r'ld\.global\.nc\S*', kernel)
-        wide = [load for load in loads if load.endswith('.v4.u32')]
-        assert len(wide) >= 16  # eight before the loop and eight in it
-        assert kernel.count('mma.sync') >= 8
+        copies = re.findall(r'cp\.async\.\S+ \[\S+\], \[\S+\], 16', kernel)
+        assert len(copies) >= 16  # eight before the loop and eight in it
+        assert kernel.count('ld.shared.v4.u32') >= 2
+        assert kernel.count('mma.sync') >= 4
     assert 'createpolicy' not in ''.join(kernels)
 
 

@@ -114,8 +114,16 @@ def test_without_a_table_the_screened_logits_decide(device):
     hidden = torch.randn(9, 1, 256).half()
     from voxtral_ros.ops.weights import dequantize
     logits = hidden.double() @ dequantize(head.screen).double()
-    token, probability = run(hidden, head, device)
+    penalty = torch.zeros(9)
+    token, probability = run(hidden, head, device, penalty)
     assert torch.equal(token, logits.argmax(-1))
+    assert torch.allclose(probability.double(), logits.softmax(-1).amax(-1), rtol=1e-3)
+    # And with the logit of pad pushed up and down: slots are handed out in reverse.
+    penalty[:3], penalty[3:6] = -100, 100
+    logits[..., head.pad] -= penalty.flip(0).double()[:, None]
+    token, probability = run(hidden, head, device, penalty)
+    assert torch.equal(token, logits.argmax(-1))
+    assert (token == head.pad).sum() == 3
     assert torch.allclose(probability.double(), logits.softmax(-1).amax(-1), rtol=1e-3)
 
 

@@ -42,6 +42,9 @@ def attention(qkv: Tensor, ring: Ring, slots: Tensor, clock: Tensor, cosine: Ten
     """
     Rotate queries and keys, write keys and values into the ring, and attend.
 
+    On a GPU slots, clock and ring must be older than the kernel before: the kernel may read them
+    while that one still runs. After `rotation_angles` on the same stream all that came before is.
+
     :param qkv: [M, T, (Hq + 2 Hkv) D], queries, keys and values before rotation
     :param slots: int64 [M], different ones; a slot without a ring gets zeros
     :param clock: int64 [slots], tokens before these positions

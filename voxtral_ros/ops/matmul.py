@@ -32,10 +32,10 @@ from voxtral_ros.ops.weights import dequantize, PackedWeight, STRIP
 from voxtral_ros.quantization.marlin import GROUP
 
 _STORE, _PARTIAL, _GATED, _LOGITS = range(4)
-_WARPS = 1152  # of all blocks: enough loads in flight for any GPU, and many per SM of an Orin
-# Warps per strip in a block. Few: a block that is small leaves room for others, and they load
+_WARPS = 1152  # of all blocks: enough copies under way for any GPU, and many per SM of an Orin
+# Warps per strip in a block. Few: a block that is small leaves room for others, and they read
 # while it adds up. Measured: bench/results/kernels.md.
-_MOST = {_STORE: 8, _PARTIAL: 4, _GATED: 5, _LOGITS: 4}
+_MOST = {_STORE: 8, _PARTIAL: 6, _GATED: 4, _LOGITS: 4}
 
 
 @cache
@@ -45,18 +45,18 @@ def plan(k: int, n: int, bits: int, epilogue: int = _STORE) -> tuple[int, int]:
 
     All shares are equal. Only partial sums may come from several blocks.
     """
-    groups = k // GROUP
+    groups, most = k // GROUP, _MOST[epilogue]
     divisors = [d for d in range(1, groups + 1) if groups % d == 0]
-    most = _MOST[epilogue]
     wanted = max(4, -(-_WARPS // (n // STRIP[bits])))
-    if epilogue in (_GATED, _LOGITS):
-        wanted = most
-    if epilogue != _PARTIAL:
+    if epilogue == _PARTIAL:
+        shares = max(d for d in divisors if d <= wanted)
+        warps = max(d for d in range(1, most + 1) if shares % d == 0)
+        return warps, shares // warps
+    if epilogue == _STORE:
         enough = [d for d in divisors if wanted <= d <= most]
-        return min(enough) if enough else max(d for d in divisors if d <= most), 1
-    shares = max(d for d in divisors if d <= wanted)
-    warps = max(d for d in range(1, most + 1) if shares % d == 0)
-    return warps, shares // warps
+        if enough:
+            return min(enough), 1
+    return max(d for d in divisors if d <= most), 1
 
 
 def matmul(x: Tensor, weight: PackedWeight, bias: Tensor | None = None,
