@@ -150,7 +150,7 @@ def through_socket(sessions):
     """Run `voxtral serve` and a client per session."""
     server = subprocess.Popen(
         [sys.executable, '-m', 'voxtral_ros', 'serve', '--port', '0', '--threads', '1',
-         '--max-sessions', str(len(sessions))], stdout=subprocess.PIPE, text=True)
+         '--overload', '--max-sessions', str(len(sessions))], stdout=subprocess.PIPE, text=True)
     try:
         url = re.search(r'ws://\S+/realtime', server.stdout.readline())[0]
         asyncio.run(all_clients(url, sessions))

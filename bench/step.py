@@ -15,23 +15,32 @@
 """
 The whole 80 ms step of a random model of full size on one GPU, as the engine runs it.
 
-    python bench/step.py [--layouts original compact] [--streams 128]
-
+    python bench/step.py [--parts one drafting streams peers] [--layouts compact original]
     python bench/step.py --predict
 
-Host to host: sound in, tokens out, one stream unless said otherwise, medians of 60 passes.
---predict needs no GPU: it prints the table of docs/jetson.md.
+    one        one stream: minute one, a window that has just filled, 10 h; launches outside graphs
+    drafting   one stream: serial, all pads accepted, no pad accepted
+    streams    how many streams fit into 80 ms, windows full
+    peers      BF16 of full size: transformers' streaming generate, and this engine without graphs
+
+Host to host: sound in, tokens out, in milliseconds per 80 ms of sound. --predict needs no GPU: it
+prints the table of docs/jetson.md.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
 import gc
 from pathlib import Path
 import sys
+import time
+from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 'test')]
 
+import numpy as np  # noqa: E402
 from support.checkpoints import real_params  # noqa: E402
 import torch  # noqa: E402
 
@@ -40,8 +49,166 @@ from voxtral_ros.model.config import ModelConfig  # noqa: E402
 from voxtral_ros.model.random_weights import random_network  # noqa: E402
 from voxtral_ros.quantization.format import Recipe  # noqa: E402
 from voxtral_ros.recognizer.benchmark import (  # noqa: E402
-    BOARDS, count_bytes, measure, read_bandwidth, TOKEN_S)
+    BOARDS, count_bytes, measure, read_bandwidth, Timing, TOKEN_S)
+from voxtral_ros.recognizer.drafting import Drafting  # noqa: E402
 from voxtral_ros.recognizer.fused_step import FusedStep  # noqa: E402
+from voxtral_ros.recognizer.step import EagerStep, Step  # noqa: E402
+
+PARTS = ('one', 'drafting', 'streams', 'peers')
+CHUNKS = (1, 2, 3, 6)  # tokens of 80 ms
+MINUTE, FULL, TEN_HOURS = 750, 8200, 450_000  # tokens heard before
+STREAMS = (64, 96, 100, 104, 112, 120, 128)
+# Decoder passes per token when pads are drafted in chunks of 2, 3, ... tokens: counted in the
+# token streams of the published BF16 model on three recordings of LibriSpeech, 236 tokens, 64 % of
+# them pads, over chunks that begin at any token.
+PASSES_PER_TOKEN = (0.682, 0.580, 0.531, 0.504, 0.487)
+PAD, SPECIAL = 32, [2, 32, 33]
+
+
+class Bench:
+    """A model of full size, anew for every layout and number of streams."""
+
+    def __init__(self, config: ModelConfig, repeats: int) -> None:
+        self.config, self.repeats = config, repeats
+        self.device = torch.device('cuda')
+        self.bandwidth = read_bandwidth(self.device, 4 << 30)
+        say(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, reads '
+            f'{self.bandwidth / 1e9:.0f} GB/s; ms per 80 ms of sound, {repeats} passes')
+
+    def step(self, layout: str, n_slots: int) -> FusedStep:
+        """Return the passes of a layout."""
+        forget()
+        network = random_network(self.config, self.device, torch.float16,
+                                 Recipe(**LAYOUTS[layout]))
+        weights = torch.cuda.memory_allocated()
+        step = FusedStep(network, PAD, SPECIAL, n_slots, max(CHUNKS), drafting=False)
+        say(f'\n{layout}, {n_slots} slots: weights {weights / 1e9:.2f} GB, with caches '
+            f'{torch.cuda.memory_allocated() / 1e9:.2f} GB')
+        return step
+
+    def time(self, step: Step, heard: int, n_tokens: int, n_streams: int = 1) -> Timing:
+        """Measure passes of streams that have heard so much."""
+        step.state.decoded.fill_(heard)
+        step.state.encoded.fill_(heard)
+        return measure(step, range(n_streams), n_tokens, self.repeats)
+
+    def floor(self, layout: str, n_tokens: int, heard: int) -> float:
+        """Return the seconds per token that reading takes."""
+        counted = count_bytes(self.config, Recipe(**LAYOUTS[layout]).bits, head_bits=4)
+        context = min(heard, self.config.decoder.sliding_window)
+        return counted.per_token(n_tokens, context) / self.bandwidth
+
+    # ---- the parts ----
+
+    def one(self, layout: str) -> None:
+        step = self.step(layout, 1)
+        for n_tokens in CHUNKS:
+            times = {}
+            for heard in (MINUTE, FULL, TEN_HOURS):
+                timing = self.time(step, heard, n_tokens)
+                times[heard] = timing.per_token_s
+                say(f'  chunks of {n_tokens * 80} ms, {heard * TOKEN_S / 60:.0f} min heard: '
+                    f'{ms(timing.per_token_s)} p50, {ms(timing.p99_s / n_tokens)} p99 '
+                    f'({timing.p99_s / timing.p50_s:.2f} x), floor '
+                    f'{ms(self.floor(layout, n_tokens, heard))}')
+            say(f'  10 h against minute one: {times[TEN_HOURS] / times[MINUTE]:.3f}, against a '
+                f'window that has just filled: {times[TEN_HOURS] / times[FULL]:.3f}')
+        say(f'  peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB')
+        say(f'  CUDA calls of a pass: {calls(step)}')
+
+    def drafting(self, layout: str, passes_per_token: Sequence[float]) -> None:
+        step = self.step(layout, 1)
+        for n_tokens, ratio in enumerate(passes_per_token, 2):
+            serial = self.time(step, MINUTE, n_tokens)
+            step.drafting = AlwaysDrafting()
+            step.pad_penalty.fill_(-1e9)
+            pads = self.time(step, MINUTE, n_tokens)  # in one pass
+            step.pad_penalty.fill_(1e9)
+            no_pads = self.time(step, MINUTE, n_tokens)  # in n passes
+            step.pad_penalty.fill_(0)
+            step.drafting = None
+            more_s = (no_pads.p50_s - pads.p50_s) / (n_tokens - 1)  # for each further pass
+            speech_s = pads.p50_s + (ratio * n_tokens - 1) * more_s
+            say(f'  chunks of {n_tokens * 80} ms: serial {ms(serial.per_token_s)}, all pads '
+                f'{ms(pads.per_token_s)}, no pads {ms(no_pads.per_token_s)}; at {ratio} passes '
+                f'per token {ms(speech_s / n_tokens)}, computed from these')
+
+    def streams(self, layout: str) -> None:
+        step = self.step(layout, max(STREAMS))
+        for count in STREAMS:
+            timing = self.time(step, TEN_HOURS, 1, count)
+            fits = 'fits' if timing.p99_s <= TOKEN_S else 'does not fit'
+            say(f'  {count} streams, windows full: {ms(timing.p50_s)} p50, {ms(timing.p99_s)} '
+                f'p99: {fits}')
+        say(f'  peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB')
+
+    def peers(self) -> None:
+        forget()
+        say('\npeers, BF16 in full size, chunks of 80 ms')
+        network = random_network(self.config, self.device, torch.bfloat16, Recipe(skip=('*',)))
+        with torch.inference_mode():
+            timing = self.time(EagerStep(network, PAD, 1, 1), MINUTE, 1)
+        say(f'  this engine without graphs and kernels: {ms(timing.p50_s)} p50, '
+            f'{ms(timing.p99_s)} p99')
+        del network
+        forget()
+        try:
+            times = transformers_times(real_params(), self.device)
+        except ImportError as error:
+            say(f'  transformers is not there: {error}')
+            return
+        say(f'  transformers, streaming generate: {ms(float(np.median(times)))} p50, '
+            f'{ms(float(np.percentile(times, 99)))} p99, {len(times)} tokens')
+
+
+class AlwaysDrafting(Drafting):
+    """Goes on where it does not pay."""
+
+    pays = True  # type: ignore[assignment]
+
+
+def transformers_times(params: dict[str, Any], device: torch.device) -> list[float]:
+    """Return the seconds between the chunks of 80 ms that streaming generate asks for."""
+    from support.hf_reference import hf_config, mel_chunks, padded, PAD as HF_PAD, prompt
+    import transformers
+    from transformers import VoxtralRealtimeForConditionalGeneration
+    say(f'  transformers {transformers.__version__}')
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with device:
+            model = VoxtralRealtimeForConditionalGeneration(hf_config(params)).eval()
+    finally:
+        torch.set_default_dtype(default)
+    noise = 0.05 * np.random.default_rng(0).standard_normal(5 * 16000)
+    audio = padded(noise.astype(np.float32), 6)
+    chunks = [chunk[None].to(device, torch.bfloat16)
+              for chunk in mel_chunks(audio, len(prompt(6)))]
+    moments: list[float] = []
+
+    def live() -> Iterator[torch.Tensor]:
+        for chunk in chunks:
+            if device.type == 'cuda':
+                torch.cuda.synchronize()
+            moments.append(time.perf_counter())
+            yield chunk
+
+    ids = torch.tensor([prompt(6)], device=device)
+    with torch.inference_mode():
+        model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), input_features=live(),
+                       num_delay_tokens=6, do_sample=False, pad_token_id=HF_PAD)
+    return np.diff(moments)[3:].tolist()  # the first ones load kernels
+
+
+def calls(step: Step, n_passes: int = 20) -> str:
+    """Count what passes ask of CUDA, each of them."""
+    measure(step, [0], 1, 3)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU,
+                                            torch.profiler.ProfilerActivity.CUDA]) as profile:
+        measure(step, [0], 1, n_passes, warm_up=0)
+    counts = Counter({event.key: event.count for event in profile.key_averages()
+                      if event.key.startswith(('cuda', 'cuLaunch'))})
+    return ', '.join(f'{name} {count / n_passes:g}' for name, count in sorted(counts.items()))
 
 
 def predict(config: ModelConfig) -> None:
@@ -50,51 +217,53 @@ def predict(config: ModelConfig) -> None:
     print('|---|' + '---|' * len(BOARDS))
     for layout, options in LAYOUTS.items():
         counted = count_bytes(config, Recipe(**options).bits, head_bits=4)
-        for chunk in (1, 2, 3):
-            factors = (counted.predicted_s(rate, chunk, 500) / TOKEN_S for rate in BOARDS.values())
-            print(f'| {layout}, {chunk * 80} ms | '
+        for chunk, passes in ((1, 1.0), (2, 1.0), (3, 1.0), (3, PASSES_PER_TOKEN[1])):
+            factors = (counted.predicted_s(rate, chunk, 500, passes) / TOKEN_S
+                       for rate in BOARDS.values())
+            print(f'| {layout}, {chunk * 80} ms{", pads drafted" if passes < 1 else ""} | '
                   + ' | '.join(f'{factor:.2f}' for factor in factors) + ' |')
+
+
+def ms(seconds: float) -> str:
+    return f'{1e3 * seconds:.3f}'
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def forget() -> None:
+    """Give the memory of what nobody holds any more back to the GPU."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
-    parser.add_argument('--layouts', nargs='+', choices=LAYOUTS, default=list(LAYOUTS))
-    parser.add_argument('--streams', type=int, default=128)
-    parser.add_argument('--repeats', type=int, default=60)
+    parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
+    parser.add_argument('--layouts', nargs='+', choices=LAYOUTS, default=list(LAYOUTS)[::-1],
+                        help='of the part one; drafting and streams have the first of them')
+    parser.add_argument('--passes-per-token', nargs='+', type=float, default=PASSES_PER_TOKEN,
+                        metavar='RATIO', help='of the decoder on speech, in chunks of 2, 3, ... '
+                        'tokens [those of the published model on LibriSpeech]')
+    parser.add_argument('--repeats', type=int, default=100)
     parser.add_argument('--predict', action='store_true', help='predict for Orin, measure nothing')
     arguments = parser.parse_args()
     config = ModelConfig.from_params(real_params())
     if arguments.predict:
         predict(config)
         return
-    device = torch.device('cuda')
-    bandwidth = read_bandwidth(device, 4 << 30)
-    print(f'{torch.cuda.get_device_name()}, read bandwidth {bandwidth / 1e9:.0f} GB/s', flush=True)
-    for layout in arguments.layouts:
-        recipe = Recipe(**LAYOUTS[layout])
-        counted = count_bytes(config, recipe.bits, head_bits=4)
-        for streams in (1, arguments.streams):
-            network = random_network(config, device, torch.float16, recipe)
-            torch.cuda.synchronize()
-            weights = torch.cuda.memory_allocated()
-            step = FusedStep(network, 32, [2, 32, 33], streams, 6, drafting=False)
-            print(f'{layout}, {streams} slots: weights {weights / 1e9:.2f} GB, with caches '
-                  f'{torch.cuda.memory_allocated() / 1e9:.2f} GB', flush=True)
-            for context in (500, 450_000):
-                step.state.decoded.fill_(context)
-                step.state.encoded.fill_(context)
-                for n_tokens in (1, 2, 3, 6) if streams == 1 else (1,):
-                    timing = measure(step, range(streams), n_tokens, arguments.repeats)
-                    floor = counted.per_token(n_tokens, min(context, 8192)) / bandwidth
-                    print(f'  {streams} streams, after {context * 0.08 / 3600:.2f} h, chunks of '
-                          f'{n_tokens * 80} ms: {timing.per_token_s * 1e3:.3f} ms per 80 ms p50, '
-                          f'{timing.p99_s / n_tokens * 1e3:.3f} p99, floor {floor * 1e3:.3f}',
-                          flush=True)
-            print(f'  peak {torch.cuda.max_memory_allocated() / 1e9:.2f} GB')
-            del step, network
-            gc.collect()
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+    bench = Bench(config, arguments.repeats)
+    if 'one' in arguments.parts:
+        for layout in arguments.layouts:
+            bench.one(layout)
+    if 'drafting' in arguments.parts:
+        bench.drafting(arguments.layouts[0], arguments.passes_per_token)
+    if 'streams' in arguments.parts:
+        bench.streams(arguments.layouts[0])
+    if 'peers' in arguments.parts:
+        bench.peers()
 
 
 if __name__ == '__main__':

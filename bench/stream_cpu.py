@@ -15,11 +15,13 @@
 """
 Speed of one stream on the CPU: beside transformers, over hours, and of the demo model.
 
-    PYTHONPATH=test:$PYTHONPATH python bench/stream_cpu.py [--parts peer hours demo] [--hours 2]
+    PYTHONPATH=test:$PYTHONPATH python bench/stream_cpu.py [--parts peer hours demo passes]
 
 peer: tokens per second, prompt included in the time, beside the streaming generate of transformers
 with the same random weights in fp32, in turns. hours: time per block of 80 ms and memory of one
-long stream. demo: real-time factor of the demo model and where its time goes. One torch thread.
+long stream. demo: real-time factor of the demo model, where its time goes, and the memory. passes:
+the compiled pass by itself, with every instruction set. One thread. "PyTorch" is the network
+without compiled passes (VOXTRAL_CPU_KERNELS=off).
 """
 
 import argparse
@@ -43,7 +45,8 @@ from support import checkpoints, hf_reference  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
-from voxtral_ros.model.network import VoxtralRealtime  # noqa: E402
+from voxtral_ros.model.mel import LogMel  # noqa: E402
+from voxtral_ros.ops import cpu  # noqa: E402
 from voxtral_ros.recognizer.engine import Engine  # noqa: E402
 from voxtral_ros.recognizer.events import Transcript  # noqa: E402
 from voxtral_ros.recognizer.stream import StreamOptions  # noqa: E402
@@ -57,15 +60,16 @@ PER_MINUTE = 60 * RATE // BLOCK  # blocks
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
-    parts = {'peer': peer, 'hours': hours, 'demo': demo}
+    parts = {'peer': peer, 'hours': hours, 'demo': demo, 'passes': passes}
     parser.add_argument('--parts', nargs='+', choices=parts, default=list(parts), help='[all]')
     parser.add_argument('--repetitions', type=int, default=7, help='of peer and demo [7]')
     parser.add_argument('--hours', type=float, default=2, help='of sound in the long stream [2]')
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f'{processor()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the '
-          f'start; one torch thread; torch {torch.__version__}, '
-          f'transformers {transformers.__version__}, Python {platform.python_version()}')
+          f'start; one thread, {cpu.load().voxtral_cpu_instructions().decode()}; '
+          f'torch {torch.__version__}, transformers {transformers.__version__}, '
+          f'Python {platform.python_version()}')
     for name in arguments.parts:
         parts[name](arguments)
 
@@ -92,10 +96,16 @@ def blocks_of(samples):
     return [samples[start:start + BLOCK] for start in range(0, len(samples), BLOCK)]
 
 
-def load(params, tensors, tekken):
+def load(params, tensors, tekken, compiled=True):
     """Return an engine with these weights."""
     with tempfile.TemporaryDirectory() as folder:
-        return Engine.load(checkpoints.write_checkpoint(folder, params, tensors, tekken), 'cpu')
+        return load_folder(checkpoints.write_checkpoint(folder, params, tensors, tekken), compiled)
+
+
+def load_folder(folder, compiled):
+    """Return an engine over the compiled passes or over PyTorch."""
+    with mock.patch('voxtral_ros.recognizer.engine.cpu_passes_available', lambda: compiled):
+        return Engine.load(folder, 'cpu')
 
 
 def peer(arguments):
@@ -113,7 +123,7 @@ def peer(arguments):
           '|---|---|---|---|---|')
     for name, (params, tekken) in models.items():
         tensors = checkpoints.random_tensors(params, seed=0)
-        engine = load(params, tensors, tekken)
+        engine, plain = (load(params, tensors, tekken, compiled) for compiled in (True, False))
         network = hf_reference.load_hf(params, tensors)
         network.set_attn_implementation('sdpa')  # the default of transformers
         ways = {
@@ -121,6 +131,7 @@ def peer(arguments):
             'engine, blocks of 80 ms': partial(run_engine, engine, blocks_of(samples)),
             'engine, all at once': partial(run_engine, engine, [samples]),
             'stream, blocks of 80 ms': partial(run_stream, engine, blocks_of(samples)),
+            'PyTorch, blocks of 80 ms': partial(run_engine, plain, blocks_of(samples)),
         }
         size = sum(tensor.numel() for tensor in tensors.values()) / 1e6
         compare(f'{name}, {size:.2f} M', ways, arguments.repetitions)
@@ -206,24 +217,45 @@ def hours(arguments):
 
 def demo(arguments):
     """Show the real-time factor of the demo model and where its time goes."""
-    engine = Engine.load(DEMO, 'cpu')
     samples = speech()
+    print(f'\n## The demo model: {len(samples) / RATE:.1f} s of speech in blocks of 80 ms, '
+          f'medians of {arguments.repetitions} runs')
+    for compiled in (True, False):
+        engine = load_folder(DEMO, compiled)
+        transcribe(engine, blocks_of(samples[:2 * RATE]))  # to warm up
+        print(f'\n{"Compiled passes" if compiled else "PyTorch"}, weights '
+              f'{weights_mb(engine.network):.0f} MB, keys and values '
+              f'{engine.passes.state.nbytes / 1e6:.0f} MB:\n')
+        demo_parts(arguments, engine, samples)
+
+
+def weights_mb(network):
+    """Return what the weights of a network take in memory."""
+    packed = [module.native for module in network.modules() if hasattr(module, 'native')]
+    tensors = [*network.parameters(), *(weight.codes for weight in packed),
+               *(weight.scales for weight in packed if weight.scales is not None)]
+    return sum(tensor.nbytes for tensor in tensors) / 1e6
+
+
+def demo_parts(arguments, engine, samples):
+    """Print the table of one engine."""
     parts, steps = defaultdict(list), []
     for _ in range(arguments.repetitions):
         spent = defaultdict(float)
-        with (timed(VoiceActivity, 'push', spent), timed(VoxtralRealtime, 'encode', spent),
-              timed(VoxtralRealtime, 'decode', spent)):
-            start, cpu = perf_counter(), process_time()
+        passes = type(engine.passes)
+        with (timed(VoiceActivity, 'push', spent), timed(LogMel, 'forward', spent),
+              timed(passes, 'prompt', spent), timed(passes, 'generate', spent)):
+            start, cpu_start = perf_counter(), process_time()
             times, text = transcribe(engine, blocks_of(samples))
-            wall, cpu = perf_counter() - start, process_time() - cpu
-        spent.update(rest=wall - sum(spent.values()), wall=wall, cpu=cpu)
+            wall, cpu_time = perf_counter() - start, process_time() - cpu_start
+        network = spent.pop('prompt') + spent.pop('generate') - spent['forward']
+        spent.update(network=network, wall=wall, cpu=cpu_time,
+                     rest=wall - network - spent['push'] - spent['forward'])
         steps += times
         for name, seconds in spent.items():
             parts[name].append(seconds)
-    print(f'\n## The demo model: {len(samples) / RATE:.1f} s of speech in blocks of 80 ms, '
-          f'medians of {arguments.repetitions} runs\n\n> {text}\n\n'
-          '| part | real-time factor | per block | share |\n|---|---|---|---|')
-    labels = {'push': 'voice activity', 'encode': 'mel and encoder', 'decode': 'decoder',
+    print(f'> {text}\n\n| part | real-time factor | per block | share |\n|---|---|---|---|')
+    labels = {'push': 'voice activity', 'forward': 'mel', 'network': 'encoder and decoder',
               'rest': 'rest', 'wall': 'all, wall clock', 'cpu': 'all, CPU time'}
     for name, label in labels.items():
         factor = np.median(parts[name]) * RATE / len(samples)
@@ -231,6 +263,36 @@ def demo(arguments):
         print(f'| {label} | {factor:.3f} | {80 * factor:.2f} ms | {100 * share:.0f} % |')
     p50, p99 = np.percentile(1000 * np.array(steps), (50, 99))
     print(f'\nTime per block: p50 {p50:.1f} ms, p99 {p99:.1f} ms', flush=True)
+
+
+def passes(arguments):
+    """Show how long a pass over 80 ms takes when nothing else uses the caches."""
+    tiny = checkpoints.tiny_params()
+    engines = {
+        'tiny, 0.30 M': load(tiny, checkpoints.random_tensors(tiny, seed=0),
+                             checkpoints.tiny_tekken()),
+        'voxtral-tiny-en': load_folder(DEMO, True)}
+    samples, library = speech(), cpu.load()
+    best = library.voxtral_cpu_instructions()
+    print('\n## One pass over 80 ms, medians of 200 with full windows\n\n'
+          '| model | instructions | encoder and decoder | mel |\n|---|---|---|---|')
+    for name, engine in engines.items():
+        slot = engine.take_slot(DELAY).index
+        windows = np.stack([samples[None, BLOCK * n:BLOCK * n + BLOCK + 240] for n in range(200)])
+        for instructions in (b'avx512', b'avx2', b'baseline'):
+            if not library.voxtral_cpu_use(instructions):
+                continue
+            times, mel = [], defaultdict(float)
+            with torch.inference_mode(), timed(LogMel, 'forward', mel):
+                for n, window in enumerate((*windows, *windows)):
+                    mel.clear()
+                    start = perf_counter()
+                    engine.passes.generate([slot], window, n + 1)
+                    times.append((perf_counter() - start, mel['forward']))
+            whole, spectrum = 1000 * np.median(times[200:], axis=0)
+            print(f'| {name} | {instructions.decode()} | {whole - spectrum:.2f} ms '
+                  f'| {spectrum:.2f} ms |', flush=True)
+    library.voxtral_cpu_use(best)
 
 
 def timed(owner, name, spent):

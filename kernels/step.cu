@@ -106,6 +106,28 @@ __global__ void embed_kernel(const T* audio, const T* table, const int64_t* toke
     h[row * width + i] = to_float(audio[row * width + i]) + to_float(embedding[i]);
 }
 
+// The same with embeddings that are columns of the head in Marlin INT4, [width, n_tokens]: where a
+// code is, see quantization/marlin.py. One thread per input.
+template <typename T>
+__global__ void embed_int4_kernel(const T* audio, const uint32_t* words, const half* scales,
+                                  const int64_t* tokens, float* h, int width, int n_tokens) {
+  let_next_start();
+  wait_for_previous();
+  const size_t row = blockIdx.x;
+  const int token = static_cast<int>(tokens[row]), strip = token / 64, column = token % 64;
+  const int n_lane = column % 8, n_half = column / 8 % 2;
+  for (int k = threadIdx.x; k < width; k += blockDim.x) {
+    const size_t tile = static_cast<size_t>(k / 16) * (n_tokens / 64) + strip;
+    const uint32_t word = words[tile * 128 + (n_lane * 4 + k % 8 / 2) * 4 + column / 16];
+    const int nibble = k / 8 % 2 + 2 * n_half + 4 * (k % 2);
+    const int code = static_cast<int>(word >> 4 * nibble & 15) - 8;
+    const half scale =
+        scales[static_cast<size_t>(k / 128) * n_tokens + strip * 64 + n_lane * 8 + column / 8];
+    h[row * width + k] = to_float(audio[row * width + k])
+        + to_float(from_float<T>(code * to_float(scale)));
+  }
+}
+
 // Angles in fp64, as fp32 is off by 0.01 rad after hours of frames. No kernel after this one starts
 // before it is done: attention reads clocks and rings as soon as it starts.
 __global__ void rotation_kernel(const int64_t* slots, const int64_t* position,
@@ -153,6 +175,16 @@ cudaError_t embed(const void* audio, const void* table, const void* tokens, void
                 static_cast<float*>(h), width);
 }
 
+template <typename T>
+cudaError_t embed_int4(const void* audio, const void* words, const void* scales,
+                       const void* tokens, void* h, int rows, int width, int n_tokens,
+                       cudaStream_t stream) {
+  return launch(embed_int4_kernel<T>, dim3(rows), dim3(512), 0, stream,
+                static_cast<const T*>(audio), static_cast<const uint32_t*>(words),
+                static_cast<const half*>(scales), static_cast<const int64_t*>(tokens),
+                static_cast<float*>(h), width, n_tokens);
+}
+
 }  // namespace
 }  // namespace voxtral
 
@@ -178,6 +210,18 @@ extern "C" int voxtral_embed(int dtype, const void* audio, const void* table, co
   if (rows == 0) return cudaSuccess;
   return dtype == kHalf ? embed<half>(audio, table, tokens, h, rows, width, stream)
                         : embed<__nv_bfloat16>(audio, table, tokens, h, rows, width, stream);
+}
+
+// words int32 [width / 16, 2 n_tokens], scales fp16 [width / 128, n_tokens]; the head in INT4.
+extern "C" int voxtral_embed_int4(int dtype, const void* audio, const void* words,
+                                  const void* scales, const void* tokens, void* h, int rows,
+                                  int width, int n_tokens, cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  if (width % 128 || n_tokens % 64) return cudaErrorInvalidValue;
+  return dtype == kHalf ? embed_int4<half>(audio, words, scales, tokens, h, rows, width, n_tokens,
+                                           stream)
+                        : embed_int4<__nv_bfloat16>(audio, words, scales, tokens, h, rows, width,
+                                                    n_tokens, stream);
 }
 
 extern "C" int voxtral_rotation(const void* slots, const void* position, const void* origin,

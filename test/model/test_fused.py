@@ -16,6 +16,7 @@
 
 import pytest
 from support import checkpoints
+from support.kernels import packed_layer
 import torch
 
 from voxtral_ros.model import quantized
@@ -41,7 +42,8 @@ def folders(tmp_path_factory):
     params = checkpoints.tiny_params(**SIZES)
     tensors = checkpoints.random_tensors(params, 1)
     checkpoints.write_checkpoint(root / 'dense', params, tensors, checkpoints.tiny_tekken())
-    for name, recipe in (('int4', Recipe()), ('int4, int8', Recipe('mse', encoder_bits=8))):
+    for name, recipe in (('int4', Recipe()), ('int4, int8', Recipe('mse', encoder_bits=8)),
+                         ('compact', Recipe('mse', encoder_bits=8, head_bits=4))):
         quantize(root / 'dense', root / name, recipe)
     return root
 
@@ -79,18 +81,14 @@ def of_fused(fused):
     return passes
 
 
-@pytest.mark.parametrize('name', ['dense', 'int4', 'int4, int8'])
+@pytest.mark.parametrize('name', ['dense', 'int4', 'int4, int8', 'compact'])
 def test_equals_the_modules(folders, monkeypatch, name):
     network = load_network(folders / name, 'cpu', torch.float32)
     state = StreamState(network, N_SLOTS, CHUNK)
     with torch.inference_mode():
         expected = steps(of_modules(network, state), network, state)
 
-    def packed(weights, native, device, dtype):
-        quantizable = weights.stored[native].kind != 'dense' and native != quantized.HEAD
-        return quantized.KernelLinear.read(weights, native, device) if quantizable else None
-
-    monkeypatch.setattr('voxtral_ros.model.checkpoint.packed_linear', packed)
+    monkeypatch.setattr('voxtral_ros.model.checkpoint.packed_layer', packed_layer)
     network = load_network(folders / name, 'cpu', torch.float32)
     state = StreamState(network, N_SLOTS, CHUNK)
     with torch.inference_mode():
@@ -101,21 +99,29 @@ def test_equals_the_modules(folders, monkeypatch, name):
     assert fused.decoder.half_split is (name != 'dense')
 
 
-@pytest.mark.parametrize('name', ['int4', 'int4, int8'])
+@pytest.mark.parametrize('name', ['int4', 'int4, int8', 'compact'])
 def test_a_packed_layer_equals_the_dequantized_one(folders, monkeypatch, name):
     dense = load_network(folders / name, 'cpu', torch.float32)
-    monkeypatch.setattr(
-        'voxtral_ros.model.checkpoint.packed_linear',
-        lambda weights, native, device, dtype: None
-        if weights.stored[native].kind == 'dense' or native == quantized.HEAD
-        else quantized.KernelLinear.read(weights, native, device))
-    packed = load_network(folders / name, 'cpu', torch.float32)
+    monkeypatch.setattr('voxtral_ros.model.checkpoint.packed_layer', packed_layer)
+    network = load_network(folders / name, 'cpu', torch.float32)
     x = torch.randn(2, 5, 256)
     for linear in ('wq', 'wk', 'wv'):
-        ours, theirs = (getattr(network.decoder.layers[0].attention, linear)
-                        for network in (packed, dense))
+        ours, theirs = (getattr(each.decoder.layers[0].attention, linear)
+                        for each in (network, dense))
         assert isinstance(ours, quantized.KernelLinear)
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+def test_embeddings_of_a_packed_head_are_the_rows_of_the_table(folders, monkeypatch, dtype):
+    table = load_network(folders / 'compact', 'cpu', dtype).decoder
+    monkeypatch.setattr('voxtral_ros.model.checkpoint.packed_layer', packed_layer)
+    head = load_network(folders / 'compact', 'cpu', dtype).decoder
+    assert not list(head.tok_embeddings.parameters())
+    tokens = torch.randint(0, 1088, (5, 40))
+    assert torch.equal(head.tok_embeddings(tokens), table.tok_embeddings(tokens))
+    hidden = torch.randn(3, 2, 256, dtype=dtype)
+    torch.testing.assert_close(head.logits(hidden), table.logits(hidden), rtol=2e-3, atol=2e-3)
 
 
 def test_what_can_be_fused():

@@ -48,6 +48,7 @@ class Driver:
         self.client, self.process, self._log = client, process, log
         self.executor = SingleThreadedExecutor(context=client.context)
         self.executor.add_node(client)
+        self._clients: dict[str, Any] = {}
         self.transcripts: list[Transcript] = []
         self.texts: list[str] = []
         self.speech: list[bool] = []
@@ -79,11 +80,12 @@ class Driver:
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
         """Return the answer of a service."""
-        client = self.client.create_client(kind, name)
+        if name not in self._clients:
+            self._clients[name] = self.client.create_client(kind, name)
+        client = self._clients[name]
         assert client.wait_for_service(_TIMEOUT_S), f'no service {name}:\n{self.log}'
         future = client.call_async(request)
         self.executor.spin_until_future_complete(future, _TIMEOUT_S)
-        self.client.destroy_client(client)
         return future.result()
 
     def change(self, transition: int) -> bool:

@@ -26,14 +26,14 @@ DATA = Path(__file__).resolve().parents[1] / 'data'
 pytestmark = pytest.mark.skipif(
     'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make setup`')
 
-# Publishes one kind of message every 20 ms; from when the file `good` is there on, a sound, over
-# and over.
+# Publishes a message every 20 ms, of the kind that the file `kind` says; good ones are a sound,
+# over and over.
 PUBLISHER = textwrap.dedent("""
-    import os, sys, time
+    import sys, time
     from array import array
     import numpy, rclpy, soundfile
     from audio_common_msgs import msg as m
-    kind, path = sys.argv[1:]
+    path = sys.argv[1]
     samples, rate = soundfile.read(path, dtype='int16')
     rclpy.init()
     node = rclpy.create_node('capture')
@@ -51,9 +51,9 @@ PUBLISHER = textwrap.dedent("""
         return message
     at, start, start_ns = 0, time.monotonic(), time.time_ns()
     for n in range(100000):
-        bad = not os.path.exists('good')
+        kind = open('kind').read()
         out = message(samples[at:at + 320])
-        if not bad:
+        if kind == 'good':
             at = (at + 320) % (len(samples) // 320 * 320)
         elif kind == 'odd':
             out.audio.data = array('B', bytes(641))
@@ -83,24 +83,32 @@ OTHER = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize(('overlay', 'kind', 'level', 'words'), [
-    ('ros_drivers', 'odd', ERROR, '641 bytes are not a whole number of 2-byte frames'),
-    ('ros_drivers', 'empty', ERROR, 'no sound for'),
-    ('mgonzs13', 'nan', WARN, 'samples were NaN'),
-    ('mgonzs13', 'rate', ERROR, 'sample rate 1 Hz'),
-    ('mgonzs13', 'flag', ERROR, 'unknown PortAudio sample format 77'),
-], ids=lambda value: value if isinstance(value, str) and ' ' not in value else '')
-def test_it_says_what_is_wrong_and_hears_what_follows(
-        tmp_path, monkeypatch, overlay, kind, level, words):
+@pytest.mark.parametrize(('overlay', 'kinds'), [
+    ('ros_drivers', [('odd', ERROR, '641 bytes are not a whole number of 2-byte frames'),
+                     ('empty', ERROR, 'no sound for')]),
+    ('mgonzs13', [('rate', ERROR, 'sample rate 1 Hz'),
+                  ('flag', ERROR, 'unknown PortAudio sample format 77'),
+                  ('nan', WARN, 'samples were NaN')]),
+])
+def test_it_says_what_is_wrong_and_hears_what_follows(tmp_path, monkeypatch, overlay, kinds):
     monkeypatch.chdir(tmp_path)
+
+    def publish(kind):
+        (tmp_path / 'next').write_text(kind)
+        (tmp_path / 'next').rename(tmp_path / 'kind')
+
+    publish(kinds[0][0])
     with driven(tmp_path, overlay) as driver, \
-            running(tmp_path, overlay, PUBLISHER, kind, DATA / 'orders.flac'):
+            running(tmp_path, overlay, PUBLISHER, DATA / 'orders.flac'):
         assert driver.change(CONFIGURE)
         assert driver.change(ACTIVATE)
-        driver.wait(lambda: driver.diagnosed(level, words))
-        assert not driver.transcripts
-        (tmp_path / 'good').touch()
-        driver.wait(lambda: driver.finals)
+        for n, (kind, level, words) in enumerate(kinds):
+            publish(kind)
+            n_told = len(driver.transcripts)
+            driver.wait(lambda level=level, words=words: driver.diagnosed(level, words))
+            assert len(driver.transcripts) == n_told
+            publish('good')
+            driver.wait(lambda n=n: len(driver.finals) > n)
         assert driver.finals[0].text == 'robot go to the kitchen and bring me the red cup'
         driver.wait(lambda: driver.diagnosed(OK, 'listening to the topic /audio'), 120)
 

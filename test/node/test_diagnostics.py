@@ -15,6 +15,7 @@
 """What /diagnostics says: once a second, in every state, with a sentence that helps."""
 
 from dataclasses import replace
+import math
 from pathlib import Path
 
 from node.driver import ACTIVATE, CONFIGURE, DEACTIVATE, driven
@@ -24,6 +25,7 @@ from rclpy.clock import Clock
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.node.diagnostics import Diagnostics, ERROR, Health, judge, Meter, OK, Recent, WARN
 from voxtral_ros.node.worker import WorkerStats
+from voxtral_ros.recognizer.engine import EngineStats
 from voxtral_ros.server.link import LinkStatus
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
@@ -118,6 +120,16 @@ def test_only_what_is_recent_counts_and_counters_are_copied():
     assert values['audio rate (s/s, expected 1)'] == '1.000'
 
 
+def test_what_the_engine_does_is_shown():
+    node = _Node()
+    for stats in (None, EngineStats(1.25, True, math.nan), EngineStats(3.0, False, 2.346)):
+        Diagnostics(node).publish(replace(WELL, engine=stats))
+    names = ('tokens per pass', 'drafting', 'tokens per drafted pass')
+    shown = [{pair.key: pair.value for pair in status.values} for status in node.statuses]
+    assert [tuple(values[name] for name in names) for values in shown] == [
+        ('', '', ''), ('1.25', 'on', ''), ('3.00', 'off', '2.35')]
+
+
 def test_a_node_tells_how_it_is_in_every_state(tmp_path):
     with driven(tmp_path, source='file', file=ORDERS) as driver:
         driver.wait(lambda: driver.diagnosed(OK, 'unconfigured'))
@@ -131,6 +143,8 @@ def test_a_node_tells_how_it_is_in_every_state(tmp_path):
         assert -40 < float(driver.shown('level (dBFS)')) < -5
         assert float(driver.shown('audio rate (s/s, expected 1)')) > 0
         assert float(driver.shown('real-time factor')) > 0
+        assert float(driver.shown('tokens per pass')) >= 1
+        assert driver.shown('drafting') == 'off'
         assert float(driver.shown('latency p50 (s)')) <= float(driver.shown('latency p95 (s)'))
         assert float(driver.shown('memory (MB)')) > 50
         assert driver.change(DEACTIVATE)

@@ -34,6 +34,11 @@ FAILING_ENGINE = textwrap.dedent("""
         return step(engine)
     Engine.step = failing
 """)
+SHORT_PAUSES = textwrap.dedent("""
+    from voxtral_ros.node import asr
+    assert asr._REVIVE_S[:2] == (2.0, 10.0)
+    asr._REVIVE_S = (0.5, 2.0)
+""")
 ONE_FAILURE = textwrap.dedent("""
     from voxtral_ros.recognizer.engine import Engine
     step, calls = Engine.step, []
@@ -90,12 +95,12 @@ def test_a_broken_engine_is_freed_and_may_be_configured_again(tmp_path):
 
 
 def test_a_node_that_started_itself_starts_again_when_the_engine_breaks(tmp_path):
-    with driven(tmp_path, prelude=FAILING_ENGINE, source='file', file=ORDERS,
+    with driven(tmp_path, prelude=FAILING_ENGINE + SHORT_PAUSES, source='file', file=ORDERS,
                 autostart='true') as driver:
         driver.wait(lambda: driver.transcripts)
         (tmp_path / 'fail').touch()
-        driver.wait(lambda: 'starting again in 2 s' in driver.log)
-        driver.wait(lambda: 'starting again in 10 s' in driver.log)  # the first try has failed
+        driver.wait(lambda: 'starting again in 0.5 s' in driver.log)
+        driver.wait(lambda: 'starting again in 2 s' in driver.log)  # the first try has failed
         (tmp_path / 'fail').unlink()
         told = len(driver.finals)
         driver.wait(lambda: len(driver.finals) > told)

@@ -25,39 +25,42 @@ DATA = Path(__file__).resolve().parents[1] / 'data'
 ORDERS = DATA / 'orders.flac'
 
 
-def test_a_file_becomes_transcripts(tmp_path):
-    with driven(tmp_path, source='file', file=ORDERS, file_realtime='false') as driver:
+@pytest.fixture(scope='module')
+def heard(tmp_path_factory):
+    """Return the driver of a node that has heard four orders and is gone."""
+    with driven(tmp_path_factory.mktemp('heard'), source='file', file=ORDERS,
+                file_realtime='false') as driver:
         assert driver.change(CONFIGURE)
         assert driver.change(ACTIVATE)
         driver.wait(lambda: len(driver.finals) == 4)
         driver.wait(lambda: len(driver.texts) == 4)
-        assert driver.texts[0] == 'robot go to the kitchen and bring me the red cup'
-        assert driver.texts == [final.text for final in driver.finals]
-        assert True in driver.speech
-        partials = [message for message in driver.transcripts if not message.is_final]
-        assert len(partials) > 12
-        for number, final in enumerate(driver.finals, 1):
-            assert final.utterance_id == number
-            ends = [word.end.sec + word.end.nanosec / 1e9 for word in final.words]
-            start = final.header.stamp.sec + final.header.stamp.nanosec / 1e9
-            assert start <= ends[0]
-            assert ends == sorted(ends)
-            assert ' '.join(word.text for word in final.words) == final.text
-            assert 0 < final.confidence <= 1
+    return driver
 
 
-def test_a_partial_is_the_beginning_of_the_next(tmp_path):
-    with driven(tmp_path, source='file', file=ORDERS, file_realtime='false') as driver:
-        assert driver.change(CONFIGURE)
-        assert driver.change(ACTIVATE)
-        driver.wait(lambda: len(driver.finals) == 4)
-        for number in range(1, 5):
-            told = sorted((message for message in driver.transcripts
-                           if message.utterance_id == number),
-                          key=lambda message: message.revision)
-            for before, after in pairwise(told):
-                assert after.text == before.text + after.delta
-            assert [message.is_final for message in told] == [False] * (len(told) - 1) + [True]
+def test_a_file_becomes_transcripts(heard):
+    assert heard.texts[0] == 'robot go to the kitchen and bring me the red cup'
+    assert heard.texts == [final.text for final in heard.finals]
+    assert True in heard.speech
+    partials = [message for message in heard.transcripts if not message.is_final]
+    assert len(partials) > 12
+    for number, final in enumerate(heard.finals, 1):
+        assert final.utterance_id == number
+        ends = [word.end.sec + word.end.nanosec / 1e9 for word in final.words]
+        start = final.header.stamp.sec + final.header.stamp.nanosec / 1e9
+        assert start <= ends[0]
+        assert ends == sorted(ends)
+        assert ' '.join(word.text for word in final.words) == final.text
+        assert 0 < final.confidence <= 1
+
+
+def test_a_partial_is_the_beginning_of_the_next(heard):
+    for number in range(1, 5):
+        told = sorted((message for message in heard.transcripts
+                       if message.utterance_id == number),
+                      key=lambda message: message.revision)
+        for before, after in pairwise(told):
+            assert after.text == before.text + after.delta
+        assert [message.is_final for message in told] == [False] * (len(told) - 1) + [True]
 
 
 def test_deactivating_tells_the_open_utterance(tmp_path):

@@ -17,19 +17,32 @@
 from pathlib import Path
 import subprocess
 import sys
+import textwrap
 
-from node.driver import ACTIVATE, CONFIGURE, driven
+from node.driver import ACTIVATE, CONFIGURE, driven, running
 import pytest
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from rclpy.parameter import Parameter
+from voxtral_ros.node.diagnostics import ERROR
 from voxtral_ros.node.parameters import check, TABLE
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'config' / 'asr.yaml'
 ORDERS = ROOT / 'test' / 'data' / 'orders.flac'
+
+BEST_EFFORT = textwrap.dedent("""
+    import time
+    import rclpy
+    from audio_common_msgs.msg import AudioDataStamped
+    from rclpy.qos import qos_profile_sensor_data
+    rclpy.init()
+    node = rclpy.create_node('capture')
+    publisher = node.create_publisher(AudioDataStamped, 'audio', qos_profile_sensor_data)
+    time.sleep(600)
+""")
 
 
 def test_the_yaml_lists_every_parameter_with_its_default():
@@ -101,23 +114,32 @@ def test_an_unknown_policy_of_the_audio_topic_is_reported(tmp_path):
         assert values(driver, 'qos_overrides./audio.subscription.depth') == [10]
 
 
-@pytest.mark.parametrize(('line', 'words'), [
-    ('delay_ms: much', "'delay_ms'"), ('channel: 64', '64'),
-    ('robot_speaking_mode: shout', "robot_speaking_mode is 'shout', expected one of 'mute'")])
-def test_a_value_that_cannot_be_makes_configure_fail_until_it_is_corrected(
-        tmp_path, line, words):
-    given = with_file(tmp_path, [line])
+def test_values_that_cannot_be_make_configure_fail_until_all_are_corrected(tmp_path):
+    given = with_file(tmp_path, ['delay_ms: much', 'channel: 64', 'robot_speaking_mode: shout'])
+    right = {'delay_ms': ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=480),
+             'channel': ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=0),
+             'robot_speaking_mode': ParameterValue(
+                 type=ParameterType.PARAMETER_STRING, string_value='mark')}
+    complaints = ["'delay_ms'", '64', "robot_speaking_mode is 'shout', expected one of 'mute'"]
     with driven(tmp_path, arguments=given, source='file', file=ORDERS) as driver:
-        assert not driver.change(CONFIGURE)
-        driver.wait(lambda: words in driver.log)
-        name = line.split(':')[0]
-        right = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value='mark') \
-            if 'mode' in name else ParameterValue(
-                type=ParameterType.PARAMETER_INTEGER, integer_value=480 if 'ms' in name else 0)
-        results = driver.call(SetParameters, 'asr/set_parameters', SetParameters.Request(
-            parameters=[ParameterMessage(name=name, value=right)])).results
-        assert results[0].successful, results[0].reason
+        for (name, value), words in zip(right.items(), complaints, strict=True):
+            before = len(driver.log)
+            assert not driver.change(CONFIGURE)
+            driver.wait(lambda before=before, words=words: words in driver.log[before:])
+            results = driver.call(SetParameters, 'asr/set_parameters', SetParameters.Request(
+                parameters=[ParameterMessage(name=name, value=value)])).results
+            assert results[0].successful, results[0].reason
         assert driver.change(CONFIGURE), driver.log
+
+
+def test_a_policy_that_does_not_suit_the_publisher_is_an_error(tmp_path):
+    given = with_file(tmp_path, ['qos_overrides./audio.subscription.reliability: reliable'])
+    with driven(tmp_path, 'ros_drivers', arguments=given) as driver, \
+            running(tmp_path, 'ros_drivers', BEST_EFFORT):
+        assert driver.change(CONFIGURE)
+        assert driver.change(ACTIVATE)
+        driver.wait(lambda: driver.diagnosed(ERROR, 'qos_overrides of /audio do not suit'))
+        assert 'eliab' in driver.diagnostics[-1].message
 
 
 def test_a_whole_number_is_a_number(tmp_path):

@@ -17,11 +17,10 @@
 from pathlib import Path
 
 from node.driver import ACTIVATE, CONFIGURE, driven
+from node.orders import first_orders
 from support.realtime import ServerProcess
 from voxtral_ros.node.diagnostics import ERROR, OK
 from voxtral_ros.resources import demo_model
-
-ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 
 
 def words(driver):
@@ -30,10 +29,11 @@ def words(driver):
 
 def test_the_words_of_the_server_come_out_of_the_node(tmp_path):
     with ServerProcess('--model', demo_model()) as server, driven(
-            tmp_path, engine__url=server.url, source='file', file=ORDERS) as driver:
+            tmp_path, engine__url=server.url, source='file',
+            file=first_orders(tmp_path, 2)) as driver:
         assert driver.change(CONFIGURE)
         assert driver.change(ACTIVATE)
-        driver.wait(lambda: 'charging station' in words(driver))
+        driver.wait(lambda: 'three meters' in words(driver))
         assert 'kitchen' in words(driver)
         driver.wait(lambda: driver.diagnostics and driver.shown('link') == 'connected')
         libraries = Path(f'/proc/{driver.process.pid}/maps').read_text(encoding='utf-8')
@@ -46,13 +46,13 @@ def test_a_server_that_comes_back_gets_what_was_said_meanwhile(tmp_path):
     with ServerProcess('--model', demo_model()) as server:
         port = server.port
     with driven(tmp_path, engine__url=f'ws://127.0.0.1:{port}/v1/realtime', source='file',
-                file=ORDERS) as driver:
+                file=first_orders(tmp_path, 2)) as driver:
         assert driver.change(CONFIGURE)
         assert driver.change(ACTIVATE)
         driver.wait(lambda: driver.diagnosed(ERROR, 'no connection'))
         assert driver.texts == []
         with ServerProcess('--model', demo_model(), port=port):
-            driver.wait(lambda: 'charging station' in words(driver))
+            driver.wait(lambda: 'three meters' in words(driver))
             assert 'kitchen' in words(driver)
             driver.wait(lambda: driver.diagnosed(OK, 'listening'))
 

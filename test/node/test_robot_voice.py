@@ -14,16 +14,14 @@
 
 """What is heard while the robot speaks: muted, marked or taken as it is."""
 
-from pathlib import Path
-
 from node.driver import ACTIVATE, CONFIGURE, driven
+from node.orders import first_orders
 import numpy as np
 import pytest
 from std_msgs.msg import Bool
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.node.robot_voice import MODES, RobotVoice
 
-ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 S = 1_000_000_000
 
 
@@ -87,7 +85,8 @@ def test_memory_stays_flat():
 
 
 def test_a_marked_final_is_published_but_is_no_text(tmp_path):
-    with driven(tmp_path, source='file', file=ORDERS, robot_speaking_mode='mark') as driver:
+    with driven(tmp_path, source='file', file=first_orders(tmp_path, 3),
+                robot_speaking_mode='mark') as driver:
         speaking = driver.client.create_publisher(Bool, 'robot_speaking', 10)
         assert driver.change(CONFIGURE)
         driver.wait(lambda: speaking.get_subscription_count() == 1)
@@ -96,7 +95,7 @@ def test_a_marked_final_is_published_but_is_no_text(tmp_path):
         assert driver.change(ACTIVATE)
         driver.wait(lambda: driver.finals)
         speaking.publish(Bool(data=False))
-        driver.wait(lambda: len(driver.finals) == 4)
+        driver.wait(lambda: len(driver.finals) == 3)
         driver.wait(lambda: driver.texts and driver.texts[-1] == driver.finals[-1].text)
         assert driver.finals[0].text == 'robot go to the kitchen and bring me the red cup'
         assert driver.finals[0].robot_speaking
@@ -106,7 +105,7 @@ def test_a_marked_final_is_published_but_is_no_text(tmp_path):
 
 
 def test_while_muted_nothing_is_heard(tmp_path):
-    with driven(tmp_path, source='file', file=ORDERS) as driver:
+    with driven(tmp_path, source='file', file=first_orders(tmp_path, 3)) as driver:
         speaking = driver.client.create_publisher(Bool, 'robot_speaking', 10)
         assert driver.change(CONFIGURE)
         driver.wait(lambda: speaking.get_subscription_count() == 1)
@@ -117,5 +116,5 @@ def test_while_muted_nothing_is_heard(tmp_path):
         assert not driver.transcripts
         speaking.publish(Bool(data=False))
         driver.wait(lambda: driver.finals and driver.finals[-1].text
-                    == 'stop following me and return to the charging station')
+                    == 'please put the book next to the lamp and come back')
         assert not any('kitchen' in text for text in driver.texts)

@@ -63,7 +63,7 @@ PUBLISHER = textwrap.dedent("""
             message.header.stamp.nanosec = stamp_ns % 1_000_000_000
             message.header.frame_id = 'head_microphone'
         publisher.publish(message)
-        time.sleep(0.1 if kind == 'AudioData' else 0.025)
+        time.sleep(0.025)
     time.sleep(60)
 """)
 

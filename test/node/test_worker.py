@@ -163,6 +163,23 @@ def wait(condition, timeout_s=60.0):
     raise AssertionError('waited in vain')
 
 
+def test_it_is_quiet_but_for_utterances(engine, blocks):
+    told, within = Told(), []
+
+    def tell(events, origin):
+        told(events, origin)
+        if told and not told[-1].is_final:
+            within.append(worker.quiet)
+
+    worker = Worker(engine, 480, StreamOptions(), tell)
+    assert worker.quiet
+    hear(worker, blocks)
+    worker.stop(60)
+    assert len(within) > 8
+    assert not any(within)
+    assert worker.quiet
+
+
 def test_an_utterance_ends_when_the_sound_stops_coming(engine, blocks):
     told = Told()
     worker = Worker(engine, 480, StreamOptions(), told, max_gap_s=0.0)

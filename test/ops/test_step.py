@@ -15,10 +15,11 @@
 """Residual and norm, embedding, angles and clocks against float64."""
 
 import pytest
-from support.kernels import DEVICES, DTYPES, relative_error, unit_roundoff
+from support.kernels import DEVICES, DTYPES, random_weight, relative_error, unit_roundoff
 import torch
 
 from voxtral_ros.ops.step import add_norm, advance, embed, rotation_angles
+from voxtral_ros.ops.weights import dequantize
 
 
 @pytest.mark.parametrize('device', DEVICES)
@@ -56,6 +57,18 @@ def test_embed(device, dtype):
     audio, table = torch.randn(2, 3, 200).to(dtype), torch.randn(50, 200).to(dtype)
     tokens = torch.tensor([[0, 49, 7], [7, 7, 1]])
     out = embed(audio.to(device), table.to(device), tokens.to(device))
+    assert torch.equal(out.cpu(), audio.float() + table[tokens].float())
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize(('k', 'n'), [(128, 64), (3072, 1088)])
+def test_embed_with_columns_of_the_head(device, dtype, k, n):
+    head, audio = random_weight(4, k, n), torch.randn(2, 40, k).to(dtype)
+    tokens = torch.randint(0, n, (2, 40))
+    tokens[0, :2] = torch.tensor([0, n - 1])
+    out = embed(audio.to(device), head.to(device), tokens.to(device))
+    table = dequantize(head).T.to(dtype)
     assert torch.equal(out.cpu(), audio.float() + table[tokens].float())
 
 

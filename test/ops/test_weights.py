@@ -82,7 +82,7 @@ def test_the_plans_that_were_measured():
     assert plan(3072, 6144, 4, 0) == (8, 1)
     assert plan(4096, 3072, 4, 1) == (4, 4)
     assert plan(3072, 18432, 4, 2) == (4, 1)
-    assert plan(9216, 3072, 4, 1) == (4, 6)
+    assert plan(9216, 3072, 4, 1) == (6, 4)
 
 
 @pytest.mark.parametrize(('k', 'n', 'expected'), [(512, 64, True), (500, 64, False),

@@ -111,6 +111,17 @@ def test_dequantize_is_code_less_eight_times_the_scale_of_its_group():
     assert torch.equal(weight.double(), expected)
 
 
+def test_columns_are_those_of_the_whole_weight():
+    codes, scales = random_codes(256, 192), torch.randn(2, 192).half()
+    packed = marlin.pack(codes), marlin.permute_scales(scales)
+    index = torch.tensor([[0, 7, 8, 9], [63, 64, 100, 191]])
+    columns = marlin.columns(*packed, index)
+    assert columns.shape == (2, 4, 256)
+    assert torch.equal(columns, marlin.dequantize(*packed).T[index])
+    every = marlin.columns(*packed, torch.arange(192))
+    assert torch.equal(every, marlin.dequantize(*packed).T)
+
+
 @pytest.mark.parametrize(('k', 'n'), [(128, 64), (9216, 3072), (3072, 131072)])
 def test_sizes_that_can_be_packed(k, n):
     marlin.check_size(k, n)

@@ -230,6 +230,7 @@ def test_a_closed_stream_refuses_everything(end):
 def test_a_stream_is_closed_even_if_its_last_poll_fails():
     engine = ScriptedEngine()
     stream = Stream(engine, DELAY, StreamOptions(on_token=lambda _: 1 / 0))
+    stream.feed(silence(2.0))
     with pytest.raises(ZeroDivisionError):
         stream.close()
     assert engine.n_open == 0

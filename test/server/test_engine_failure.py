@@ -18,7 +18,7 @@ import json
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from support.realtime import running, said, ServedScript
+from support.realtime import running, said, ServedScript, wait_until
 from support.scripted import join, PAUSE, Script, scripted_voice, silence, voice
 
 
@@ -95,7 +95,7 @@ def test_an_engine_that_always_fails_is_not_healthy():
         client.append(silence(0.5))
         client.commit()
         client.expect('transcription.done')
-        assert status_of(server) == (200, 'ok')
+        wait_until(lambda: status_of(server) == (200, 'ok'))
 
 
 def status_of(server):

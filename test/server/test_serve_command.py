@@ -65,4 +65,5 @@ def test_only_this_machine_is_let_in_by_default():
 
 def test_an_open_door_is_warned_about():
     with ServerProcess('--host', '0.0.0.0', stderr=subprocess.PIPE) as process:
-        assert 'no --token-file' in process.process.stderr.readline()
+        process.terminate()
+        assert 'no --token-file' in process.process.stderr.read()

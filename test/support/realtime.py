@@ -167,7 +167,7 @@ class ServerProcess:
     def __init__(self, *arguments, port=0, stderr=None):
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'voxtral_ros', 'serve', '--port', str(port), '--threads', '1',
-             *map(str, arguments)], stdout=subprocess.PIPE, stderr=stderr,
+             '--overload', *map(str, arguments)], stdout=subprocess.PIPE, stderr=stderr,
             text=True)
         line = self.process.stdout.readline()
         found = re.search(r'ws://\S+:(\d+)/v1/realtime', line)

@@ -36,6 +36,7 @@ from support.checkpoints import N_TINY_TEXT, tiny_vocabulary
 from voxtral_ros.model.config import AudioConfig
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer import vad
+from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.recognizer.protocol import Protocol
 from voxtral_ros.recognizer.slot import Slot, Token
@@ -168,6 +169,7 @@ class ScriptedEngine:
         """
         self.tokenizer = tokenizer
         self.protocol = Protocol(tokenizer, audio or AudioConfig())
+        self.admission = Admission(TOKEN_S)
         self.max_chunk_tokens = max_chunk_tokens
         self.penalties: list[float] = []  # all that were asked for
         self._script = script or Script()

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Compile the CUDA kernels: machine code for Orin (SM87) and for the GPU of this machine."""
+"""Compile the passes for the CPU, and the CUDA kernels for Orin (SM87) and the GPU here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ import sys
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `voxtral build-kernels`."""
     parser.add_argument('--output', type=Path, metavar='FILE.so',
-                        help='where to put the library [the cache, where it is found by itself]')
+                        help='where to put the CUDA library, and make no other [the cache, where '
+                             'libraries are found by themselves]')
     parser.add_argument('--jobs', type=int, metavar='N',
                         help='compilers at once; each wants up to a gigabyte [by free memory]')
     parser.add_argument('--arch', type=int, action='append', metavar='NN',
@@ -34,12 +35,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build; return 1 when there is no compiler or it fails."""
-    from voxtral_ros.ops.build import build, BuildError
+    """Build; return 1 when a compiler fails, or when the one that is needed is not there."""
+    from voxtral_ros.ops import build, cpu_build
+    failures = 0
+    if arguments.output is None:
+        try:
+            print(cpu_build.build())
+        except build.BuildError as error:
+            failures += _complain(error)
     try:
-        library = build(arguments.output, arguments.jobs, arguments.arch, arguments.verbose)
-    except BuildError as error:
-        print(f'voxtral build-kernels: {error}', file=sys.stderr)
-        return 1
-    print(library)
-    return 0
+        build.find_nvcc()
+    except build.BuildError as error:
+        # Not needed where there is no GPU.
+        if arguments.output or arguments.arch or build.native_architecture() is not None:
+            return _complain(error)
+        print(f'No CUDA kernels, and no GPU to run them on: {error}')
+        return min(failures, 1)
+    try:
+        print(build.build(arguments.output, arguments.jobs, arguments.arch, arguments.verbose))
+    except build.BuildError as error:
+        failures += _complain(error)
+    return min(failures, 1)
+
+
+def _complain(error: Exception) -> int:
+    print(f'voxtral build-kernels: {error}', file=sys.stderr)
+    return 1

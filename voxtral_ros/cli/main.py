@@ -24,7 +24,7 @@ from importlib import import_module, metadata
 # add_arguments(parser) and run(arguments) -> exit code; importing it must stay cheap.
 COMMANDS = {
     'bench': ('bench', 'measure how fast a model runs on this machine'),
-    'build-kernels': ('build_kernels', 'compile the CUDA kernels for this machine'),
+    'build-kernels': ('build_kernels', 'compile the kernels for this machine'),
     'evaluate': ('evaluate', 'measure the word error rate on recordings with known texts'),
     'serve': ('serve', 'recognise speech for many clients over a WebSocket'),
     'transcribe': ('transcribe', 'print what is said in audio files or on standard input'),

@@ -64,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits = parser.add_argument_group('limits')
     limits.add_argument('--max-sessions', type=int, default=4, metavar='N',
                         help='clients at a time; memory for all of them is taken at once [4]')
+    limits.add_argument('--window', type=int, default=0, metavar='TOKENS',
+                        help='tokens of 80 ms that the decoder looks back: fewer take less memory '
+                             'per client [0, as the model says]')
+    limits.add_argument('--overload', action='store_true',
+                        help='take clients although the engine would then be slower than the '
+                             'sound: for recordings, which may wait')
     limits.add_argument('--max-message-mb', type=float, default=8, metavar='MB', help='[8]')
     limits.add_argument('--max-buffered-s', type=float, default=300, metavar='S',
                         help='sound of a client that may wait for the engine [300]')
@@ -106,14 +112,16 @@ def _server(arguments: argparse.Namespace) -> Server:
             raise ValueError(f'--{name.replace("_", "-")} is {value:g}: it must be above 0')
     limits = Limits(arguments.max_sessions, round(arguments.max_message_mb * 2 ** 20),
                     arguments.max_buffered_s, arguments.max_messages_per_s,
-                    idle_s=arguments.idle_timeout_s, stop_s=arguments.stop_timeout_s)
+                    idle_s=arguments.idle_timeout_s, stop_s=arguments.stop_timeout_s,
+                    overload=arguments.overload)
     access = _access(arguments)  # before gigabytes are read
     if not arguments.test:
         _check_address(arguments.host, arguments.port)
     from voxtral_ros.recognizer.engine import Engine
     model = (arguments.model or demo_model()).resolve()
     engine = Engine.load(model, arguments.device, arguments.dtype,
-                         max_streams=arguments.max_sessions, threads=arguments.threads)
+                         max_streams=arguments.max_sessions, threads=arguments.threads,
+                         window=arguments.window)
     _warm_up(engine)
     names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
     return Server(engine, tuple(dict.fromkeys(names)), limits, access)

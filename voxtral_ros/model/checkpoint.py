@@ -30,8 +30,9 @@ import torch
 from torch import nn
 
 from voxtral_ros.model.config import ModelConfig
+from voxtral_ros.model.native_weights import native_layer
 from voxtral_ros.model.network import VoxtralRealtime
-from voxtral_ros.model.quantized import packed_head, packed_linear
+from voxtral_ros.model.quantized import packed_layer
 from voxtral_ros.quantization.format import check_config
 from voxtral_ros.quantization.tensorfile import CheckpointError
 from voxtral_ros.quantization.weights import WeightFile, WEIGHTS
@@ -64,24 +65,27 @@ def native_parameters(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def load_network(folder: str | Path, device: torch.device | str = 'cpu',
-                 dtype: torch.dtype | None = None) -> VoxtralRealtime:
+                 dtype: torch.dtype | None = None, window: int = 0,
+                 native: bool = False) -> VoxtralRealtime:
     """
     Load the network of a checkpoint folder, ready for inference.
 
     :param dtype: of the weights in memory; None is the type that most of the file has
+    :param window: tokens that the decoder looks back, see ModelConfig.with_window
+    :param native: keep weights as small as they are, for NativePasses
     :raises ConfigError: params.json is missing or wrong
     :raises CheckpointError: the weights are missing, cut off, or not those of params.json
     """
     device = torch.device(device)
-    with open_weights(folder) as (network, weights):
+    with open_weights(folder, window) as (network, weights):
         network.mel.place(device)
-        network.decoder.screen = packed_head(weights, device, dtype or weights.main_dtype)
-        _fill(network, weights, device, dtype or weights.main_dtype)
+        _fill(network, weights, device, dtype or weights.main_dtype, native)
     return network.eval().requires_grad_(False)
 
 
 @contextmanager
-def open_weights(folder: str | Path) -> Iterator[tuple[VoxtralRealtime, WeightFile]]:
+def open_weights(folder: str | Path,
+                 window: int = 0) -> Iterator[tuple[VoxtralRealtime, WeightFile]]:
     """
     Open the weights of a checkpoint folder for a network without memory, on the meta device.
 
@@ -89,7 +93,7 @@ def open_weights(folder: str | Path) -> Iterator[tuple[VoxtralRealtime, WeightFi
     """
     folder = Path(folder)
     with torch.device('meta'):
-        network = VoxtralRealtime(ModelConfig.load(folder))
+        network = VoxtralRealtime(ModelConfig.load(folder).with_window(window))
     params = json.loads((folder / 'params.json').read_text(encoding='utf-8'))
     try:
         check_config(params.get('quantization_config'))
@@ -117,12 +121,13 @@ def _compare(network: nn.Module, weights: WeightFile) -> None:
 
 
 def _fill(network: nn.Module, weights: WeightFile, device: torch.device,
-          dtype: torch.dtype) -> None:
+          dtype: torch.dtype, small: bool) -> None:
     """Put every weight into its place, or a module that keeps it packed."""
     for name, _ in list(network.named_parameters()):
         native = native_name(name)
         path, _, leaf = name.rpartition('.')
-        packed = packed_linear(weights, native, device, dtype)
+        packed = native_layer(weights, native, network.get_submodule(path)) if small \
+            else packed_layer(weights, native, device, dtype)
         if packed is None:
             tensor = weights.read(native, device, dtype)
             parameter = nn.Parameter(tensor, requires_grad=False)

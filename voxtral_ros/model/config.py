@@ -22,7 +22,7 @@ that nothing can be assumed about are required.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import json
 import math
 from pathlib import Path
@@ -99,6 +99,18 @@ class ModelConfig:
         )
         _check(config, params, encoder)
         return config
+
+    def with_window(self, window: int) -> ModelConfig:
+        """
+        Return the same with a decoder that looks back `window` tokens; 0 changes nothing.
+
+        :raises ConfigError: the model cannot look back so far
+        """
+        own = self.decoder.sliding_window
+        if not 0 <= window <= own:
+            raise ConfigError(f'the window is {window} tokens, but this model can have 1 to '
+                              f'{own}, or 0 for all of them')
+        return replace(self, decoder=replace(self.decoder, sliding_window=window or own))
 
     @classmethod
     def load(cls, folder: str | Path) -> ModelConfig:

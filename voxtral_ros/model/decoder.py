@@ -30,7 +30,7 @@ import torch.nn.functional as F
 
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rotation
-from voxtral_ros.ops.weights import PackedWeight
+from voxtral_ros.model.quantized import PackedEmbedding
 
 
 def delay_embedding(delay: Tensor, dim: int) -> Tensor:
@@ -74,10 +74,10 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config.decoder
-        self.tok_embeddings = nn.Embedding(config.vocab_size, self.config.dim)
+        self.tok_embeddings: nn.Embedding | PackedEmbedding = nn.Embedding(
+            config.vocab_size, self.config.dim)
         self.layers: Any = nn.ModuleList(DecoderBlock(config) for _ in range(self.config.n_layers))
         self.norm = nn.RMSNorm(self.config.dim, eps=self.config.norm_eps)
-        self.screen: PackedWeight | None = None  # the head in INT4, if the checkpoint has it
 
     def delay_scales(self, delay: Tensor) -> Tensor:
         """
@@ -115,4 +115,7 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Map [..., dim] to [..., vocab_size]."""
-        return F.linear(hidden, self.tok_embeddings.weight)
+        table = self.tok_embeddings
+        if isinstance(table, PackedEmbedding):
+            return table.logits(hidden)
+        return F.linear(hidden, table.weight)

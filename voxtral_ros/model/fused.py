@@ -27,11 +27,13 @@ from typing import Any
 
 import torch
 from torch import nn, Tensor
+import torch.nn.functional as F
 
 from voxtral_ros.model.config import ModelConfig, StackConfig
 from voxtral_ros.model.layers import frequencies
 from voxtral_ros.model.network import StreamState, VoxtralRealtime
-from voxtral_ros.model.quantized import KernelLinear
+from voxtral_ros.model.quantized import KernelLinear, PackedEmbedding
+from voxtral_ros.model.stem import PackedStem
 from voxtral_ros.ops import attention as ring_attention
 from voxtral_ros.ops.attention import n_counters, Ring
 from voxtral_ros.ops.head import choose, Head
@@ -44,12 +46,16 @@ from voxtral_ros.quantization import marlin, rounding
 
 def can_fuse(config: ModelConfig, dtype: torch.dtype) -> bool:
     """Return whether there are kernels for a network of these sizes."""
-    return dtype in DTYPES and fits(config.decoder.dim, config.vocab_size) and all(
+    encoder, decoder = config.encoder, config.decoder
+    return dtype in DTYPES and fits(decoder.dim, config.vocab_size) \
+        and PackedStem.fits(config.audio.num_mel_bins, encoder.dim) \
+        and fits(config.downsample_factor * encoder.dim, decoder.dim) \
+        and fits(decoder.dim, decoder.dim) and all(
         stack.head_dim in ring_attention.HEAD_DIMS
         and fits(stack.dim, stack.hidden_dim) and fits(stack.hidden_dim, stack.dim)
         and fits(stack.n_heads * stack.head_dim, stack.dim)
         and stack.n_kv_heads * stack.head_dim % 64 == 0
-        for stack in (config.encoder, config.decoder))
+        for stack in (encoder, decoder))
 
 
 @dataclass(frozen=True)
@@ -119,11 +125,15 @@ class FusedNetwork:
         """
         config = network.config
         self.network, self.state = network, state
+        self.stem = PackedStem(network.encoder.conv_layers)
+        self.adapter = [_take(network.adapter, name) for name in ('0', '2')]
         self.encoder = Stack(config.encoder, network.encoder.layers,
                              network.encoder.norm.weight, config.downsample_factor)
         self.decoder = Stack(config.decoder, network.decoder.layers,
                              network.decoder.norm.weight, 1)
-        self.table = network.decoder.tok_embeddings.weight
+        embedding = network.decoder.tok_embeddings
+        self.table = embedding.packed if isinstance(embedding, PackedEmbedding) \
+            else embedding.weight
         self.head = _head(network, pad, special)
         n_rows = 1 << (len(state.encoded) - 1).bit_length()  # of the largest batch
         self.encoder_rings, self.decoder_rings = (
@@ -135,22 +145,23 @@ class FusedNetwork:
             n_counters(n_rows, ring.capacity - ring.window + 1, stack.n_heads, stack.n_kv_heads)
             for ring, stack in ((state.encoder_ring, config.encoder),
                                 (state.decoder_ring, config.decoder)))
-        self.counters = torch.zeros(needed, dtype=torch.int32, device=self.table.device)
+        self.counters = torch.zeros(needed, dtype=torch.int32, device=self.decoder.norm.device)
 
     def encode(self, samples: Tensor, slots: Tensor) -> Tensor:
         """Encode the next n tokens of sound; as VoxtralRealtime.encode."""
         network, state = self.network, self.state
-        mel = network.mel(samples).to(self.table.dtype)  # [M, 128, 8n]
+        mel = network.mel(samples).to(self.encoder.norm.dtype)  # [M, 128, 8n]
         past = (state.conv_past[0][slots], state.conv_past[1][slots])
-        frames, past = network.encoder.stem(mel, past)
+        frames, past = self.stem(mel, past)
         for kept, new in zip(state.conv_past, past, strict=True):
             kept[slots] = new
         h = frames.float().contiguous()  # [M, 4n, dim]
         x = self.encoder(h, self.encoder_rings, slots, state.encoded, state.origin, None,
                          self.counters)
         advance(slots, state.encoded, mel.shape[-1] // (2 * network.config.downsample_factor))
-        out: Tensor = network.adapter(x.unflatten(1, (-1, network.encoder.group)).flatten(2))
-        return out
+        x = x.unflatten(1, (-1, network.encoder.group)).flatten(2)
+        (first, bias), (second, last_bias) = self.adapter
+        return matmul(F.gelu(matmul(x, first, bias)), second, last_bias)
 
     def decode(self, audio: Tensor, tokens: Tensor, slots: Tensor, n_kept: int | None = None,
                ) -> Tensor:
@@ -198,14 +209,13 @@ def _take(module: nn.Module, name: str) -> tuple[PackedWeight, Tensor | None]:
 
 
 def _head(network: VoxtralRealtime, pad: int, special: list[int]) -> Head:
-    table = network.decoder.tok_embeddings.weight
-    screen = network.decoder.screen
-    exact = None if screen is not None else table
-    if screen is None:
-        blocks = []
-        for rows in table.split(8192):
-            codes, scales = rounding.round_int4(rows)
-            words = marlin.pack((codes + marlin.ZERO).to(torch.uint8).T)
-            blocks.append(pack_int4(words, marlin.permute_scales(scales.T)))
-        screen = merge(blocks)
-    return Head(screen, exact, torch.tensor(special, dtype=torch.int32, device=table.device), pad)
+    embedding, device = network.decoder.tok_embeddings, network.decoder.norm.weight.device
+    tokens = torch.tensor(special, dtype=torch.int32, device=device)
+    if isinstance(embedding, PackedEmbedding):
+        return Head(embedding.packed, None, tokens, pad)
+    blocks = []
+    for rows in embedding.weight.split(8192):
+        codes, scales = rounding.round_int4(rows)
+        words = marlin.pack((codes + marlin.ZERO).to(torch.uint8).T)
+        blocks.append(pack_int4(words, marlin.permute_scales(scales.T)))
+    return Head(merge(blocks), embedding.weight, tokens, pad)

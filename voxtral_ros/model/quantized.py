@@ -26,13 +26,14 @@ from torch import nn, Tensor
 from voxtral_ros.ops.library import available, DTYPES
 from voxtral_ros.ops.matmul import matmul
 from voxtral_ros.ops.weights import fits, pack_int4, pack_int8, PackedWeight
+from voxtral_ros.quantization import marlin
 from voxtral_ros.quantization.format import HEAD, is_decoder_linear, is_rotated
 from voxtral_ros.quantization.marlin import GROUP, ZERO
 from voxtral_ros.quantization.weights import WeightFile
 
 
-def packed_linear(weights: WeightFile, native: str, device: torch.device,
-                  dtype: torch.dtype) -> nn.Module | None:
+def packed_layer(weights: WeightFile, native: str, device: torch.device,
+                 dtype: torch.dtype) -> nn.Module | None:
     """
     Return a layer for a quantized weight that stays packed, or None to dequantize it.
 
@@ -41,21 +42,16 @@ def packed_linear(weights: WeightFile, native: str, device: torch.device,
     :param dtype: of the inputs
     """
     stored = weights.stored[native]
-    if stored.kind != 'dense' and native != HEAD and device.type == 'cuda' \
+    if stored.kind != 'dense' and device.type == 'cuda' \
             and dtype in DTYPES and fits(*stored.shape[::-1]) and available():
-        return KernelLinear.read(weights, native, device)
+        if native != HEAD:
+            return KernelLinear.read(weights, native, device)
+        if stored.kind == 'int4':
+            return PackedEmbedding(pack_int4(*weights.raw(HEAD, device)), dtype)
     if stored.kind == 'int4' and is_decoder_linear(native) \
             and device.type == 'cpu' and dtype == torch.bfloat16 and CpuInt4Linear.pays():
         return CpuInt4Linear(weights, native)
     return None
-
-
-def packed_head(weights: WeightFile, device: torch.device,
-                dtype: torch.dtype) -> PackedWeight | None:
-    """Return the output head as it is packed in the file, None if it is not or of no use."""
-    if weights.stored[HEAD].kind != 'int4' or device.type != 'cuda' or dtype not in DTYPES:
-        return None
-    return pack_int4(*weights.raw(HEAD, device)) if available() else None
 
 
 class KernelLinear(nn.Module):
@@ -93,6 +89,30 @@ class KernelLinear(nn.Module):
             heads = out.unflatten(-1, (-1, 2, self.head_dim // 2))
             out = heads.transpose(-1, -2).flatten(-3)
         return out
+
+
+class PackedEmbedding(nn.Module):
+    """
+    Token embedding and output head over one INT4 weight, packed for the CUDA kernels.
+
+    An embedding is a column of the head: a few kilobytes, dequantized when it is needed. In 16
+    bits the table would take four times the memory of the head and serve for nothing else.
+    """
+
+    def __init__(self, packed: PackedWeight, dtype: torch.dtype) -> None:
+        """Take the head, [dim, vocabulary] in INT4; embeddings come in `dtype`."""
+        super().__init__()
+        self.packed, self.dtype = packed, dtype
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map int64 [...] to [..., dim]."""
+        packed = self.packed
+        assert packed.scales is not None
+        return marlin.columns(packed.codes.flatten(1), packed.scales, tokens).to(self.dtype)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Map [..., dim] to [..., vocabulary]."""
+        return matmul(hidden, self.packed)
 
 
 class CpuInt4Linear(nn.Module):

@@ -22,7 +22,7 @@ from torch import nn
 from voxtral_ros.model.checkpoint import native_name
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import VoxtralRealtime
-from voxtral_ros.model.quantized import KernelLinear
+from voxtral_ros.model.quantized import KernelLinear, PackedEmbedding
 from voxtral_ros.ops.weights import PackedWeight, STRIP
 from voxtral_ros.quantization.format import HEAD, Recipe
 
@@ -42,7 +42,9 @@ def random_network(config: ModelConfig, device: torch.device, dtype: torch.dtype
         bits = recipe.bits(native)
         path, _, leaf = name.rpartition('.')
         if native == HEAD and bits == 4:
-            network.decoder.screen = random_packed(4, parameter.shape, device)
+            network.decoder.tok_embeddings = PackedEmbedding(
+                random_packed(4, parameter.shape, device), dtype)
+            continue
         if bits < 16 and native != HEAD:
             parent, _, child = path.rpartition('.')
             packed = random_packed(bits, parameter.shape, device)

@@ -16,8 +16,9 @@
 The node `asr`: a lifecycle around a sound source, the recogniser's worker and the topics.
 
 configure loads and warms up the model, activate opens the source and starts the worker,
-deactivate stops the intake and finishes the open utterance, cleanup frees the memory. One executor
-thread runs the callbacks, which only copy; one worker thread runs the engine and publishes.
+deactivate stops the intake and finishes the open utterance, cleanup frees the memory. One thread
+takes the sound and only copies it; one worker thread runs the engine and publishes; the executor
+does the rest.
 """
 
 from __future__ import annotations
@@ -236,7 +237,9 @@ class AsrNode(LifecycleNode):
             return FileSource(self, self._put, self._warn, self._value('file'), channel, frame_id,
                               self._value('file_realtime'), lambda: worker.waiting_s,
                               worker.flush)
-        return TopicSource(self, self._put, self._warn, channel)
+        return TopicSource(
+            self, self._put, self._warn, channel,
+            lambda: worker.quiet and self._robot.silent(self.get_clock().now().nanoseconds))
 
     def finish(self) -> None:
         """Publish the open utterance and end all threads; for the end of the process."""
@@ -357,4 +360,5 @@ class AsrNode(LifecycleNode):
             overflows=source.overflows, waiting_s=worker.waiting_s,
             queue_s=self._value('audio_queue_s'), stats=worker.stats,
             utterances=worker.n_utterances, latencies_s=tuple(self._outputs.latencies_s),
-            link=getattr(self._engine, 'link', None))
+            link=getattr(self._engine, 'link', None),
+            engine=getattr(self._engine, 'stats', None))

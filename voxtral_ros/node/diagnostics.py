@@ -38,6 +38,7 @@ from voxtral_ros.node.quiet import no_events
 from voxtral_ros.node.worker import WorkerStats
 
 if TYPE_CHECKING:
+    from voxtral_ros.recognizer.engine import EngineStats
     from voxtral_ros.server.link import LinkStatus
 
 PERIOD_S = 1.0
@@ -106,6 +107,7 @@ class Health:
     utterances: int = 0
     latencies_s: tuple[float, ...] = ()
     link: LinkStatus | None = None  # to a server, if the model is there
+    engine: EngineStats | None = None  # if it is here
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ class Diagnostics:
 
 def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
     """Return what is shown, units in the keys, empty where unknown."""
-    stats = now.stats
+    stats, engine = now.stats, now.engine
     p50, p95 = np.percentile(now.latencies_s, (50, 95)) if now.latencies_s else (math.nan,) * 2
     return [
         ('state', now.state),
@@ -247,6 +249,9 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
         ('jumps', str(stats.jumps)),
         ('bad samples', str(stats.bad_samples)),
         ('real-time factor', _number(recent.real_time_factor, 3)),
+        ('tokens per pass', _number(engine.tokens_per_pass, 2) if engine else ''),
+        ('drafting', ('on' if engine.drafting else 'off') if engine else ''),
+        ('tokens per drafted pass', _number(engine.tokens_per_draft, 2) if engine else ''),
         ('latency p50 (s)', _number(float(p50), 3)),
         ('latency p95 (s)', _number(float(p95), 3)),
         ('utterances', str(now.utterances)),

@@ -44,8 +44,12 @@ def load_engine(value: Callable[[str], Any]) -> tuple[Engine | RemoteEngine, str
         return RemoteEngine(url, value('engine.model'), token, value('engine.ca_file') or None,
                             value('engine.outage_s')), url
     from voxtral_ros.recognizer.engine import Engine  # torch, which a robot with a server has not
-    model = value('model') or str(demo_model())
-    engine = Engine.load(model, value('device'), value('dtype') or None, threads=value('threads'))
+    model, chunk_ms = value('model') or str(demo_model()), value('engine.encoder_chunk_ms')
+    if chunk_ms % 80:
+        raise ValueError(f'engine.encoder_chunk_ms is {chunk_ms}: take a multiple of 80')
+    engine = Engine.load(model, value('device'), value('dtype') or None,
+                         max_chunk_tokens=chunk_ms // 80, threads=value('threads'),
+                         window=value('engine.window'))
     engine.warm_up()
     stream = engine.open(value('delay_ms'))
     stream.feed(np.zeros(16000, np.float32))

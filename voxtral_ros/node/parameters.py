@@ -60,7 +60,11 @@ TABLE = (
     Row('device', 'auto', 'auto (CUDA where there is one), cpu, cuda or cuda:N'),
     Row('dtype', '', 'type of the weights in memory; empty: float32 on the CPU, else as in the '
                      'file', choices=('', 'float32', 'bfloat16', 'float16')),
-    Row('threads', 1, 'threads of torch on the CPU; 0: as many as torch likes', (0, 64)),
+    Row('threads', 1, 'threads on the CPU; 0: as many as torch likes', (0, 64)),
+    Row('engine.encoder_chunk_ms', 480, 'waiting sound that one pass may take, 80 to 480 ms in '
+        'steps of 80: more keeps up on a slower device', (80, 480)),
+    Row('engine.window', 0, 'tokens of 80 ms that the decoder looks back; fewer take less memory; '
+                            '0: as many as the model was made for', (0, 8192)),
     Row('engine.url', '', 'ws://host:8000/v1/realtime of a voxtral or vLLM server that is to be '
                           'used instead of model; empty: none'),
     Row('engine.model', '', 'name to ask the server for; empty: the one it has'),

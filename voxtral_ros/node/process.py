@@ -59,7 +59,7 @@ def main(args: list[str] | None = None) -> int:
             node.start()
         while not stop.is_set():
             try:
-                executor.spin_once(timeout_sec=0.2)
+                executor.spin_once(timeout_sec=0.5)
             except Exception:  # of a callback
                 node.get_logger().error(f'a callback failed:\n{traceback.format_exc()}')
                 stop.wait(0.1)

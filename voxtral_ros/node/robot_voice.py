@@ -52,9 +52,13 @@ class RobotVoice:
         """Return for how long the robot has been speaking, 0 when it is silent."""
         return max(0.0, (now_ns - self._since_ns) / 1e9) if self.speaks else 0.0
 
+    def silent(self, now_ns: int) -> bool:
+        """Return whether the robot is silent, and its voice has left the room."""
+        return not self.speaks and now_ns >= self._until_ns
+
     def treat(self, block: AudioBlock, received_ns: int, mode: str) -> AudioBlock:
         """Return a block as it is to be recognised in a mode, one of MODES."""
-        if mode == 'ignore' or not (self.speaks or received_ns < self._until_ns):
+        if mode == 'ignore' or self.silent(received_ns):
             return block
         if mode == 'mute':
             # Silence instead of a hole: the stamps go on, and an open utterance ends by itself.

@@ -30,13 +30,15 @@ from typing import Any, Protocol
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import (
-    DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy)
+    DurabilityPolicy, HistoryPolicy, qos_check_compatible, QoSCompatibility, QoSProfile,
+    ReliabilityPolicy)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.messages import from_mgonzs13, from_ros_drivers
 from voxtral_ros.audio.microphone import Microphone
+from voxtral_ros.node.listener import Listener
 from voxtral_ros.node.parameters import QOS_OVERRIDES, unknown
 
 Put = Callable[[AudioBlock, int], None]
@@ -47,6 +49,8 @@ _RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 # Best effort matches every publisher. Deep: Python may come late to a burst of 20 ms blocks.
 _AUDIO_QOS = QoSProfile(depth=200, history=HistoryPolicy.KEEP_LAST,
                         reliability=ReliabilityPolicy.BEST_EFFORT)
+_LULL_S = 0.08  # sound may wait for so long while nobody speaks: one token of the model
+_LEAST_BLOCK_S = 0.001
 _INFO_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -79,19 +83,27 @@ class TopicSource:
     `AudioDataStamped` and `AudioData` of ros-drivers' audio_common_msgs (the latter with
     `audio_info`), or `AudioStamped` of mgonzs13's, whichever package is sourced. The subscription
     is there from the start, so that the beginning of a bag is heard, and follows the publishers
-    when they send the other message.
+    when they send the other message. While nobody speaks, messages are taken a few at a time,
+    which spares the CPU most of the work that each of them makes.
     """
 
     live = True
     overflows = 0
 
-    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, channel: int) -> None:
-        """Subscribe; raise AudioError when no audio_common_msgs is installed."""
+    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, channel: int,
+                 quiet: Callable[[], bool]) -> None:
+        """
+        Subscribe; raise AudioError when no audio_common_msgs is installed.
+
+        :param quiet: whether nobody speaks, so that sound may wait a little
+        """
         self._node, self._put, self._warn, self._channel = node, put, warn, channel
-        self._subscriptions: list[Any] = []
+        self._quiet, self._stamped = quiet, False
+        self._listener: Listener | None = None
+        self._info_subscription: Any = None
         self._info: Any = None
         self._kind = ''
-        self._wrong_type = self._wrong_block = ''
+        self._wrong_type = self._wrong_qos = self._wrong_block = ''
         self._topic = node.resolve_topic_name('audio')
         self.hint = f'is it published? ros2 topic hz {self._topic}'
         self._handlers = self._known_messages()
@@ -113,7 +125,7 @@ class TopicSource:
 
     @property
     def trouble(self) -> str:
-        return self._wrong_type or self._wrong_block
+        return self._wrong_type or self._wrong_qos or self._wrong_block
 
     def _look(self) -> None:
         """Subscribe to what is published, if that is known."""
@@ -126,8 +138,20 @@ class TopicSource:
         self._wrong_type = '' if known or not kinds else (
             f'the topic {self._topic} carries {kinds[0]}, which is no sound that is known, or its '
             f'package is not sourced; expected {" or ".join(self._handlers)}')
-        if self._wrong_type:
-            self._warn(self._wrong_type)
+        self._wrong_qos = self._clash(publishers)
+        if self._wrong_type or self._wrong_qos:
+            self._warn(self._wrong_type or self._wrong_qos)
+
+    def _clash(self, publishers: list[Any]) -> str:
+        """Return why none of the publishers can be heard, '' when one can."""
+        if self._listener is None or not publishers:
+            return ''
+        checks = [qos_check_compatible(publisher.qos_profile, self._listener.qos)
+                  for publisher in publishers]
+        if any(compatibility != QoSCompatibility.ERROR for compatibility, _ in checks):
+            return ''
+        return (f'qos_overrides of {self._topic} do not suit its publisher: {checks[0][1]} '
+                'correct or remove them')
 
     def _known_messages(self) -> dict[str, tuple[Any, Callable[[Any], None]]]:
         """Return message type -> class and callback, of what is installed; likeliest first."""
@@ -148,18 +172,28 @@ class TopicSource:
     def _subscribe(self, kind: str) -> None:
         self._unsubscribe()
         message, callback = self._handlers[kind]
-        create = self._node.create_subscription
-        self._subscriptions.append(create(
-            message, 'audio', callback, _AUDIO_QOS,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies()))
+        self._listener = Listener(
+            self._node, message, 'audio', callback, _AUDIO_QOS, self._pause_s,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
         if kind.endswith(('AudioData', 'AudioDataStamped')):
             from audio_common_msgs.msg import AudioInfo
-            self._subscriptions.append(create(AudioInfo, 'audio_info', self._on_info, _INFO_QOS))
+            self._info_subscription = self._node.create_subscription(
+                AudioInfo, 'audio_info', self._on_info, _INFO_QOS)
         self._kind = kind
 
+    def _pause_s(self) -> float:
+        # Without stamps, the time of arrival counts. A queue that was made shallow must not spill.
+        if self._listener is None or not self._stamped or not self._quiet():
+            return 0.0
+        return min(_LULL_S, self._listener.qos.depth * _LEAST_BLOCK_S)
+
     def _unsubscribe(self) -> None:
-        while self._subscriptions:
-            self._node.destroy_subscription(self._subscriptions.pop())
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        info, self._info_subscription = self._info_subscription, None
+        if info is not None:
+            self._node.destroy_subscription(info)
 
     def _on_info(self, info: Any) -> None:
         self._info = info
@@ -176,6 +210,7 @@ class TopicSource:
             return
         if len(block.samples):
             self._wrong_block = ''
+            self._stamped = block.stamp_ns is not None
             self._put(block, self._node.get_clock().now().nanoseconds)
 
     def close(self) -> None:

@@ -148,6 +148,11 @@ class Worker:
     def waiting_s(self) -> float:
         return self._waiting_s
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody speaks and nothing is left to be told."""
+        return not self._speaking and self._open is None
+
     def stop(self, patience_s: float = 10.0) -> bool:
         """
         Finish the open utterance, tell it, and end the thread; return whether it has ended.

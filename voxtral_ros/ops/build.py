@@ -22,7 +22,7 @@ made of all that went into it; a build that was killed leaves no lock and no hal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import fcntl
 import hashlib
 import os
@@ -139,18 +139,29 @@ def build(output: Path | None = None, jobs: int | None = None,
     """
     nvcc = find_nvcc()
     options = flags(_native() if architectures is None else architectures)
-    library = output or _place(options, nvcc)
-    if output is None and library.is_file():
+    return build_once(
+        output or _place(options, nvcc), output is not None,
+        lambda folder: _compile(nvcc, options, folder, jobs or default_jobs(), verbose))
+
+
+def build_once(library: Path, again: bool, compile_in: Callable[[Path], None]) -> Path:
+    """
+    Return a library, made if it is not there; one process makes it, others wait.
+
+    :param again: make it even if it is there
+    :param compile_in: makes a file of the name of `library` in a folder
+    """
+    if not again and library.is_file():
         return library
     library.parent.mkdir(parents=True, exist_ok=True)
     # The kernel releases the lock of a process that dies.
     with (library.parent / '.lock').open('w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if output is None and library.is_file():
+        if not again and library.is_file():
             return library
         with tempfile.TemporaryDirectory(dir=library.parent, prefix='.build-') as folder:
-            _compile(nvcc, options, Path(folder), jobs or default_jobs(), verbose)
-            os.replace(Path(folder) / LIBRARY, library)
+            compile_in(Path(folder))
+            os.replace(Path(folder) / library.name, library)
     return library
 
 

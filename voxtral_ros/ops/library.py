@@ -31,7 +31,7 @@ from torch import Tensor
 
 from voxtral_ros.ops.build import build, BuildError, cached, LIBRARY
 
-__all__ = ['DTYPES', 'BuildError', 'KernelError', 'available', 'call', 'load']
+__all__ = ['DTYPES', 'BuildError', 'KernelError', 'available', 'call', 'installed', 'load']
 
 DTYPES = {torch.float16: 0, torch.bfloat16: 1}
 
@@ -50,7 +50,7 @@ def load() -> ctypes.CDLL:
     named = os.environ.get('VOXTRAL_KERNELS')
     if named and not Path(named).is_file():
         raise BuildError(f'VOXTRAL_KERNELS is {named}, but there is no such file')
-    path = Path(named) if named else cached() or _installed() or build()
+    path = Path(named) if named else cached() or installed(LIBRARY) or build()
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -58,10 +58,10 @@ def load() -> ctypes.CDLL:
                          '`voxtral build-kernels`') from None
 
 
-def _installed() -> Path | None:
-    """Return the library that colcon has built: lib/voxtral_ros, some folders up from here."""
+def installed(name: str) -> Path | None:
+    """Return a library that colcon has built: lib/voxtral_ros, some folders up from here."""
     for folder in Path(__file__).parents:
-        candidate = folder / 'lib' / 'voxtral_ros' / LIBRARY
+        candidate = folder / 'lib' / 'voxtral_ros' / name
         if candidate.is_file():
             return candidate
     return None

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.ops.library import call, DTYPES
+from voxtral_ros.ops.weights import PackedWeight, scales_of
+from voxtral_ros.quantization import marlin
 
 
 def add_norm(h: Tensor, weight: Tensor, eps: float, partial: Tensor | None = None,
@@ -53,19 +55,28 @@ def add_norm(h: Tensor, weight: Tensor, eps: float, partial: Tensor | None = Non
     return x
 
 
-def embed(audio: Tensor, table: Tensor, tokens: Tensor) -> Tensor:
+def embed(audio: Tensor, table: Tensor | PackedWeight, tokens: Tensor) -> Tensor:
     """
     Return the input of the decoder, float32 [M, T, dim].
 
     :param audio: [M, T, dim]
-    :param table: [vocabulary, dim], in the type of audio
+    :param table: [vocabulary, dim], in the type of audio, or the head in INT4 whose columns they
+        are
     :param tokens: int64 [M, T]
     """
     if not audio.is_cuda:
-        return audio.float() + table[tokens].float()
+        rows = marlin.columns(table.codes.flatten(1), scales_of(table), tokens) \
+            if isinstance(table, PackedWeight) else table[tokens]
+        return audio.float() + rows.to(audio.dtype).float()
     h = torch.empty_like(audio, dtype=torch.float32)
-    call('voxtral_embed', DTYPES[audio.dtype], audio.contiguous(), table, tokens.contiguous(), h,
-         tokens.numel(), audio.shape[-1], device=audio.device)
+    audio, tokens = audio.contiguous(), tokens.contiguous()
+    dtype, count = DTYPES[audio.dtype], tokens.numel()
+    if isinstance(table, PackedWeight):
+        call('voxtral_embed_int4', dtype, audio, table.codes, table.scales, tokens, h, count,
+             table.k, table.n, device=audio.device)
+    else:
+        call('voxtral_embed', dtype, audio, table, tokens, h, count, audio.shape[-1],
+             device=audio.device)
     return h
 
 

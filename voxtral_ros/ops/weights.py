@@ -110,7 +110,7 @@ def merge(weights: Sequence[PackedWeight]) -> PackedWeight:
     first = weights[0]
     codes = torch.cat([weight.codes for weight in weights], dim=1)
     scales = None if first.scales is None \
-        else torch.cat([_scales(weight) for weight in weights], dim=1)
+        else torch.cat([scales_of(weight) for weight in weights], dim=1)
     return PackedWeight(first.bits, first.k, sum(weight.n for weight in weights), codes, scales)
 
 
@@ -119,7 +119,7 @@ def interleave(gate: PackedWeight, up: PackedWeight) -> PackedWeight:
     codes = torch.stack((gate.codes, up.codes), dim=2).flatten(1, 2)
     scales = None
     if gate.scales is not None:
-        parts = [_scales(weight).unflatten(1, (-1, STRIP[gate.bits])) for weight in (gate, up)]
+        parts = [scales_of(weight).unflatten(1, (-1, STRIP[gate.bits])) for weight in (gate, up)]
         scales = torch.stack(parts, dim=2).flatten(1)
     return PackedWeight(gate.bits, gate.k, gate.n + up.n, codes, scales)
 
@@ -127,18 +127,19 @@ def interleave(gate: PackedWeight, up: PackedWeight) -> PackedWeight:
 def dequantize(weight: PackedWeight) -> Tensor:
     """Return what a packed weight stands for, float32 [K, N]; what kernels are tested against."""
     if weight.bits == 4:
-        return marlin.dequantize(weight.codes.flatten(1), _scales(weight))
+        return marlin.dequantize(weight.codes.flatten(1), scales_of(weight))
     if weight.bits == 16:
         axes = weight.codes.reshape(weight.k // 16, weight.n // 16, 8, 4, 2, 2, 2)
         return axes.permute(0, 4, 3, 6, 1, 5, 2).reshape(weight.k, weight.n).float()
     axes = weight.codes.contiguous().view(torch.uint8).reshape(
         weight.k // 32, weight.n // 16, 8, 4, 2, 2, 2, 2)
     codes = axes.permute(0, 4, 5, 3, 7, 1, 6, 2).reshape(weight.k, weight.n).float() - 128
-    scales = _permute(_scales(weight), STRIP[8], undo=True).float()
+    scales = _permute(scales_of(weight), STRIP[8], undo=True).float()
     return (codes.unflatten(0, (-1, GROUP)) * scales[:, None]).flatten(0, 1)
 
 
-def _scales(weight: PackedWeight) -> Tensor:
+def scales_of(weight: PackedWeight) -> Tensor:
+    """Return the scales of an INT4 or INT8 weight."""
     assert weight.scales is not None
     return weight.scales
 

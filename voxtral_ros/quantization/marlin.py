@@ -103,3 +103,20 @@ def dequantize(words: Tensor, scales: Tensor) -> Tensor:
     """
     values = unpack(words).float().sub_(ZERO).unflatten(0, (-1, GROUP))  # [K / 128, 128, N]
     return values.mul_(permute_scales(scales).float()[:, None]).flatten(0, 1)
+
+
+def columns(words: Tensor, scales: Tensor, index: Tensor) -> Tensor:
+    """
+    Return some columns of what `dequantize` returns, reading no others; never waits for a GPU.
+
+    :param index: int64 [...], of columns
+    :return: float32 [..., K]
+    """
+    n, k = index[..., None], torch.arange(TILE_K, device=index.device)
+    # Where `pack` has put the rows of a tile.
+    word = n // TILE_N * 128 + (n % 8 * 4 + k % 8 // 2) * 4 + n % TILE_N // 16  # [..., 16]
+    nibble = k // 8 % 2 + 2 * (n // 8 % 2) + 4 * (k % 2)
+    codes = (words[:, word] >> 4 * nibble & 15) - ZERO  # [K / 16, ..., 16]
+    scale = scales[:, index // TILE_N * TILE_N + index % 8 * 8 + index % TILE_N // 8]
+    groups = codes.float().movedim(0, -2).flatten(-2).unflatten(-1, (-1, GROUP))
+    return (groups * scale.float().movedim(0, -1)[..., None]).flatten(-2)

@@ -105,15 +105,22 @@ class Bytes:
     encoder_cache: int  # keys and values of a full window
     decoder_cache: int  # per position
 
-    def per_token(self, n_tokens: int, context: int) -> float:
-        """Return bytes per 80 ms with an encoder call per n tokens and a context in tokens."""
-        once = self.encoder + self.encoder_cache
-        return once / n_tokens + self.decoder + self.head + context * self.decoder_cache
+    def per_token(self, n_tokens: int, context: int, passes: float = 1.0) -> float:
+        """
+        Return bytes per 80 ms.
 
-    def predicted_s(self, bandwidth: float, n_tokens: int, context: int) -> float:
+        :param n_tokens: per call of the encoder
+        :param context: tokens that the decoder looks back
+        :param passes: of the decoder per token: less than one if pads are drafted
+        """
+        encoder = (self.encoder + self.encoder_cache) / n_tokens
+        return encoder + passes * (self.decoder + self.head + context * self.decoder_cache)
+
+    def predicted_s(self, bandwidth: float, n_tokens: int, context: int,
+                    passes: float = 1.0) -> float:
         """Return a prediction, not a measurement, of the seconds per token on a small board."""
-        return self.per_token(n_tokens, context) / (_EFFICIENCY * bandwidth) \
-            + _PER_CALL_S['encoder'] / n_tokens + _PER_CALL_S['decoder']
+        return self.per_token(n_tokens, context, passes) / (_EFFICIENCY * bandwidth) \
+            + _PER_CALL_S['encoder'] / n_tokens + passes * _PER_CALL_S['decoder']
 
 
 def count_bytes(config: ModelConfig, bits: Callable[[str], int], head_bits: int,

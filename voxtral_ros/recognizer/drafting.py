@@ -20,6 +20,10 @@ over n positions assumes that all unknown tokens are pads; it is right up to and
 first position that predicts something else, and the next pass starts there. Rows do not depend on
 each other in any kernel, so the tokens are those of serial decoding, bit for bit. A pass costs
 the same for 1 to 8 positions: reading the weights.
+
+For one stream alone. Of many streams that keep up, each has one token waiting, and there is
+nothing to draft; of many that are late, hardly ever all have pads, so that a second pass over the
+others is nearly always due.
 """
 
 from __future__ import annotations
@@ -45,6 +49,10 @@ class Drafting:
             self._rest -= 1
             return False
         return True
+
+    @property
+    def is_on(self) -> bool:
+        return self._rest == 0
 
     def count(self, n_tokens: int, n_passes: int) -> None:
         """Record that n tokens took some passes."""

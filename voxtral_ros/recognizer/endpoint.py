@@ -101,7 +101,8 @@ class Endpointer:
         while self._boundaries and self._boundaries[0] <= until_s:
             self._boundaries.popleft()
 
-    def expects_speech(self, word_end_s: float) -> bool:
-        """Return whether voice activity has heard anything like speech around a word."""
-        heard = self._voice.max_probability(word_end_s - 2.0, word_end_s + 0.5)
+    def expects_speech(self, word_end_s: float, last_end_s: float = 0.0) -> bool:
+        """Return whether voice activity heard anything like speech around a word, or several."""
+        heard = self._voice.max_probability(
+            word_end_s - 2.0, max(word_end_s, last_end_s) + 0.5)
         return heard >= self.options.min_speech_probability

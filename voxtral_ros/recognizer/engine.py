@@ -28,7 +28,9 @@ An engine and its streams belong to one thread.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 import gc
+import math
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,8 @@ from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.tokenizer import Tokenizer
+from voxtral_ros.ops.cpu import available as cpu_passes_available
+from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.memory import can_pack, check_memory, plan_memory
 from voxtral_ros.recognizer.protocol import Protocol
 from voxtral_ros.recognizer.slot import Slot, Token
@@ -46,7 +50,16 @@ from voxtral_ros.recognizer.stream import Stream, StreamOptions
 
 
 class EngineFull(RuntimeError):
-    """All stream slots are taken: close a stream, or build the engine with more of them."""
+    """No further stream: all slots are taken, or it would make live ones late; see the text."""
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """What passes over live sound were like since the engine was made; NaN before the first."""
+
+    tokens_per_pass: float  # of a stream; 1 where every block of 80 ms is computed at once
+    drafting: bool  # whether several waiting tokens are decoded in one pass now
+    tokens_per_draft: float  # of those that were drafted, per pass of the decoder
 
 
 class Engine:
@@ -65,6 +78,7 @@ class Engine:
         self.network = network
         self.tokenizer = tokenizer
         self.protocol = Protocol(tokenizer, network.config.audio)
+        self.admission = Admission(self.protocol.token_s)
         self.device = network.decoder.norm.weight.device
         self.max_chunk_tokens = max_chunk_tokens
         self.passes = _passes(network, tokenizer, max_streams, max_chunk_tokens)
@@ -72,19 +86,23 @@ class Engine:
         self._slots: dict[int, Slot] = {}
         self._free = list(range(max_streams))[::-1]
         self._scales: dict[int, torch.Tensor] = {}  # of the delays in use
+        self._n_passes = self._n_tokens = 0  # over live sound
 
     @classmethod
     def load(cls, folder: str | Path, device: str = 'auto', dtype: str | None = None,
-             max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0) -> Engine:
+             max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0,
+             window: int = 0) -> Engine:
         """
         Load a checkpoint folder.
 
         :param device: 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:1'
         :param dtype: 'float32', 'bfloat16' or 'float16'; None is float32 on the CPU, and on a GPU
             the type of the file
-        :param threads: of torch on the CPU, in the whole process; 0 leaves it to torch
+        :param threads: on the CPU, in the whole process; 0 is as many as torch likes
+        :param window: tokens that the decoder looks back, which is what the caches of a stream
+            hold; 0 is the window of the checkpoint, less saves memory
         :raises ConfigError, CheckpointError, TokenizerError: the folder is no usable model
-        :raises ValueError: no such device or type
+        :raises ValueError: no such device, type or window
         """
         kind = find_device(device)
         if threads:
@@ -94,24 +112,29 @@ class Engine:
         if dtype not in (None, 'float32', 'bfloat16', 'float16'):
             raise ValueError(f'dtype {dtype!r} is not float32, bfloat16 or float16')
         # The small files first: a bad one is told before gigabytes are read.
-        config, wanted = ModelConfig.load(folder), getattr(torch, dtype) if dtype else None
+        config = ModelConfig.load(folder).with_window(window)
+        wanted = getattr(torch, dtype) if dtype else None
         tokenizer = Tokenizer.load(folder, config.vocab_size)
         if kind.type == 'cuda':
             check_memory(plan_memory(folder, wanted, max_streams, max_chunk_tokens,
-                                     can_pack(config, wanted)), *torch.cuda.mem_get_info(kind))
-        network = load_network(folder, kind, wanted)
+                                     can_pack(config, wanted), window),
+                         *torch.cuda.mem_get_info(kind))
+        network = load_network(folder, kind, wanted, window, _is_native(kind, wanted))
         return cls(network, tokenizer, max_streams, max_chunk_tokens)
 
     def open(self, delay_ms: float | None = None,  # noqa: A003
-             options: StreamOptions | None = None) -> Stream:
+             options: StreamOptions | None = None, live: bool = False) -> Stream:
         """
         Open a stream in a free slot.
 
         :param delay_ms: how long the model listens before it writes; 80 to 1200 in steps of 80,
             or 2400; None is the delay of the checkpoint
+        :param live: refuse the stream if with it the engine would be slower than the sound
         :raises ValueError: the delay is not supported
-        :raises EngineFull: all slots are taken
+        :raises EngineFull: all slots are taken, or there is no time for a live stream
         """
+        if live and (reason := self.admission.refusal(self.n_open)):
+            raise EngineFull(reason)
         return Stream(self, self.protocol.delay_tokens(delay_ms), options or StreamOptions())
 
     def warm_up(self) -> None:
@@ -133,10 +156,19 @@ class Engine:
     def n_open(self) -> int:
         return len(self._slots)
 
+    @property
+    def stats(self) -> EngineStats:
+        drafting = self.passes.drafting
+        return EngineStats(
+            self._n_tokens / self._n_passes if self._n_passes else math.nan,
+            drafting is not None and drafting.is_on,
+            drafting.n_tokens / drafting.n_passes if drafting and drafting.n_passes else math.nan)
+
     def take_slot(self, delay: int) -> Slot:
         """Open a slot for a stream with a delay in tokens."""
         if not self._free:
-            raise EngineFull(f'all {self.max_streams} streams of this engine are open')
+            raise EngineFull(f'all {self.max_streams} streams of this engine are open: close one, '
+                             'or make the engine with a larger max_streams')
         if delay not in self._scales:
             with torch.inference_mode():
                 self._scales[delay] = self.network.decoder.delay_scales(
@@ -189,7 +221,12 @@ class Engine:
 
     def _generate(self, slots: list[Slot], n_tokens: int) -> None:
         """Pass n positions one by one, each with the token that the one before has predicted."""
-        self._collect(slots, n_tokens, self.passes.generate(*_pass_over(slots, n_tokens)))
+        begin = self.admission.clock()
+        tokens = self.passes.generate(*_pass_over(slots, n_tokens))
+        self.admission.passed(len(slots), n_tokens, self.admission.clock() - begin)
+        self._n_passes += 1
+        self._n_tokens += n_tokens
+        self._collect(slots, n_tokens, tokens)
 
     def _collect(self, slots: list[Slot], n_tokens: int, tokens: Tokens) -> None:
         """Hand the tokens out, n or the last one of each stream."""
@@ -211,13 +248,21 @@ def _pass_over(slots: list[Slot], n_tokens: int) -> tuple[list[int], np.ndarray,
 
 def _passes(network: VoxtralRealtime, tokenizer: Tokenizer, max_streams: int,
             max_chunk_tokens: int) -> Step:
-    """Return fused kernels in CUDA graphs where they can run, else the network as it is."""
+    """Return fused kernels in CUDA graphs or compiled passes, else the network as it is."""
     weight = network.decoder.norm.weight
     if weight.device.type == 'cuda' and can_pack(network.config, weight.dtype):
         from voxtral_ros.recognizer.fused_step import FusedStep
         special = [tokenizer.pad, tokenizer.word, tokenizer.eos]
         return FusedStep(network, tokenizer.pad, special, max_streams, max_chunk_tokens)
+    if _is_native(weight.device, weight.dtype):
+        from voxtral_ros.recognizer.native_step import NativeStep
+        return NativeStep(network, tokenizer.pad, max_streams, max_chunk_tokens)
     return EagerStep(network, tokenizer.pad, max_streams, max_chunk_tokens)
+
+
+def _is_native(device: torch.device, dtype: torch.dtype | None) -> bool:
+    """Return whether passes compiled for the CPU will run."""
+    return device.type == 'cpu' and dtype == torch.float32 and cpu_passes_available()
 
 
 def find_device(name: str) -> torch.device:

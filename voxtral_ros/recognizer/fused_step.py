@@ -56,19 +56,18 @@ class FusedStep:
 
         :param drafting: with one stream, decode several waiting tokens in one pass (see Drafting)
         """
-        # Graphs come for 1, 2, 4, ... streams; rows that are not needed run in a spare slot.
-        self._spare = max_streams
+        self._spare = max_streams  # the slot of rows that are not needed
         self._max_chunk = max_chunk_tokens
         self.state = StreamState(network, max_streams, max_chunk_tokens, n_spare=1)
         self._fused = FusedNetwork(network, self.state, pad, special)
-        self._device = self._fused.table.device
+        self._device = network.decoder.norm.weight.device
         self._pad = pad
         self._context = network.mel.context
         self._hop = network.config.audio.hop_length * 2 * network.config.downsample_factor
         self.last_token = torch.zeros(max_streams + 1, dtype=torch.int64, device=self._device)
         self.pad_penalty = torch.zeros(max_streams + 1, device=self._device)
         self._audio = torch.zeros(1, max_chunk_tokens, network.config.decoder.dim,
-                                  dtype=self._fused.table.dtype, device=self._device)
+                                  dtype=network.decoder.norm.weight.dtype, device=self._device)
         self._graphs: dict[tuple[str, int, int], Captured] = {}
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(self._device)
@@ -85,7 +84,7 @@ class FusedStep:
     def generate(self, slots: Sequence[int], windows: np.ndarray, filled: int) -> Tokens:
         n_tokens = self._n_tokens(windows)
         if self.drafting and len(slots) == 1 and n_tokens > 1 and self.drafting.pays:
-            return self._draft(slots, windows, n_tokens)
+            return self._generate_drafted(slots, windows, n_tokens)
         captured = self._captured('generate', len(slots), n_tokens)
         tokens, probabilities = self._replay(captured, slots, windows)
         return tokens[:len(slots)].tolist(), probabilities[:len(slots)].tolist()
@@ -93,26 +92,25 @@ class FusedStep:
     def warm_up(self) -> None:
         """Capture the graphs of all chunk lengths for one stream, and of one token for many."""
         for n_tokens in range(1, self._max_chunk + 1):
-            for kind in ('prompt', 'generate', *(('encode', 'verify') if self.drafting else ())):
+            for kind in ('prompt', 'generate', *(('draft', 'verify') if self.drafting else ())):
                 self._captured(kind, 1, n_tokens)
-        n_streams = 2
-        while n_streams < 2 * self._spare:
+        for n_streams in range(2, self._spare + 1):
             self._captured('generate', n_streams, 1)
-            n_streams *= 2
 
     def _n_tokens(self, windows: np.ndarray) -> int:
         return (windows.shape[1] - self._context) // self._hop
 
-    def _draft(self, slots: Sequence[int], windows: np.ndarray, n_tokens: int) -> Tokens:
+    def _generate_drafted(self, slots: Sequence[int], windows: np.ndarray,
+                          n_tokens: int) -> Tokens:
         """Decode as many positions per pass as the draft, pads, gets right."""
         assert self.drafting is not None
-        self._replay(self._captured('encode', 1, n_tokens), slots, windows)
         tokens: list[int] = []
         probabilities: list[float] = []
         n_passes = 0
         while len(tokens) < n_tokens:
-            verify = self._captured('verify', 1, n_tokens - len(tokens))
-            ids, chances, n_kept = self._replay(verify, slots)
+            kind = 'verify' if n_passes else 'draft'
+            captured = self._captured(kind, 1, n_tokens - len(tokens))
+            ids, chances, n_kept = self._replay(captured, slots, None if n_passes else windows)
             tokens += ids[0, :n_kept[0]].tolist()
             probabilities += chances[0, :n_kept[0]].tolist()
             n_passes += 1
@@ -137,10 +135,9 @@ class FusedStep:
         return captured.results
 
     def _captured(self, kind: str, n_streams: int, n_tokens: int) -> Captured:
-        n_streams = 1 << (n_streams - 1).bit_length()
-        key = (kind, n_streams, n_tokens)
+        key = (kind, _n_rows(n_streams), n_tokens)
         if key not in self._graphs:
-            self._graphs[key] = self._capture(kind, n_streams, n_tokens)
+            self._graphs[key] = self._capture(*key)
         return self._graphs[key]
 
     def _capture(self, kind: str, n_streams: int, n_tokens: int) -> Captured:
@@ -179,10 +176,10 @@ class FusedStep:
             chosen.append(self._fused.choose(hidden, slots, self.pad_penalty, self.last_token))
         return [torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True)]
 
-    def _encode(self, inputs: dict[str, Tensor], n_tokens: int) -> list[Tensor]:
+    def _draft(self, inputs: dict[str, Tensor], n_tokens: int) -> list[Tensor]:
         # Aligned to the end: what is left to verify is always the last part.
         self._audio[:, -n_tokens:] = self._fused.encode(inputs['samples'], inputs['slots'])
-        return []
+        return self._verify(inputs, n_tokens)
 
     def _verify(self, inputs: dict[str, Tensor], n_tokens: int) -> list[Tensor]:
         slots = inputs['slots']
@@ -196,3 +193,8 @@ class FusedStep:
         self.last_token[slots] = tokens.gather(1, n_kept[:, None] - 1)[:, 0]
         self.state.decoded[slots] += n_kept
         return [tokens, probabilities, n_kept]
+
+
+def _n_rows(n_streams: int) -> int:
+    """Return for how many streams the graph is that so many run in: 1, 2, 4, 8, 16, 32, 48, ..."""
+    return 1 << (n_streams - 1).bit_length() if n_streams <= 16 else -(-n_streams // 16) * 16

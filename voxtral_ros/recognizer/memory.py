@@ -59,15 +59,16 @@ class MemoryPlan:
 
 
 def plan_memory(folder: str | Path, dtype: torch.dtype | None, max_streams: int,
-                max_chunk_tokens: int, packed: bool) -> MemoryPlan:
+                max_chunk_tokens: int, packed: bool, window: int = 0) -> MemoryPlan:
     """
     Add up what Engine.load will allocate.
 
     :param dtype: of what is not packed; None is the type of the file
     :param packed: weights in INT4 and INT8 stay as they are, for the CUDA kernels
+    :param window: tokens that the decoder looks back; 0 is the window of the checkpoint
     :raises ConfigError, CheckpointError: as load_network
     """
-    with open_weights(folder) as (network, file):
+    with open_weights(folder, window) as (network, file):
         config = network.config
         size = (dtype or file.main_dtype).itemsize
         weights = sum(_weight(native, stored, size, packed)
@@ -87,8 +88,8 @@ def check_memory(plan: MemoryPlan, free: int, total: int) -> None:
 
     :raises ValueError: the device is too small
     """
-    advice = ('quantize with --encoder-bits 8 --head-bits 4, open fewer streams, or end other '
-              'programs')
+    advice = ('quantize with --encoder-bits 8 --head-bits 4, take a smaller window, open fewer '
+              'streams, or end other programs')
     _LOGGER.info('memory: %s; %.2f GB are free', plan, free / 1e9)
     if plan.total > total:
         raise ValueError(f'the model needs {plan}, but the device has {total / 1e9:.2f} GB in '
@@ -100,7 +101,8 @@ def check_memory(plan: MemoryPlan, free: int, total: int) -> None:
 
 def _weight(native: str, stored: Stored, size: int, packed: bool) -> float:
     n = math.prod(stored.shape)
-    if native == HEAD:  # rows for embeddings, and a head in INT4 to screen tokens with
+    if native == HEAD and stored.kind != 'int4':
+        # In 16 bits for embeddings and exact logits, and in INT4 to screen tokens with.
         return n * (size + (0.5 + _SCALE if packed else 0))
     if packed and stored.kind != 'dense':
         return n * ({'int4': 0.5, 'int8': 1}[stored.kind] + _SCALE)

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.model.network import StreamState, VoxtralRealtime
+from voxtral_ros.recognizer.drafting import Drafting
 
 Tokens = tuple[list[list[int]], list[list[float]]]  # ids and probabilities, [M][n]
 
@@ -40,6 +41,7 @@ class Step(Protocol):
     state: StreamState
     last_token: Tensor  # int64 [slots], the next input
     pad_penalty: Tensor  # float32 [slots], subtracted from the logit of pad
+    drafting: Drafting | None  # how that goes, where tokens are drafted
 
     def prompt(self, slots: Sequence[int], windows: np.ndarray,
                given: Sequence[Sequence[int]], filled: int) -> Tokens:
@@ -70,6 +72,7 @@ class EagerStep:
         self._pad = pad
         self.last_token = torch.zeros(max_streams, dtype=torch.int64, device=self._device)
         self.pad_penalty = torch.zeros(max_streams, device=self._device)
+        self.drafting: Drafting | None = None
 
     def prompt(self, slots: Sequence[int], windows: np.ndarray,
                given: Sequence[Sequence[int]], filled: int) -> Tokens:

@@ -149,11 +149,17 @@ class Stream:
             max(0, self._slot.position + self._slot.waiting - len(self._slot.prompt) + 1))
 
     def close(self) -> list[Event]:
-        """Flush, return the last events and give the slot back; closing again does nothing."""
+        """
+        Flush, return the last events and give the slot back; closing again does nothing.
+
+        After silence there is nothing to bring out, and the passes of a flush are spared.
+        """
         if self._closed:
             return []
         try:
-            self.flush()
+            self._advance()
+            if self._may_say_more():
+                self.flush()
             return self.poll()
         finally:
             self._closed = True
@@ -179,6 +185,14 @@ class Stream:
         if self._closed:
             raise ValueError('this stream is closed: open another one')
 
+    def _may_say_more(self) -> bool:
+        """Return whether a flush could bring out anything, when no whole token waits."""
+        voice, protocol = self._voice, self._protocol
+        written_s = self._slot_base_s + protocol.spoken_s(self._slot.n_generated - 1)
+        looked_at = len(self._unheard) < 2 * protocol.samples_per_token  # not a mere beginning
+        return not looked_at or voice.speaking or self._utterance is not None \
+            or self._endpointer.expects_speech(self._word_end_s(written_s), voice.heard_s)
+
     def _take_slot(self) -> Slot:
         slot = self._engine.take_slot(self._delay)
         slot.lead = _LEAD_TOKENS
@@ -187,11 +201,18 @@ class Stream:
     def _advance(self) -> None:
         while True:
             # Not only after a step of this stream: another one's poll may have advanced it.
-            while self._slot.tokens:
-                self._absorb(self._slot.tokens.popleft())
+            self._absorb_all()
             if not self._slot.ready:
                 return
             self._engine.step()
+
+    def _absorb_all(self) -> None:
+        clock, n_tokens = self._engine.admission.clock, self.stats.tokens
+        begin = clock()
+        while self._slot.tokens:
+            self._absorb(self._slot.tokens.popleft())
+        if self.stats.tokens > n_tokens:
+            self._engine.admission.absorbed(self.stats.tokens - n_tokens, clock() - begin)
 
     def _absorb(self, token: Token) -> None:
         """Take one generated token; everything is decided from what was heard before it."""

@@ -71,6 +71,8 @@ class Server:
         self.connections: set[Connection] = set()
         self._worker = Worker(self.engine, self.metrics)
         self.metrics.waiting_seconds.set_function(lambda: self._worker.waiting_s)
+        self.metrics.step_seconds.set_function(
+            lambda: self.engine.admission.predicted_s(len(self.connections)))
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._asked: set[object] = set()  # TCP connections that have sent a request
@@ -131,10 +133,8 @@ class Server:
         if not origin_allowed(request.headers, self.access.origins):
             return self._refuse('origin', 403, 'this page may not connect: start the server with '
                                 '--allow-origin')
-        if self._stopping or len(self.connections) >= self.limits.sessions:
-            return self._refuse('full', 503, 'the server is being stopped' if self._stopping else
-                                f'all {self.limits.sessions} sessions are taken: try again later',
-                                {'Retry-After': '5'})
+        if reason := self._full():
+            return self._refuse('full', 503, reason, {'Retry-After': '5'})
         if request.headers.get('Upgrade', '').lower() != 'websocket':
             return web.Response(status=426, text='this is a WebSocket\n',
                                 headers={'Upgrade': 'websocket'})
@@ -148,6 +148,16 @@ class Server:
             self.connections.discard(connection)
             self.metrics.sessions.set(len(self.connections))
 
+    def _full(self) -> str:
+        """Return why nobody else can be served now, '' if somebody can."""
+        if self._stopping:
+            return 'the server is being stopped'
+        if len(self.connections) >= self.limits.sessions:
+            return f'all {self.limits.sessions} sessions are taken: try again later'
+        if self.limits.overload:
+            return ''
+        return self.engine.admission.refusal(len(self.connections))
+
     def _refuse(self, reason: str, status: int, text: str,
                 headers: dict[str, str] | None = None) -> web.Response:
         self.metrics.rejected.labels(reason).inc()
@@ -155,10 +165,9 @@ class Server:
 
     async def _healthz(self, _: web.Request) -> web.Response:
         """Tell whether a new client would be served."""
-        n_free = self.limits.sessions - len(self.connections)
         broken = 'stopping' if self._stopping else 'failing' if self._worker.is_failing else ''
         return web.json_response(
-            {'status': broken or ('ok' if n_free > 0 else 'full'),
+            {'status': broken or ('full' if self._full() else 'ok'),
              'sessions': len(self.connections), 'max_sessions': self.limits.sessions,
              'model': self.models[0], 'token_needed': bool(self.access.token)},
             status=503 if broken else 200)

@@ -38,6 +38,7 @@ class Limits:
     idle_s: float = 600.0  # without a message from the client
     send_s: float = 30.0  # for one event to leave
     stop_s: float = 10.0  # for the sound that waits, when the server is stopped
+    overload: bool = True  # take sessions with which the engine would be slower than the sound
 
 
 class RateLimit:

@@ -37,6 +37,9 @@ class Metrics:
         self.slow_readers = self._counter('slow_readers', 'Clients cut off for not reading')
         self.failures = self._counter('engine_failures', 'Exceptions of the recogniser')
         self.waiting_seconds = self._gauge('waiting_audio_seconds', 'Seconds of sound that wait')
+        self.step_seconds = self._gauge(
+            'step_seconds', 'Predicted seconds of work per 80 ms of sound, if all clients that '
+            'are connected speak; 0 when unknown')
         self.delta_latency = Histogram(
             'voxtral_delta_latency_seconds', 'From the sound that let a text be written coming '
             'in to the text going out', registry=self._registry, buckets=_LATENCY_BUCKETS)

@@ -1,0 +1,99 @@
+// Copyright 2026 voxtral_ros maintainers
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+// The C interface, and the choice of the instruction set.
+
+#include <cstring>
+
+#include "passes.h"
+#include "threads.h"
+
+namespace {
+
+struct Choice {
+  const char * name;
+  const Passes * passes;
+  bool (* supported)();
+};
+
+// The best one first.
+const Choice kChoices[] = {
+#if defined(__x86_64__)
+  {"avx512", &passes_avx512, [] {
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    }},
+  {"avx2", &passes_avx2, [] {
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    }},
+#endif
+  {"baseline", &passes_baseline, [] {return true;}},
+};
+
+const Choice * choose(const char * name) {
+  for (const Choice & choice : kChoices) {
+    if (choice.supported() && (!name || !std::strcmp(name, choice.name))) {
+      return &choice;
+    }
+  }
+  return nullptr;
+}
+
+const Choice * chosen = choose(nullptr);
+
+}  // namespace
+
+extern "C" {
+
+// What must be equal where the structures are declared again.
+int64_t voxtral_cpu_sizes() {
+  return sizeof(Model) + 1000 * sizeof(Layer);
+}
+
+const char * voxtral_cpu_instructions() {
+  return chosen->name;
+}
+
+// Takes another instruction set from now on; returns 0 if this processor or library has no such.
+int64_t voxtral_cpu_use(const char * name) {
+  const Choice * choice = choose(name);
+  chosen = choice ? choice : chosen;
+  return choice != nullptr;
+}
+
+// Sets how many threads large products take, in the whole process; results do not depend on it.
+void voxtral_cpu_threads(int64_t n) {
+  use_threads(n);
+}
+
+int64_t voxtral_cpu_workspace(const Model * model, int64_t n_streams, int64_t n_tokens) {
+  return chosen->passes->workspace(*model, n_streams, n_tokens);
+}
+
+void voxtral_cpu_prompt(
+  const Model * model, const int64_t * slots, int64_t n_streams, const float * mel,
+  int64_t n_tokens, const int64_t * given, float * memory, int64_t * token, float * probability)
+{
+  chosen->passes->prompt(
+    *model, {slots, n_streams}, mel, n_tokens, given, memory, token, probability);
+}
+
+void voxtral_cpu_generate(
+  const Model * model, const int64_t * slots, int64_t n_streams, const float * mel,
+  int64_t n_tokens, float * memory, int64_t * token, float * probability)
+{
+  chosen->passes->generate(*model, {slots, n_streams}, mel, n_tokens, memory, token, probability);
+}
+
+}  // extern "C"

@@ -1,0 +1,74 @@
+// Copyright 2026 voxtral_ros maintainers
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+// The network as the CPU kernels see it: addresses of tensors that live elsewhere.
+//
+// voxtral_ros/ops/cpu.py has the same structures for ctypes; voxtral_cpu_sizes tells whether a
+// library and that module belong together. All activations and states are fp32.
+
+#pragma once
+
+#include <cstdint>
+
+extern "C" {
+
+enum Storage : int64_t { kFloat32 = 32, kBfloat16 = 16, kInt8 = 8, kInt4 = 4 };
+
+// A weight of n rows (outputs) and k columns (inputs), row after row. INT8 and INT4 have one fp32
+// scale for 128 inputs, [n, k / 128]. A byte j of 16 that hold 32 codes of INT4 has code j in its
+// low half and code j + 16 in its high half, both with 8 added.
+struct Matrix {
+  const void * weight;
+  const float * scale;  // null for floating point
+  const float * bias;  // [n] or null
+  int64_t n;
+  int64_t k;
+  int64_t storage;
+};
+
+struct Layer {
+  const float * attention_norm;  // [dim]
+  Matrix query, key, value, out;
+  const float * ffn_norm;  // [dim]
+  Matrix gate, up, down;
+};
+
+struct Stack {
+  int64_t dim, n_layers, n_heads, n_kv_heads, head_dim, hidden_dim;
+  int64_t window;  // positions that a query sees, itself included
+  int64_t per_token;  // positions of this stack per token
+  double eps;
+  const double * turns;  // [head_dim / 2], rad per position
+  const Layer * layers;
+  const float * norm;  // [dim]
+  float * keys;  // [n_layers, slots, capacity, n_kv_heads, head_dim]
+  float * values;
+  int64_t capacity;
+  int64_t * clock;  // [slots], tokens so far
+};
+
+struct Model {
+  Stack encoder, decoder;
+  Matrix conv[2];  // [dim, 3 * channels]
+  float * conv_past[2];  // [slots, n_mels, 2] and [slots, dim, 1]
+  Matrix adapter[2];
+  Matrix head;  // the token embedding, too
+  const float * delay_scales;  // [n_layers, slots, dim]
+  const int64_t * origin;  // [slots], tokens that the rotary clock is ahead
+  const float * pad_penalty;  // [slots]
+  int64_t * last_token;  // [slots]
+  int64_t n_slots, n_mels, pad;
+};
+
+}  // extern "C"

@@ -1,0 +1,125 @@
+// Copyright 2026 voxtral_ros maintainers
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+#include "threads.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+namespace {
+
+// Helpers sleep between tasks: a robot has other things to do with its cores. They are never
+// joined, so the pool is never destroyed.
+class Pool {
+public:
+  std::mutex caller;  // held by whom the helpers work for
+
+  void run(int64_t n, Task task, const void * context, int64_t n_helpers) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      n_helpers = hire(n_helpers);
+      n_ = n;
+      task_ = task;
+      context_ = context;
+      next_ = 0;
+      n_helpers_ = n_working_ = n_helpers;
+      ++round_;
+    }
+    begin_.notify_all();
+    work();
+    std::unique_lock<std::mutex> lock(mutex_);
+    end_.wait(lock, [this] {return n_working_ == 0;});
+  }
+
+private:
+  // Returns how many of so many helpers there are: a system may have no more threads to give.
+  int64_t hire(int64_t n) {
+    try {
+      for (; n_threads_ < n; ++n_threads_) {
+        std::thread([this, index = n_threads_] {help(index);}).detach();
+      }
+    } catch (const std::system_error &) {
+    }
+    return n_threads_ < n ? n_threads_ : n;
+  }
+
+  void work() {
+    for (int64_t part = next_++; part < n_; part = next_++) {
+      task_(context_, part);
+    }
+  }
+
+  void help(int64_t index) {
+    int64_t round = 0;
+    for (;; ) {
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        begin_.wait(lock, [&] {return round_ != round && index < n_helpers_;});
+        round = round_;
+      }
+      work();
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (--n_working_ == 0) {
+        end_.notify_one();
+      }
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable begin_, end_;
+  int64_t n_threads_ = 0, n_helpers_ = 0, n_working_ = 0, round_ = 0, n_ = 0;
+  std::atomic<int64_t> next_{0};
+  Task task_ = nullptr;
+  const void * context_ = nullptr;
+};
+
+std::atomic<int64_t> wanted{1};
+
+// A child of fork has no helpers: it makes a pool of its own.
+Pool * pool() {
+  static std::mutex mutex;
+  static Pool * current = nullptr;
+  static pid_t owner = 0;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (owner != getpid()) {
+    current = new Pool;
+    owner = getpid();
+  }
+  return current;
+}
+
+}  // namespace
+
+void use_threads(int64_t n) {
+  wanted = n < 1 ? 1 : n;
+}
+
+void run_parts(int64_t n, Task task, const void * context) {
+  const int64_t n_helpers = (wanted < n ? wanted.load() : n) - 1;
+  if (n_helpers > 0) {
+    Pool * helpers = pool();
+    const std::unique_lock<std::mutex> lock(helpers->caller, std::try_to_lock);
+    if (lock.owns_lock()) {
+      return helpers->run(n, task, context, n_helpers);
+    }
+  }
+  for (int64_t part = 0; part < n; ++part) {
+    task(context, part);
+  }
+}

@@ -1,0 +1,152 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A subscription with a thread of its own: heard in order, once, and by nobody else."""
+
+from contextlib import contextmanager
+import threading
+
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from std_msgs.msg import String
+from voxtral_ros.node.listener import Listener
+
+QOS = QoSProfile(depth=100)  # reliable: what is acknowledged is in the queue
+NAMES = [str(number) for number in range(20)]
+
+
+class Ears(list):
+    """What was heard, and in which threads."""
+
+    def __init__(self):
+        super().__init__()
+        self.threads = set()
+        self.news = threading.Condition()
+
+    def __call__(self, message):
+        with self.news:
+            self.append(message.data)
+            self.threads.add(threading.current_thread().name)
+            self.news.notify()
+
+    def wait(self, n):
+        """Wait until so many were heard."""
+        with self.news:
+            assert self.news.wait_for(lambda: len(self) >= n, 60), self
+
+
+@pytest.fixture
+def node():
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = Node('ears', context=context)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+@contextmanager
+def listening(node, callback, **options):
+    """Yield a listener, and a function that publishes words until they are acknowledged."""
+    listener = Listener(node, String, 'words', callback, QOS, **options)
+    publisher = node.create_publisher(String, 'words', QOS)
+    try:
+        while not publisher.get_subscription_count():
+            threading.Event().wait(0.01)
+
+        def say(*words):
+            for word in words:
+                publisher.publish(String(data=word))
+            assert publisher.wait_for_all_acked()
+
+        yield listener, say
+    finally:
+        listener.close()
+
+
+def test_messages_are_heard_in_order_and_no_executor_is_needed(node):
+    ears = Ears()
+    with listening(node, ears) as (_, say):
+        say(*NAMES)
+        ears.wait(len(NAMES))
+        assert ears == NAMES
+        assert ears.threads == {'listener'}
+
+
+def test_an_executor_leaves_them_alone(node):
+    ears, go = Ears(), threading.Event()
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    with listening(node, ears, pause_s=lambda: 0.001 * go.wait(60)) as (_, say):
+        say(*NAMES)
+        for _ in NAMES:
+            executor.spin_once(timeout_sec=0.0)
+        assert ears == []
+        go.set()
+        ears.wait(len(NAMES))
+        assert ears == NAMES
+        assert ears.threads == {'listener'}
+    executor.shutdown()
+
+
+def test_where_there_is_no_hurry_what_waits_is_taken_together(node):
+    ears, heard_before = Ears(), []
+    pausing, go = threading.Event(), threading.Event()
+
+    def pause_s():
+        heard_before.append(len(ears))
+        pausing.set()
+        assert go.wait(60)
+        return 0.01
+
+    with listening(node, ears, pause_s=pause_s) as (_, say):
+        assert pausing.wait(60)
+        say(*NAMES)
+        go.set()
+        ears.wait(len(NAMES))
+        assert ears == NAMES
+        assert set(heard_before) <= {0, len(NAMES)}
+
+
+def test_a_callback_that_raises_is_told_of_and_does_not_end_it(node, monkeypatch):
+    ears, errors = Ears(), []
+
+    class Logger:
+        error = errors.append
+
+    def callback(message):
+        ears(message)
+        if message.data == 'bad':
+            raise RuntimeError('what is this')
+
+    monkeypatch.setattr(node, 'get_logger', Logger)
+    with listening(node, callback) as (_, say):
+        say('bad', 'good')
+        ears.wait(2)
+        assert ears == ['bad', 'good']
+    assert len(errors) == 1
+    assert 'RuntimeError: what is this' in errors[0]
+
+
+def test_when_it_is_closed_nothing_is_left_of_it(node):
+    ears = Ears()
+    with listening(node, ears, pause_s=lambda: 3600.0) as (listener, say):
+        say('unheard')
+        listener.close()
+        assert not list(node.subscriptions)
+        assert all(thread.name != 'listener' for thread in threading.enumerate())
+    assert ears == []

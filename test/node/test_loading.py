@@ -1,0 +1,47 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The parameters of the engine reach it."""
+
+import pytest
+from voxtral_ros.node.loading import load_engine
+from voxtral_ros.node.parameters import TABLE
+
+
+def load(**changes):
+    values = {row.name: row.default for row in TABLE} | {
+        f'engine.{name}': value for name, value in changes.items()} | {'device': 'cpu'}
+    return load_engine(values.__getitem__)[0]
+
+
+def test_chunks_and_window():
+    engine = load(encoder_chunk_ms=160, window=100)
+    assert engine.max_chunk_tokens == 2
+    assert engine.network.config.decoder.sliding_window == 100
+    assert engine.stats.tokens_per_pass >= 1  # it has warmed up
+    assert not engine.stats.drafting
+
+
+def test_by_default_the_window_is_that_of_the_model():
+    engine = load()
+    assert engine.max_chunk_tokens == 6
+    assert engine.network.config.decoder.sliding_window == 256
+
+
+@pytest.mark.parametrize(('changes', 'words'), [
+    ({'encoder_chunk_ms': 100}, 'engine.encoder_chunk_ms is 100: take a multiple of 80'),
+    ({'window': 8192}, 'the window is 8192 tokens')])
+def test_what_cannot_be_is_explained(changes, words):
+    with pytest.raises(ValueError, match=words):
+        load(**changes)
