@@ -78,14 +78,14 @@ class Driver:
     def finals(self) -> list[Transcript]:
         return [message for message in self.transcripts if message.is_final]
 
-    def call(self, kind: Any, name: str, request: Any) -> Any:
-        """Return the answer of a service."""
+    def call(self, kind: Any, name: str, request: Any, timeout_s: float = _TIMEOUT_S) -> Any:
+        """Return the answer of a service, None if there was none."""
         if name not in self._clients:
             self._clients[name] = self.client.create_client(kind, name)
         client = self._clients[name]
         assert client.wait_for_service(_TIMEOUT_S), f'no service {name}:\n{self.log}'
         future = client.call_async(request)
-        self.executor.spin_until_future_complete(future, _TIMEOUT_S)
+        self.executor.spin_until_future_complete(future, timeout_s)
         return future.result()
 
     def change(self, transition: int) -> bool:
@@ -95,7 +95,12 @@ class Driver:
 
     @property
     def state(self) -> str:
-        return str(self.call(GetState, 'asr/get_state', GetState.Request()).current_state.label)
+        # The first answer is lost when the node has not yet discovered where to send it.
+        for _ in range(6):
+            answer = self.call(GetState, 'asr/get_state', GetState.Request(), timeout_s=10)
+            if answer is not None:
+                return str(answer.current_state.label)
+        raise AssertionError(f'no answer:\n{self.log}')
 
     def wait(self, condition: Callable[[], Any], timeout_s: float = _TIMEOUT_S) -> None:
         """Spin until a condition holds."""

@@ -60,7 +60,7 @@ def server(script):
 def test_an_utterance_goes_on_after_a_restart(server, script):
     stream = RemoteEngine(server.url).open()
     before = feed(stream, join(silence(1.0), script.say(' go'), voice(1.2)))
-    before += wait_for(stream, lambda events: texts_of(events) == 'go')
+    before += wait_for(stream, lambda new: texts_of(before + new) == 'go')
     server.stop()
     wait_until(lambda: stream.link.state == 'down')
     during = feed(stream, join(script.say(' left'), silence(PAUSE)))
@@ -119,7 +119,7 @@ def test_more_than_can_be_kept_is_dropped_and_counted_oldest_first(server, scrip
 def test_what_was_said_is_final_when_a_stream_is_closed_without_its_server(server, script):
     stream = RemoteEngine(server.url).open()
     events = feed(stream, join(silence(1.0), script.say(' go'), voice(1.2)))
-    events += wait_for(stream, lambda events: texts_of(events) == 'go')
+    events += wait_for(stream, lambda new: texts_of(events + new) == 'go')
     server.stop()
     wait_until(lambda: stream.link.state == 'down')
     assert texts(stream.close(WAIT_S)) == ['go']
@@ -194,8 +194,8 @@ def test_kill_9_and_restart_of_a_real_server():
         expected = feed(unbroken, sound) + stream_end(unbroken)
         stream = RemoteEngine(process.url).open()
         events = feed(stream, sound[:half])
-        events += wait_for(stream, lambda events: len(finals(events)) == 1
-                           and transcripts(events)[-1].utterance_id == 2)
+        events += wait_for(stream, lambda new: len(finals(events + new)) == 1
+                           and transcripts(events + new)[-1].utterance_id == 2)
         port = process.port
     wait_until(lambda: stream.link.state == 'down')
     events += feed(stream, sound[half:])
