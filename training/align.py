@@ -13,20 +13,19 @@
 # limitations under the License.
 
 """
-Word ends of recordings with known texts, from the word times of Whisper tiny.en.
+Word ends of recordings with known texts, found by the attention of Whisper tiny.en.
 
-    python -m training.align --manifest real_train/manifest.tsv --whisper DIR --out build/training
+    python -m training.align --manifest T.tsv --whisper DIR --out build/training --name clean-100
 
-Whisper's words are matched with the known ones; where it heard something else, times are
-interpolated by the number of letters. Writes the shard `real0` and `real.txt`.
+Whisper is given the sound and the text; which frames its decoder looks at when it comes to a word
+tells when that word begins, and so when the one before ends. Writes the shard `<name>0` and
+`<name>.txt`.
 """
 
 from __future__ import annotations
 
 import argparse
-from difflib import SequenceMatcher
 from pathlib import Path
-import re
 from typing import Any
 
 import numpy as np
@@ -35,31 +34,50 @@ from tqdm import tqdm
 
 from training.synthesis.shards import ShardWriter
 
+_LATE_S = 0.06  # Whisper's word ends lie this much behind those of the synthesisers
+_FRAME_S = 0.02  # of Whisper's attention
+_MAX_S = 30  # what Whisper hears at once
 
-_LATE_S = 0.05  # Whisper's word ends lie this much behind those of the synthesisers
+
+class Aligner:
+    """Whisper with a text to follow."""
+
+    def __init__(self, folder: str) -> None:
+        """Load a Whisper model in CTranslate2 format."""
+        from faster_whisper import WhisperModel
+        from faster_whisper.tokenizer import Tokenizer
+        self._whisper: Any = WhisperModel(folder, compute_type='int8')
+        self._tokenizer: Any = Tokenizer(self._whisper.hf_tokenizer, False)
+
+    def __call__(self, samples: np.ndarray, words: list[str]) -> list[float]:
+        """
+        Return where each word ends, in seconds.
+
+        :param samples: float32 [n] at 16 kHz, at most 30 s
+        :param words: what is said, without punctuation
+        """
+        from faster_whisper.audio import pad_or_trim
+        tokens = [self._tokenizer.encode(f' {word}') for word in words]
+        features = self._whisper.feature_extractor(samples)
+        result, = self._whisper.model.align(
+            self._whisper.encode(pad_or_trim(features)), self._tokenizer.sot_sequence,
+            [[token for part in tokens for token in part]], min(features.shape[-1], 3000))
+        return word_ends(result.alignments, [len(part) for part in tokens],
+                         len(samples) / 16000)
 
 
-def match(words: list[str], heard: list[tuple[str, float, float]], duration_s: float,
-          ) -> list[float] | None:
+def word_ends(path: list[tuple[int, int]], n_tokens: list[int], duration_s: float) -> list[float]:
     """
-    Return where the known words end, in seconds; None when too few of them were heard.
+    Return where words end, in seconds.
 
-    :param heard: recognised words with start and end
+    :param path: pairs of token and frame along which the attention moves, from the first token to
+        the one that ends the text
+    :param n_tokens: of each word
     """
-    plain = [re.sub(r"[^a-z']", '', text.lower()) for text, _, _ in heard]
-    ends = np.full(len(words), np.nan)
-    for tag, a, b, c, d in SequenceMatcher(None, words, plain, autojunk=False).get_opcodes():
-        if tag == 'equal' or (tag == 'replace' and b - a == d - c):
-            ends[a:b] = [heard[n][2] for n in range(c, d)]
-    known = ~np.isnan(ends)
-    if known.mean() < 0.7:
-        return None
-    letters = np.cumsum([len(word) + 1 for word in words])
-    first, last = heard[0][1], min(heard[-1][2], duration_s)
-    places = np.concatenate(([0], letters[known], [letters[-1]]))
-    times = np.concatenate(([first], ends[known], [last]))
-    ends = np.maximum.accumulate(np.interp(letters, places, times))
-    return [float(end) for end in ends]
+    first_frame = dict(reversed(path))
+    behind = np.cumsum(n_tokens)  # the token after each word
+    ends = np.array([first_frame[int(token)] for token in behind]) * _FRAME_S - _LATE_S
+    return [float(end) for end in np.clip(ends, 0, duration_s)]
 
 
 def main() -> None:
@@ -68,31 +86,29 @@ def main() -> None:
     parser.add_argument('--manifest', type=Path, required=True)
     parser.add_argument('--whisper', required=True, help='folder with a CTranslate2 Whisper model')
     parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--name', required=True, help='of the shard and its texts')
     arguments = parser.parse_args()
-    from faster_whisper import WhisperModel
-    whisper: Any = WhisperModel(arguments.whisper, compute_type='int8')
+    align = Aligner(arguments.whisper)
     rows = [line.split('\t') for line in
             arguments.manifest.read_text(encoding='utf-8').splitlines()]
     column = {name: n for n, name in enumerate(rows[0])}
-    writer = ShardWriter(arguments.out / 'shards' / 'real0')
+    writer = ShardWriter(arguments.out / 'shards' / f'{arguments.name}0')
     texts: list[str] = []
     for row in tqdm(rows[1:]):
         text = row[column['text']]
         samples, rate = soundfile.read(arguments.manifest.parent / row[column['file']],
                                        dtype='float32')
         assert rate == 16000 and samples.ndim == 1
-        segments, _ = whisper.transcribe(samples, language='en', word_timestamps=True)
-        heard = [(word.word, word.start, word.end - _LATE_S)
-                 for segment in segments for word in segment.words]
-        ends = match(text.split(), heard, len(samples) / rate) if heard else None
-        if ends is None:
-            print(f'left out: {row[column["file"]]}')
+        if len(samples) > _MAX_S * rate:
+            print(f'left out: {row[column["file"]]} is longer than {_MAX_S} s')
             continue
+        ends = align(samples, text.split())
         loudness = 0.7 / (np.abs(samples).max() + 1e-4)
         writer.add(len(texts), (samples * loudness * 32767).astype(np.int16), ends)
         texts.append(text)
     writer.flush()
-    (arguments.out / 'real.txt').write_text('\n'.join(texts) + '\n', encoding='utf-8')
+    (arguments.out / f'{arguments.name}.txt').write_text(
+        '\n'.join(texts) + '\n', encoding='utf-8')
     print(f'{len(texts)} of {len(rows) - 1} recordings, {writer.seconds / 60:.1f} minutes')
 
 

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info, IterableDataset
 
-from training.speech import RATE_HZ, Source
+from training.speech import RATE_HZ, Source, tail
 from training.vocabulary import load_pieces, WordEncoder
 
 BOS, PAD, WORD = 1, 32, 33
@@ -42,6 +42,9 @@ TOKEN_SAMPLES = 1280
 SLOWEST, FASTEST = 0.84, 1.2
 DELAYS = (*range(1, 16), 30)
 _REFRESH = 400  # sequences between looks for new shards
+_NOBODY = 0.06  # share of sequences without speech
+_AT_ONCE = 0.3  # share that begins with speech, half of them in the middle of it
+_MISFITS = 20  # utterances that may be too long before a sequence stays as it is
 
 
 class Sequence(NamedTuple):
@@ -87,7 +90,11 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
         Take sources: (shard prefix, sentences file, spliced share) -> weight per utterance.
 
         :param n_tokens: length of a sequence, the left pad included
+        :raises ValueError: no room for left pad and delay
         """
+        if n_tokens <= LEFT_PAD + max(DELAYS):
+            raise ValueError(f'sequences of {n_tokens} tokens: take more than '
+                             f'{LEFT_PAD + max(DELAYS)}, for left pad and the longest delay')
         self.root, self.sources, self.n_tokens, self.seed = root, sources, n_tokens, seed
 
     def __iter__(self) -> Iterator[Sequence]:
@@ -112,14 +119,20 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
         delay = 6 if random.random() < 0.4 else random.choice(DELAYS)
         words: list[tuple[list[int], float]] = []
         at = int(random.uniform(0.0, 1.2) * RATE_HZ)
-        if random.random() < 0.06:
-            at = limit  # nobody speaks
+        if random.random() < _NOBODY:
+            at = limit
+        elif random.random() < _AT_ONCE:
+            at = 0
+        misfits = 0
         while sources and at < limit - RATE_HZ:
             source = random.choices(list(sources), list(sources.values()))[0]
             speech = source.draw(SLOWEST, FASTEST)
+            if at == 0 and random.random() < 0.5:
+                speech = tail(speech, random.uniform(0.0, 0.8 * float(speech.ends[-1])))
             stop = at + len(speech.samples)
             if stop > limit:
-                if at > limit / 2:
+                misfits += 1
+                if at > limit / 2 or misfits == _MISFITS:
                     break
                 continue
             samples[at:stop] = speech.samples * 10 ** (random.uniform(-9, 3) / 20)

@@ -13,9 +13,9 @@
 # limitations under the License.
 
 """
-The network as it is trained: with a head for what the teacher says, and weights that round.
+The network as it is trained: a head for what the teacher says, dropout, and weights that round.
 
-Neither is part of what is saved: the head is thrown away, the weights stay as wide as they are.
+None of it is part of what is saved: the head is thrown away, the weights stay as wide as they are.
 """
 
 from __future__ import annotations
@@ -75,15 +75,27 @@ class RoundedLinear(nn.Linear):
 class Student(nn.Module):
     """Network and head."""
 
-    def __init__(self, network: VoxtralRealtime) -> None:
+    def __init__(self, network: VoxtralRealtime, dropout: float = 0.0) -> None:
+        """
+        Take a network, to train it.
+
+        :param dropout: share of what each attention and feed-forward adds that is left out
+        """
         super().__init__()
         self.network = network
+        self.dropout = dropout
+        for layer in (*network.encoder.layers, *network.decoder.layers):
+            for branch in (layer.attention, layer.feed_forward):
+                branch.register_forward_hook(self._drop)
         self.head = nn.Linear(network.config.encoder.dim, DIM)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         self.rounding = [
             RoundedLinear.convert(linear) for layer in network.decoder.layers
             for part in (layer.attention, layer.feed_forward) for linear in part.children()]
+
+    def _drop(self, _branch: nn.Module, _inputs: object, added: Tensor) -> Tensor:
+        return F.dropout(added, self.dropout, self.training)
 
     def forward(self, mel: Tensor, tokens: Tensor, delay: Tensor,
                 attention: WholeAttention) -> tuple[Tensor, Tensor]:

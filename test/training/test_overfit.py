@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from training import sequences, train, vocabulary
+from training import sequences, speech, train, vocabulary
 from training.synthesis.shards import ShardWriter
+from voxtral_ros.quantization.weights import WEIGHTS
 
 DATA = Path(__file__).resolve().parents[1] / 'data'
 RATE = 16000
@@ -35,13 +36,14 @@ def root(tmp_path):
     """Return a training folder with what train.main reads, and the same to judge it by."""
     samples, _ = soundfile.read(DATA / 'orders.flac', dtype='int16')
     texts = [text for text, *_ in SPOKEN]
-    for shard, sentences in (('kokoro0', 'sentences.txt'), ('judge_learnt', 'judge_learnt.txt')):
+    for shard, sentences in (('kokoro0', 'sentences.txt'), ('judge_dev', 'judge_dev.txt')):
         writer = ShardWriter(tmp_path / 'shards' / shard)
         for number, (_, begin, end, ends) in enumerate(SPOKEN):
             writer.add(number, samples[int(begin * RATE):int(end * RATE)], ends)
         writer.flush()
         (tmp_path / sentences).write_text('\n'.join(texts) + '\n', encoding='utf-8')
-    (tmp_path / 'real.txt').touch()
+    for _, sentences, _ in train.SOURCES:
+        (tmp_path / sentences).touch()
     pieces = vocabulary.pieces(vocabulary.train(texts))
     (tmp_path / 'tekken.json').write_text(json.dumps(vocabulary.tekken(pieces)), encoding='utf-8')
     params = json.loads(Path(train.__file__).with_name('params.json').read_text(encoding='utf-8'))
@@ -55,8 +57,10 @@ def root(tmp_path):
 
 
 def test_two_orders_are_learnt_by_heart(root, monkeypatch):
-    # What suits hundreds of steps instead of thousands; one delay is learnt sooner than sixteen.
+    # What suits hundreds of steps instead of thousands; one delay and one tempo are learnt
+    # sooner than many.
     monkeypatch.setattr(sequences, 'DELAYS', (6,))
+    monkeypatch.setattr(speech, '_HURRIED', 0.0)
     monkeypatch.setattr(train, '_WARM_UP', 20)
     monkeypatch.setattr(train, '_EMA', 0.9)
 
@@ -66,4 +70,6 @@ def test_two_orders_are_learnt_by_heart(root, monkeypatch):
                 '--eager', '--clean', '--judge-every', '1e9'])
 
     *_, last = (root / 'model' / 'curve.jsonl').read_text(encoding='utf-8').splitlines()
-    assert json.loads(last)['learnt'] == 0.0
+    assert json.loads(last)['dev'] == 0.0
+    best, end = (folder / WEIGHTS for folder in (root / 'model' / 'best', root / 'model'))
+    assert best.read_bytes() == end.read_bytes()

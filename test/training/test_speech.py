@@ -19,7 +19,7 @@ import random
 import numpy as np
 import pytest
 
-from training.speech import join, pauses, play, RATE_HZ, span, Speech
+from training.speech import join, pauses, play, RATE_HZ, span, Speech, stretch, tail
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,29 @@ def test_word_ends_move_with_the_speed(speed):
     played = play(speech, speed)
     np.testing.assert_allclose(where_sound_stops(played), played.ends, atol=0.002)
     assert len(played.samples) * speed == pytest.approx(len(speech.samples), rel=0.15)
+
+
+@pytest.mark.parametrize('tempo', [0.9, 1.0, 1.5])
+def test_another_tempo_moves_word_ends_but_not_the_pitch(tempo):
+    speech = spoken(0.3, 0.4, 0.5)
+    hasty = stretch(speech, tempo)
+    np.testing.assert_allclose(where_sound_stops(hasty), hasty.ends, atol=0.03)
+    tone = np.sin(2 * np.pi * 200 * np.arange(RATE_HZ) / RATE_HZ).astype(np.float32)
+    heard = stretch(Speech(tone, ['a'], np.array([1.0])), tempo)
+    assert heard.ends == pytest.approx([1 / tempo])
+    spectrum = np.abs(np.fft.rfft(heard.samples * np.hanning(len(heard.samples))))
+    assert spectrum.argmax() * RATE_HZ / len(heard.samples) == pytest.approx(200, abs=2)
+    assert np.abs(heard.samples[1000:-1000]).max() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(('start_s', 'left'), [
+    (0.0, ['w0', 'w1', 'w2']), (0.05, ['w0', 'w1', 'w2']), (0.1, ['w1', 'w2']),
+    (0.42, ['w1', 'w2']), (0.44, ['w2']), (1.35, [])])
+def test_a_tail_has_the_words_that_can_still_be_heard(start_s, left):
+    heard = tail(spoken(0.3, 0.4, 0.5), start_s)
+    assert heard.words == left
+    stops = where_sound_stops(heard)
+    np.testing.assert_allclose(heard.ends, stops[len(stops) - len(left):], atol=0.002)
 
 
 def test_joined_utterances_keep_their_ends():

@@ -43,6 +43,17 @@ def test_a_student_computes_what_the_network_does(network):
     assert states.shape == (2, 80, 384)
 
 
+@torch.no_grad()
+def test_dropout_is_for_training_alone(network):
+    student = Student(network, dropout=0.3)
+    inputs = (torch.randn(1, 128, 8 * 20), torch.randint(1300, (1, 20)), torch.tensor([6]),
+              banded_attention)
+    (first, _), (second, _) = student(*inputs), student(*inputs)
+    assert not torch.isclose(first, second).all(1).any()
+    student.eval()
+    torch.testing.assert_close(student(*inputs), student(*inputs), rtol=0, atol=0)
+
+
 def test_the_student_adds_nothing_to_what_is_saved(network):
     names = list(network.state_dict())
     Student(network)

@@ -64,8 +64,8 @@ def root(tmp_path):
 def test_tokens_follow_the_sound(root):
     encode = WordEncoder(load_pieces(root / 'tekken.json'))
     n_spoken = 0
-    sequences = Sequences(root, {('spoken', 'sentences.txt', 0.0): 1.0}, LEFT_PAD + 50)
-    for sequence in islice(sequences, 20):
+    sources = {('spoken', 'sentences.txt', 0.0): 1.0}
+    for sequence in islice(Sequences(root, sources, LEFT_PAD + 50, seed=1), 20):
         assert sequence.samples.shape == (50 * 1280,)
         assert sequence.tokens.shape == (LEFT_PAD + 50 + 1,)
         generated = sequence.tokens[1 + LEFT_PAD + sequence.delay:]
@@ -77,6 +77,26 @@ def test_tokens_follow_the_sound(root):
         for cup in cups:
             assert np.abs(stops - (cup - 1)).min() < 1
     assert n_spoken > 10
+
+
+def test_some_sequences_begin_with_speech(root):
+    sequences = Sequences(root, {('spoken', 'sentences.txt', 0.0): 1.0}, LEFT_PAD + 50)
+    at_once = [abs(int(sequence.samples[0])) > 500 for sequence in islice(sequences, 60)]
+    assert 5 < sum(at_once) < 40
+
+
+def test_clips_that_never_fit_are_given_up(root):
+    writer = ShardWriter(root / 'shards' / 'long0')
+    writer.add(0, np.full(10 * 16000, 8000, np.int16), [5.0, 10.0])
+    writer.flush()
+    sequences = Sequences(root, {('long', 'sentences.txt', 0.0): 1.0}, LEFT_PAD + 50)
+    for sequence in islice(sequences, 20):
+        assert sequence.samples.shape == (50 * 1280,)
+
+
+def test_sequences_have_room_for_the_longest_delay(root):
+    with pytest.raises(ValueError, match='take more than 62'):
+        Sequences(root, {}, LEFT_PAD + 30)
 
 
 def test_sequences_can_be_repeated_and_batched(root):

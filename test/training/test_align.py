@@ -1,0 +1,30 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Words end where the attention of Whisper moves on to the next one."""
+
+import pytest
+
+from training.align import word_ends
+
+
+def test_a_word_ends_where_the_token_after_it_begins():
+    # Two words of two and one tokens; token 3 ends the text.
+    path = [(0, 0), (0, 9), (1, 10), (1, 20), (1, 30), (2, 31), (2, 49), (3, 50), (3, 60)]
+    assert word_ends(path, [2, 1], 2.0) == pytest.approx([31 * 0.02 - 0.06, 50 * 0.02 - 0.06])
+
+
+def test_ends_stay_within_the_recording():
+    path = [(0, 0), (1, 2), (2, 100)]
+    assert word_ends(path, [1, 1], 1.5) == [0.0, 1.5]
