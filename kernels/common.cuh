@@ -141,6 +141,15 @@ __device__ inline float warp_max(float x) {
   return x;
 }
 
+__device__ inline uint64_t warp_max(uint64_t key) {
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    const uint64_t other = __shfl_xor_sync(kAllLanes, key, step);
+    key = other > key ? other : key;
+  }
+  return key;
+}
+
 // Sum over a block in a fixed order; `scratch` holds one float per warp. All threads get it.
 __device__ inline float block_sum(float x, float* scratch) {
   x = warp_sum(x);

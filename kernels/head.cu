@@ -134,15 +134,6 @@ __device__ float dot(const T* a, const T* b, int n, int lane) {
   return warp_sum(sum);
 }
 
-__device__ inline uint64_t warp_max(uint64_t key) {
-#pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) {
-    const uint64_t other = __shfl_xor_sync(kAllLanes, key, step);
-    key = other > key ? other : key;
-  }
-  return key;
-}
-
 // One block per row.
 template <typename T>
 __global__ __launch_bounds__(kThreads) void head_kernel(HeadArguments p) {
@@ -213,9 +204,7 @@ __global__ __launch_bounds__(kThreads) void head_kernel(HeadArguments p) {
   float winner = -INFINITY;
   for (int i = lane; i < n; i += kWarp)
     if (candidate[i] == id) winner = exact[i];
-#pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2)
-    winner = fmaxf(winner, __shfl_xor_sync(kAllLanes, winner, step));
+  winner = warp_max(winner);
   float total = 0;
   for (int i = lane; i < n; i += kWarp)
     if (candidate[i] < p.vocabulary) total += expf(exact[i] - winner);
@@ -243,10 +232,7 @@ __global__ __launch_bounds__(kThreads) void screened_head_kernel(HeadArguments p
   auto logit = [&](int id) { return logits[id] - (id == p.pad ? penalty : 0.f); };
   if (warp == 0) {
     const float a = logit(pad_strip * kStrip + lane), b = logit(pad_strip * kStrip + lane + kWarp);
-    float highest = fmaxf(a, b);
-#pragma unroll
-    for (int step = kWarp / 2; step > 0; step /= 2)
-      highest = fmaxf(highest, __shfl_xor_sync(kAllLanes, highest, step));
+    const float highest = warp_max(fmaxf(a, b));
     const float sum = warp_sum(expf(a - highest) + expf(b - highest));
     if (lane == 0) pad_strip_max = highest, pad_strip_sum = sum;
   }

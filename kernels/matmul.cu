@@ -282,9 +282,7 @@ __global__ __launch_bounds__(kMaxThreads, 1) void matmul_kernel(MatmulArguments 
         static_cast<float*>(p.y)[out * p.n + blockIdx.x * kWidth + n] = value[i];
         top = fmaxf(top, value[i]);
       }
-#pragma unroll
-      for (int step = kWarp / 2; step > 0; step /= 2)
-        top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, step));
+      top = warp_max(top);
 #pragma unroll
       for (int i = 0; i < kWidth / kWarp; ++i) total_exp += expf(value[i] - top);
       total_exp = warp_sum(total_exp);

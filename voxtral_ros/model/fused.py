@@ -40,22 +40,24 @@ from voxtral_ros.ops.head import choose, Head
 from voxtral_ros.ops.library import DTYPES
 from voxtral_ros.ops.matmul import matmul, matmul_gated, matmul_partial
 from voxtral_ros.ops.step import add_norm, advance, embed, rotation_angles
-from voxtral_ros.ops.weights import fits, interleave, merge, pack_dense, pack_int4, PackedWeight
+from voxtral_ros.ops.weights import (
+    fits, interleave, merge, pack_dense, pack_int4, PackedWeight, STRIP)
 from voxtral_ros.quantization import marlin, rounding
 
 
 def can_fuse(config: ModelConfig, dtype: torch.dtype) -> bool:
     """Return whether there are kernels for a network of these sizes."""
     encoder, decoder = config.encoder, config.decoder
-    return dtype in DTYPES and fits(decoder.dim, config.vocab_size) \
-        and PackedStem.fits(config.audio.num_mel_bins, encoder.dim) \
-        and fits(config.downsample_factor * encoder.dim, decoder.dim) \
-        and fits(decoder.dim, decoder.dim) and all(
-        stack.head_dim in ring_attention.HEAD_DIMS
-        and fits(stack.dim, stack.hidden_dim) and fits(stack.hidden_dim, stack.dim)
-        and fits(stack.n_heads * stack.head_dim, stack.dim)
-        and stack.n_kv_heads * stack.head_dim % 64 == 0
-        for stack in (encoder, decoder))
+    sizes = [(decoder.dim, config.vocab_size), (decoder.dim, decoder.dim),
+             (config.downsample_factor * encoder.dim, decoder.dim)]
+    for stack in (encoder, decoder):
+        if stack.head_dim not in ring_attention.HEAD_DIMS \
+                or stack.n_kv_heads * stack.head_dim % STRIP[4]:
+            return False
+        sizes += [(stack.dim, stack.hidden_dim), (stack.hidden_dim, stack.dim),
+                  (stack.n_heads * stack.head_dim, stack.dim)]
+    return dtype in DTYPES and all(fits(*size) for size in sizes) \
+        and PackedStem.fits(config.audio.num_mel_bins, encoder.dim)
 
 
 @dataclass(frozen=True)
