@@ -116,7 +116,12 @@ class Driver:
 
     def shown(self, key: str) -> str:
         """Return a value of the latest status."""
-        return {pair.key: pair.value for pair in self.diagnostics[-1].values}[key]
+        return self.every(key)[-1]
+
+    def every(self, key: str) -> list[str]:
+        """Return a value of all statuses so far; empty where it was not known."""
+        return [pair.value for status in self.diagnostics for pair in status.values
+                if pair.key == key]
 
     @property
     def usage(self) -> tuple[int, int]:

@@ -140,7 +140,8 @@ def test_a_node_tells_how_it_is_in_every_state(tmp_path):
         driver.wait(lambda: driver.diagnosed(OK, 'listening to the file')
                     and driver.shown('latency p50 (s)')
                     and driver.shown('audio rate (s/s, expected 1)'))
-        assert -40 < float(driver.shown('level (dBFS)')) < -5
+        # The latest second may be one of the pauses between two orders: then it is -120.
+        assert -40 < max(map(float, filter(None, driver.every('level (dBFS)')))) < -5
         assert float(driver.shown('audio rate (s/s, expected 1)')) > 0
         assert float(driver.shown('real-time factor')) > 0
         assert float(driver.shown('tokens per pass')) >= 1
