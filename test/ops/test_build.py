@@ -14,7 +14,9 @@
 
 """Building the kernels: with the real compiler if it is here, and the cache with a stand-in."""
 
+from functools import cache
 import os
+from pathlib import Path
 import re
 import shutil
 import signal
@@ -28,6 +30,9 @@ from voxtral_ros.ops import build as building
 from voxtral_ros.ops.build import build, BuildError, cached, find_nvcc, flags, LIBRARY, sources
 
 NVCC = shutil.which('nvcc') or shutil.which('/usr/local/cuda/bin/nvcc')
+NVDISASM = shutil.which('nvdisasm') or next((
+    path for folder in sys.path for path in [Path(folder, 'nvidia', 'cu13', 'bin', 'nvdisasm')]
+    if path.is_file()), None)
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason='no nvcc, the compiler of CUDA')
 
 # Writes what it is asked for; counts its calls, and takes its time if it is told to.
@@ -59,33 +64,58 @@ def n_calls(file):
     return len(file.read_text().splitlines())
 
 
+@pytest.fixture(scope='module')
+def compiled(tmp_path_factory):
+    """Return a function: name of a source to machine code for SM87 and what the compiler said."""
+    folder = tmp_path_factory.mktemp('cubin')
+
+    @cache
+    def compile_(source):
+        path = next(path for path in sources() if path.name == source)
+        cubin = folder / f'{path.stem}.cubin'
+        done = subprocess.run(
+            [NVCC, '-std=c++17', '-O3', '-Xptxas', '-v', '-cubin', '-arch=sm_87', path,
+             '-o', cubin], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return cubin, done.stderr
+
+    return compile_
+
+
 @needs_nvcc
 @pytest.mark.parametrize('source', [path.name for path in sources() if path.suffix == '.cu'])
-def test_compiles_for_orin_without_spills(tmp_path, source):
-    path = next(path for path in sources() if path.name == source)
-    done = subprocess.run(
-        [NVCC, '-std=c++17', '-O3', '-Xptxas', '-v', '-cubin', '-arch=sm_87', path,
-         '-o', tmp_path / 'out.cubin'], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert 'warning' not in done.stderr
-    spills = re.findall(r'(\d+) bytes spill stores, (\d+) bytes spill loads', done.stderr)
+def test_compiles_for_orin_without_spills(compiled, source):
+    _, said = compiled(source)
+    assert 'warning' not in said
+    spills = re.findall(r'(\d+) bytes spill stores, (\d+) bytes spill loads', said)
     assert spills
     assert all(spill == ('0', '0') for spill in spills)
 
 
+def loops(code):
+    """Return the loops of a disassembled kernel: what lies between a label and a jump back."""
+    lines, labels = code.splitlines(), {}
+    for number, line in enumerate(lines):
+        if label := re.match(r'(\.L_x_\d+):', line):
+            labels[label[1]] = number
+        elif (jump := re.search(r'BRA.* `\((\.L_x_\d+)\)', line)) and jump[1] in labels:
+            yield '\n'.join(lines[labels[jump[1]]:number])
+
+
 @needs_nvcc
-def test_the_main_loop_of_the_product_loads_128_bits(tmp_path):
-    path = next(path for path in sources() if path.name == 'matmul.cu')
-    subprocess.run([NVCC, '-std=c++17', '-O3', '-ptx', '-arch=compute_87', path,
-                    '-o', tmp_path / 'out.ptx'], check=True)
-    kernels = (tmp_path / 'out.ptx').read_text().split('.entry ')[1:]
+@pytest.mark.skipif(NVDISASM is None, reason='no nvdisasm, the disassembler of CUDA')
+def test_the_main_loop_of_the_product_loads_128_bits(compiled):
+    cubin, _ = compiled('matmul.cu')
+    code = subprocess.run([NVDISASM, cubin], capture_output=True, text=True, check=True).stdout
+    kernels = [part for part in re.split(r'^\.text\.', code, flags=re.M)[1:]
+               if 'matmul_kernel' in part.splitlines()[0]]
     assert len(kernels) > 50
     for kernel in kernels:
-        copies = re.findall(r'cp\.async\.\S+ \[\S+\], \[\S+\], 16', kernel)
-        assert len(copies) >= 16  # eight before the loop and eight in it
-        assert kernel.count('ld.shared.v4.u32') >= 2
-        assert kernel.count('mma.sync') >= 4
-    assert 'createpolicy' not in ''.join(kernels)
+        main = min((loop for loop in loops(kernel) if 'HMMA' in loop and 'LDGSTS' in loop), key=len)
+        copies = re.findall(r'LDGSTS\S*', main)  # from global to shared memory
+        assert len(copies) >= 8 and set(copies) == {'LDGSTS.E.BYPASS.128'}
+        assert not re.search(r'LDG\.', main)
+        assert main.count('LDS.128') >= 2 and main.count('HMMA') >= 4
 
 
 def test_a_library_is_built_once(stand_in):

@@ -84,13 +84,13 @@ def flags(architectures: Sequence[int] = ()) -> list[str]:
     return [*_FLAGS, _ORIN, *extra]
 
 
-def fingerprint(options: Sequence[str], nvcc: Path) -> str:
+def fingerprint(files: Sequence[Path], options: Sequence[str], compiler: Path) -> str:
     """Return what tells one library from another: sources, flags and compiler."""
     digest = hashlib.sha256()
-    for path in sources():
+    for path in files:
         digest.update(path.name.encode() + b'\0' + path.read_bytes() + b'\0')
     digest.update('\0'.join(options).encode())
-    digest.update(subprocess.run([nvcc, '--version'], capture_output=True, check=True).stdout)
+    digest.update(subprocess.run([compiler, '--version'], capture_output=True, check=True).stdout)
     return digest.hexdigest()[:16]
 
 
@@ -119,7 +119,7 @@ def cached() -> Path | None:
 
 
 def _place(options: Sequence[str], nvcc: Path) -> Path:
-    return cache_folder() / fingerprint(options, nvcc) / LIBRARY
+    return cache_folder() / fingerprint(sources(), options, nvcc) / LIBRARY
 
 
 def _native() -> list[int]:

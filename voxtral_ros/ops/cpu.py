@@ -30,7 +30,7 @@ from subprocess import SubprocessError
 
 from voxtral_ros.ops.build import BuildError
 from voxtral_ros.ops.cpu_build import build, cached, LIBRARY
-from voxtral_ros.ops.library import installed
+from voxtral_ros.ops.library import installed, named
 
 __all__ = ['BuildError', 'Layer', 'Matrix', 'Model', 'Stack', 'available', 'load']
 
@@ -76,12 +76,9 @@ def load() -> ctypes.CDLL:
 
     :raises BuildError: there is none, and it cannot be built here, or VOXTRAL_CPU_KERNELS is off
     """
-    named = os.environ.get(_VARIABLE)
-    if named == 'off':
+    if os.environ.get(_VARIABLE) == 'off':
         raise BuildError(f'{_VARIABLE} is off')
-    if named and not Path(named).is_file():
-        raise BuildError(f'{_VARIABLE} is {named}, but there is no such file')
-    path = Path(named) if named else cached() or installed(LIBRARY) or _build()
+    path = named(_VARIABLE) or cached() or installed(LIBRARY) or _build()
     again = 'build it on this machine with `voxtral build-kernels`'
     try:
         library = _declared(ctypes.CDLL(str(path)))

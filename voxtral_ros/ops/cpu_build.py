@@ -21,14 +21,13 @@ processor of the same family.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 import platform
 import shutil
 import subprocess
 
-from voxtral_ros.ops.build import build_once, BuildError, cache_folder
+from voxtral_ros.ops.build import build_once, BuildError, cache_folder, fingerprint
 from voxtral_ros.resources import share_folder
 
 LIBRARY = 'libvoxtral_cpu.so'
@@ -62,15 +61,6 @@ def find_compiler() -> Path:
                      'no C++ compiler: install one, as `apt install g++`')
 
 
-def fingerprint(compiler: Path) -> str:
-    """Return what tells one library from another: sources, flags and compiler."""
-    digest = hashlib.sha256(repr((_FLAGS, _INSTRUCTIONS)).encode())
-    for path in sources():
-        digest.update(path.name.encode() + b'\0' + path.read_bytes() + b'\0')
-    digest.update(subprocess.run([compiler, '--version'], capture_output=True, check=True).stdout)
-    return digest.hexdigest()[:16]
-
-
 def cached() -> Path | None:
     """Return the library that `build` has made, None if it has not."""
     try:
@@ -93,7 +83,8 @@ def build(output: Path | None = None) -> Path:
 
 
 def _place(compiler: Path) -> Path:
-    return cache_folder() / fingerprint(compiler) / LIBRARY
+    options = repr((_FLAGS, _INSTRUCTIONS))
+    return cache_folder() / fingerprint(sources(), [options], compiler) / LIBRARY
 
 
 def _compile(compiler: Path, library: Path) -> None:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from voxtral_ros.ops.build import build, BuildError, cached, LIBRARY
 
-__all__ = ['DTYPES', 'BuildError', 'KernelError', 'available', 'call', 'installed', 'load']
+__all__ = ['DTYPES', 'BuildError', 'KernelError', 'available', 'call', 'installed', 'load', 'named']
 
 DTYPES = {torch.float16: 0, torch.bfloat16: 1}
 
@@ -47,15 +47,24 @@ def load() -> ctypes.CDLL:
 
     :raises BuildError: there is none, and it cannot be built here
     """
-    named = os.environ.get('VOXTRAL_KERNELS')
-    if named and not Path(named).is_file():
-        raise BuildError(f'VOXTRAL_KERNELS is {named}, but there is no such file')
-    path = Path(named) if named else cached() or installed(LIBRARY) or build()
+    path = named('VOXTRAL_KERNELS') or cached() or installed(LIBRARY) or build()
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise BuildError(f'{path} cannot be loaded ({error}): build it on this machine with '
                          '`voxtral build-kernels`') from None
+
+
+def named(variable: str) -> Path | None:
+    """
+    Return the library that a variable of the environment names, None if it is not set.
+
+    :raises BuildError: it names a file that is not there
+    """
+    value = os.environ.get(variable)
+    if value and not Path(value).is_file():
+        raise BuildError(f'{variable} is {value}, but there is no such file')
+    return Path(value) if value else None
 
 
 def installed(name: str) -> Path | None:
