@@ -36,7 +36,11 @@ from training.synthesis.shards import ShardWriter
 
 _LATE_S = 0.06  # Whisper's word ends lie this much behind those of the synthesisers
 _FRAME_S = 0.02  # of Whisper's attention
+_AFTER = 200  # frames of 10 ms that follow a recording
 _MAX_S = 30  # what Whisper hears at once
+_SHORT_S = 0.03  # no word is as short as this
+_SHORT_SHARE = 0.34  # of the words of a recording: more such words, and the text is another
+_FASTEST = 6.5  # words in a second
 
 
 class Aligner:
@@ -59,8 +63,10 @@ class Aligner:
         from faster_whisper.audio import pad_or_trim
         tokens = [self._tokenizer.encode(f' {word}') for word in words]
         features = self._whisper.feature_extractor(samples)
+        # Half a minute, as Whisper was trained, would take a dozen times longer for a phrase.
+        heard = pad_or_trim(features, min(features.shape[-1] + _AFTER, 3000))
         result, = self._whisper.model.align(
-            self._whisper.encode(pad_or_trim(features)), self._tokenizer.sot_sequence,
+            self._whisper.encode(heard), self._tokenizer.sot_sequence,
             [[token for part in tokens for token in part]], min(features.shape[-1], 3000))
         return word_ends(result.alignments, [len(part) for part in tokens],
                          len(samples) / 16000)
@@ -78,6 +84,13 @@ def word_ends(path: list[tuple[int, int]], n_tokens: list[int], duration_s: floa
     behind = np.cumsum(n_tokens)  # the token after each word
     ends = np.array([first_frame[int(token)] for token in behind]) * _FRAME_S - _LATE_S
     return [float(end) for end in np.clip(ends, 0, duration_s)]
+
+
+def plausible(ends: list[float]) -> bool:
+    """Return whether words can be said so fast: they cannot if something else is said."""
+    durations = np.diff([0.0, *ends])
+    return bool((durations < _SHORT_S).mean() <= _SHORT_SHARE
+                and len(ends) / max(ends[-1], _SHORT_S) <= _FASTEST)
 
 
 def main() -> None:
@@ -103,6 +116,9 @@ def main() -> None:
             print(f'left out: {row[column["file"]]} is longer than {_MAX_S} s')
             continue
         ends = align(samples, text.split())
+        if not plausible(ends):
+            print(f'left out: {row[column["file"]]} does not say "{text}"')
+            continue
         loudness = 0.7 / (np.abs(samples).max() + 1e-4)
         writer.add(len(texts), (samples * loudness * 32767).astype(np.int16), ends)
         texts.append(text)

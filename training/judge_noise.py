@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def silence(n: int, random: _Random) -> np.ndarray:
 
 def quiet_room(n: int, random: _Random) -> np.ndarray:
     """Return the noise of a good microphone in a quiet room, -65 dBFS."""
-    return _level(_coloured(n, 1.0, random), -65)
+    return level(_coloured(n, 1.0, random), -65)
 
 
 def white(n: int, random: _Random) -> np.ndarray:
@@ -59,7 +60,7 @@ def pink(n: int, random: _Random) -> np.ndarray:
 
 def wind(n: int, random: _Random) -> np.ndarray:
     """Return gusts: brown noise that swells within seconds."""
-    return _level(_coloured(n, 2.0, random) * np.exp(1.2 * _slow(n, 0.5, random)), -28)
+    return level(_coloured(n, 2.0, random) * np.exp(1.2 * _slow(n, 0.5, random)), -28)
 
 
 def motors(n: int, random: _Random) -> np.ndarray:
@@ -69,13 +70,13 @@ def motors(n: int, random: _Random) -> np.ndarray:
     whine = sum(np.sin(k * phase + random.uniform(0, 6)) / k for k in range(1, 12))
     running = np.clip(3 * _slow(n, 0.4, random), 0, 1)
     hum = np.sin(2 * np.pi * 50 * np.arange(n) / _RATE_HZ) ** 3
-    return _level(running * (whine + 0.5 * random.standard_normal(n)) + 0.1 * hum, -26)
+    return level(running * (whine + 0.5 * random.standard_normal(n)) + 0.1 * hum, -26)
 
 
 def knocks(n: int, random: _Random) -> np.ndarray:
     """Return steps, knocks and dishes: decaying resonances at random times."""
-    return _level(_scattered(n, lambda: _struck(random, random.uniform(0.02, 0.4), 5, 120, 5000),
-                             0.5, random), -28)
+    return level(scattered(n, lambda: _struck(random, random.uniform(0.02, 0.4), 5, 120, 5000),
+                           0.5, random), -28)
 
 
 def instruments(n: int, random: _Random) -> np.ndarray:
@@ -97,7 +98,7 @@ def instruments(n: int, random: _Random) -> np.ndarray:
             drum = _struck(random, 0.15, 3, 60, 300) + 0.2 * _struck(random, 0.15, 8, 2000, 7000)
             sound[at:at + len(drum)] += drum
         at += beat
-    return _level(sound[:n], -22)
+    return level(sound[:n], -22)
 
 
 SYNTHETIC: tuple[Callable[[int, _Random], np.ndarray], ...] = (
@@ -109,13 +110,13 @@ def real(folder: Path, n: int, random: _Random) -> np.ndarray:
     sounds = []
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         samples, rate = soundfile.read(path, dtype='float32', always_2d=True)
-        sounds.append(_level(soxr.resample(samples.mean(1), rate, _RATE_HZ), -20))
+        sounds.append(level(soxr.resample(samples.mean(1), rate, _RATE_HZ), -20))
     long = [sound for sound in sounds if len(sound) > 30 * _RATE_HZ]
     if long:
         share = -(-n // len(long))
         return np.concatenate([np.resize(sound, share) for sound in long])[:n]
     pause_s = 0.15 if max(map(len, sounds)) < _RATE_HZ else 1.5
-    return _scattered(n, lambda: sounds[random.integers(len(sounds))], pause_s, random)
+    return scattered(n, lambda: sounds[random.integers(len(sounds))], pause_s, random)
 
 
 def _coloured(n: int, slope: float, random: _Random) -> np.ndarray:
@@ -131,10 +132,10 @@ def _slow(n: int, seconds: float, random: _Random) -> np.ndarray:
     return np.interp(np.arange(n) / _RATE_HZ / seconds, np.arange(len(knots)), knots)
 
 
-def _scattered(n: int, sound: Callable[[], np.ndarray], pause_s: float, random: _Random,
-               ) -> np.ndarray:
+def scattered(n: int, sound: Callable[[], np.ndarray], pause_s: float, random: _Random,
+              ) -> np.ndarray:
     """Return sounds one after the other, with exponential pauses, over the hiss of a room."""
-    out = _level(_coloured(n, 1.0, random), -60)
+    out = level(_coloured(n, 1.0, random), -60)
     at = 0
     while at < n:
         part = sound()[:n - at]
@@ -160,14 +161,14 @@ def _plucked(pitch_hz: float, decay_s: float, random: _Random) -> np.ndarray:
                for k in range(1, n_partials + 1))
 
 
-def _level(sound: np.ndarray, dbfs: float) -> np.ndarray:
+def level(sound: np.ndarray, dbfs: float) -> np.ndarray:
     """Return the sound with this level, clipped to the range of a microphone."""
     scaled = sound * (10 ** (dbfs / 20) / np.sqrt(np.mean(np.square(sound)) + 1e-20))
     return np.clip(scaled, -1, 1)
 
 
 def _steps(sound: np.ndarray, low_dbfs: float, high_dbfs: float, random: _Random) -> np.ndarray:
-    parts = [_level(sound[at:at + 10 * _RATE_HZ], random.uniform(low_dbfs, high_dbfs))
+    parts = [level(sound[at:at + 10 * _RATE_HZ], random.uniform(low_dbfs, high_dbfs))
              for at in range(0, len(sound), 10 * _RATE_HZ)]
     return np.concatenate(parts)
 
@@ -185,7 +186,7 @@ def main() -> None:
         make.__name__: make for make in SYNTHETIC}
     if arguments.real:
         for path in sorted(path for path in arguments.real.iterdir() if path.is_dir()):
-            kinds[f'real_{path.name}'] = lambda n, random, path=path: real(path, n, random)
+            kinds[f'real_{path.name}'] = partial(real, path)
     n = arguments.seconds * _RATE_HZ // len(kinds)
     rows = ['file\ttext\tspeaker\tends']
     for number, (name, make) in enumerate(kinds.items()):

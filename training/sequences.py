@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info, IterableDataset
 
+from training.sounds import Sounds
 from training.speech import RATE_HZ, Source, tail
 from training.vocabulary import load_pieces, WordEncoder
 
@@ -42,8 +43,9 @@ TOKEN_SAMPLES = 1280
 SLOWEST, FASTEST = 0.84, 1.2
 DELAYS = (*range(1, 16), 30)
 _REFRESH = 400  # sequences between looks for new shards
-_NOBODY = 0.06  # share of sequences without speech
-_AT_ONCE = 0.3  # share that begins with speech, half of them in the middle of it
+_NOBODY = 0.1  # share of sequences without speech
+_SOUNDS = 0.7, 0.2  # share of these, and of the others, in which something knocks or beeps
+_AT_ONCE = 0.15  # share that begins with speech, half of them in the middle of it
 _MISFITS = 20  # utterances that may be too long before a sequence stays as it is
 
 
@@ -104,16 +106,19 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
         np.random.seed(seed)
         encode = WordEncoder(load_pieces(self.root / 'tekken.json'))
         sources = {Source(self.root, *key): weight for key, weight in self.sources.items()}
+        sounds = Sounds(self.root)
         count = 0
         while True:
             if count % _REFRESH == 0:
+                sounds.refresh()
                 for source in sources:
                     source.refresh()
             count += 1
             ready = {source: weight for source, weight in sources.items() if source.n_clips}
-            yield self._compose(ready, encode)
+            yield self._compose(ready, encode, sounds)
 
-    def _compose(self, sources: dict[Source, float], encode: WordEncoder) -> Sequence:
+    def _compose(self, sources: dict[Source, float], encode: WordEncoder,
+                 sounds: Sounds) -> Sequence:
         samples = np.zeros((self.n_tokens - LEFT_PAD) * TOKEN_SAMPLES, np.float32)
         limit = len(samples)
         delay = 6 if random.random() < 0.4 else random.choice(DELAYS)
@@ -140,6 +145,8 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
                       for word, end in zip(speech.words, speech.ends, strict=True)]
             pause_s = random.uniform(0, 0.6) if random.random() < 0.7 else random.uniform(0, 4)
             at = stop + int(pause_s * RATE_HZ)
+        if random.random() < _SOUNDS[bool(words)]:
+            sounds.scatter(samples)
         tokens = lay_out(words, delay, self.n_tokens)
         return Sequence(np.clip(samples, -32768, 32767).astype(np.int16), tokens, delay)
 

@@ -20,15 +20,55 @@ None of it is part of what is saved: the head is thrown away, the weights stay a
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 
 from training.teacher import DIM
-from voxtral_ros.model.layers import rotation, WholeAttention
+from voxtral_ros.model.layers import Attend, grouped_attention, rotation, WholeAttention
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization.marlin import GROUP
 from voxtral_ros.quantization.rounding import round_int4
+
+
+def blocked_attention(length: int, window: int, device: torch.device) -> Attend:
+    """Return the same as banded_attention: a block of `window` queries sees two such of keys."""
+    n_blocks = -(-length // window)
+    query = torch.arange(n_blocks * window, device=device).unflatten(0, (n_blocks, window))
+    key = torch.cat((query - window, query), 1)
+    age = query[:, :, None] - key[:, None, :]
+    sees = (age >= 0) & (age < window) & (key >= 0)[:, None, :]  # [n_blocks, window, 2 * window]
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (F.pad(x, (0, 0, 0, 0, 0, n_blocks * window - length)).unflatten(
+            1, (n_blocks, window)) for x in (q, k, v))
+        k, v = (torch.cat((x.roll(1, 1), x), 2) for x in (k, v))
+        out = grouped_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1),
+                                sees.repeat(len(q), 1, 1))
+        return out.unflatten(0, (-1, n_blocks)).flatten(1, 2)[:, :length]
+
+    return attend
+
+
+def windowed_attention(length: int, window: int, device: torch.device) -> Attend:
+    """Return the same as banded_attention, fused on a GPU, in blocks on a CPU."""
+    if device.type != 'cuda':
+        return blocked_attention(length, window, device)
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    def sees(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return (q >= k) & (q - k < window)
+
+    blocks = create_block_mask(sees, None, None, length, length, device=str(device))
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out: Any = flex_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
+                                  block_mask=blocks, enable_gqa=q.shape[2] != k.shape[2])
+        return out.transpose(1, 2)
+
+    return attend
 
 
 class RoundedLinear(nn.Linear):
@@ -95,7 +135,8 @@ class Student(nn.Module):
             for part in (layer.attention, layer.feed_forward) for linear in part.children()]
 
     def _drop(self, _branch: nn.Module, _inputs: object, added: Tensor) -> Tensor:
-        return F.dropout(added, self.dropout, self.training)
+        # Whole frames of it: random numbers for all elements would take a CPU a tenth of a step.
+        return added * F.dropout(torch.ones_like(added[..., :1]), self.dropout, self.training)
 
     def forward(self, mel: Tensor, tokens: Tensor, delay: Tensor,
                 attention: WholeAttention) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,8 @@ def test_the_main_loop_of_the_product_loads_128_bits(compiled):
                if 'matmul_kernel' in part.splitlines()[0]]
     assert len(kernels) > 50
     for kernel in kernels:
-        main = min((loop for loop in loops(kernel) if 'HMMA' in loop and 'LDGSTS' in loop), key=len)
+        main = min((loop for loop in loops(kernel) if 'HMMA' in loop and 'LDGSTS' in loop),
+                   key=len)
         copies = re.findall(r'LDGSTS\S*', main)  # from global to shared memory
         assert len(copies) >= 8 and set(copies) == {'LDGSTS.E.BYPASS.128'}
         assert not re.search(r'LDG\.', main)

@@ -16,7 +16,7 @@
 
 import pytest
 
-from training.align import word_ends
+from training.align import plausible, word_ends
 
 
 def test_a_word_ends_where_the_token_after_it_begins():
@@ -28,3 +28,14 @@ def test_a_word_ends_where_the_token_after_it_begins():
 def test_ends_stay_within_the_recording():
     path = [(0, 0), (1, 2), (2, 100)]
     assert word_ends(path, [1, 1], 1.5) == [0.0, 1.5]
+
+
+@pytest.mark.parametrize(('ends', 'possible'), [
+    ([0.4, 0.6, 1.0], True),
+    ([0.4, 0.41, 1.0], True),  # one word the aligner could not tell from the next
+    ([0.4, 0.41, 0.42, 0.43], False),  # the rest of the text is not there
+    ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], False),
+    ([0.0], False),
+])
+def test_a_text_that_cannot_have_been_said_is_found_out(ends, possible):
+    assert plausible(ends) is possible

@@ -57,17 +57,16 @@ def root(tmp_path):
 
 
 def test_two_orders_are_learnt_by_heart(root, monkeypatch):
-    # What suits hundreds of steps instead of thousands; one delay and one tempo are learnt
-    # sooner than many.
+    # What suits hundreds of steps instead of thousands; one delay, one tempo and
+    # quiet are learnt sooner.
     monkeypatch.setattr(sequences, 'DELAYS', (6,))
+    monkeypatch.setattr(sequences, '_SOUNDS', (0, 0))
     monkeypatch.setattr(speech, '_HURRIED', 0.0)
-    monkeypatch.setattr(train, '_WARM_UP', 20)
-    monkeypatch.setattr(train, '_EMA', 0.9)
 
     train.main(['--root', str(root), '--out', str(root / 'model'),
                 '--params', str(root / 'params.json'), '--steps', '250', '--batch', '8',
-                '--tokens', '66', '--rate', '5e-3', '--workers', '0', '--device', 'cpu',
-                '--eager', '--clean', '--judge-every', '1e9'])
+                '--tokens', '66', '--rate', '5e-3', '--warm-up', '20', '--average', '10',
+                '--workers', '0', '--device', 'cpu', '--eager', '--clean', '--judge-every', '1e9'])
 
     *_, last = (root / 'model' / 'curve.jsonl').read_text(encoding='utf-8').splitlines()
     assert json.loads(last)['dev'] == 0.0

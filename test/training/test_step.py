@@ -27,12 +27,11 @@ N_HEARD, DELAY = 12, 2
 
 
 @pytest.fixture
-def trainer(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, '_WARM_UP', 1)
+def trainer(config, tmp_path):
     torch.manual_seed(0)
     save_file(Teacher().state_dict(), str(tmp_path / 'teacher.safetensors'))
     return train.Trainer(config, torch.device('cpu'), 2e-3, False,
-                         clean=True, teacher=tmp_path / 'teacher.safetensors')
+                         clean=True, teacher=tmp_path / 'teacher.safetensors', warm_up=1)
 
 
 @pytest.fixture
@@ -83,8 +82,8 @@ def test_the_average_lags_behind(trainer, batch):
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
-    warm_up = [train.schedule(step, 0.0) for step in (0, train._WARM_UP // 2, train._WARM_UP)]
+    warm_up = [train.schedule(step, 300, 0.0) for step in (0, 150, 300)]
     assert 0 < warm_up[0] < warm_up[1] < warm_up[2] == 1
-    assert train.schedule(10 ** 6, 1 - train._DECAY) == 1
-    assert train.schedule(10 ** 6, 1 - train._DECAY / 2) == pytest.approx(0.5)
-    assert train.schedule(10 ** 6, 1.0) == 0
+    assert train.schedule(10 ** 6, 300, 1 - train._DECAY) == 1
+    assert train.schedule(10 ** 6, 300, 1 - train._DECAY / 2) == pytest.approx(0.5)
+    assert train.schedule(10 ** 6, 300, 1.0) == 0

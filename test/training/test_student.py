@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from training import train
-from training.student import RoundedLinear, Student
+from training.student import blocked_attention, RoundedLinear, Student
 from voxtral_ros.model.layers import banded_attention
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization.rounding import dequantize, round_int4
@@ -41,6 +41,21 @@ def test_a_student_computes_what_the_network_does(network):
     logits, states = Student(network)(mel, tokens, delay, banded_attention)
     torch.testing.assert_close(logits, expected)
     assert states.shape == (2, 80, 384)
+
+
+@pytest.mark.parametrize('length', (1, 16, 17, 50))
+@pytest.mark.parametrize('n_kv_heads', (2, 4))
+def test_attention_in_blocks_is_that_of_the_whole(length, n_kv_heads):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(3, length, heads, 8, requires_grad=True)
+               for heads in (4, n_kv_heads, n_kv_heads))
+    wanted = torch.randn(3, length, 4, 8)
+    results = []
+    for attention in (banded_attention, blocked_attention):
+        out = attention(length, 16, q.device)(q, k, v)
+        results.append((out, *torch.autograd.grad((out * wanted).sum(), (q, k, v))))
+    for whole, blocks in zip(*results, strict=True):
+        torch.testing.assert_close(blocks, whole)
 
 
 @torch.no_grad()

@@ -31,7 +31,8 @@ from torch import Tensor
 
 from voxtral_ros.ops.build import build, BuildError, cached, LIBRARY
 
-__all__ = ['DTYPES', 'BuildError', 'KernelError', 'available', 'call', 'installed', 'load', 'named']
+__all__ = [
+    'DTYPES', 'BuildError', 'KernelError', 'available', 'call', 'installed', 'load', 'named']
 
 DTYPES = {torch.float16: 0, torch.bfloat16: 1}
 

@@ -1,0 +1,76 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What is kept of a training run: what heard people best, and was quiet where nobody spoke."""
+
+from argparse import Namespace
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from training import judge, train
+
+PARAMS = {'dim': 1}
+
+
+@pytest.fixture
+def judged(config, tmp_path, monkeypatch):
+    """Return a function that judges weights of one value, and says what the best ones are."""
+    trainer = train.Trainer(config, torch.device('cpu'), 1e-3, False)
+    (tmp_path / 'tekken.json').write_text('{}', encoding='utf-8')
+    kept = {}
+    monkeypatch.setattr(train, 'save', lambda network, params, tekken, folder: kept.update(
+        {folder.name: next(network.parameters()).flatten()[0].item()}))
+    monkeypatch.setattr(train, 'load_sets', lambda root: {})
+    arguments = Namespace(root=tmp_path, out=tmp_path)
+
+    def judge(value, **rates):
+        torch.nn.init.constant_(next(trainer.average.parameters()), value)
+        monkeypatch.setattr(train, 'evaluate', lambda *_: rates)
+        train.judge(trainer, arguments, PARAMS, 0.0, 1.0)
+        return kept.get('best')
+
+    return judge
+
+
+def test_the_best_is_what_hears_people_best(judged, tmp_path):
+    assert judged(1.0, dev_a=0.5, dev_b=0.3, kokoro=0.1) == 1
+    assert judged(2.0, dev_a=0.5, dev_b=0.4, kokoro=0.0) == 1
+    assert judged(3.0, dev_a=0.6, dev_b=0.1, kokoro=0.9) == 3
+    lines = (tmp_path / 'curve.jsonl').read_text(encoding='utf-8').splitlines()
+    assert [json.loads(line)['kokoro'] for line in lines] == [0.1, 0.0, 0.9]
+
+
+def test_words_in_noise_count_against_it(judged):
+    assert judged(1.0, dev_a=0.40, dev_noise=500.0) == 1
+    assert judged(2.0, dev_a=0.39, dev_noise=800.0) == 1
+    assert judged(3.0, dev_a=0.41, dev_noise=100.0) == 3
+
+
+def test_without_sets_of_people_nothing_is_best(judged):
+    assert judged(1.0, kokoro=0.1) is None
+    assert judged(2.0) is None
+
+
+def test_of_noise_the_words_in_an_hour_are_told(monkeypatch):
+    half_an_hour = judge.Recording(np.zeros(1800 * 16000, np.int8), '')
+    spoken = judge.Recording(np.zeros(16000, np.int16), 'go to the kitchen')
+    monkeypatch.setattr(judge.Engine, 'load', lambda *_, **__: None)
+    monkeypatch.setattr(judge, 'transcribe', lambda _engine, recordings: [
+        'two words' if recording is half_an_hour else 'go two the kitchen'
+        for recording in recordings])
+    assert judge.evaluate('model', {'noise': [half_an_hour], 'people': [spoken]}, 'cpu') == {
+        'noise': 4.0, 'people': 0.25}
