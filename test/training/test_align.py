@@ -34,6 +34,7 @@ def test_ends_stay_within_the_recording():
     ([0.4, 0.6, 1.0], True),
     ([0.4, 0.41, 1.0], True),  # one word the aligner could not tell from the next
     ([0.4, 0.41, 0.42, 0.43], False),  # the rest of the text is not there
+    ([2.0, 2.01, 2.02, 3.0], False),
     ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], False),
     ([0.0], False),
 ])

@@ -58,6 +58,7 @@ def test_words_in_noise_count_against_it(judged):
     assert judged(1.0, dev_a=0.40, dev_noise=500.0) == 1
     assert judged(2.0, dev_a=0.39, dev_noise=800.0) == 1
     assert judged(3.0, dev_a=0.41, dev_noise=100.0) == 3
+    assert judged(4.0, dev_a=0.43, dev_noise=0.0) == 3  # quiet is not a set that it hears well
 
 
 def test_without_sets_of_people_nothing_is_best(judged):
