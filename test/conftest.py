@@ -15,6 +15,7 @@
 """Settings of all tests."""
 
 from importlib.util import find_spec
+import os
 
 from hypothesis import settings
 import torch
@@ -33,5 +34,7 @@ def pytest_report_header():
 torch.set_num_threads(1)
 
 # No deadline: how long an example takes says more about the machine than about the code.
-settings.register_profile('voxtral_ros', deadline=None)
-settings.load_profile('voxtral_ros')
+# The same examples every time; HYPOTHESIS_PROFILE=search looks for others.
+settings.register_profile('voxtral_ros', deadline=None, derandomize=True)
+settings.register_profile('search', deadline=None)
+settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'voxtral_ros'))

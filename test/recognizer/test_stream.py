@@ -17,7 +17,7 @@
 from functools import cache
 from itertools import count
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 import numpy as np
 import pytest
 from support.scripted import (
@@ -252,6 +252,8 @@ PARTS = st.lists(st.tuples(
     max_size=12)
 
 
+# The second utterance starts where the first ends; a difference of seconds is a hair less.
+@example([((' stop',), 0.2, 3, 3, True), ((' stop',), 0.2, 0, -1, False)], 30, 0.3)
 @settings(max_examples=60, deadline=None)
 @given(PARTS, st.sampled_from([1, 6, 30]), st.sampled_from([0.3, 0.8]))
 def test_utterances_are_well_formed(parts, delay, silence_s):

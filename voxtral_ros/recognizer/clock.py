@@ -49,4 +49,5 @@ class HeardClock:
         """Return the time of the fed sound; inserted silence counts as the moment before it."""
         inserted_s = self._inserted_s + sum(
             min(max(heard_s - start_s, 0.0), length_s) for start_s, length_s in self._insertions)
-        return heard_s - inserted_s
+        # In whole nanoseconds: a difference of seconds can lie a hair before a time it equals.
+        return round(heard_s - inserted_s, 9)
