@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
+from training.recordings import read, read_table
+from training.speech import RATE_HZ
 from training.synthesis.shards import ShardWriter
 
 _LATE_S = 0.06  # Whisper's word ends lie this much behind those of the synthesisers
@@ -69,7 +70,7 @@ class Aligner:
             self._whisper.encode(heard), self._tokenizer.sot_sequence,
             [[token for part in tokens for token in part]], min(features.shape[-1], 3000))
         return word_ends(result.alignments, [len(part) for part in tokens],
-                         len(samples) / 16000)
+                         len(samples) / RATE_HZ)
 
 
 def word_ends(path: list[tuple[int, int]], n_tokens: list[int], duration_s: float) -> list[float]:
@@ -102,22 +103,17 @@ def main() -> None:
     parser.add_argument('--name', required=True, help='of the shard and its texts')
     arguments = parser.parse_args()
     align = Aligner(arguments.whisper)
-    rows = [line.split('\t') for line in
-            arguments.manifest.read_text(encoding='utf-8').splitlines()]
-    column = {name: n for n, name in enumerate(rows[0])}
+    rows = read_table(arguments.manifest)
     writer = ShardWriter(arguments.out / 'shards' / f'{arguments.name}0')
     texts: list[str] = []
-    for row in tqdm(rows[1:]):
-        text = row[column['text']]
-        samples, rate = soundfile.read(arguments.manifest.parent / row[column['file']],
-                                       dtype='float32')
-        assert rate == 16000 and samples.ndim == 1
-        if len(samples) > _MAX_S * rate:
-            print(f'left out: {row[column["file"]]} is longer than {_MAX_S} s')
+    for path, text in tqdm(rows):
+        samples = read(path)
+        if len(samples) > _MAX_S * RATE_HZ:
+            print(f'left out: {path} is longer than {_MAX_S} s')
             continue
         ends = align(samples, text.split())
         if not plausible(ends):
-            print(f'left out: {row[column["file"]]} does not say "{text}"')
+            print(f'left out: {path} does not say "{text}"')
             continue
         loudness = 0.7 / (np.abs(samples).max() + 1e-4)
         writer.add(len(texts), (samples * loudness * 32767).astype(np.int16), ends)
@@ -125,7 +121,7 @@ def main() -> None:
     writer.flush()
     (arguments.out / f'{arguments.name}.txt').write_text(
         '\n'.join(texts) + '\n', encoding='utf-8')
-    print(f'{len(texts)} of {len(rows) - 1} recordings, {writer.seconds / 60:.1f} minutes')
+    print(f'{len(texts)} of {len(rows)} recordings, {writer.seconds / 60:.1f} minutes')
 
 
 if __name__ == '__main__':

@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from training.speech import RATE_HZ
 from training.synthesis.shards import ShardReader
 from voxtral_ros.cli.evaluate import word_errors
 from voxtral_ros.recognizer.engine import Engine
 
 _SLOTS = 64
-_RATE_HZ = 16000
 
 
 class Recording(NamedTuple):
@@ -81,8 +81,8 @@ def evaluate(folder: Path, sets: dict[str, list[Recording]], device: str,
         errors = sum(word_errors(recording.text.split(), text.split())
                      for recording, text in zip(recordings, texts, strict=True))
         n_words = sum(len(recording.text.split()) for recording in recordings)
-        hours = sum(len(recording.samples) for recording in recordings) / _RATE_HZ / 3600
-        rates[name] = round(errors / (n_words or hours), 4)
+        hours = sum(len(recording.samples) for recording in recordings) / RATE_HZ / 3600
+        rates[name] = round(errors / (n_words or hours or 1), 4)
         for recording, text in list(zip(recordings, texts, strict=True))[:examples]:
             print(f'  {name} | {recording.text} | {text}', flush=True)
     return rates

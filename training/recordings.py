@@ -34,9 +34,9 @@ import numpy as np
 import soundfile
 
 from training.judge_noise import level, scattered
+from training.speech import RATE_HZ
 from training.synthesis.shards import ShardWriter
 
-RATE_HZ = 16000
 _PART_S = 20  # longer sounds are kept in parts
 _SHORTEST = 400  # samples
 _NOISE_MINUTES = 8
@@ -55,6 +55,14 @@ def read(path: Path) -> np.ndarray:
         raise ValueError(f'{path} has {rate} Hz and the shape {samples.shape}: '
                          f'convert it to {RATE_HZ} Hz and one channel')
     return np.asarray(samples)
+
+
+def read_table(manifest: Path) -> list[tuple[Path, str]]:
+    """Return the recordings of a table and what is said in them, by its columns file and text."""
+    header, *rows = (line.split('\t') for line in
+                     manifest.read_text(encoding='utf-8').splitlines())
+    file, text = header.index('file'), header.index('text')
+    return [(manifest.parent / row[file], row[text]) for row in rows]
 
 
 def sounds(folder: Path) -> Iterator[np.ndarray]:
@@ -98,11 +106,9 @@ def main(command_line: list[str] | None = None) -> None:
     texts: list[str] = []
     recordings: Iterable[np.ndarray]
     if arguments.manifest:
-        header, *rows = (line.split('\t') for line in
-                         arguments.manifest.read_text(encoding='utf-8').splitlines())
-        texts = [row[header.index('text')] for row in rows]
-        recordings = ((read(arguments.manifest.parent / row[header.index('file')])
-                       * 32767).astype(np.int16) for row in rows)
+        rows = read_table(arguments.manifest)
+        texts = [text for _, text in rows]
+        recordings = ((read(path) * 32767).astype(np.int16) for path, _ in rows)
     elif arguments.judge:
         recordings = noise(arguments.sounds)
     else:

@@ -110,11 +110,11 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
         count = 0
         while True:
             if count % _REFRESH == 0:
-                sounds.refresh()
+                sounds.shards.refresh()
                 for source in sources:
-                    source.refresh()
+                    source.shards.refresh()
             count += 1
-            ready = {source: weight for source, weight in sources.items() if source.n_clips}
+            ready = {source: weight for source, weight in sources.items() if source.shards.n_clips}
             yield self._compose(ready, encode, sounds)
 
     def _compose(self, sources: dict[Source, float], encode: WordEncoder,

@@ -26,29 +26,24 @@ import random
 
 import numpy as np
 
-from training.synthesis.shards import ShardReader
+from training.speech import between, RATE_HZ
+from training.synthesis.shards import Shards
 
-RATE_HZ = 16000
 _RECORDED = 0.6  # share of recordings, where there are any
 _STRUCK = 0.7  # share of what is struck, of the others
 _LONGEST = 4 * RATE_HZ  # of a recording: it is heard in parts
 _LEVEL_DB = (-24, 6)  # against speech
 
 
-def _around(low: float, high: float) -> float:
-    """Return a random number, as often below as above the geometric middle."""
-    return float(np.exp(random.uniform(np.log(low), np.log(high))))
-
-
 def struck() -> np.ndarray:
     """Return a knock, a tap, a step or a dish: bursts of noise that make something ring."""
-    decays = [_around(0.004, 0.25) for _ in range(random.randint(1, 7))]  # seconds to 1 / e
+    decays = [between(0.004, 0.25) for _ in range(random.randint(1, 7))]  # seconds to 1 / e
     time = np.arange(int(5 * max(decays) * RATE_HZ)) / RATE_HZ
     ring = random.uniform(0, 0.3) * np.eye(1, len(time))[0]
     for decay in decays:
-        tone = np.sin(2 * np.pi * _around(70, 6500) * time) * np.exp(-time / decay)
+        tone = np.sin(2 * np.pi * between(70, 6500) * time) * np.exp(-time / decay)
         ring += random.uniform(0.2, 1) * tone / np.linalg.norm(tone)
-    hits_s = np.cumsum([0.0] + [_around(0.04, 0.4) for _ in range(random.choice((0, 0, 1, 2)))])
+    hits_s = np.cumsum([0.0] + [between(0.04, 0.4) for _ in range(random.choice((0, 0, 1, 2)))])
     sound = np.zeros(int(hits_s[-1] * RATE_HZ) + len(ring) + 400)
     for at in (hits_s * RATE_HZ).astype(int):
         burst = np.random.randn(random.randint(2, 400)) * random.uniform(0.3, 1)
@@ -59,9 +54,9 @@ def struck() -> np.ndarray:
 
 def beep() -> np.ndarray:
     """Return a signal of an appliance or a telephone: tones that repeat, alternate or glide."""
-    pitches = [_around(200, 4000) for _ in range(random.randint(1, 4))]  # Hz
+    pitches = [between(200, 4000) for _ in range(random.randint(1, 4))]  # Hz
     parts = []
-    on_s, off_s = _around(0.03, 0.5), _around(0.02, 0.4) * random.choice((0, 1))
+    on_s, off_s = between(0.03, 0.5), between(0.02, 0.4) * random.choice((0, 1))
     glide = random.choice((0.0, 0.0, random.uniform(-1, 1)))  # octaves
     partials = random.choice((1, 1, 3, 7))  # of a square wave, as of a buzzer
     for n in range(random.randint(1, 8)):
@@ -79,20 +74,12 @@ class Sounds:
 
     def __init__(self, root: Path) -> None:
         """Take the recordings in `<root>/shards/noise*`, if there are any."""
-        self._root = root
-        self._readers: dict[Path, ShardReader] = {}
-
-    def refresh(self) -> None:
-        """Look for new shards and new clips in old ones."""
-        for path in sorted((self._root / 'shards').glob('noise*.index')):
-            self._readers.setdefault(path, ShardReader(path)).refresh()
+        self.shards = Shards(root, 'noise')
 
     def draw(self) -> np.ndarray:
         """Return a random sound, float32 [n], its peak as loud as that of speech or less loud."""
-        readers = [reader for reader in self._readers.values() if reader.clips]
-        if readers and random.random() < _RECORDED:
-            reader = random.choices(readers, [len(reader.clips) for reader in readers])[0]
-            clip = random.choice(reader.clips)
+        if self.shards.n_clips and random.random() < _RECORDED:
+            reader, clip = self.shards.draw()
             skip = random.randint(0, max(0, clip.length - _LONGEST))
             start = clip.start + skip
             sound = reader.samples[start:start + min(clip.length - skip, _LONGEST)].astype(float)
@@ -103,7 +90,7 @@ class Sounds:
 
     def scatter(self, samples: np.ndarray) -> None:
         """Add sounds to a time line, in place: from one in ten seconds to three in a second."""
-        pause_s = _around(0.3, 10)
+        pause_s = between(0.3, 10)
         at = int(random.expovariate(1 / pause_s) * RATE_HZ)
         while at < len(samples):
             sound = self.draw()[:len(samples) - at]

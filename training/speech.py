@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.synthesis.shards import Clip, ShardReader
+from training.synthesis.shards import Shards
 
 RATE_HZ = 16000
 _FRAME = 160  # samples, for finding pauses
@@ -149,7 +149,7 @@ def join(parts: list[Speech]) -> Speech:
     return Speech(np.concatenate(samples), words, np.concatenate(ends))
 
 
-def _between(low: float, high: float) -> float:
+def between(low: float, high: float) -> float:
     """Return a random factor, as often above as below the middle one."""
     return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
@@ -163,26 +163,15 @@ class Source:
 
         :param spliced: share of the utterances that are put together from several recordings
         """
-        self._root, self._prefix, self._spliced = root, prefix, spliced
+        self.shards = Shards(root, prefix)
+        self._spliced = spliced
         self._sentences = (root / sentences).read_text(encoding='utf-8').splitlines()
-        self._readers: dict[Path, ShardReader] = {}
         self._cuts: dict[tuple[int, int], list[tuple[int, int]]] = {}
-
-    def refresh(self) -> None:
-        """Look for new shards and new clips in old ones."""
-        for path in sorted((self._root / 'shards').glob(f'{self._prefix}*.index')):
-            self._readers.setdefault(path, ShardReader(path)).refresh()
-
-    @property
-    def n_clips(self) -> int:
-        return sum(len(reader.clips) for reader in self._readers.values())
 
     def _whole(self) -> tuple[Speech, tuple[int, int]]:
         """Return a random recording, and what to remember it by."""
-        readers = [reader for reader in self._readers.values() if reader.clips]
         while True:
-            reader = random.choices(readers, [len(reader.clips) for reader in readers])[0]
-            clip: Clip = random.choice(reader.clips)
+            reader, clip = self.shards.draw()
             words = self._sentences[clip.sentence].split()
             if len(words) == len(clip.ends) and clip.length > _KNOT // 2:
                 samples = reader.samples[clip.start:clip.start + clip.length].astype(np.float32)
@@ -201,8 +190,8 @@ class Source:
     def draw(self, slowest: float, fastest: float) -> Speech:
         """Return a random utterance, each of its parts played at a speed of its own."""
         if random.random() < self._spliced:
-            speech = join([play(self._span(), _between(slowest, fastest))
+            speech = join([play(self._span(), between(slowest, fastest))
                            for _ in range(random.randint(1, 5))])
         else:
-            speech = play(self._whole()[0], _between(slowest, fastest))
-        return stretch(speech, _between(*_TEMPO)) if random.random() < _HURRIED else speech
+            speech = play(self._whole()[0], between(slowest, fastest))
+        return stretch(speech, between(*_TEMPO)) if random.random() < _HURRIED else speech

@@ -138,11 +138,9 @@ def agreed(number: float) -> float:
     """Return what the first process says, so that all stop at the same step."""
     if not dist.is_initialized():
         return number
-    said = torch.tensor([number], dtype=torch.float64)
-    if dist.get_backend() == 'nccl':
-        said = said.cuda()
-    dist.broadcast(said, 0)
-    return float(said)
+    said = [number]
+    dist.broadcast_object_list(said)
+    return said[0]
 
 
 class Trainer:
@@ -341,8 +339,10 @@ def judge(trainer: Trainer, arguments: argparse.Namespace, params: dict[str, Any
         file.write(json.dumps(line) + '\n')
     people = [rate for name, rate in rates.items()
               if name.startswith('dev') and name != 'dev_noise']
-    score = sum(people) / max(1, len(people)) + _NOISE * rates.get('dev_noise', 0.0)
-    if people and score < trainer.best:
+    if not people:
+        return
+    score = sum(people) / len(people) + _NOISE * rates.get('dev_noise', 0.0)
+    if score < trainer.best:
         trainer.best = score
         save(trainer.average, params, arguments.root / 'tekken.json', arguments.out / 'best')
 

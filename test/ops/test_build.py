@@ -119,6 +119,21 @@ def test_the_main_loop_of_the_product_loads_128_bits(compiled):
         assert main.count('LDS.128') >= 2 and main.count('HMMA') >= 4
 
 
+@needs_nvcc
+def test_the_product_copies_128_bits_and_gives_no_cache_hints(tmp_path):
+    path = next(path for path in sources() if path.name == 'matmul.cu')
+    subprocess.run([NVCC, '-std=c++17', '-O3', '-ptx', '-arch=compute_87', path,
+                    '-o', tmp_path / 'out.ptx'], check=True)
+    kernels = (tmp_path / 'out.ptx').read_text().split('.entry ')[1:]
+    assert len(kernels) > 50
+    for kernel in kernels:
+        copies = re.findall(r'cp\.async\.\S+ \[\S+\], \[\S+\], 16', kernel)
+        assert len(copies) >= 16  # eight before the loop and eight in it
+        assert kernel.count('ld.shared.v4.u32') >= 2
+        assert kernel.count('mma.sync') >= 4
+    assert 'createpolicy' not in ''.join(kernels)
+
+
 def test_a_library_is_built_once(stand_in):
     first = build(architectures=[])
     assert first.is_file()

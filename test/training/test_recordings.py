@@ -19,7 +19,8 @@ import pytest
 import soundfile
 
 from training.judge import load_sets
-from training.recordings import main, RATE_HZ
+from training.recordings import main
+from training.speech import RATE_HZ
 from training.synthesis.shards import ShardReader
 
 

@@ -22,7 +22,8 @@ import pytest
 
 from training import sounds
 from training.sequences import PAD, Sequences
-from training.sounds import beep, RATE_HZ, Sounds, struck
+from training.sounds import beep, Sounds, struck
+from training.speech import RATE_HZ
 from training.synthesis.shards import ShardWriter
 
 
@@ -57,7 +58,7 @@ def test_recordings_are_heard_in_parts(tmp_path, monkeypatch):
     writer.add(0, ramp.astype(np.int16), [])
     writer.flush()
     beside = Sounds(tmp_path)
-    beside.refresh()
+    beside.shards.refresh()
     parts = [beside.draw() for _ in range(20)]
     assert {len(part) for part in parts} == {sounds._LONGEST}
     low, high = (0.7 * 32767 * 10 ** (level / 20) for level in sounds._LEVEL_DB)

@@ -106,6 +106,29 @@ class ShardReader:
             self.samples = np.memmap(samples, np.int16, 'r')
 
 
+class Shards:
+    """All shards `<root>/shards/<prefix>*`, also those that are still to come."""
+
+    def __init__(self, root: Path, prefix: str) -> None:
+        self._root, self._prefix = root, prefix
+        self._readers: dict[Path, ShardReader] = {}
+
+    def refresh(self) -> None:
+        """Look for new shards and new clips in old ones."""
+        for path in sorted((self._root / 'shards').glob(f'{self._prefix}*.index')):
+            self._readers.setdefault(path, ShardReader(path)).refresh()
+
+    @property
+    def n_clips(self) -> int:
+        return sum(len(reader.clips) for reader in self._readers.values())
+
+    def draw(self) -> tuple[ShardReader, Clip]:
+        """Return a random clip and the shard that it is in; there must be one."""
+        readers = [reader for reader in self._readers.values() if reader.clips]
+        reader = random.choices(readers, [len(reader.clips) for reader in readers])[0]
+        return reader, random.choice(reader.clips)
+
+
 def speak_sentences(root: Path, name: str, seconds: float,
                     speak: Callable[[str], tuple[np.ndarray, list[float]]]) -> None:
     """
