@@ -12,10 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Word error rates through the streaming engine, many recordings at a time."""
+"""
+Word error rates through the streaming engine, many recordings at a time.
+
+    python -m training.judge --root W --model DIR
+"""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,3 +91,17 @@ def evaluate(folder: Path, sets: dict[str, list[Recording]], device: str,
         for recording, text in list(zip(recordings, texts, strict=True))[:examples]:
             print(f'  {name} | {recording.text} | {text}', flush=True)
     return rates
+
+
+def main() -> None:
+    """Print what training.train prints of a model on the way, with a few transcripts."""
+    parser = argparse.ArgumentParser(description='Judge a model by the sets of a working folder.')
+    parser.add_argument('--root', type=Path, required=True)
+    parser.add_argument('--model', type=Path, required=True)
+    parser.add_argument('--device', default='cpu')
+    arguments = parser.parse_args()
+    print(evaluate(arguments.model, load_sets(arguments.root), arguments.device, examples=3))
+
+
+if __name__ == '__main__':
+    main()
