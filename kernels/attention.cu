@@ -295,51 +295,8 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
   __syncthreads();
   if (!last) return;
   __threadfence();
-  // What each chunk counts for; a warp takes a row at a time.
-  float* shares = reinterpret_cast<float*>(entries);  // [rows, chunks]
-  for (int row = warp; row < rows; row += kWarps) {
-    const float* from = partial + p.chunk_rows * D + 2 * row;
-    auto at = [&](int c) {
-      return __ldcg(reinterpret_cast<const float2*>(from + static_cast<size_t>(c) * chunk_size));
-    };
-    float most = -INFINITY, total = 0;
-    for (int c = lane; c < n_chunks; c += kWarp) most = fmaxf(most, at(c).x);
-    most = warp_max(most);
-    for (int c = lane; c < n_chunks; c += kWarp) {
-      const float2 m = at(c);
-      const float share = share_of(m.x, most);
-      shares[row * n_chunks + c] = share;
-      total += share * m.y;
-    }
-    total = warp_sum(total);
-    if (lane == 0) weight[0][row] = total;
-  }
-  __syncthreads();
-  // In kQuarters parts of the chunks, so that all threads have something to do.
-  constexpr int kQuarters = 4;
-  const int per_quarter = (n_chunks + kQuarters - 1) / kQuarters, fours = rows * (D / 4);
-  float4* sums = reinterpret_cast<float4*>(shares + (rows * n_chunks + 3) / 4 * 4);
-  for (int i = threadIdx.x; i < kQuarters * fours; i += blockDim.x) {
-    const int quarter = i / fours, four = i - quarter * fours;
-    const int row = four / (D / 4), dim = four % (D / 4) * 4;
-    const int end = min(n_chunks, (quarter + 1) * per_quarter);
-    const float* from = partial + row * D + dim;
-    float4 x = make_float4(0, 0, 0, 0);
-#pragma unroll 4
-    for (int c = quarter * per_quarter; c < end; ++c)
-      add_times(x, shares[row * n_chunks + c],
-                __ldcg(reinterpret_cast<const float4*>(from + static_cast<size_t>(c) * chunk_size)));
-    sums[i] = x;
-  }
-  __syncthreads();
-  for (int i = threadIdx.x; i < fours; i += blockDim.x) {
-    float4 x = sums[i];
-#pragma unroll
-    for (int quarter = 1; quarter < kQuarters; ++quarter)
-      add_times(x, 1.f, sums[quarter * fours + i]);
-    const int row = i / (D / 4), dim = i % (D / 4) * 4;
-    store_four(result + static_cast<size_t>(place(row)) * D + dim, x, weight[0][row]);
-  }
+  combine<T, D>(partial, n_chunks, rows, p.chunk_rows, reinterpret_cast<float*>(entries), weight[0],
+                [&](int row) { return result + static_cast<size_t>(place(row)) * D; });
 }
 
 int rows_of(int n_queries, int n_heads, int n_kv_heads) {

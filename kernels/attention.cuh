@@ -79,4 +79,104 @@ __device__ inline void store_four(T* to, const float4& x, float divisor) {
 }
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;\n" ::: "memory"); }
 
+// Add the chunks of a row up, in their order, and write the quotient of sums and weight.
+//
+// A chunk has sums [chunk_rows, D], then of every row maximum and weight. A whole block does this
+// for the first `rows` of them; out(row) is where [D] results go. It is waiting that takes time, so
+// as many loads as possible are on their way at once.
+template <typename T, int D, typename Out>
+__device__ void combine(const float* partial, int n_chunks, int rows, int chunk_rows,
+                        float* scratch, float* totals, Out out) {
+  constexpr int kFew = 8;   // chunks that need no `scratch`
+  constexpr int kSeen = 3;  // chunks of a lane whose maxima stay in registers
+  constexpr int kQuarters = 4, kAtOnce = 9;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int fours = rows * (D / 4), chunk_size = chunk_rows * (D + 2);
+  auto sums_of = [&](int chunk, int row, int dim) {
+    return __ldcg(reinterpret_cast<const float4*>(
+        partial + static_cast<size_t>(chunk) * chunk_size + row * D + dim));
+  };
+  auto maximum_and_weight = [&](int chunk, int row) {
+    return __ldcg(reinterpret_cast<const float2*>(
+        partial + static_cast<size_t>(chunk) * chunk_size + chunk_rows * D) + row);
+  };
+
+  if (n_chunks <= kFew) {
+    for (int i = threadIdx.x; i < fours; i += blockDim.x) {
+      const int row = i / (D / 4), dim = i % (D / 4) * 4;
+      float2 seen[kFew];
+      float4 part[kFew], x = make_float4(0, 0, 0, 0);
+#pragma unroll
+      for (int c = 0; c < kFew; ++c) {
+        seen[c] = maximum_and_weight(min(c, n_chunks - 1), row);
+        part[c] = sums_of(min(c, n_chunks - 1), row, dim);
+      }
+      float most = -INFINITY, total = 0;
+#pragma unroll
+      for (int c = 0; c < kFew; ++c) most = fmaxf(most, seen[c].x);
+#pragma unroll
+      for (int c = 0; c < kFew; ++c) {
+        const float share = c < n_chunks ? share_of(seen[c].x, most) : 0.f;
+        add_times(x, share, part[c]);
+        total += share * seen[c].y;
+      }
+      store_four(out(row) + dim, x, total);
+    }
+    return;
+  }
+  // What each chunk counts for; a warp takes a row at a time.
+  float* shares = scratch;  // [rows, chunks]
+  for (int row = warp; row < rows; row += kWarps) {
+    auto at = [&](int c) {
+      return c < n_chunks ? maximum_and_weight(c, row) : make_float2(-INFINITY, 0.f);
+    };
+    float2 seen[kSeen];
+    float most = -INFINITY, total = 0;
+#pragma unroll
+    for (int i = 0; i < kSeen; ++i) seen[i] = at(i * kWarp + lane);
+#pragma unroll
+    for (int i = 0; i < kSeen; ++i) most = fmaxf(most, seen[i].x);
+    for (int c = kSeen * kWarp + lane; c < n_chunks; c += kWarp) most = fmaxf(most, at(c).x);
+    most = warp_max(most);
+    auto weigh = [&](int c, float2 m) {
+      const float share = share_of(m.x, most);
+      if (c < n_chunks) shares[row * n_chunks + c] = share;
+      total += share * m.y;
+    };
+#pragma unroll
+    for (int i = 0; i < kSeen; ++i) weigh(i * kWarp + lane, seen[i]);
+    for (int c = kSeen * kWarp + lane; c < n_chunks; c += kWarp) weigh(c, at(c));
+    total = warp_sum(total);
+    if (lane == 0) totals[row] = total;
+  }
+  __syncthreads();
+  // In kQuarters parts of the chunks, so that all threads have something to do.
+  const int per_quarter = (n_chunks + kQuarters - 1) / kQuarters;
+  float4* sums = reinterpret_cast<float4*>(shares + (rows * n_chunks + 3) / 4 * 4);
+  for (int i = threadIdx.x; i < kQuarters * fours; i += blockDim.x) {
+    const int quarter = i / fours, four = i - quarter * fours;
+    const int row = four / (D / 4), dim = four % (D / 4) * 4;
+    const int end = min(n_chunks, (quarter + 1) * per_quarter);
+    float4 x = make_float4(0, 0, 0, 0);
+    for (int c = quarter * per_quarter; c < end; c += kAtOnce) {
+      float4 part[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) part[j] = sums_of(min(c + j, end - 1), row, dim);
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j)
+        add_times(x, c + j < end ? shares[row * n_chunks + c + j] : 0.f, part[j]);
+    }
+    sums[i] = x;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < fours; i += blockDim.x) {
+    float4 x = sums[i];
+#pragma unroll
+    for (int quarter = 1; quarter < kQuarters; ++quarter)
+      add_times(x, 1.f, sums[quarter * fours + i]);
+    const int row = i / (D / 4), dim = i % (D / 4) * 4;
+    store_four(out(row) + dim, x, totals[row]);
+  }
+}
+
 }  // namespace voxtral

@@ -16,17 +16,28 @@
 //
 // The INT4 product has written a logit per token and the maximum of every strip of them. The best
 // kBest tokens lie in the kBest strips with the largest maxima, since every strip before theirs
-// has a better token to show. Their logits, and those of the special tokens, are computed again
-// from the 16-bit rows; the largest of these wins, of equal ones the lowest id. Where there are no
-// 16-bit rows, the screened logits decide.
+// has a better token to show. One block per row finds them; then their logits, and those of the
+// special tokens, are computed again from the 16-bit rows, by as many blocks as it takes to read
+// them at once. The largest of these wins, of equal ones the lowest id. Where there are no 16-bit
+// rows, the screened logits decide.
 
 #include "common.cuh"
 
 namespace voxtral {
 namespace {
 
-constexpr int kBest = 64, kThreads = 1024, kWarps = kThreads / kWarp, kStrip = 64;
-constexpr int kMaxSpecial = 32;
+constexpr int kBest = 64, kStrip = 64, kMaxSpecial = 32, kMaxCandidates = kBest + kMaxSpecial;
+constexpr int kThreads = 256, kWarps = kThreads / kWarp, kScreenedThreads = 1024;
+constexpr int kOwn = kBest * kStrip / kThreads;  // logits of a thread; strips are not more
+
+// What one kernel leaves for the other, of each row.
+struct Candidates {
+  uint32_t id[kMaxCandidates];  // kNone where a special token is among the best already
+  float exact[kMaxCandidates];
+  float top, rest;  // the largest screened logit; exp(logit - top) of all tokens, summed
+  int n_done;       // blocks
+};
+constexpr uint32_t kNone = 0xffffffffu;
 
 struct HeadArguments {
   const float* logits;       // [M, V], screened
@@ -40,89 +51,156 @@ struct HeadArguments {
   int64_t* token;            // [M]
   float* probability;        // [M]
   int64_t* last_token;       // [slots], of the last row of each slot
+  Candidates* candidates;    // [M]
   int n_special, pad, rows_per_slot, vocabulary, width;
 };
 
+// Integers that sort as the numbers do.
+__device__ inline uint32_t ordered(float value) {
+  const uint32_t bits = __float_as_uint(value);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
 // Keys sort by value, then by lower id; the largest key is the best.
 __device__ inline uint64_t make_key(float value, uint32_t id) {
-  const uint32_t bits = __float_as_uint(value);
-  const uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return static_cast<uint64_t>(ordered) << 32 | (0xffffffffu - id);
+  return static_cast<uint64_t>(ordered(value)) << 32 | (0xffffffffu - id);
 }
 __device__ inline uint32_t key_id(uint64_t key) {
   return 0xffffffffu - static_cast<uint32_t>(key);
 }
 
-// 64 keys of a warp, two per lane: number i < 32 is low of lane i, number i + 32 high of lane i.
-struct Keys {
-  uint64_t low, high;
-};
-
-__device__ inline void order(uint64_t& a, uint64_t& b, bool larger_first) {
-  if ((a < b) == larger_first) {
-    const uint64_t t = a;
-    a = b, b = t;
-  }
-}
-
-// One step of a bitonic sort: exchange with the key `step` places away.
-__device__ inline void exchange(Keys& k, int step, int size) {
-  const int lane = threadIdx.x % kWarp;
-  if (step == kWarp) {
-    order(k.low, k.high, true);  // the last merge; the largest come first
-    return;
-  }
-  const bool first = (lane & step) == 0;
-  const uint64_t low = __shfl_xor_sync(kAllLanes, k.low, step);
-  const uint64_t high = __shfl_xor_sync(kAllLanes, k.high, step);
-  const bool low_down = (lane & size) == 0, high_down = ((lane + kWarp) & size) == 0;
-  if ((k.low < low) == (first == low_down)) k.low = low;
-  if ((k.high < high) == (first == high_down)) k.high = high;
-}
-
-__device__ inline void sort(Keys& k) {
-#pragma unroll
-  for (int size = 2; size <= kBest; size *= 2)
-#pragma unroll
-    for (int step = size / 2; step > 0; step /= 2) exchange(k, step, size);
-}
-
-// The 64 largest of two sorted lists, sorted.
-__device__ inline void merge(Keys& a, const Keys& b) {
-  const int mirror = kWarp - 1 - threadIdx.x % kWarp;
-  const uint64_t low = __shfl_sync(kAllLanes, b.high, mirror);
-  const uint64_t high = __shfl_sync(kAllLanes, b.low, mirror);
-  a.low = a.low > low ? a.low : low;
-  a.high = a.high > high ? a.high : high;
-#pragma unroll
-  for (int step = kBest / 2; step > 0; step /= 2) exchange(a, step, kBest);
-}
-
-// The 64 largest of n keys, sorted, to best[0..63]; key(i) makes the i-th, 0 stands for none.
-template <typename Key>
-__device__ void largest(int n, Key key, uint64_t (*lists)[kBest], uint64_t* best) {
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  Keys mine = {0, 0};
-  for (int begin = warp * kBest; begin < n; begin += kWarps * kBest) {
-    const int i = begin + lane, j = i + kWarp;
-    Keys more = {i < n ? key(i) : 0, j < n ? key(j) : 0};
-    sort(more);
-    merge(mine, more);
-  }
-  for (int half = kWarps / 2; half > 0; half /= 2) {
-    if (warp >= half && warp < 2 * half)
-      lists[warp][lane] = mine.low, lists[warp][lane + kWarp] = mine.high;
-    __syncthreads();
-    if (warp < half) merge(mine, {lists[warp + half][lane], lists[warp + half][lane + kWarp]});
-  }
-  if (warp == 0) best[lane] = mine.low, best[lane + kWarp] = mine.high;
+// The sum of one number of every thread, for all of them; `scratch` must not be in use any more.
+__device__ inline int block_count(int x, int (&scratch)[kWarps]) {
+  x = __reduce_add_sync(kAllLanes, x);
+  if (threadIdx.x % kWarp == 0) scratch[threadIdx.x / kWarp] = x;
   __syncthreads();
+  int sum = 0;
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i) sum += scratch[i];
+  return sum;
+}
+
+// Choose the kBest largest of the keys that the threads hold in their order, of equal ones the
+// first, and give them places in that order: put(number among the thread's, place). By bisection:
+// their order does not matter, so they need not be sorted.
+template <typename Put>
+__device__ void choose_best(const uint32_t (&own)[kOwn], Put put) {
+  __shared__ int counts[2][kWarps];
+  __shared__ uint32_t least[kWarps], most[kWarps];
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  // One key in each of kBest groups of threads, so kBest of all, reach the least of their maxima.
+  static_assert(kThreads == 4 * kBest, "groups of four threads");
+  uint32_t high = 0;
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) high = max(high, own[i]);
+  high = max(high, __shfl_xor_sync(kAllLanes, high, 1));
+  high = max(high, __shfl_xor_sync(kAllLanes, high, 2));
+  uint32_t low = __reduce_min_sync(kAllLanes, high);
+  high = __reduce_max_sync(kAllLanes, high);
+  __syncthreads();  // what is shared may still be in use
+  if (lane == 0) least[warp] = low, most[warp] = high;
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i) low = min(low, least[i]), high = max(high, most[i]);
+  for (int round = 0; low < high; round ^= 1) {
+    const uint32_t middle = low + (high - low + 1) / 2;
+    int reach = 0;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) reach += own[i] >= middle;
+    reach = block_count(reach, counts[round]);
+    if (reach >= kBest) low = middle;
+    if (reach <= kBest) high = reach == kBest ? middle : middle - 1;
+  }
+  // The kBest-th is `low`; above it are fewer, the first of those equal to it fill up.
+  int above = 0, equal = 0;
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) above += own[i] > low, equal += own[i] == low;
+  int both = above << 16 | equal, before = both;  // of the threads before this one
+#pragma unroll
+  for (int step = 1; step < kWarp; step *= 2) {
+    const int other = __shfl_up_sync(kAllLanes, before, step);
+    if (lane >= step) before += other;
+  }
+  __syncthreads();
+  if (lane == kWarp - 1) counts[0][warp] = before;
+  __syncthreads();
+  before -= both;
+  int all = 0;
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i) {
+    if (i < warp) before += counts[0][i];
+    all += counts[0][i];
+  }
+  const int wanted = kBest - (all >> 16);  // of the equal ones
+  above = before >> 16, equal = before & 0xffff;
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) {
+    if (own[i] > low || (own[i] == low && equal < wanted)) put(i, above + min(equal, wanted));
+    above += own[i] > low, equal += own[i] == low;
+  }
+  __syncthreads();
+}
+
+// One block per row: the best strips, then the best tokens in them.
+__global__ __launch_bounds__(kThreads) void candidates_kernel(HeadArguments p) {
+  __shared__ uint32_t best_strip[kBest], best_token[kBest];
+  __shared__ float scratch[kWarps], top_of_warp[kWarps];
+  let_next_start();
+  wait_for_previous();
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const size_t row = blockIdx.x;
+  const int n_strips = p.vocabulary / kStrip, per_thread = (n_strips + kThreads - 1) / kThreads;
+  const float* logits = p.logits + row * p.vocabulary;
+  Candidates& to = p.candidates[row];
+
+  uint32_t own[kOwn];
+  float value[kOwn], sum[kOwn], top = -INFINITY, rest = 0;
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) {
+    const int strip = threadIdx.x * per_thread + i;
+    const bool there = i < per_thread && strip < n_strips;
+    value[i] = there ? p.strip_max[row * n_strips + strip] : -INFINITY;
+    sum[i] = there ? p.strip_sum[row * n_strips + strip] : 0.f;
+    own[i] = there ? ordered(value[i]) : 0;
+    top = fmaxf(top, value[i]);
+  }
+  top = warp_max(top);
+  if (lane == 0) top_of_warp[warp] = top;
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i) top = fmaxf(top, top_of_warp[i]);
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i)
+    if (sum[i] > 0) rest += sum[i] * expf(value[i] - top);
+  rest = block_sum(rest, scratch);
+  if (threadIdx.x == 0) to.top = top, to.rest = rest, to.n_done = 0;
+
+  if (n_strips > kBest) {
+    choose_best(own, [&](int i, int place) {
+      best_strip[place] = threadIdx.x * per_thread + i;
+    });
+  } else {
+    if (threadIdx.x < n_strips) best_strip[threadIdx.x] = threadIdx.x;
+    __syncthreads();
+  }
+  const int first = threadIdx.x * kOwn;  // of the tokens in these strips
+  const bool there = first < min(kBest, n_strips) * kStrip;
+  const uint32_t first_id = there ? best_strip[first / kStrip] * kStrip + first % kStrip : 0;
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) own[i] = there ? ordered(logits[first_id + i]) : 0;
+  choose_best(own, [&](int i, int place) { best_token[place] = to.id[place] = first_id + i; });
+  if (threadIdx.x < p.n_special) {
+    uint32_t id = p.special[threadIdx.x];
+#pragma unroll 16
+    for (int i = 0; i < kBest; ++i)
+      if (best_token[i] == id) id = kNone;
+    to.id[kBest + threadIdx.x] = id;
+  }
 }
 
 template <typename T>
 __device__ float dot(const T* a, const T* b, int n, int lane) {
   float sum = 0;
-#pragma unroll 6
+#pragma unroll 12
   for (int i = lane * 8; i < n; i += kWarp * 8) {
     const uint4 x = *reinterpret_cast<const uint4*>(a + i);
     const uint4 y = *reinterpret_cast<const uint4*>(b + i);
@@ -134,93 +212,73 @@ __device__ float dot(const T* a, const T* b, int n, int lane) {
   return warp_sum(sum);
 }
 
-// One block per row.
+// A warp per candidate; the block of a row that is last chooses.
 template <typename T>
-__global__ __launch_bounds__(kThreads) void head_kernel(HeadArguments p) {
-  __shared__ uint64_t lists[kWarps][kBest], best_keys[kBest];
-  __shared__ uint32_t best_strip[kBest], candidate[kBest + kMaxSpecial];
-  __shared__ float exact[kBest + kMaxSpecial], scratch[kWarps];
+__global__ __launch_bounds__(kThreads) void rescore_kernel(HeadArguments p) {
+  __shared__ bool last;
   let_next_start();
   wait_for_previous();
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int lane = threadIdx.x % kWarp, n = kBest + p.n_special;
+  const int number = blockIdx.y * kWarps + threadIdx.x / kWarp;
   const size_t row = blockIdx.x;
-  const int n_strips = p.vocabulary / kStrip, n_best = min(kBest, n_strips);
-  const float* logits = p.logits + row * p.vocabulary;
-  const float* strip_max = p.strip_max + row * n_strips;
-  const float* strip_sum = p.strip_sum + row * n_strips;
+  Candidates& candidates = p.candidates[row];
   const int64_t slot = p.slots[row / p.rows_per_slot];
-  const float penalty = p.pad_penalty ? p.pad_penalty[slot] : 0.f;
-
-  largest(n_strips, [&](int i) { return make_key(strip_max[i], i); }, lists, best_keys);
-  if (threadIdx.x < n_best) best_strip[threadIdx.x] = key_id(best_keys[threadIdx.x]);
-  __syncthreads();
-  const float top = strip_max[best_strip[0]];
-  float rest = 0;
-  for (int i = threadIdx.x; i < n_strips; i += blockDim.x)
-    rest += strip_sum[i] * expf(strip_max[i] - top);
-  rest = block_sum(rest, scratch);  // of all tokens, until the candidates are taken out
-
-  auto key_in_strips = [&](int i) {
-    const uint32_t id = best_strip[i / kStrip] * kStrip + i % kStrip;
-    return make_key(logits[id], id);
-  };
-  largest(n_best * kStrip, key_in_strips, lists, best_keys);
-  if (threadIdx.x < kBest) candidate[threadIdx.x] = key_id(best_keys[threadIdx.x]);
-  __syncthreads();
-  if (threadIdx.x < p.n_special) {
-    // A special token that is among the best already is not counted twice.
-    uint32_t id = p.special[threadIdx.x];
-    for (int i = 0; i < kBest; ++i)
-      if (candidate[i] == id) id = 0xffffffffu;
-    candidate[kBest + threadIdx.x] = id;
-  }
-  __syncthreads();
-
-  const int n = kBest + p.n_special;
-  for (int i = warp; i < n; i += kWarps) {
-    const uint32_t id = candidate[i];
+  if (number < n) {
+    const uint32_t id = candidates.id[number];
     float value = -INFINITY;
-    if (id < p.vocabulary) {
+    if (id != kNone) {
       value = dot(static_cast<const T*>(p.hidden) + row * p.width,
                   static_cast<const T*>(p.table) + static_cast<size_t>(id) * p.width, p.width,
                   lane);
-      if (static_cast<int>(id) == p.pad) value -= penalty;
+      if (static_cast<int>(id) == p.pad && p.pad_penalty) value -= p.pad_penalty[slot];
     }
-    if (lane == 0) exact[i] = value;
+    if (lane == 0) candidates.exact[number] = value;
   }
+  __threadfence();
   __syncthreads();
-  if (warp > 0) return;
+  if (threadIdx.x == 0) last = atomicAdd(&candidates.n_done, 1) == gridDim.y - 1;
+  __syncthreads();
+  if (!last || threadIdx.x >= kWarp) return;
+  __threadfence();
+  constexpr int kMine = kMaxCandidates / kWarp;
+  uint32_t id[kMine];
+  float exact[kMine], known = 0, winner = -INFINITY, total = 0;
   uint64_t best = 0;
-  float known = 0;
-  for (int i = lane; i < n; i += kWarp) {
-    if (candidate[i] >= p.vocabulary) continue;
-    const uint64_t key = make_key(exact[i], candidate[i]);
-    best = key > best ? key : best;
-    known += expf(logits[candidate[i]] - top);
+  const float top = candidates.top;
+#pragma unroll
+  for (int i = 0; i < kMine; ++i) {
+    const int at = i * kWarp + lane;
+    id[i] = at < n ? candidates.id[at] : kNone;
+    exact[i] = id[i] != kNone ? __ldcg(&candidates.exact[at]) : -INFINITY;
+    if (id[i] != kNone) {
+      known += expf(p.logits[row * p.vocabulary + id[i]] - top);
+      const uint64_t key = make_key(exact[i], id[i]);
+      best = key > best ? key : best;
+    }
   }
   best = warp_max(best);
-  rest = fmaxf(0.f, rest - warp_sum(known));
-  const uint32_t id = key_id(best);
-  float winner = -INFINITY;
-  for (int i = lane; i < n; i += kWarp)
-    if (candidate[i] == id) winner = exact[i];
+  const uint32_t token = key_id(best);
+#pragma unroll
+  for (int i = 0; i < kMine; ++i)
+    if (id[i] == token) winner = exact[i];
   winner = warp_max(winner);
-  float total = 0;
-  for (int i = lane; i < n; i += kWarp)
-    if (candidate[i] < p.vocabulary) total += expf(exact[i] - winner);
-  total = warp_sum(total) + rest * expf(top - winner);
+#pragma unroll
+  for (int i = 0; i < kMine; ++i)
+    if (id[i] != kNone) total += expf(exact[i] - winner);
+  const float others = fmaxf(0.f, candidates.rest - warp_sum(known));
+  total = warp_sum(total) + others * expf(top - winner);
   if (lane == 0) {
-    p.token[row] = id;
+    p.token[row] = token;
     p.probability[row] = 1 / total;
-    if (p.last_token && row % p.rows_per_slot == p.rows_per_slot - 1) p.last_token[slot] = id;
+    if (p.last_token && row % p.rows_per_slot == p.rows_per_slot - 1) p.last_token[slot] = token;
   }
 }
 
 // The same without 16-bit rows: the strips' maxima and sums are all that is needed of the logits,
 // but for the strip of pad, whose penalty they do not know.
-__global__ __launch_bounds__(kThreads) void screened_head_kernel(HeadArguments p) {
-  __shared__ uint64_t keys[kWarps];
-  __shared__ float scratch[kWarps], pad_strip_max, pad_strip_sum;
+__global__ __launch_bounds__(kScreenedThreads) void screened_head_kernel(HeadArguments p) {
+  __shared__ uint64_t keys[kScreenedThreads / kWarp];
+  __shared__ float scratch[kScreenedThreads / kWarp], pad_strip_max, pad_strip_sum;
   let_next_start();
   wait_for_previous();
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
@@ -249,7 +307,7 @@ __global__ __launch_bounds__(kThreads) void screened_head_kernel(HeadArguments p
   if (lane == 0) keys[warp] = best;
   __syncthreads();
   best = warp_max(keys[lane]);
-  static_assert(kWarps == kWarp, "a lane per warp");
+  static_assert(kScreenedThreads == kWarp * kWarp, "a lane per warp");
   const int strip = key_id(best);
   const float top = strip_max(strip);
   float total = 0;
@@ -273,14 +331,18 @@ __global__ __launch_bounds__(kThreads) void screened_head_kernel(HeadArguments p
 
 using namespace voxtral;
 
+// Size of `scratch` in bytes per row.
+extern "C" int voxtral_head_scratch() { return sizeof(Candidates); }
+
 extern "C" int voxtral_head(int dtype, const void* logits, const void* strip_max,
                             const void* strip_sum, const void* hidden, const void* table,
                             const void* special, int n_special, int pad, const void* pad_penalty,
                             const void* slots, int rows_per_slot, void* token, void* probability,
-                            void* last_token, int m, int vocabulary, int width,
+                            void* last_token, void* scratch, int m, int vocabulary, int width,
                             cudaStream_t stream) {
   if (m == 0) return cudaSuccess;
-  if (vocabulary % kStrip || n_special > kMaxSpecial || width % 8)
+  if (vocabulary % kStrip || vocabulary > kStrip * kOwn * kThreads || n_special > kMaxSpecial ||
+      width % 8)
     return cudaErrorInvalidValue;
   const HeadArguments p{static_cast<const float*>(logits),
                         static_cast<const float*>(strip_max),
@@ -293,15 +355,19 @@ extern "C" int voxtral_head(int dtype, const void* logits, const void* strip_max
                         static_cast<int64_t*>(token),
                         static_cast<float*>(probability),
                         static_cast<int64_t*>(last_token),
+                        static_cast<Candidates*>(scratch),
                         n_special,
                         pad,
                         rows_per_slot,
                         vocabulary,
                         width};
-  if (!table) return launch(screened_head_kernel, dim3(m), dim3(kThreads), 0, stream, p);
-  return dtype == kHalf
-             ? launch(head_kernel<half>, dim3(m), dim3(kThreads), 0, stream, p)
-             : launch(head_kernel<__nv_bfloat16>, dim3(m), dim3(kThreads), 0, stream, p);
+  if (!table)
+    return launch(screened_head_kernel, dim3(m), dim3(kScreenedThreads), 0, stream, p);
+  const cudaError_t error = launch(candidates_kernel, dim3(m), dim3(kThreads), 0, stream, p);
+  if (error != cudaSuccess) return error;
+  const dim3 grid(m, (kBest + n_special + kWarps - 1) / kWarps), block(kThreads);
+  return dtype == kHalf ? launch(rescore_kernel<half>, grid, block, 0, stream, p)
+                        : launch(rescore_kernel<__nv_bfloat16>, grid, block, 0, stream, p);
 }
 
 extern "C" const char* voxtral_error(int error) {

@@ -46,12 +46,13 @@ def run(hidden, head, device, penalty=None, last=None):
 
 @pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', DTYPES)
-@pytest.mark.parametrize('vocabulary', [64, 3072, 16384])
-def test_chooses_as_the_whole_head_would(device, dtype, vocabulary):
+@pytest.mark.parametrize(
+    ('vocabulary', 'width'), [(64, 512), (3072, 512), (16384, 512), (131072, 128)])
+def test_chooses_as_the_whole_head_would(device, dtype, vocabulary, width):
     torch.manual_seed(vocabulary)
-    table = (torch.randn(vocabulary, 512) / 20).to(dtype)
+    table = (torch.randn(vocabulary, width) / width ** 0.5).to(dtype)
     head = make_head(table)
-    hidden = torch.randn(50, 2, 512).to(dtype)
+    hidden = torch.randn(50, 2, width).to(dtype)
     exact = hidden.double() @ table.double().T
     token, probability = run(hidden, head, device)
     assert torch.equal(token, exact.argmax(-1))

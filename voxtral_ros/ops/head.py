@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from voxtral_ros.ops.library import call, DTYPES
+from voxtral_ros.ops.library import call, DTYPES, load
 from voxtral_ros.ops.matmul import matmul_logits
 from voxtral_ros.ops.weights import PackedWeight
 
@@ -57,9 +57,11 @@ def choose(hidden: Tensor, head: Head, slots: Tensor, pad_penalty: Tensor,
     shape = hidden.shape[:2]
     token = torch.empty(shape, dtype=torch.int64, device=hidden.device)
     probability = torch.empty(shape, device=hidden.device)
+    scratch = torch.empty(len(rows), load().voxtral_head_scratch(), dtype=torch.uint8,
+                          device=hidden.device)
     call('voxtral_head', DTYPES[hidden.dtype], logits, top, total, rows.contiguous(), head.table,
          head.special, len(head.special), head.pad, pad_penalty, slots, shape[1], token,
-         probability, last_token, len(rows), head.screen.n, head.screen.k, device=hidden.device)
+         probability, last_token, scratch, len(rows), head.screen.n, head.screen.k, device=hidden.device)
     return token, probability
 
 
