@@ -61,18 +61,19 @@ from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import VoxtralRealtime
 
-# (shards, sentences, spliced share) -> share of the utterances, among what there is (the fourth
-# run, on a CPU, had no Kokoro)
+# (shards, sentences, spliced share) -> share of the utterances, among what there is
 SOURCES = {
-    ('kokoro', 'sentences.txt', 0.05): 0.15,
+    ('kokoro', 'sentences.txt', 0.05): 0.16,
     ('hibari', 'sentences.txt', 0.05): 0.12,
-    ('flite', 'sentences.txt', 0.0): 0.07,
-    ('espeak', 'sentences.txt', 0.0): 0.05,
-    ('clean-100', 'clean-100.txt', 0.9): 0.10,
-    ('dev-clean', 'dev-clean.txt', 0.8): 0.16,
-    ('common-voice', 'common-voice.txt', 0.3): 0.38,
+    ('flite', 'sentences.txt', 0.0): 0.05,
+    ('espeak', 'sentences.txt', 0.0): 0.03,
+    ('clean-100', 'clean-100.txt', 0.9): 0.07,
+    ('dev-clean', 'dev-clean.txt', 0.8): 0.12,
+    ('common-voice', 'common-voice.txt', 0.3): 0.33,
     ('speechocean', 'speechocean.txt', 0.3): 0.08,
     ('an4', 'an4.txt', 0.0): 0.04,
+    ('gsc', 'gsc.txt', 0.5): 0.02,
+    ('more', 'more.txt', 0.3): 0.02,
 }
 _NOISE = 1e-4  # rate of errors that a word an hour counts as which is written where nobody speaks
 _DECAY = 0.5  # the last part of the time, in which the learning rate falls to zero

@@ -14,9 +14,10 @@
 
 """Words end where the attention of Whisper moves on to the next one."""
 
+import numpy as np
 import pytest
 
-from training.align import plausible, word_ends
+from training.align import end_of_sound, plausible, word_ends
 
 
 def test_a_word_ends_where_the_token_after_it_begins():
@@ -40,3 +41,20 @@ def test_ends_stay_within_the_recording():
 ])
 def test_a_text_that_cannot_have_been_said_is_found_out(ends, possible):
     assert plausible(ends) is possible
+
+
+@pytest.mark.parametrize(('said_s', 'end_s'), [
+    (0.85, 1.05),  # 50 ms after the sound
+    (1.02, 1.05),
+    (1.3, 1.45),  # the sound is over long before: Whisper heard something else there
+    (0.4, 0.55),  # it goes on for long: something else is said
+    (1.95, 2.0),  # not behind the recording
+])
+def test_the_last_of_a_few_words_ends_with_the_sound(said_s, end_s):
+    samples = np.random.default_rng(0).normal(0, 0.002, 32000).astype(np.float32)
+    samples[6400:16000] += 0.3 * np.sin(np.arange(9600) * 0.1, dtype=np.float32)
+    assert end_of_sound(samples, said_s) == pytest.approx(end_s, abs=0.025)
+
+
+def test_silence_has_no_end_of_sound():
+    assert end_of_sound(np.zeros(16000, np.float32), 0.5) == pytest.approx(0.65)

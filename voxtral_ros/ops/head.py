@@ -61,7 +61,8 @@ def choose(hidden: Tensor, head: Head, slots: Tensor, pad_penalty: Tensor,
                           device=hidden.device)
     call('voxtral_head', DTYPES[hidden.dtype], logits, top, total, rows.contiguous(), head.table,
          head.special, len(head.special), head.pad, pad_penalty, slots, shape[1], token,
-         probability, last_token, scratch, len(rows), head.screen.n, head.screen.k, device=hidden.device)
+         probability, last_token, scratch, len(rows), head.screen.n, head.screen.k,
+         device=hidden.device)
     return token, probability
 
 

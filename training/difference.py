@@ -1,0 +1,97 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+How much worse one set of transcripts is than another of the same recordings.
+
+    python -m training.difference before/ after/
+
+Two folders of tables as `voxtral evaluate --texts` writes them. What is drawn for the interval is
+recordings, and a recording keeps both of its transcripts: what makes it hard for both does not
+widen it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from training.judge_peers import spoken_form
+from voxtral_ros.cli.evaluate import word_errors
+
+_RESAMPLES = 4000
+
+
+def count_errors(before: Path, after: Path) -> np.ndarray:
+    """
+    Return errors before, errors after and words of every recording, int64 [n, 3].
+
+    :raises ValueError: the tables are not of the same recordings
+    """
+    first, second = _read(before), _read(after)
+    if first.keys() != second.keys():
+        raise ValueError(f'{before} and {after} are not of the same recordings')
+    counts = []
+    for file, (text, transcript) in first.items():
+        words = spoken_form(text)
+        counts.append([word_errors(words, spoken_form(said))
+                       for said in (transcript, second[file][1])] + [len(words)])
+    return np.array(counts, np.int64)
+
+
+def difference(counts: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """
+    Return the difference of the word error rates and its 95 % interval.
+
+    :param counts: see count_errors
+    """
+    before, after, words = counts.sum(0)
+    pick = np.random.default_rng(seed).integers(0, len(counts), (_RESAMPLES, len(counts)))
+    drawn = counts[pick].sum(1)
+    low, high = np.percentile((drawn[:, 1] - drawn[:, 0]) / drawn[:, 2], (2.5, 97.5))
+    return float((after - before) / words), float(low), float(high)
+
+
+def _read(path: Path) -> dict[str, tuple[str, str]]:
+    with path.open(encoding='utf-8', newline='') as file:
+        rows = csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE)
+        return {row['file']: (row['text'], row['transcript']) for row in rows}
+
+
+def main() -> None:
+    """Print a line of a table for every set that is in both folders, and one for all words."""
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument('before', type=Path, help='folder of tables, one for each set')
+    parser.add_argument('after', type=Path)
+    arguments = parser.parse_args()
+    found = {}
+    for path in sorted(arguments.before.glob('*.tsv')):
+        if (arguments.after / path.name).is_file():
+            found[f'`{path.stem}`'] = count_errors(path, arguments.after / path.name)
+    if not found:
+        parser.error('no table is in both folders')
+    found['all words'] = np.concatenate(list(found.values()))
+    print('| set | before | after | difference |\n|---|---|---|---|')
+    for name, counts in found.items():
+        before, after, words = counts.sum(0)
+        points = [f'{100 * value:+.1f}' for value in difference(counts)]
+        print(f'| {name} | {100 * before / words:.1f} | {100 * after / words:.1f} '
+              f'| {points[0]} ({points[1]} to {points[2]}) |')
+
+
+if __name__ == '__main__':
+    main()
