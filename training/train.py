@@ -149,13 +149,15 @@ class Trainer:
 
     def __init__(self, config: ModelConfig, device: torch.device, rate: float,
                  compiled: bool, clean: bool = False, teacher: Path | None = None,
-                 warm_up: int = 300, averaged: int = 2000, narrow: bool = False) -> None:
+                 warm_up: int = 300, averaged: int = 2000, narrow: bool = False,
+                 dropout: float = _DROPOUT) -> None:
         """
         Prepare.
 
         :param warm_up: steps until the learning rate is full
         :param averaged: steps over which the weights are averaged
         :param narrow: multiply in BF16 on a CPU too
+        :param dropout: share of what attention and feed-forward add that is left out
         """
         self.device = device
         self.narrow = narrow or device.type == 'cuda'
@@ -166,7 +168,7 @@ class Trainer:
         self.average = VoxtralRealtime(config).to(device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.average.mel.place(device)
-        self.student = Student(self.network, 0.0 if clean else _DROPOUT).to(device)
+        self.student = Student(self.network, 0.0 if clean else dropout).to(device)
         self.teacher = Teacher.load(teacher).to(device) if teacher else None
         self.mel = WarpedMel(config.audio, device)
         self.optimisers = optimisers(self.student, rate)
@@ -270,6 +272,8 @@ def main(command_line: list[str] | None = None) -> None:
     parser.add_argument('--rate', type=float, default=1.2e-3)
     parser.add_argument('--warm-up', type=int, default=300, metavar='STEPS')
     parser.add_argument('--average', type=int, default=2000, metavar='STEPS')
+    parser.add_argument('--dropout', type=float, default=_DROPOUT)
+    parser.add_argument('--seed', type=int, default=0, help='another one for another run')
     parser.add_argument('--workers', type=int, default=12)
     parser.add_argument('--device', default='cuda')
     parser.add_argument('--bf16', action='store_true',
@@ -291,11 +295,12 @@ def main(command_line: list[str] | None = None) -> None:
     device = torch.device(arguments.device)
     trainer = Trainer(ModelConfig.from_params(params), device, arguments.rate,
                       not arguments.eager, arguments.clean, arguments.teacher,
-                      arguments.warm_up, arguments.average, arguments.bf16)
+                      arguments.warm_up, arguments.average, arguments.bf16, arguments.dropout)
     if arguments.init:
         trainer.load(arguments.init)
-    torch.manual_seed(rank)  # from here on, each process has chances of its own
-    sequences = Sequences(arguments.root, SOURCES, arguments.tokens, seed=rank)
+    seed = 100 * arguments.seed + rank  # from here on, each process has chances of its own
+    torch.manual_seed(seed)
+    sequences = Sequences(arguments.root, SOURCES, arguments.tokens, seed)
     loader = DataLoader(sequences, arguments.batch, collate_fn=collate,
                         num_workers=arguments.workers, pin_memory=device.type == 'cuda',
                         prefetch_factor=4 if arguments.workers else None)
