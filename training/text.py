@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Sentences to speak: everyday language, speeches, novels, voice commands and robot commands.
+Sentences to speak: everyday language, speeches, novels, requests, voice and robot commands.
 
     python -m training.text --sources build/training/sources --out build/training
 
@@ -34,11 +34,13 @@ import random
 import re
 
 from training.commands import command, number_words
+from training.requests import requests
 from training.templates import expand_intents
 
 N_HELD_OUT = 1000
 N_COMMANDS = 40_000
 N_INTENTS = 15_000
+N_REQUESTS = 30_000
 _SENTENCE = re.compile(r'[^.!?;:\n]+')
 _ALLOWED = re.compile(r"[a-z]+('[a-z]+)?")
 _QUOTED = re.compile(r'"([^"]+)"')
@@ -136,9 +138,11 @@ def main() -> None:
     held_out += commands[:N_HELD_OUT // 4]
     sentences += commands[N_HELD_OUT // 4:]
     random.shuffle(sentences)
-    # Novels come last, so that the lines before them stay what they were without them.
-    sentences += sorted(spoken(novels(sources / 'novels'), known, unseen)
-                        - {*sentences, *held_out})
+    # What has come later is put last, so that the lines before it stay what they were: shards that
+    # have been spoken refer to sentences by their numbers.
+    for more in (novels(sources / 'novels'),
+                 requests(sources / 'wordnet', known, N_REQUESTS)):
+        sentences += sorted(spoken(more, known, unseen) - {*sentences, *held_out})
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / 'heldout.txt').write_text('\n'.join(held_out) + '\n', encoding='utf-8')
     (arguments.out / 'sentences.txt').write_text('\n'.join(sentences) + '\n', encoding='utf-8')
