@@ -17,11 +17,13 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from builtin_interfaces.msg import Time
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool, String
@@ -36,6 +38,7 @@ from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _LATENCIES = 200  # of the last partial and final transcripts
+_ARRIVAL = Duration(seconds=0.5)  # a subscriber that has not confirmed by then is gone
 
 
 class Outputs:
@@ -73,7 +76,10 @@ class Outputs:
             self._voice.track(False)
 
     def destroy(self) -> None:
-        """Take the publishers away."""
+        """Take the publishers away, when what they said last has arrived."""
+        for publisher in (self._final, self._text):
+            with suppress(Exception):  # a middleware that cannot tell
+                publisher.wait_for_all_acked(_ARRIVAL)
         publishers = [self._partial, self._final, self._text, self._speech_active]
         for publisher in publishers + (self._voice.publishers if self._voice else []):
             self._node.destroy_lifecycle_publisher(publisher)
