@@ -32,7 +32,7 @@ import numpy as np
 from tqdm import tqdm
 
 from training.recordings import read, read_table
-from training.speech import RATE_HZ
+from training.speech import FRAME, levels, RATE_HZ
 from training.synthesis.shards import ShardWriter
 
 _LATE_S = 0.06  # Whisper's word ends lie this much behind those of the synthesisers
@@ -46,7 +46,6 @@ _FEW = 3  # words of a recording, of which Whisper ends the last one too early
 _QUIET = 0.1  # of the loudest 10 ms, or _OVER_NOISE times the quietest: there is nobody any more
 _OVER_NOISE = 3
 _DIES_AWAY_S = 0.05
-_PART = RATE_HZ // 100
 
 
 class Aligner:
@@ -102,11 +101,10 @@ def end_of_sound(samples: np.ndarray, said_s: float) -> float:
     :param samples: float32 [n] at 16 kHz
     :param said_s: what the attention says
     """
-    parts = samples[:len(samples) // _PART * _PART].reshape(-1, _PART)
-    level = np.convolve(np.sqrt(np.square(parts).mean(1)), np.ones(3) / 3, 'same')
+    level = np.convolve(levels(samples), np.ones(3) / 3, 'same')
     loud = np.flatnonzero(level > max(_QUIET * level.max(initial=0),
                                       _OVER_NOISE * float(np.percentile(level, 10))))
-    silent_s = float(loud[-1] + 1) * _PART / RATE_HZ if len(loud) else 0.0
+    silent_s = float(loud[-1] + 1) * FRAME / RATE_HZ if len(loud) else 0.0
     near = said_s - 0.1 < silent_s < said_s + 0.45
     end_s = silent_s + _DIES_AWAY_S if near else said_s + 0.15
     return min(max(end_s, said_s), len(samples) / RATE_HZ)

@@ -31,9 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from training.judge_peers import spoken_form
-from voxtral_ros.cli.evaluate import word_errors
-
-_RESAMPLES = 4000
+from voxtral_ros.cli.evaluate import interval, Score, word_errors
 
 
 def count_errors(before: Path, after: Path) -> np.ndarray:
@@ -53,17 +51,15 @@ def count_errors(before: Path, after: Path) -> np.ndarray:
     return np.array(counts, np.int64)
 
 
-def difference(counts: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+def difference(counts: np.ndarray) -> tuple[float, float, float]:
     """
     Return the difference of the word error rates and its 95 % interval.
 
     :param counts: see count_errors
     """
+    more = [Score('', '', '', int(after - before), int(words)) for before, after, words in counts]
     before, after, words = counts.sum(0)
-    pick = np.random.default_rng(seed).integers(0, len(counts), (_RESAMPLES, len(counts)))
-    drawn = counts[pick].sum(1)
-    low, high = np.percentile((drawn[:, 1] - drawn[:, 0]) / drawn[:, 2], (2.5, 97.5))
-    return float((after - before) / words), float(low), float(high)
+    return float((after - before) / words), *interval(more)
 
 
 def _read(path: Path) -> dict[str, tuple[str, str]]:

@@ -30,7 +30,7 @@ import numpy as np
 from training.synthesis.shards import Shards
 
 RATE_HZ = 16000
-_FRAME = 160  # samples, for finding pauses
+FRAME = 160  # samples that have one level
 _BEFORE_S, _AFTER_S = 0.04, 0.08  # how far from the end of a word the pause after it may be
 _QUIET = 0.06  # of the level of loud speech: what counts as a pause
 _FADE = 80  # samples at both sides of a cut
@@ -52,22 +52,27 @@ class Speech(NamedTuple):
     ends: np.ndarray  # float64 [n_words], seconds
 
 
+def levels(samples: np.ndarray) -> np.ndarray:
+    """Return the level of every 10 ms, [n // 160]; the root of the mean square."""
+    n_frames = len(samples) // FRAME
+    frames = samples[:n_frames * FRAME].astype(np.float32).reshape(-1, FRAME)
+    return np.asarray(np.sqrt(np.square(frames).mean(1)))
+
+
 def pauses(samples: np.ndarray, ends: np.ndarray) -> list[tuple[int, int]]:
     """
     Return where a recording can be cut: (number of words before, sample), both ends included.
 
     Words are cut apart where there is a moment of quiet near the end of the first one.
     """
-    n_frames = len(samples) // _FRAME
-    frames = samples[:n_frames * _FRAME].astype(np.float32).reshape(-1, _FRAME)
-    level = np.sqrt(np.square(frames).mean(1))
+    level = levels(samples)
     loud = np.percentile(level, 80)
     found = [(0, 0)]
     for number, end in enumerate(ends[:-1], 1):
-        first = max(0, int((end - _BEFORE_S) * RATE_HZ / _FRAME))
-        near = level[first:int((end + _AFTER_S) * RATE_HZ / _FRAME) + 1]
+        first = max(0, int((end - _BEFORE_S) * RATE_HZ / FRAME))
+        near = level[first:int((end + _AFTER_S) * RATE_HZ / FRAME) + 1]
         if len(near) and near.min() < _QUIET * loud:
-            at = (first + int(near.argmin())) * _FRAME + _FRAME // 2
+            at = (first + int(near.argmin())) * FRAME + FRAME // 2
             if at > found[-1][1]:
                 found.append((number, at))
     return [*found, (len(ends), len(samples))]
@@ -184,7 +189,7 @@ class Source:
             if key not in self._cuts:
                 self._cuts[key] = pauses(speech.samples, speech.ends)
             part = span(speech, self._cuts[key])
-            if len(part.samples) > _FRAME * 10:
+            if len(part.samples) > FRAME * 10:
                 return part
 
     def draw(self, slowest: float, fastest: float) -> Speech:
