@@ -78,15 +78,39 @@ class Driver:
     def finals(self) -> list[Transcript]:
         return [message for message in self.transcripts if message.is_final]
 
-    def call(self, kind: Any, name: str, request: Any, timeout_s: float = _TIMEOUT_S) -> Any:
-        """Return the answer of a service, None if there was none."""
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        """Return the answer of a service."""
         if name not in self._clients:
-            self._clients[name] = self.client.create_client(kind, name)
-        client = self._clients[name]
+            self._clients[name] = self._connected(kind, name)
+            self._acquaint(name)
+        answer = self._ask(self._clients[name], request, _TIMEOUT_S)
+        assert answer is not None, f'no answer from {name}:\n{self.log}'
+        return answer
+
+    def _connected(self, kind: Any, name: str) -> Any:
+        client = self.client.create_client(kind, name)
         assert client.wait_for_service(_TIMEOUT_S), f'no service {name}:\n{self.log}'
+        return client
+
+    def _ask(self, client: Any, request: Any, timeout_s: float) -> Any:
         future = client.call_async(request)
         self.executor.spin_until_future_complete(future, timeout_s)
         return future.result()
+
+    def _acquaint(self, name: str) -> None:
+        """
+        Wait until the node knows where to send the answers of a service.
+
+        It drops an answer to a client that it has not yet discovered, and most requests must not
+        be repeated. It discovers in order: whoever has an answer through a later client is known.
+        """
+        client = self._connected(GetState, name.rpartition('/')[0] + '/get_state')
+        for _ in range(round(_TIMEOUT_S / 2)):
+            if self._ask(client, GetState.Request(), timeout_s=2) is not None:
+                break
+        else:
+            raise AssertionError(f'no answer to {name}:\n{self.log}')
+        self.client.destroy_client(client)
 
     def change(self, transition: int) -> bool:
         """Return whether a transition succeeded."""
@@ -95,12 +119,8 @@ class Driver:
 
     @property
     def state(self) -> str:
-        # The first answer is lost when the node has not yet discovered where to send it.
-        for _ in range(6):
-            answer = self.call(GetState, 'asr/get_state', GetState.Request(), timeout_s=10)
-            if answer is not None:
-                return str(answer.current_state.label)
-        raise AssertionError(f'no answer:\n{self.log}')
+        answer = self.call(GetState, 'asr/get_state', GetState.Request())
+        return str(answer.current_state.label)
 
     def wait(self, condition: Callable[[], Any], timeout_s: float = _TIMEOUT_S) -> None:
         """Spin until a condition holds."""

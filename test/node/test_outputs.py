@@ -14,6 +14,7 @@
 
 """What was said last arrives before the publishers go."""
 
+import time
 from types import SimpleNamespace
 
 from voxtral_ros.node.outputs import Outputs
@@ -22,19 +23,23 @@ from voxtral_ros.node.outputs import Outputs
 class Node:
     """It writes down what its publishers do."""
 
-    def __init__(self, error=None):
+    def __init__(self, error=None, is_heard=True):
         self.done = []
-        self._error = error
+        self.waited_s = 0.0
+        self._error, self._is_heard = error, is_heard
 
     def get_parameter(self, name):
         return SimpleNamespace(value='')
 
     def create_lifecycle_publisher(self, kind, topic, qos, event_callbacks):
         def wait(timeout):
-            assert 0 < timeout.nanoseconds <= 1e9
+            assert timeout.nanoseconds >= 0  # less is for ever
             self.done.append(('waited for', topic))
             if self._error:
                 raise self._error
+            if not self._is_heard:
+                self.waited_s += timeout.nanoseconds / 1e9
+                time.sleep(timeout.nanoseconds / 1e9)
 
         return SimpleNamespace(topic=topic, wait_for_all_acked=wait)
 
@@ -45,8 +50,15 @@ class Node:
 def test_the_last_transcripts_arrive_before_their_publishers_go():
     node = Node()
     Outputs(node, robot=None).destroy()
-    for topic in ('transcript/final', 'transcript/text'):
+    for topic in ('transcript/final', 'transcript/text', 'transcript/partial'):
         assert node.done.index(('waited for', topic)) < node.done.index(('destroyed', topic))
+
+
+def test_subscribers_that_are_gone_hold_up_the_end_once():
+    node = Node(is_heard=False)
+    Outputs(node, robot=None).destroy()
+    assert len([what for what, _ in node.done if what == 'waited for']) == 4
+    assert 0 < node.waited_s <= 0.5
 
 
 def test_a_middleware_that_cannot_wait_does_not_keep_them():

@@ -15,11 +15,14 @@
 """The engine fails in the middle: the sessions are told and go on."""
 
 import json
+import queue
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from support.realtime import running, said, ServedScript, wait_until
+from support.realtime import running, said, ServedScript
 from support.scripted import join, PAUSE, Script, scripted_voice, silence, voice
+from voxtral_ros.server.metrics import Metrics
+from voxtral_ros.server.worker import Worker
 
 
 class Frail(ServedScript):
@@ -95,7 +98,22 @@ def test_an_engine_that_always_fails_is_not_healthy():
         client.append(silence(0.5))
         client.commit()
         client.expect('transcription.done')
-        wait_until(lambda: status_of(server) == (200, 'ok'))
+        assert status_of(server) == (200, 'ok')  # known before anybody is told
+
+
+def test_an_engine_that_is_well_again_says_so_first():
+    engine, told = Frail(Script()), queue.Queue()
+    with scripted_voice():
+        worker = Worker(engine, Metrics())
+        job = worker.open(lambda update: told.put((update.error, worker.is_failing)))
+        engine.failing = 3
+        for is_failing in (False, False, True):
+            job.feed(silence(0.5))
+            error, seen = told.get(timeout=30)
+            assert error and seen is is_failing
+        job.feed(silence(2.0))
+        assert told.get(timeout=30) == (None, False)
+        worker.stop()
 
 
 def status_of(server):

@@ -20,6 +20,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+import time
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -38,7 +39,7 @@ from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _LATENCIES = 200  # of the last partial and final transcripts
-_ARRIVAL = Duration(seconds=0.5)  # a subscriber that has not confirmed by then is gone
+_ARRIVAL_S = 0.5  # a subscriber that has not confirmed by then is gone
 
 
 class Outputs:
@@ -77,11 +78,14 @@ class Outputs:
 
     def destroy(self) -> None:
         """Take the publishers away, when what they said last has arrived."""
-        for publisher in (self._final, self._text):
+        publishers = [self._final, self._text, *(self._voice.publishers if self._voice else []),
+                      self._partial, self._speech_active]
+        end = time.monotonic() + _ARRIVAL_S
+        for publisher in publishers:
             with suppress(Exception):  # a middleware that cannot tell
-                publisher.wait_for_all_acked(_ARRIVAL)
-        publishers = [self._partial, self._final, self._text, self._speech_active]
-        for publisher in publishers + (self._voice.publishers if self._voice else []):
+                left_s = max(0.0, end - time.monotonic())
+                publisher.wait_for_all_acked(Duration(seconds=left_s))
+        for publisher in publishers:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def tell(self, events: list[Event], origin: Origin) -> None:

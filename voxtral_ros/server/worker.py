@@ -70,7 +70,7 @@ class Job:
 
     def __init__(self, worker: Worker, tell: Callable[[Update], None],
                  delay_ms: float | None) -> None:
-        self._worker, self._tell, self._delay_ms = worker, tell, delay_ms
+        self._worker, self._listener, self._delay_ms = worker, tell, delay_ms
         self._blocks: deque[tuple[Samples, float]] = deque()  # sound, when it came
         self._n_waiting = 0
         self._ending = self.is_cut = self.over = False
@@ -110,7 +110,7 @@ class Job:
 
     def cancel(self) -> None:
         """End the job at once and tell nothing any more."""
-        self._tell = _nobody
+        self._listener = _nobody
         self.cut()
 
     # ---- for the worker's thread ----
@@ -150,14 +150,18 @@ class Job:
         if last:
             self._stream.flush()
 
-    def advance(self, engine: Engine, last: bool) -> bool:
-        """Compute and tell what is new; return whether any text was."""
+    def advance(self, last: bool) -> list[Event]:
+        """Compute and return what is new."""
         stream = self._stream
         events: list[Event] = []
         if stream and not self.is_cut:
             events += stream.poll()
         if stream and last:
             events += stream.abandon()  # after a flush there is nothing to compute any more
+        return events
+
+    def tell(self, engine: Engine, events: list[Event], last: bool) -> bool:
+        """Tell what is new; return whether any text was."""
         return self._report(events, self._usage(engine) if last else None)
 
     def fail(self, engine: Engine, last: bool, error: Exception) -> None:
@@ -180,7 +184,7 @@ class Job:
         self._n_told = self._n_tokens
         told = [self._placed(event) for event in events]
         if told or n_tokens or usage or error:
-            self._tell(Update(told, n_tokens, usage, error))
+            self._listener(Update(told, n_tokens, usage, error))
         return any(isinstance(event, Transcript) and event.delta for event in told)
 
     def _placed(self, event: Event) -> Event:
@@ -273,7 +277,7 @@ class Worker:
         for job, samples, came, last in batch:
             try:
                 if job.is_cut:
-                    job.advance(self._engine, last=True)
+                    job.tell(self._engine, job.advance(last=True), last=True)
                     continue
                 job.hear(self._engine, samples, last)
             except Exception as error:
@@ -282,12 +286,13 @@ class Worker:
                 hearing.append((job, came, last))
         for n, (job, came, last) in enumerate(hearing):
             try:
-                has_text = job.advance(self._engine, last)
+                events = job.advance(last)
+                self._n_failures = 0  # before anybody is told that all is well
+                has_text = job.tell(self._engine, events, last)
             except Exception as error:
                 # A step that fails takes all streams along that had sound waiting.
                 self._failed([(job, last) for job, _, last in hearing[n:]], error)
                 return
-            self._n_failures = 0
             if has_text and came:
                 self.metrics.delta_latency.observe(time.monotonic() - came)
 
