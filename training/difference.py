@@ -40,7 +40,7 @@ def count_errors(before: Path, after: Path) -> np.ndarray:
 
     :raises ValueError: the tables are not of the same recordings
     """
-    first, second = _read(before), _read(after)
+    first, second = read_texts(before), read_texts(after)
     if first.keys() != second.keys():
         raise ValueError(f'{before} and {after} are not of the same recordings')
     counts = []
@@ -62,7 +62,8 @@ def difference(counts: np.ndarray) -> tuple[float, float, float]:
     return float((after - before) / words), *interval(more)
 
 
-def _read(path: Path) -> dict[str, tuple[str, str]]:
+def read_texts(path: Path) -> dict[str, tuple[str, str]]:
+    """Return text and transcript of every recording of a table of `voxtral evaluate --texts`."""
     with path.open(encoding='utf-8', newline='') as file:
         rows = csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE)
         return {row['file']: (row['text'], row['transcript']) for row in rows}

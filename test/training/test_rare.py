@@ -1,0 +1,45 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Which words are rare in training, and how often they are wrong."""
+
+from training import rare
+
+
+def test_a_word_is_right_where_the_transcript_has_it():
+    said, heard = 'a small iced latte please'.split(), 'a small eyes to lattay please'.split()
+    assert rare.right_words(said, heard) == [True, True, False, False, True]
+    assert rare.right_words(said, []) == [False] * 5
+
+
+def test_words_are_counted_as_they_are_spoken():
+    counts = rare.count_wrong([('go to room 12', 'go to room twelve'), ('Go up', 'no up')])
+    assert counts == {'go': (2, 1), 'to': (1, 0), 'room': (1, 0), 'twelve': (1, 0), 'up': (1, 0)}
+
+
+def test_rare_words_are_told_apart(tmp_path, capsys, monkeypatch):
+    sentences, texts = tmp_path / 'sentences.txt', tmp_path / 'texts.tsv'
+    sentences.write_text('make some tea tea\nmake it\nmake the mocha\n', encoding='utf-8')
+    texts.write_text('file\ttext\ttranscript\na\tmake a mocha\tmake some\nb\tmake tea\tmake tea\n',
+                     encoding='utf-8')
+    monkeypatch.setattr('sys.argv', ['rare', '--sentences', str(sentences), '--texts', str(texts),
+                                     '--at-most', '1'])
+    rare.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert set(lines[:3]) == {
+        'a: in 0 sentences, said 1 times, 1 times wrong',
+        'mocha: in 1 sentences, said 1 times, 1 times wrong',
+        'tea: in 1 sentences, said 1 times, 0 times wrong'}
+    assert lines[3:] == ['3 rare words: said 3 times, 2 times wrong',
+                         '1 other words: said 2 times, 0 times wrong']
