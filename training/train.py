@@ -135,6 +135,19 @@ def share_gradients(network: nn.Module) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
+def clip_gradients(network: nn.Module) -> Tensor:
+    """
+    Bring the norm of all gradients to at most one, and return whether it was finite, [].
+
+    If not, all of them are zero after it: one bad step must not spoil the weights for ever.
+    """
+    norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    for parameter in network.parameters():
+        if parameter.grad is not None:  # all NaN by now, if the norm is not finite
+            parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+    return norm.isfinite()
+
+
 def agreed(number: float) -> float:
     """Return what the first process says, so that all stop at the same step."""
     if not dist.is_initialized():
@@ -177,6 +190,7 @@ class Trainer:
             else self._features
         self.teach = torch.compile(self._teach, dynamic=False) if compiled else self._teach
         self.steps = 0
+        self.n_bad = torch.zeros((), dtype=torch.int64, device=device)  # steps without gradient
         self.best = math.inf
 
     def load(self, folder: Path) -> None:
@@ -244,7 +258,7 @@ class Trainer:
         first, last = _LESSON
         (loss + error * (first + (last - first) * min(1.0, progress))).backward()
         share_gradients(self.student)
-        nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        self.n_bad += ~clip_gradients(self.student)
         for optimiser in self.optimisers:
             optimiser.step()
         self.steps += 1
@@ -316,10 +330,12 @@ def main(command_line: list[str] | None = None) -> None:
             continue
         if trainer.steps % 50 == 0:
             value = loss.item()
-            smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
+            if math.isfinite(value):
+                smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
             if trainer.steps % 200 == 0:
-                print(f'{time.time() - begin:.0f} s, step {trainer.steps}, loss {smooth:.3f}, '
-                      f'teacher {error.item():.3f}, {heard_h:.0f} h heard', flush=True)
+                print(f'{time.time() - begin:.0f} s, step {trainer.steps}, '
+                      f'loss {smooth or math.nan:.3f}, teacher {error.item():.3f}, '
+                      f'{heard_h:.0f} h heard, {trainer.n_bad.item()} bad steps', flush=True)
         if time.time() - judged > arguments.judge_every:
             judge(trainer, arguments, params, begin, heard_h)
             judged = time.time()

@@ -65,6 +65,19 @@ def test_the_prompt_predicts_nothing(trainer, batch, monkeypatch):
     assert counted[0][:, LEFT_PAD + DELAY:].all()
 
 
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_a_bad_step_spoils_nothing(trainer, batch, monkeypatch, bad):
+    with monkeypatch.context() as patch:
+        patch.setattr(train.F, 'cross_entropy',
+                      lambda logits, *_, **__: (bad * logits).mean())
+        trainer.step(batch, 0.0)
+    assert trainer.n_bad == 1
+    losses = [trainer.step(batch, 0.0)[0] for _ in range(6)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert trainer.n_bad == 1
+    assert all(parameter.isfinite().all() for parameter in trainer.average.parameters())
+
+
 def test_weights_round_in_the_last_part(trainer, batch):
     begin, whole = train._ROUNDING
     for progress, share in ((begin, 0.0), ((begin + whole) / 2, 0.5), (1.0, 1.0)):
