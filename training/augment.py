@@ -30,6 +30,7 @@ from voxtral_ros.model.config import AudioConfig
 from voxtral_ros.model.mel import mel_filters
 
 _RATE_HZ = 16000
+_NOTE = 8000  # samples of a chord
 
 
 def _uniform(low: float, high: float, batch: int, device: torch.device) -> Tensor:
@@ -73,6 +74,14 @@ def rooms_and_channels(x: Tensor) -> Tensor:
     return torch.fft.irfft(torch.fft.rfft(x, n_fft) * spectrum, n_fft)[:, :length]
 
 
+def chords(note: Tensor, length: int) -> Tensor:
+    """Play half seconds of three tones each, [B, 3, ceil(n / 8000)] semitones above 110 Hz."""
+    # Not with repeat_interleave: compiled for a CPU, its sum reads what nobody has written.
+    now = torch.arange(length, device=note.device) // _NOTE
+    pitch_hz = (110 * 2 ** (note / 12.0))[..., now]
+    return torch.sin(2 * math.pi * torch.cumsum(pitch_hz / _RATE_HZ, dim=2)).sum(1)
+
+
 def noise(batch: int, length: int, device: torch.device) -> Tensor:
     """Return coloured, modulated, humming, ticking or singing noise of unit power, [B, n]."""
     x = torch.randn(batch, length, device=device)
@@ -96,11 +105,10 @@ def noise(batch: int, length: int, device: torch.device) -> Tensor:
             2 * math.pi * n * pitch * time + phase)
     x = x + tone * _uniform(0, 3, batch, device) * _chance(0.25, batch, device)
     # Music: chords that change twice a second.
-    note = torch.randint(0, 36, (batch, 3, length // 8000 + 2), device=device)
-    pitch_hz = (110 * 2 ** (note / 12.0)).repeat_interleave(8000, dim=2)[..., :length]
-    chords = torch.sin(2 * math.pi * torch.cumsum(pitch_hz / _RATE_HZ, dim=2)).sum(1)
+    note = torch.randint(0, 36, (batch, 3, -(-length // _NOTE)), device=device)
     fade = 1 - (time * 2) % 1 * 0.7
-    x = x + chords * fade * _uniform(0, 3, batch, device) * _chance(0.15, batch, device)
+    loudness = _uniform(0, 3, batch, device) * _chance(0.15, batch, device)
+    x = x + chords(note, length) * fade * loudness
     # Ticks and knocks.
     ticks = (torch.rand(batch, length, device=device) > 0.9998) & _chance(0.2, batch, device)
     x = x + ticks * 30 * torch.randn(batch, length, device=device)

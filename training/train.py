@@ -139,7 +139,8 @@ def clip_gradients(network: nn.Module) -> Tensor:
     """
     Bring the norm of all gradients to at most one, and return whether it was finite, [].
 
-    If not, all of them are zero after it: one bad step must not spoil the weights for ever.
+    If not, all of them are zero after it, and the step goes on in the direction of those before:
+    one bad step must not spoil the weights for ever.
     """
     norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     for parameter in network.parameters():

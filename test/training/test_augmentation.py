@@ -17,7 +17,7 @@
 import pytest
 import torch
 
-from training.augment import augment, mask, roughen, WarpedMel
+from training.augment import augment, chords, mask, roughen, WarpedMel
 from voxtral_ros.model.config import AudioConfig
 from voxtral_ros.model.mel import LogMel
 
@@ -45,6 +45,18 @@ def test_every_sound_becomes_another_one_in_range(sound):
         torch.testing.assert_close(heard * 32768, (heard * 32768).round())
         levels.append(heard.abs().amax(1))
     assert (torch.stack(levels).amax(0) > 4 * torch.stack(levels).amin(0)).all()
+
+
+def test_chords_are_the_same_when_compiled():
+    note = torch.randint(0, 36, (2, 3, 5))
+    expected = chords(note, 36000)
+    assert expected.shape == (2, 36000)
+    # One tone, three times: 110 Hz have come round 27 times after a quarter of a second.
+    tone = chords(torch.zeros(1, 3, 1, dtype=torch.int64), 4000)[0]
+    assert ((tone[:-1] < 0) & (tone[1:] >= 0)).sum() == 27
+    assert tone.abs().max() == pytest.approx(3, abs=1e-3)
+    compiled = torch.compile(chords, dynamic=False)
+    torch.testing.assert_close(compiled(note, 36000), expected, atol=0.02, rtol=0)
 
 
 def test_sound_is_not_moved_in_time(sound):
