@@ -95,10 +95,13 @@ def test_a_final_commit_starts_nothing_and_its_mark_stays_in_the_queue(scripted,
 
 
 def test_sound_between_final_commit_and_done_is_discarded(scripted, client):
-    client.commit()
-    client.append(scripted.order)
-    client.commit(final=True)
-    client.append(scripted.two)
+    with scripted.engine.held():
+        client.commit()
+        client.append(scripted.order)
+        client.commit(final=True)
+        client.append(scripted.two)
+        client.send('nonsense')
+        assert client.receive()['code'] == 'unknown_event'  # so all of it was received
     client.until('transcription.done')
     client.commit()
     client.append(silence(0.5))

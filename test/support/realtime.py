@@ -43,7 +43,26 @@ WAIT_S = 30  # before a test gives up; nothing takes that long unless it is brok
 
 
 class ServedScript(ScriptedEngine):
-    """A scripted engine that opens streams itself, as the real one does."""
+    """A scripted engine that opens streams itself, as the real one does, and can be held."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._free = threading.Event()
+        self._free.set()
+
+    def step(self):
+        """Advance all streams, when nobody holds the engine."""
+        self._free.wait()
+        return super().step()
+
+    @contextmanager
+    def held(self):
+        """Let nothing be recognised meanwhile."""
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._free.set()
 
     def open(self, delay_ms=None, options=None):  # noqa: A003
         """Open a stream."""
