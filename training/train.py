@@ -319,7 +319,7 @@ def main(command_line: list[str] | None = None) -> None:
     loader = DataLoader(sequences, arguments.batch, collate_fn=collate,
                         num_workers=arguments.workers, pin_memory=device.type == 'cuda',
                         prefetch_factor=4 if arguments.workers else None)
-    heard_h, smooth, judged = 0.0, None, time.time()
+    heard_h, smooth, judged = 0.0, math.nan, time.time()
     for batch in loader:
         progress = agreed(trainer.steps / arguments.steps if arguments.steps
                           else (time.time() - begin) / arguments.seconds)
@@ -332,10 +332,10 @@ def main(command_line: list[str] | None = None) -> None:
         if trainer.steps % 50 == 0:
             value = loss.item()
             if math.isfinite(value):
-                smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
+                smooth = value if math.isnan(smooth) else 0.8 * smooth + 0.2 * value
             if trainer.steps % 200 == 0:
                 print(f'{time.time() - begin:.0f} s, step {trainer.steps}, '
-                      f'loss {smooth or math.nan:.3f}, teacher {error.item():.3f}, '
+                      f'loss {smooth:.3f}, teacher {error.item():.3f}, '
                       f'{heard_h:.0f} h heard, {trainer.n_bad.item()} bad steps', flush=True)
         if time.time() - judged > arguments.judge_every:
             judge(trainer, arguments, params, begin, heard_h)

@@ -105,11 +105,8 @@ class Driver:
         be repeated. It discovers in order: whoever has an answer through a later client is known.
         """
         client = self._connected(GetState, name.rpartition('/')[0] + '/get_state')
-        for _ in range(round(_TIMEOUT_S / 2)):
-            if self._ask(client, GetState.Request(), timeout_s=2) is not None:
-                break
-        else:
-            raise AssertionError(f'no answer to {name}:\n{self.log}')
+        assert any(self._ask(client, GetState.Request(), timeout_s=2) is not None
+                   for _ in range(round(_TIMEOUT_S / 2))), f'no answer to {name}:\n{self.log}'
         self.client.destroy_client(client)
 
     def change(self, transition: int) -> bool:

@@ -32,9 +32,8 @@ def scripted():
     order = join(silence(1.0), script.say(' go', ' to', ' the', ' kitchen'), silence(PAUSE))
     two = join(silence(1.0), script.say(' stop'), silence(PAUSE),
                script.say(' turn', ' left', probability=0.5), silence(PAUSE))
-    engine = ServedScript(script)
-    with scripted_voice(), running(engine) as server:
-        yield SimpleNamespace(server=server, engine=engine, script=script, order=order, two=two)
+    with scripted_voice(), running(ServedScript(script)) as server:
+        yield SimpleNamespace(server=server, script=script, order=order, two=two)
 
 
 @pytest.fixture

@@ -160,16 +160,22 @@ class Job:
             events += stream.abandon()  # after a flush there is nothing to compute any more
         return events
 
-    def tell(self, engine: Engine, events: list[Event], last: bool) -> bool:
+    def tell(self, engine: Engine, events: list[Event], last: bool,
+             error: str | None = None) -> bool:
         """Tell what is new; return whether any text was."""
-        return self._report(events, self._usage(engine) if last else None)
+        usage = self._usage(engine) if last else None
+        n_tokens = self._n_tokens - self._n_told
+        self._n_told = self._n_tokens
+        told = [self._placed(event) for event in events]
+        if told or n_tokens or usage or error:
+            self._listener(Update(told, n_tokens, usage, error))
+        return any(isinstance(event, Transcript) and event.delta for event in told)
 
     def fail(self, engine: Engine, last: bool, error: Exception) -> None:
         """Give the stream up; what it has recognised is told, and the next sound opens another."""
         stream, self._stream = self._stream, None
         events = stream.abandon() if stream else []
-        self._report(events, self._usage(engine) if last else None,
-                     f'the recogniser failed and sound was lost: {error}')
+        self.tell(engine, events, last, f'the recogniser failed and sound was lost: {error}')
 
     def _count(self, _: Any) -> None:
         self._n_tokens += 1
@@ -178,14 +184,6 @@ class Job:
         self.over = True
         delay = engine.protocol.delay_tokens(self._delay_ms)
         return Usage(len(engine.protocol.prompt(delay)), self._n_tokens)
-
-    def _report(self, events: list[Event], usage: Usage | None, error: str | None = None) -> bool:
-        n_tokens = self._n_tokens - self._n_told
-        self._n_told = self._n_tokens
-        told = [self._placed(event) for event in events]
-        if told or n_tokens or usage or error:
-            self._listener(Update(told, n_tokens, usage, error))
-        return any(isinstance(event, Transcript) and event.delta for event in told)
 
     def _placed(self, event: Event) -> Event:
         """Put ids and times of the present stream after those of the ones that failed."""
