@@ -183,7 +183,7 @@ def test_without_a_compiler_the_error_says_what_to_install(monkeypatch, tmp_path
 
 
 def test_a_library_can_be_put_elsewhere(stand_in, tmp_path):
-    wanted = tmp_path / 'lib' / LIBRARY
+    wanted = tmp_path / 'lib' / 'a name of its own.so'
     assert build(wanted, architectures=[]) == wanted
     assert wanted.is_file()
 

@@ -141,15 +141,15 @@ def build(output: Path | None = None, jobs: int | None = None,
     options = flags(_native() if architectures is None else architectures)
     return build_once(
         output or _place(options, nvcc), output is not None,
-        lambda folder: _compile(nvcc, options, folder, jobs or default_jobs(), verbose))
+        lambda library: _compile(nvcc, options, library, jobs or default_jobs(), verbose))
 
 
-def build_once(library: Path, again: bool, compile_in: Callable[[Path], None]) -> Path:
+def build_once(library: Path, again: bool, make: Callable[[Path], None]) -> Path:
     """
     Return a library, made if it is not there; one process makes it, others wait.
 
     :param again: make it even if it is there
-    :param compile_in: makes a file of the name of `library` in a folder
+    :param make: makes the file that it is given, in a folder of its own
     """
     if not again and library.is_file():
         return library
@@ -160,13 +160,15 @@ def build_once(library: Path, again: bool, compile_in: Callable[[Path], None]) -
         if not again and library.is_file():
             return library
         with tempfile.TemporaryDirectory(dir=library.parent, prefix='.build-') as folder:
-            compile_in(Path(folder))
-            os.replace(Path(folder) / library.name, library)
+            made = Path(folder) / library.name
+            make(made)
+            os.replace(made, library)
     return library
 
 
-def _compile(nvcc: Path, options: Sequence[str], folder: Path, jobs: int, verbose: bool) -> None:
+def _compile(nvcc: Path, options: Sequence[str], library: Path, jobs: int, verbose: bool) -> None:
     """Run nvcc through ninja, a few at a time."""
+    folder = library.parent
     units = [path for path in sources() if path.suffix == '.cu']
     lines = [
         f'nvcc = {_escape(nvcc)}', f'flags = {" ".join(map(_quote, options))}',
@@ -175,7 +177,7 @@ def _compile(nvcc: Path, options: Sequence[str], folder: Path, jobs: int, verbos
         'rule link', '  command = $nvcc $flags -shared $in -o $out', '  description = link $out']
     for path in units:
         lines.append(f'build {path.stem}.o: compile {_escape(path)}')
-    lines.append(f'build {LIBRARY}: link ' + ' '.join(f'{path.stem}.o' for path in units))
+    lines.append(f'build {_escape(library.name)}: link ' + ' '.join(f'{path.stem}.o' for path in units))
     (folder / 'build.ninja').write_text('\n'.join(lines) + '\n', encoding='utf-8')
     command = [*_ninja(), '-C', str(folder), '-j', str(jobs)]
     done = subprocess.run(command, text=True, stdout=None if verbose else subprocess.PIPE,
@@ -196,7 +198,7 @@ def _ninja() -> list[str]:
     return [sys.executable, '-m', 'ninja']
 
 
-def _escape(path: Path) -> str:
+def _escape(path: Path | str) -> str:
     """Write a path for build.ninja."""
     return str(path).replace('$', '$$').replace(' ', '$ ').replace(':', '$:')
 

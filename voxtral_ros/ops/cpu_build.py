@@ -79,7 +79,7 @@ def build(output: Path | None = None) -> Path:
     """
     compiler = find_compiler()
     return build_once(output or _place(compiler), output is not None,
-                      lambda folder: _compile(compiler, folder / (output or Path(LIBRARY)).name))
+                      lambda library: _compile(compiler, library))
 
 
 def _place(compiler: Path) -> Path:
