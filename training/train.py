@@ -61,27 +61,38 @@ from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import VoxtralRealtime
 
-# (shards, sentences, spliced share) -> share of the utterances, among what there is
-SOURCES = {
-    ('kokoro', 'sentences.txt', 0.05): 0.16,
-    ('hibari', 'sentences.txt', 0.05): 0.12,
-    ('flite', 'sentences.txt', 0.0): 0.05,
-    ('espeak', 'sentences.txt', 0.0): 0.03,
-    ('clean-100', 'clean-100.txt', 0.9): 0.07,
-    ('dev-clean', 'dev-clean.txt', 0.8): 0.12,
-    ('common-voice', 'common-voice.txt', 0.3): 0.33,
-    ('speechocean', 'speechocean.txt', 0.3): 0.08,
-    ('an4', 'an4.txt', 0.0): 0.04,
-    ('gsc', 'gsc.txt', 0.5): 0.02,
-    ('more', 'more.txt', 0.3): 0.02,
+# (shards, sentences, spliced share) -> weight of its utterances among those of its kind
+ENGINES = {
+    ('kokoro', 'sentences.txt', 0.05): 16,
+    ('hibari', 'sentences.txt', 0.05): 12,
+    ('flite', 'sentences.txt', 0.0): 5,
+    ('espeak', 'sentences.txt', 0.0): 3,
+    ('rhvoice', 'sentences.txt', 0.0): 4,
+}
+PEOPLE = {
+    ('clean-100', 'clean-100.txt', 0.9): 7,
+    ('dev-clean', 'dev-clean.txt', 0.8): 12,
+    ('common-voice', 'common-voice.txt', 0.3): 33,
+    ('speechocean', 'speechocean.txt', 0.3): 8,
+    ('an4', 'an4.txt', 0.0): 4,
+    ('gsc', 'gsc.txt', 0.5): 2,
+    ('more', 'more.txt', 0.3): 2,
 }
 _NOISE = 1e-4  # rate of errors that a word an hour counts as which is written where nobody speaks
 _DECAY = 0.5  # the last part of the time, in which the learning rate falls to zero
+_PEOPLE = 0.65
 _DROPOUT = 0.1  # without it, half an hour of real speech was soon known by heart
 _WRONG_INPUT = 0.1  # of the text tokens that are fed back: the model must survive its own errors
 _LESSON = (0.6, 0.3)  # weight of what the teacher says, at the start and at the end
 _ROUNDING = (0.85, 0.90)  # when the decoder starts to round, and when it rounds wholly
 _NEW_SCALES = 20  # steps between new scales of the rounding
+
+
+def sources(people: float) -> dict[tuple[str, str, float], float]:
+    """Return what to train on: a share of people, the rest of engines."""
+    return {source: share * weight / sum(kind.values())
+            for kind, share in ((PEOPLE, people), (ENGINES, 1 - people))
+            for source, weight in kind.items()}
 
 
 def initialise(network: VoxtralRealtime) -> None:
@@ -288,6 +299,8 @@ def main(command_line: list[str] | None = None) -> None:
     parser.add_argument('--warm-up', type=int, default=300, metavar='STEPS')
     parser.add_argument('--average', type=int, default=2000, metavar='STEPS')
     parser.add_argument('--dropout', type=float, default=_DROPOUT)
+    parser.add_argument('--people', type=float, default=_PEOPLE, metavar='SHARE',
+                        help='of the utterances; the rest is of the engines [%(default)s]')
     parser.add_argument('--seed', type=int, default=0, help='another one for another run')
     parser.add_argument('--workers', type=int, default=12)
     parser.add_argument('--device', default='cuda')
@@ -315,7 +328,7 @@ def main(command_line: list[str] | None = None) -> None:
         trainer.load(arguments.init)
     seed = 100 * arguments.seed + rank  # from here on, each process has chances of its own
     torch.manual_seed(seed)
-    sequences = Sequences(arguments.root, SOURCES, arguments.tokens, seed)
+    sequences = Sequences(arguments.root, sources(arguments.people), arguments.tokens, seed)
     loader = DataLoader(sequences, arguments.batch, collate_fn=collate,
                         num_workers=arguments.workers, pin_memory=device.type == 'cuda',
                         prefetch_factor=4 if arguments.workers else None)

@@ -42,7 +42,7 @@ def root(tmp_path):
             writer.add(number, samples[int(begin * RATE):int(end * RATE)], ends)
         writer.flush()
         (tmp_path / sentences).write_text('\n'.join(texts) + '\n', encoding='utf-8')
-    for _, sentences, _ in train.SOURCES:
+    for _, sentences, _ in train.sources(0.5):
         (tmp_path / sentences).touch()
     pieces = vocabulary.pieces(vocabulary.train(texts))
     (tmp_path / 'tekken.json').write_text(json.dumps(vocabulary.tekken(pieces)), encoding='utf-8')

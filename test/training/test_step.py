@@ -100,3 +100,12 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
     assert train.schedule(10 ** 6, 300, 1 - train._DECAY) == 1
     assert train.schedule(10 ** 6, 300, 1 - train._DECAY / 2) == pytest.approx(0.5)
     assert train.schedule(10 ** 6, 300, 1.0) == 0
+
+
+def test_people_have_their_share_of_what_is_said():
+    shares = train.sources(0.3)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert sum(shares[kind] for kind in train.PEOPLE) == pytest.approx(0.3)
+    assert shares.keys() == {*train.PEOPLE, *train.ENGINES}
+    some, other, *_ = train.PEOPLE
+    assert shares[some] / shares[other] == pytest.approx(train.PEOPLE[some] / train.PEOPLE[other])
