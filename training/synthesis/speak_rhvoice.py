@@ -18,10 +18,10 @@ Speak sentences with RHVoice's statistical voices until the time is up.
     python -m training.synthesis.speak_rhvoice --root build/training --folder build/rhvoice \
         --processes 2 --seconds 200
 
-A fifth engine: hidden Markov models of three people of CMU ARCTIC, at random pitches and rates; not
-of slt, whom flite has and another engine that models are judged by. Needs a folder with
-libRHVoice.so and data/. RHVoice collects sound for 100 ms before it plays it, and with that says too
-early that a word has ended: compile it (1.14.0, C API alone, without MAGE) with
+A fifth engine: hidden Markov models of three people of CMU ARCTIC, at random pitches and rates;
+not of slt, whom flite has and another engine that models are judged by. Needs a folder with
+libRHVoice.so and data/. RHVoice collects sound for 100 ms before it plays it, and with that tells
+the end of a word too early: compile it (1.14.0, C API alone, without MAGE) with
 `get_audio_buffer_size` in src/lib/lib.cpp returning 0.
 """
 
