@@ -175,9 +175,10 @@ def _compile(nvcc: Path, options: Sequence[str], library: Path, jobs: int, verbo
         'rule compile', '  command = $nvcc $flags -MD -MF $out.d -c $in -o $out',
         '  depfile = $out.d', '  description = nvcc $in',
         'rule link', '  command = $nvcc $flags -shared $in -o $out', '  description = link $out']
-    for path in units:
-        lines.append(f'build {path.stem}.o: compile {_escape(path)}')
-    lines.append(f'build {_escape(library.name)}: link ' + ' '.join(f'{path.stem}.o' for path in units))
+    objects = [f'{path.stem}.o' for path in units]
+    for path, made in zip(units, objects, strict=True):
+        lines.append(f'build {made}: compile {_escape(path)}')
+    lines.append(f'build {_escape(library.name)}: link ' + ' '.join(objects))
     (folder / 'build.ninja').write_text('\n'.join(lines) + '\n', encoding='utf-8')
     command = [*_ninja(), '-C', str(folder), '-j', str(jobs)]
     done = subprocess.run(command, text=True, stdout=None if verbose else subprocess.PIPE,
