@@ -24,6 +24,7 @@ import pytest
 from training.synthesis.speak_rhvoice import RHVoice, VOICES
 
 STAND_IN = r"""
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <string>
