@@ -114,6 +114,52 @@ def test_evaluate_prints_the_word_error_rate(tmp_path):
     assert (tmp_path / 'texts.tsv').read_text().count('\n') == 2
 
 
+def test_evaluate_tells_kinds_of_recordings_apart(tmp_path):
+    manifest = tmp_path / 'voices.tsv'
+    manifest.write_text('\n'.join([
+        'voice\tfile\ttext', f'engine\t{DATA}/orders.flac\t{" ".join(ORDERS)}',
+        f'person\t{DATA}/go_forward_ten_meters.flac\tgo forward ten meters', '',
+        f'person\t{DATA}/austen_0880.flac\tnothing of this is said']), encoding='utf-8')
+    result = voxtral('evaluate', '--manifest', manifest, '--by', 'voice', '--json')
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    kinds = report['by']
+    assert {name: (kind['recordings'], kind['words']) for name, kind in kinds.items()} == {
+        'engine': (1, 38), 'person': (2, 9)}
+    assert kinds['engine']['word_error_rate'] <= 4 / 38 < kinds['person']['word_error_rate']
+    errors = sum(kind['word_error_rate'] * kind['words'] for kind in kinds.values())
+    assert report['word_error_rate'] == pytest.approx(errors / 47)
+
+    plain = voxtral('evaluate', '--manifest', manifest, '--by', 'voice').stdout.splitlines()
+    assert [line.split(':')[0] for line in plain] == [
+        'voice engine', 'voice person', '3 recordings, 47 words, 24 s']
+
+
+def test_what_cannot_be_read_is_named_and_not_counted(tmp_path):
+    manifest = tmp_path / 'some.tsv'
+    manifest.write_text('file\ttext\nnone.wav\tone two three\n'
+                        f'{DATA}/go_forward_ten_meters.flac\tgo forward ten meters\n',
+                        encoding='utf-8')
+    result = voxtral('evaluate', '--manifest', manifest, '--streams', '2', '--json')
+    assert result.returncode == 2
+    assert 'none.wav' in result.stderr
+    assert json.loads(result.stdout)['words'] == 4
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('file\ttext\na.wav\tone\nb.wav two\n', 'line 3: 1 columns, the first line has 2'),
+    ('file\twords\na.wav\tone\n', 'columns file, text, voice'),
+])
+def test_a_manifest_that_is_none_is_refused(tmp_path, text, message):
+    manifest = tmp_path / 'bad.tsv'
+    manifest.write_text(text, encoding='utf-8')
+    more = ['--by', 'voice'] if 'voice' in message else []
+    result = voxtral('evaluate', '--manifest', manifest, *more)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_silence_and_noise_stay_without_text():
     import numpy as np
     engine = Engine.load(demo_model(), 'cpu')

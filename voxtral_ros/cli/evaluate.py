@@ -24,7 +24,7 @@ import random
 import re
 import sys
 import time
-from typing import NamedTuple, TYPE_CHECKING
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='checkpoint folder [the small demo model of the package]')
     parser.add_argument('--only', default='', metavar='PREFIX',
                         help='take only files whose name starts so')
+    parser.add_argument('--by', metavar='COLUMN',
+                        help='also a word error rate for each value of this column, as a speaker '
+                             'or a microphone')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'))
     parser.add_argument('--delay-ms', type=float, metavar='MS')
@@ -61,6 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='write file, reference and transcript of every recording')
 
 
+class Recording(NamedTuple):
+    """A line of the manifest."""
+
+    path: Path
+    text: str
+    kind: str  # in the column of --by
+
+
 class Score(NamedTuple):
     """One recording."""
 
@@ -69,6 +80,7 @@ class Score(NamedTuple):
     transcript: str
     errors: int
     n_words: int
+    kind: str = ''
 
 
 def normalise(text: str) -> list[str]:
@@ -98,11 +110,19 @@ def interval(scores: list[Score], seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def summary(scores: list[Score]) -> dict[str, Any]:
+    """Return recordings, words, word error rate and its 95 % confidence interval."""
+    n_words = sum(score.n_words for score in scores)
+    return {'recordings': len(scores), 'words': n_words,
+            'word_error_rate': sum(score.errors for score in scores) / max(1, n_words),
+            'interval_95': list(interval(scores))}
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Transcribe all recordings and print the table; return 2 when something cannot be read."""
     from voxtral_ros.recognizer.engine import Engine
     try:
-        rows = _read_manifest(arguments.manifest, arguments.only)
+        rows = _read_manifest(arguments.manifest, arguments.only, arguments.by)
         engine = Engine.load(arguments.model or demo_model(), arguments.device, arguments.dtype,
                              max_streams=arguments.streams)
         delay = engine.protocol.delay_tokens(arguments.delay_ms)
@@ -112,61 +132,81 @@ def run(arguments: argparse.Namespace) -> int:
     begin = time.perf_counter()
     scores, audio_s = _transcribe(engine, rows, arguments)
     compute_s = time.perf_counter() - begin
-    errors = sum(score.errors for score in scores)
-    n_words = sum(score.n_words for score in scores)
-    rate = errors / max(1, n_words)
-    low, high = interval(scores)
+    if not scores:
+        return 2
     result = {
-        'recordings': len(scores), 'words': n_words, 'word_error_rate': rate,
-        'interval_95': [low, high], 'delay_ms': delay * engine.protocol.token_ms,
+        **summary(scores), 'delay_ms': delay * engine.protocol.token_ms,
         'audio_s': audio_s, 'compute_s': compute_s,
         'real_time_factor': compute_s / max(audio_s, 1e-9)}
+    kinds = {kind: summary([score for score in scores if score.kind == kind])
+             for kind in sorted({score.kind for score in scores})} if arguments.by else {}
     if arguments.texts:
         lines = ['file\ttext\ttranscript']
         lines += [f'{score.file}\t{score.reference}\t{score.transcript}' for score in scores]
         arguments.texts.write_text('\n'.join(lines) + '\n', encoding='utf-8')
     if arguments.json:
-        print(json.dumps(result))
+        print(json.dumps(result | {'by': kinds} if arguments.by else result))
     else:
-        print(f'{len(scores)} recordings, {n_words} words, {audio_s:.0f} s: '
-              f'word error rate {100 * rate:.1f} % '
-              f'({100 * low:.1f} to {100 * high:.1f}), '
-              f'delay {delay * engine.protocol.token_ms:.0f} ms, '
-              f'real-time factor {compute_s / max(audio_s, 1e-9):.3f}')
-    return 0
+        for kind, part in kinds.items():
+            print(f'{arguments.by} {kind}: {part["recordings"]} recordings, '
+                  f'{part["words"]} words: {_percent(part)}')
+        print(f'{result["recordings"]} recordings, {result["words"]} words, {audio_s:.0f} s: '
+              f'{_percent(result)}, delay {result["delay_ms"]:.0f} ms, '
+              f'real-time factor {result["real_time_factor"]:.3f}')
+    return 0 if len(scores) == len(rows) else 2
 
 
-def _read_manifest(path: Path, prefix: str) -> list[tuple[Path, str]]:
-    lines = [line.split('\t') for line in path.read_text(encoding='utf-8').splitlines() if line]
-    if not lines or not {'file', 'text'} <= set(lines[0]):
-        raise ValueError(f'{path} needs a first line with the columns file and text')
-    file, text = lines[0].index('file'), lines[0].index('text')
-    rows = [(path.parent / row[file], row[text]) for row in lines[1:]
-            if Path(row[file]).name.startswith(prefix)]
+def _percent(result: dict[str, Any]) -> str:
+    low, high = result['interval_95']
+    return (f'word error rate {100 * result["word_error_rate"]:.1f} % '
+            f'({100 * low:.1f} to {100 * high:.1f})')
+
+
+def _read_manifest(path: Path, prefix: str, by: str | None) -> list[Recording]:
+    lines = [line.split('\t') for line in path.read_text(encoding='utf-8').splitlines()]
+    wanted = ['file', 'text', *([by] if by else [])]
+    if not lines or not {*wanted} <= {*lines[0]}:
+        raise ValueError(f'{path} needs a first line with the columns {", ".join(wanted)}')
+    columns = [lines[0].index(name) for name in wanted]
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        if line == ['']:
+            continue
+        if len(line) <= max(columns):
+            raise ValueError(f'{path}, line {number}: {len(line)} columns, the first line has '
+                             f'{len(lines[0])}; they are separated by tabs')
+        file, text, *kind = (line[column] for column in columns)
+        if Path(file).name.startswith(prefix):
+            rows.append(Recording(path.parent / file, text, *(kind or [''])))
     if not rows:
         raise ValueError(f'{path} names no recording that starts with {prefix!r}')
     random.Random(0).shuffle(rows)
     return rows
 
 
-def _transcribe(engine: Engine, rows: list[tuple[Path, str]], arguments: argparse.Namespace,
+def _transcribe(engine: Engine, rows: list[Recording], arguments: argparse.Namespace,
                 ) -> tuple[list[Score], float]:
+    """Return a score for each recording that can be read, and how long they are in all."""
     scores, audio_s = [], 0.0
     progress = tqdm(total=len(rows), unit='recording', disable=not sys.stderr.isatty())
     for at in range(0, len(rows), arguments.streams):
-        batch = rows[at:at + arguments.streams]
-        streams = [engine.open(arguments.delay_ms) for _ in batch]
-        for stream, (path, _) in zip(streams, batch, strict=True):
+        heard = []
+        for recording in rows[at:at + arguments.streams]:
+            stream = engine.open(arguments.delay_ms)
             try:
-                audio_s += _feed(stream, path)
+                audio_s += _feed(stream, recording.path)
             except AudioError as error:
-                print(f'voxtral evaluate: {error}', file=sys.stderr)
+                print(f'voxtral evaluate: {error}; not counted', file=sys.stderr)
+                stream.close()
+                progress.update()
+                continue
             stream.flush()
-        for stream, (path, text) in zip(streams, batch, strict=True):
+            heard.append((stream, recording))
+        for stream, (path, text, kind) in heard:
             transcript = _text(stream.poll() + stream.close())
             words = normalise(text)
             errors = word_errors(words, normalise(transcript))
-            scores.append(Score(path.name, text, transcript, errors, len(words)))
+            scores.append(Score(path.name, text, transcript, errors, len(words), kind))
             progress.update()
     progress.close()
     return scores, audio_s
