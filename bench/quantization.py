@@ -43,7 +43,7 @@ from torch import Tensor  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 from training.vocabulary import load_pieces, WordEncoder  # noqa: E402
 
-from voxtral_ros.cli.evaluate import interval, normalise, Score, word_errors  # noqa: E402
+from voxtral_ros.cli.evaluate import error_rate, normalise, Score, word_errors  # noqa: E402
 from voxtral_ros.model.checkpoint import load_network  # noqa: E402
 from voxtral_ros.model.network import VoxtralRealtime  # noqa: E402
 from voxtral_ros.model.tokenizer import Tokenizer  # noqa: E402
@@ -275,8 +275,7 @@ def _spread(values: Tensor) -> str:
 
 
 def _rate_cells(scores: list[Score], bf16: list[Score]) -> list[str]:
-    rate = sum(score.errors for score in scores) / sum(score.n_words for score in scores)
-    low, high = interval(scores)
+    rate, low, high = error_rate(scores)
     more, less, most = difference(scores, bf16)
     above = f'{100 * more:+.1f} ({100 * less:+.1f} to {100 * most:+.1f})'
     return [f'{100 * rate:.1f} ({100 * low:.1f} to {100 * high:.1f})',

@@ -45,7 +45,7 @@ import torch
 from tqdm import tqdm
 
 from training.judge_peers import pocketsphinx, Recogniser, spoken_form, whisper, Word
-from voxtral_ros.cli.evaluate import interval, Score, word_errors
+from voxtral_ros.cli.evaluate import error_rate, Score, word_errors
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Transcript
 
@@ -193,8 +193,7 @@ def end_errors(heard: Heard, recordings: list[Recording]) -> np.ndarray:
 
 def rate_cell(scores: list[Score]) -> str:
     """Return a word error rate with its interval, in percent."""
-    rate = sum(score.errors for score in scores) / sum(score.n_words for score in scores)
-    low, high = interval(scores)
+    rate, low, high = error_rate(scores)
     return f'{100 * rate:.1f} ({100 * low:.1f} to {100 * high:.1f})'
 
 
@@ -274,11 +273,9 @@ def draw(path: Path, scores: dict[str, list[list[Score]]]) -> None:
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(figsize=(6, 3.6), layout='constrained')
     for name, by_delay in scores.items():
-        rates = [sum(score.errors for score in one) / sum(score.n_words for score in one)
-                 for one in by_delay]
-        limits = np.array([interval(one) for one in by_delay])
-        line, = axes.plot(DELAYS_MS, 100 * np.array(rates), marker='o', markersize=4, label=name)
-        axes.fill_between(DELAYS_MS, *(100 * limits.T), alpha=0.12, color=line.get_color())
+        rates, *limits = 100 * np.array([error_rate(one) for one in by_delay]).T
+        line, = axes.plot(DELAYS_MS, rates, marker='o', markersize=4, label=name)
+        axes.fill_between(DELAYS_MS, *limits, alpha=0.12, color=line.get_color())
     axes.set_xscale('log')
     axes.set_xticks(DELAYS_MS, map(str, DELAYS_MS))
     axes.minorticks_off()

@@ -110,12 +110,17 @@ def interval(scores: list[Score], seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def error_rate(scores: list[Score]) -> tuple[float, float, float]:
+    """Return the word error rate and its 95 % confidence interval."""
+    n_words = sum(score.n_words for score in scores)
+    return sum(score.errors for score in scores) / max(1, n_words), *interval(scores)
+
+
 def summary(scores: list[Score]) -> dict[str, Any]:
     """Return recordings, words, word error rate and its 95 % confidence interval."""
-    n_words = sum(score.n_words for score in scores)
-    return {'recordings': len(scores), 'words': n_words,
-            'word_error_rate': sum(score.errors for score in scores) / max(1, n_words),
-            'interval_95': list(interval(scores))}
+    rate, *limits = error_rate(scores)
+    return {'recordings': len(scores), 'words': sum(score.n_words for score in scores),
+            'word_error_rate': rate, 'interval_95': limits}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -138,16 +143,17 @@ def run(arguments: argparse.Namespace) -> int:
         **summary(scores), 'delay_ms': delay * engine.protocol.token_ms,
         'audio_s': audio_s, 'compute_s': compute_s,
         'real_time_factor': compute_s / max(audio_s, 1e-9)}
-    kinds = {kind: summary([score for score in scores if score.kind == kind])
-             for kind in sorted({score.kind for score in scores})} if arguments.by else {}
+    if arguments.by:
+        result['by'] = {kind: summary([score for score in scores if score.kind == kind])
+                        for kind in sorted({score.kind for score in scores})}
     if arguments.texts:
         lines = ['file\ttext\ttranscript']
         lines += [f'{score.file}\t{score.reference}\t{score.transcript}' for score in scores]
         arguments.texts.write_text('\n'.join(lines) + '\n', encoding='utf-8')
     if arguments.json:
-        print(json.dumps(result | {'by': kinds} if arguments.by else result))
+        print(json.dumps(result))
     else:
-        for kind, part in kinds.items():
+        for kind, part in result.get('by', {}).items():
             print(f'{arguments.by} {kind}: {part["recordings"]} recordings, '
                   f'{part["words"]} words: {_percent(part)}')
         print(f'{result["recordings"]} recordings, {result["words"]} words, {audio_s:.0f} s: '
