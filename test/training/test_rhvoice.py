@@ -21,12 +21,13 @@ import subprocess
 import numpy as np
 import pytest
 
+from training.synthesis import speak_rhvoice
+from training.synthesis.shards import ShardReader
 from training.synthesis.speak_rhvoice import RHVoice, VOICES
 
 STAND_IN = r"""
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -127,3 +128,19 @@ def test_a_folder_without_voices_is_an_error(folder):
     (folder / 'data' / 'languages').unlink()
     with pytest.raises(OSError, match='found no voices'):
         RHVoice(folder)
+
+
+def test_each_process_writes_a_shard_of_its_own(folder, monkeypatch):
+    (folder / 'sentences.txt').write_text(
+        ''.join(f'take cup number {n}\n' for n in range(20)), encoding='utf-8')
+    monkeypatch.setattr('sys.argv', [
+        'speak_rhvoice', '--root', str(folder), '--folder', str(folder), '--processes', '2',
+        '--seconds', '0.2'])
+    speak_rhvoice.main()
+    first, second = (ShardReader(folder / 'shards' / f'rhvoice{n}') for n in range(2))
+    for shard in (first, second):
+        shard.refresh()
+        assert {clip.sentence for clip in shard.clips} == set(range(20))
+        assert all(len(clip.ends) == 4 for clip in shard.clips)
+    said = [[clip.sentence for clip in shard.clips[:20]] for shard in (first, second)]
+    assert said[0] != said[1]  # each has chances of its own

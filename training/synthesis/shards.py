@@ -21,17 +21,25 @@ growing.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from multiprocessing import Process
 from pathlib import Path
 import random
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 
 _TAIL = 3200  # samples that are kept after the last sound
+
+
+class Speaker(Protocol):
+    """A synthesiser."""
+
+    def speak(self, text: str) -> tuple[np.ndarray, list[float]]:
+        """Return sound at 16 kHz, in any scale, and where its words end in seconds."""
 
 
 class Clip(NamedTuple):
@@ -129,14 +137,15 @@ class Shards:
         return reader, random.choice(reader.clips)
 
 
-def speak_sentences(root: Path, name: str, seconds: float,
-                    speak: Callable[[str], tuple[np.ndarray, list[float]]]) -> None:
+def speak_sentences(root: Path, name: str, seed: int, seconds: float,
+                    make: Callable[[Any], Speaker], voices: Any) -> None:
     """
     Write the shard `name` for so many seconds: sentences of the folder at random, equally loud.
 
-    :param speak: a sentence to sound at 16 kHz, in any scale, and where its words end in seconds;
-        a sentence of which it makes another number of words is left out
+    A sentence of which make(voices) makes another number of words is left out.
     """
+    random.seed(seed)
+    speak = make(voices).speak
     begin = time.time()
     lines = (root / 'sentences.txt').read_text(encoding='utf-8').splitlines()
     writer = ShardWriter(root / 'shards' / name)
@@ -158,3 +167,20 @@ def run_processes(work: Callable[..., None], calls: list[tuple[Any, ...]]) -> No
         process.start()
     for process in processes:
         process.join()
+
+
+def speaking_arguments(description: str, processes: int | None) -> argparse.ArgumentParser:
+    """Return a parser that knows what every synthesiser on a CPU is told."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('--root', type=Path, required=True)
+    parser.add_argument('--processes', type=int, default=processes)
+    parser.add_argument('--seconds', type=float, required=True)
+    return parser
+
+
+def speak_in_processes(arguments: argparse.Namespace, name: str, seed: int,
+                       make: Callable[[Any], Speaker], voices: Any) -> None:
+    """Write the shards `name`0, `name`1, ... at once, each by a synthesiser make(voices)."""
+    run_processes(speak_sentences, [
+        (arguments.root, f'{name}{n}', seed + n, arguments.seconds, make, voices)
+        for n in range(arguments.processes)])

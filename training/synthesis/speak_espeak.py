@@ -23,7 +23,6 @@ random. Needs PyPI's espeakng-loader, or a folder with its library and data.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 from pathlib import Path
 import random
@@ -31,7 +30,7 @@ import random
 import numpy as np
 from scipy.signal import resample_poly
 
-from training.synthesis.shards import run_processes, speak_sentences
+from training.synthesis.shards import speak_in_processes, speaking_arguments
 
 _ACCENTS = ('en-us', 'en-us', 'en-us', 'en', 'en-gb-x-rp', 'en-gb-scotland',
             'en-gb-x-gbclan', 'en-gb-x-gbcwmd', 'en-029')
@@ -105,25 +104,15 @@ class Espeak:
             sound.astype(np.float32), 320, self.rate_hz * 320 // 16000), ends
 
 
-def work(root: Path, folder: Path, number: int, seconds: float) -> None:
-    """Run one process: write the shard espeak<number>."""
-    random.seed(2000 + number)
-    speak_sentences(root, f'espeak{number}', seconds, Espeak(folder).speak)
-
-
 def main() -> None:
     """Start the processes and wait for them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument('--root', type=Path, required=True)
+    parser = speaking_arguments(__doc__.splitlines()[1], 2)
     parser.add_argument('--folder', type=Path, help='default: that of espeakng-loader')
-    parser.add_argument('--processes', type=int, default=2)
-    parser.add_argument('--seconds', type=float, required=True)
     arguments = parser.parse_args()
     if arguments.folder is None:
         import espeakng_loader
         arguments.folder = Path(espeakng_loader.get_library_path()).parent
-    run_processes(work, [(arguments.root, arguments.folder, n, arguments.seconds)
-                         for n in range(arguments.processes)])
+    speak_in_processes(arguments, 'espeak', 2000, Espeak, arguments.folder)
 
 
 if __name__ == '__main__':

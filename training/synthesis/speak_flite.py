@@ -23,14 +23,12 @@ folder of libflite.so.1 when it is not installed.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-from pathlib import Path
 import random
 
 import numpy as np
 
-from training.synthesis.shards import run_processes, speak_sentences
+from training.synthesis.shards import speak_in_processes, speaking_arguments
 
 VOICES = ('cmu_us_awb', 'cmu_us_rms', 'cmu_us_slt', 'cmu_us_kal16')
 _WORD_END = b'R:SylStructure.daughtern.daughtern.R:Segment.end'
@@ -81,22 +79,12 @@ class Flite:
         return samples, ends
 
 
-def work(root: Path, libraries: str, number: int, seconds: float) -> None:
-    """Run one process: write the shard flite<number>."""
-    random.seed(1000 + number)
-    speak_sentences(root, f'flite{number}', seconds, Flite(libraries).speak)
-
-
 def main() -> None:
     """Start the processes and wait for them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument('--root', type=Path, required=True)
+    parser = speaking_arguments(__doc__.splitlines()[1], 4)
     parser.add_argument('--libraries', default='')
-    parser.add_argument('--processes', type=int, default=4)
-    parser.add_argument('--seconds', type=float, required=True)
     arguments = parser.parse_args()
-    run_processes(work, [(arguments.root, arguments.libraries, n, arguments.seconds)
-                         for n in range(arguments.processes)])
+    speak_in_processes(arguments, 'flite', 1000, Flite, arguments.libraries)
 
 
 if __name__ == '__main__':

@@ -23,7 +23,6 @@ warping them makes speakers of any size, pitch, liveliness, tilt and breathiness
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 import random
@@ -33,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from training.synthesis.shards import run_processes, ShardWriter
+from training.synthesis.shards import run_processes, ShardWriter, speaking_arguments
 
 _DURATIONS = '/Clip_output_0'  # per phoneme, in frames of 25 ms
 _FRAME_S = 0.025
@@ -133,11 +132,8 @@ def work(root: Path, sources: Path, number: int, seconds: float) -> None:
 
 def main() -> None:
     """Start the processes and wait for them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument('--root', type=Path, required=True)
+    parser = speaking_arguments(__doc__.splitlines()[1], os.cpu_count())
     parser.add_argument('--sources', type=Path, required=True, help='folder with hibari/')
-    parser.add_argument('--processes', type=int, default=os.cpu_count())
-    parser.add_argument('--seconds', type=float, required=True)
     arguments = parser.parse_args()
     os.environ['OMP_NUM_THREADS'] = '1'
     run_processes(work, [(arguments.root, arguments.sources, n, arguments.seconds)

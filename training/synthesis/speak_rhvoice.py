@@ -27,7 +27,6 @@ the end of a word too early: compile it (1.14.0, C API alone, without MAGE) with
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 from pathlib import Path
 import random
@@ -35,7 +34,7 @@ import random
 import numpy as np
 import soxr
 
-from training.synthesis.shards import run_processes, speak_sentences
+from training.synthesis.shards import speak_in_processes, speaking_arguments
 
 VOICES = ('Bdl', 'Clb', 'Ksp')
 _TEXT = 0  # RHVoice_message_text
@@ -77,8 +76,7 @@ class RHVoice:
         self._rhvoice.RHVoice_new_tts_engine.restype = ctypes.c_void_p
         self._rhvoice.RHVoice_new_message.restype = ctypes.c_void_p
         self._rate_hz = 24000
-        self._sound: list[bytes] = []
-        self._n_samples = 0
+        self._sound = bytearray()
         self._ends: list[float] = []
         # kept with its functions: the library keeps only their addresses
         self._params = _InitParams(
@@ -95,12 +93,11 @@ class RHVoice:
         return 1
 
     def _play(self, samples: int, n_samples: int, _user: int | None) -> int:
-        self._sound.append(ctypes.string_at(samples, 2 * n_samples))
-        self._n_samples += n_samples
+        self._sound += ctypes.string_at(samples, 2 * n_samples)
         return 1
 
     def _end_word(self, _position: int, _length: int, _user: int | None) -> int:
-        self._ends.append(self._n_samples / self._rate_hz)
+        self._ends.append(len(self._sound) / 2 / self._rate_hz)
         return 1
 
     def speak(self, text: str) -> tuple[np.ndarray, list[float]]:
@@ -110,7 +107,7 @@ class RHVoice:
         The library tells that a word has ended after it has played the word's samples, 5 ms at a
         time.
         """
-        self._sound, self._n_samples, self._ends = [], 0, []
+        self._sound, self._ends = bytearray(), []
         content = text.encode()
         message = ctypes.c_void_p(self._rhvoice.RHVoice_new_message(
             self._engine, content, len(content), _TEXT, ctypes.byref(_SynthParams(
@@ -119,26 +116,16 @@ class RHVoice:
                 relative_volume=1)), None))
         self._rhvoice.RHVoice_speak(message)
         self._rhvoice.RHVoice_delete_message(message)
-        sound = np.frombuffer(b''.join(self._sound), np.int16)
+        sound = np.frombuffer(self._sound, np.int16)
         return soxr.resample(sound, self._rate_hz, 16000), self._ends
-
-
-def work(root: Path, folder: Path, number: int, seconds: float) -> None:
-    """Run one process: write the shard rhvoice<number>."""
-    random.seed(3000 + number)
-    speak_sentences(root, f'rhvoice{number}', seconds, RHVoice(folder).speak)
 
 
 def main() -> None:
     """Start the processes and wait for them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument('--root', type=Path, required=True)
+    parser = speaking_arguments(__doc__.splitlines()[1], 2)
     parser.add_argument('--folder', type=Path, required=True, help='of libRHVoice.so and data/')
-    parser.add_argument('--processes', type=int, default=2)
-    parser.add_argument('--seconds', type=float, required=True)
     arguments = parser.parse_args()
-    run_processes(work, [(arguments.root, arguments.folder, n, arguments.seconds)
-                         for n in range(arguments.processes)])
+    speak_in_processes(arguments, 'rhvoice', 3000, RHVoice, arguments.folder)
 
 
 if __name__ == '__main__':
