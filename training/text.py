@@ -40,7 +40,8 @@ from training.templates import expand_intents
 N_HELD_OUT = 1000
 N_COMMANDS = 40_000
 N_INTENTS = 15_000
-N_REQUESTS = 30_000  # each of them three times, for they are few beside the examples and novels
+N_REQUESTS = 30_000
+REQUEST_TIMES = 3  # they are few beside the examples and novels
 _SENTENCE = re.compile(r'[^.!?;:\n]+')
 _ALLOWED = re.compile(r"[a-z]+('[a-z]+)?")
 _QUOTED = re.compile(r'"([^"]+)"')
@@ -141,7 +142,7 @@ def main() -> None:
     # What has come later is put last, so that the lines before it stay what they were: shards that
     # have been spoken refer to sentences by their numbers.
     for more, times in ((novels(sources / 'novels'), 1),
-                        (requests(sources / 'wordnet', known, N_REQUESTS), 3)):
+                        (requests(sources / 'wordnet', known, N_REQUESTS), REQUEST_TIMES)):
         sentences += times * sorted(spoken(more, known, unseen) - {*sentences, *held_out})
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / 'heldout.txt').write_text('\n'.join(held_out) + '\n', encoding='utf-8')
