@@ -39,17 +39,16 @@ from safetensors.torch import load_file
 import torch
 from torch import nn, Tensor
 from tqdm import tqdm
-
 from voxtral_ros.model.checkpoint import load_network, native_name
 from voxtral_ros.model.layers import Attend, banded_attention, Rotation, rotation
 from voxtral_ros.model.network import VoxtralRealtime
+from voxtral_ros.model.protocol import Protocol
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization import marlin, rounding
 from voxtral_ros.quantization.format import int4_names, is_rotated, Recipe
 from voxtral_ros.quantization.quantizer import quantize
 from voxtral_ros.quantization.tensorfile import Spec, TensorWriter
 from voxtral_ros.quantization.weights import half_split, WEIGHTS
-from voxtral_ros.recognizer.protocol import Protocol
 
 # Linear layers of a block that see the same input, in the order of the computation.
 _STEPS = (('attention.wq', 'attention.wk', 'attention.wv'), ('attention.wo',),

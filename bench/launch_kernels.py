@@ -26,10 +26,9 @@ arrive with them.
 
 from kernels import CUDA, DECODER, DIM, random_weight, VOCABULARY
 import torch
-
-from voxtral_ros.ops.attention import attention, n_counters, Ring
-from voxtral_ros.ops.head import choose, Head
-from voxtral_ros.ops.matmul import matmul, matmul_gated, matmul_partial
+from voxtral_ros.backends.cuda.argmax import choose, Head
+from voxtral_ros.backends.cuda.attention import attention, n_counters, Ring
+from voxtral_ros.backends.cuda.gemm import matmul, matmul_gated, matmul_partial
 
 
 def main() -> None:

@@ -86,10 +86,10 @@ def completing(blocks, script):
 
 def node_process():
     """Run the node with the engine that takes no time; for the process beside the bench."""
+    from support.scripted import DELAY, ScriptedEngine
     from voxtral_ros.node import asr
     from voxtral_ros.node.process import main
     from voxtral_ros.recognizer.stream import Stream
-    from support.scripted import DELAY, ScriptedEngine
 
     seconds = float(sys.argv[2])
     script = speech(seconds)[1] if seconds else Script()

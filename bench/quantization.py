@@ -42,14 +42,13 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 from training.vocabulary import load_pieces, WordEncoder  # noqa: E402
-
 from voxtral_ros.cli.evaluate import error_rate, normalise, Score, word_errors  # noqa: E402
 from voxtral_ros.model.checkpoint import load_network  # noqa: E402
 from voxtral_ros.model.network import VoxtralRealtime  # noqa: E402
+from voxtral_ros.model.protocol import Protocol  # noqa: E402
 from voxtral_ros.model.tokenizer import Tokenizer  # noqa: E402
 from voxtral_ros.quantization.format import Recipe  # noqa: E402
 from voxtral_ros.quantization.quantizer import quantize  # noqa: E402
-from voxtral_ros.recognizer.protocol import Protocol  # noqa: E402
 
 DELAY_MS = 480
 MAX_SHIFT = 10  # tokens; what lies further off is another word of the same spelling

@@ -43,16 +43,21 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 import numpy as np  # noqa: E402
 from support.checkpoints import real_params  # noqa: E402
 import torch  # noqa: E402
-
+from voxtral_ros.backends.benchmark import (  # noqa: E402
+    BOARDS,
+    count_bytes,
+    measure,
+    read_bandwidth,
+    Timing,
+    TOKEN_S,
+)
+from voxtral_ros.backends.cuda.backend import FusedStep  # noqa: E402
+from voxtral_ros.backends.cuda.random_weights import random_network  # noqa: E402
+from voxtral_ros.backends.cuda.speculative import Drafting  # noqa: E402
+from voxtral_ros.backends.eager import EagerStep, Step  # noqa: E402
 from voxtral_ros.cli.bench import LAYOUTS  # noqa: E402
 from voxtral_ros.model.config import ModelConfig  # noqa: E402
-from voxtral_ros.model.random_weights import random_network  # noqa: E402
 from voxtral_ros.quantization.format import Recipe  # noqa: E402
-from voxtral_ros.recognizer.benchmark import (  # noqa: E402
-    BOARDS, count_bytes, measure, read_bandwidth, Timing, TOKEN_S)
-from voxtral_ros.recognizer.drafting import Drafting  # noqa: E402
-from voxtral_ros.recognizer.fused_step import FusedStep  # noqa: E402
-from voxtral_ros.recognizer.step import EagerStep, Step  # noqa: E402
 
 PARTS = ('one', 'drafting', 'streams', 'peers')
 CHUNKS = (1, 2, 3, 6)  # tokens of 80 ms
@@ -169,7 +174,8 @@ class AlwaysDrafting(Drafting):
 
 def transformers_times(params: dict[str, Any], device: torch.device) -> list[float]:
     """Return the seconds between the chunks of 80 ms that streaming generate asks for."""
-    from support.hf_reference import hf_config, mel_chunks, padded, PAD as HF_PAD, prompt
+    from support.hf_reference import hf_config, mel_chunks, padded, prompt
+    from support.hf_reference import PAD as HF_PAD
     import transformers
     from transformers import VoxtralRealtimeForConditionalGeneration
     say(f'  transformers {transformers.__version__}')

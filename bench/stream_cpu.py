@@ -44,9 +44,8 @@ import soundfile  # noqa: E402
 from support import checkpoints, hf_reference  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-
+from voxtral_ros.backends.cpu import library as cpu  # noqa: E402
 from voxtral_ros.model.mel import LogMel  # noqa: E402
-from voxtral_ros.ops import cpu  # noqa: E402
 from voxtral_ros.recognizer.engine import Engine  # noqa: E402
 from voxtral_ros.recognizer.events import Transcript  # noqa: E402
 from voxtral_ros.recognizer.stream import StreamOptions  # noqa: E402

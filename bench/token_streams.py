@@ -29,13 +29,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled
 from voxtral_ros.model.layers import banded_attention, rotation
 from voxtral_ros.model.network import StreamState, VoxtralRealtime
+from voxtral_ros.model.protocol import Protocol
 from voxtral_ros.model.tokenizer import TextDecoder, Tokenizer
-from voxtral_ros.recognizer.protocol import Protocol
 from voxtral_ros.recognizer.text import Utterance
 
 _BATCH = 48  # streams side by side

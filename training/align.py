@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 from tqdm import tqdm
-
 from training.recordings import read, read_table
 from training.speech import FRAME, levels, RATE_HZ
 from training.synthesis.shards import ShardWriter

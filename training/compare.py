@@ -43,7 +43,6 @@ import numpy as np
 import soundfile
 import torch
 from tqdm import tqdm
-
 from training.judge_peers import pocketsphinx, Recogniser, spoken_form, whisper, Word
 from voxtral_ros.cli.evaluate import error_rate, Score, word_errors
 from voxtral_ros.recognizer.engine import Engine

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
 from training.speech import RATE_HZ
 from training.synthesis.shards import ShardReader
 from voxtral_ros.cli.evaluate import word_errors

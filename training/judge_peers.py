@@ -28,7 +28,6 @@ import re
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from training.commands import number_words
 from voxtral_ros.cli.evaluate import normalise
 

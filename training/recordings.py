@@ -32,7 +32,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-
 from training.judge_noise import level, scattered
 from training.speech import RATE_HZ
 from training.synthesis.shards import ShardWriter

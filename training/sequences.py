@@ -31,7 +31,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info, IterableDataset
-
 from training.sounds import Sounds
 from training.speech import RATE_HZ, Source, tail
 from training.vocabulary import load_pieces, WordEncoder

@@ -25,7 +25,6 @@ from pathlib import Path
 import random
 
 import numpy as np
-
 from training.speech import between, RATE_HZ
 from training.synthesis.shards import Shards
 

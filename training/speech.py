@@ -26,7 +26,6 @@ import random
 from typing import NamedTuple
 
 import numpy as np
-
 from training.synthesis.shards import Shards
 
 RATE_HZ = 16000

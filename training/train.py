@@ -48,12 +48,10 @@ from torch import nn, Tensor
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
-
 from training.augment import augment, mask, roughen, WarpedMel
 from training.export import save
 from training.judge import evaluate, load_sets
-from training.sequences import (
-    collate, LEFT_PAD, PAD, Sequences, TOKEN_SAMPLES)
+from training.sequences import collate, LEFT_PAD, PAD, Sequences, TOKEN_SAMPLES
 from training.student import Student, windowed_attention
 from training.teacher import lesson, speaking, Teacher
 from training.vocabulary import N_SPECIAL

@@ -16,7 +16,7 @@
 
 #pragma once
 
-#include "matmul.h"
+#include "gemm.h"
 
 namespace {
 

@@ -16,7 +16,7 @@
 
 #include <cstring>
 
-#include "passes.h"
+#include "forward.h"
 #include "threads.h"
 
 namespace {
@@ -30,15 +30,15 @@ struct Choice {
 // The best one first.
 const Choice kChoices[] = {
 #if defined(__x86_64__)
-  {"avx512", &passes_avx512, [] {
+  {"avx512", &forward_avx512, [] {
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     }},
-  {"avx2", &passes_avx2, [] {
+  {"avx2", &forward_avx2, [] {
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     }},
 #endif
-  {"baseline", &passes_baseline, [] {return true;}},
+  {"baseline", &forward_baseline, [] {return true;}},
 };
 
 const Choice * choose(const char * name) {

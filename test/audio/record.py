@@ -27,7 +27,6 @@ import sys
 import time
 
 import numpy as np
-
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.microphone import find_device, list_devices, Microphone
 

@@ -15,9 +15,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import pytest
-
 from voxtral_ros.audio.block import AudioError, samples_to_ns
 from voxtral_ros.audio.gaps import Kind, Timeline
 

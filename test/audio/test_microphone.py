@@ -30,7 +30,6 @@ from audio.virtual_microphone import DEVICE_NAME, missing, VirtualMicrophone
 import numpy as np
 import pytest
 import soundfile
-
 from voxtral_ros.audio import microphone
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.microphone import DeviceInfo, find_device, list_devices, Microphone

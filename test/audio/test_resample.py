@@ -15,11 +15,11 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 import soxr
-
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.resample import Resampler
 

@@ -27,7 +27,6 @@ import numpy as np
 import pytest
 from safetensors.torch import save, save_file
 import torch
-
 from voxtral_ros.model.checkpoint import CheckpointError, load_network, native_parameters, WEIGHTS
 from voxtral_ros.model.config import ConfigError
 

@@ -14,11 +14,11 @@
 
 """Log-mel frames equal the reference's and do not depend on where the stream is cut."""
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 import torch
-
 from voxtral_ros.model.config import AudioConfig, ModelConfig
 from voxtral_ros.model.mel import LogMel, mel_filters
 from voxtral_ros.model.network import VoxtralRealtime

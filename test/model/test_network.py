@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-
 from voxtral_ros.model import layers
 from voxtral_ros.model.checkpoint import load_network, native_name, native_parameters
 from voxtral_ros.model.config import ModelConfig

@@ -22,8 +22,7 @@ import pytest
 from quantization import packable
 from safetensors.torch import load_file, save, save_file
 import torch
-
-from voxtral_ros.model import quantized
+from voxtral_ros.backends.cuda import modules as quantized
 from voxtral_ros.model.checkpoint import CheckpointError, load_network, native_parameters, WEIGHTS
 from voxtral_ros.quantization import marlin
 from voxtral_ros.quantization.format import Recipe

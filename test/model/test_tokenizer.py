@@ -16,10 +16,10 @@
 
 import json
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 from support import golden
-
 from voxtral_ros.model.tokenizer import StreamingConstants, TextDecoder, Tokenizer, TokenizerError
 
 checkpoints = pytest.importorskip('support.checkpoints')

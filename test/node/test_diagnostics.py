@@ -23,10 +23,10 @@ import numpy as np
 import pytest
 from rclpy.clock import Clock
 from voxtral_ros.audio.block import AudioBlock
+from voxtral_ros.client.link import LinkStatus
 from voxtral_ros.node.diagnostics import Diagnostics, ERROR, Health, judge, Meter, OK, Recent, WARN
 from voxtral_ros.node.worker import WorkerStats
 from voxtral_ros.recognizer.engine import EngineStats
-from voxtral_ros.server.link import LinkStatus
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 WELL = Health(time_s=0.0, state='active', source='topic /audio', live=True,

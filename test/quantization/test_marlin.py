@@ -14,12 +14,12 @@
 
 """Marlin bytes: against an independent packer, the index formula, and themselves."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 from optimum.quanto.tensor.weights.marlin.int4.packed import pack as quanto_pack
 import pytest
 import torch
-
 from voxtral_ros.quantization import marlin
 
 # K, N of the linear layers of a decoder block of Voxtral-Mini-4B-Realtime

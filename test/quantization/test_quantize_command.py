@@ -21,7 +21,6 @@ import sys
 
 import pytest
 from quantization import packable
-
 from voxtral_ros.cli.main import main
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.quantization import quantizer

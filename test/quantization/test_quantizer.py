@@ -27,7 +27,6 @@ import pytest
 from quantization import packable
 from safetensors.torch import load_file
 import torch
-
 from voxtral_ros.quantization import quantizer
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import QuantizationError, quantize

@@ -16,11 +16,11 @@
 
 from fractions import Fraction
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 import torch
-
 from voxtral_ros.quantization import rounding
 
 

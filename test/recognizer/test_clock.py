@@ -16,7 +16,8 @@
 
 from itertools import pairwise
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 from voxtral_ros.recognizer.clock import HeardClock
 

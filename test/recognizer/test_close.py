@@ -16,7 +16,16 @@
 
 import pytest
 from support.scripted import (
-    feed, join, open_stream, PAUSE, Script, scripted_voice, silence, texts, voice)
+    feed,
+    join,
+    open_stream,
+    PAUSE,
+    Script,
+    scripted_voice,
+    silence,
+    texts,
+    voice,
+)
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.stream import StreamOptions
 

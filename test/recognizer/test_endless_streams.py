@@ -17,7 +17,6 @@
 import numpy as np
 import pytest
 import torch
-
 from voxtral_ros.recognizer.engine import Engine
 
 checkpoints = pytest.importorskip('support.checkpoints')

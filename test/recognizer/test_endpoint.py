@@ -18,8 +18,20 @@ from itertools import pairwise
 
 import pytest
 from support.scripted import (
-    DELAY, feed, finals, hear, join, open_stream, PAUSE, RATE, Script, scripted_voice, silence,
-    texts, transcripts, voice,
+    DELAY,
+    feed,
+    finals,
+    hear,
+    join,
+    open_stream,
+    PAUSE,
+    RATE,
+    Script,
+    scripted_voice,
+    silence,
+    texts,
+    transcripts,
+    voice,
 )
 from voxtral_ros.recognizer.endpoint import Endpointer, EndpointOptions
 from voxtral_ros.recognizer.events import SpeechActivity

@@ -17,7 +17,6 @@
 import numpy as np
 import pytest
 import torch
-
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.stream import StreamOptions
 

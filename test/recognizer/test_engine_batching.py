@@ -16,10 +16,10 @@
 
 import math
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
-
 from voxtral_ros.recognizer.engine import Engine, EngineFull
 
 checkpoints = pytest.importorskip('support.checkpoints')

@@ -14,12 +14,13 @@
 
 """Sample buffer and slot: sound waits in order, and tokens are counted from the prompt's end."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 from support.scripted import RATE, TOKEN, TOKENIZER
 from voxtral_ros.model.config import AudioConfig
-from voxtral_ros.recognizer.protocol import Protocol
+from voxtral_ros.model.protocol import Protocol
 from voxtral_ros.recognizer.slot import SampleBuffer, Slot
 
 PROTOCOL = Protocol(TOKENIZER, AudioConfig())

@@ -17,12 +17,29 @@
 from functools import cache
 from itertools import count
 
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 from support.scripted import (
-    DELAY, encode, feed, finals, hear, join, open_stream, PAUSE, RATE, Script, scripted_voice,
-    ScriptedEngine, silence, texts, TOKEN, TOKENIZER, transcripts, voice,
+    DELAY,
+    encode,
+    feed,
+    finals,
+    hear,
+    join,
+    open_stream,
+    PAUSE,
+    RATE,
+    Script,
+    scripted_voice,
+    ScriptedEngine,
+    silence,
+    texts,
+    TOKEN,
+    TOKENIZER,
+    transcripts,
+    voice,
 )
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.events import Event, SpeechActivity

@@ -20,8 +20,21 @@ from collections.abc import Sized
 import numpy as np
 import pytest
 from support.scripted import (
-    DELAY, feed, finals, hear, join, open_stream, PAUSE, RATE, Script, scripted_voice,
-    ScriptedEngine, silence, texts, TOKEN, voice,
+    DELAY,
+    feed,
+    finals,
+    hear,
+    join,
+    open_stream,
+    PAUSE,
+    RATE,
+    Script,
+    scripted_voice,
+    ScriptedEngine,
+    silence,
+    texts,
+    TOKEN,
+    voice,
 )
 from voxtral_ros.model.config import AudioConfig
 from voxtral_ros.recognizer.endpoint import EndpointOptions

@@ -14,7 +14,8 @@
 
 """Text of an utterance: it only grows, and its words are what stands between spaces."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 from support.scripted import encode, TOKENIZER
 from voxtral_ros.model.tokenizer import TextDecoder

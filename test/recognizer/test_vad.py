@@ -17,7 +17,8 @@
 from functools import cache
 from itertools import cycle
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 from support.golden import fixtures_folder

@@ -18,8 +18,19 @@ import logging
 
 import pytest
 from support.scripted import (
-    DELAY, feed, finals, join, open_stream, PAUSE, RATE, Script, scripted_voice, silence, texts,
-    transcripts, voice,
+    DELAY,
+    feed,
+    finals,
+    join,
+    open_stream,
+    PAUSE,
+    RATE,
+    Script,
+    scripted_voice,
+    silence,
+    texts,
+    transcripts,
+    voice,
 )
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.stream import Stream, StreamOptions

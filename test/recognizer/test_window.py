@@ -17,9 +17,9 @@
 import numpy as np
 import pytest
 from support import checkpoints
+from voxtral_ros.backends.cuda.memory import plan_memory
 from voxtral_ros.model.config import ConfigError
 from voxtral_ros.recognizer.engine import Engine
-from voxtral_ros.recognizer.memory import plan_memory
 
 OWN, LESS = 150, 40
 SAMPLES = (0.1 * np.random.default_rng(0).standard_normal(20 * 16000)).astype(np.float32)

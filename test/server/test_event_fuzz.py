@@ -17,7 +17,8 @@
 import base64
 import json
 
-from hypothesis import given, HealthCheck, settings, strategies as st
+from hypothesis import given, HealthCheck, settings
+from hypothesis import strategies as st
 from support.realtime import encoded
 from support.scripted import silence
 

@@ -19,10 +19,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn, Tensor
-
-from voxtral_ros.model import quantized
-from voxtral_ros.ops.library import available
-from voxtral_ros.ops.weights import pack_dense, pack_int4, pack_int8, PackedWeight
+from voxtral_ros.backends.cuda import modules as quantized
+from voxtral_ros.backends.cuda.library import available
+from voxtral_ros.backends.cuda.weights import pack_dense, pack_int4, pack_int8, PackedWeight
 from voxtral_ros.quantization import marlin
 from voxtral_ros.quantization.weights import WeightFile
 

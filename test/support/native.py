@@ -24,12 +24,11 @@ from typing import Any
 import numpy as np
 from support import checkpoints
 import torch
-
+from voxtral_ros.backends.cpu.backend import NativeStep
+from voxtral_ros.backends.cpu.library import load
+from voxtral_ros.backends.eager import EagerStep
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.network import StreamState, VoxtralRealtime
-from voxtral_ros.ops.cpu import load
-from voxtral_ros.recognizer.native_step import NativeStep
-from voxtral_ros.recognizer.step import EagerStep
 
 BEST = load().voxtral_cpu_instructions()
 PAD = checkpoints.STREAMING_PAD

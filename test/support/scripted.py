@@ -34,11 +34,11 @@ from unittest import mock
 import numpy as np
 from support.checkpoints import N_TINY_TEXT, tiny_vocabulary
 from voxtral_ros.model.config import AudioConfig
+from voxtral_ros.model.protocol import Protocol
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer import vad
 from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.events import Event, Transcript
-from voxtral_ros.recognizer.protocol import Protocol
 from voxtral_ros.recognizer.slot import Slot, Token
 from voxtral_ros.recognizer.stream import Stream, StreamOptions
 

@@ -16,7 +16,6 @@
 
 import numpy as np
 import pytest
-
 from training.align import end_of_sound, plausible, word_ends
 
 

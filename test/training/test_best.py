@@ -20,7 +20,6 @@ import json
 import numpy as np
 import pytest
 import torch
-
 from training import judge, train
 
 PARAMS = {'dim': 1}

@@ -17,7 +17,6 @@
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
-
 from training.blend import main
 
 

@@ -16,7 +16,6 @@
 
 import numpy as np
 import pytest
-
 from training.difference import count_errors, difference
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pytest
 import soundfile
-
 from training import sequences, speech, train, vocabulary
 from training.synthesis.shards import ShardWriter
 from voxtral_ros.quantization.weights import WEIGHTS

@@ -21,7 +21,6 @@ import sys
 
 import pytest
 import torch
-
 from training.train import agreed, share_gradients
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,6 @@
 import numpy as np
 import pytest
 import soundfile
-
 from training.judge import load_sets
 from training.recordings import main
 from training.speech import RATE_HZ

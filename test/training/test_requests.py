@@ -15,7 +15,6 @@
 """Requests are made of the names that a dictionary has for things of a household."""
 
 import pytest
-
 from training.requests import requests, things
 
 NOUNS = """\

@@ -20,7 +20,6 @@ import subprocess
 
 import numpy as np
 import pytest
-
 from training.synthesis import speak_rhvoice
 from training.synthesis.shards import ShardReader
 from training.synthesis.speak_rhvoice import RHVoice, VOICES

@@ -19,7 +19,6 @@ import random
 
 import numpy as np
 import pytest
-
 from training import sounds
 from training.sequences import PAD, Sequences
 from training.sounds import beep, Sounds, struck

@@ -18,7 +18,6 @@ import random
 
 import numpy as np
 import pytest
-
 from training.speech import join, pauses, play, RATE_HZ, span, Speech, stretch, tail
 
 

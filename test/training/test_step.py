@@ -18,7 +18,6 @@
 import pytest
 from safetensors.torch import save_file
 import torch
-
 from training import train
 from training.sequences import LEFT_PAD, PAD, TOKEN_SAMPLES
 from training.teacher import Teacher

@@ -17,7 +17,6 @@
 
 import pytest
 import torch
-
 from training import train
 from training.student import blocked_attention, RoundedLinear, Student
 from voxtral_ros.model.layers import banded_attention

@@ -19,7 +19,6 @@ import json
 
 import numpy as np
 import pytest
-
 from training.sequences import BOS, collate, lay_out, LEFT_PAD, PAD, Sequences, WORD, write_tokens
 from training.synthesis.shards import ShardWriter
 from training.vocabulary import load_pieces, pieces, tekken, train, WordEncoder

@@ -18,7 +18,6 @@ import struct
 
 import numpy as np
 import torch
-
 from training.teacher import LAG, lesson, read_ctranslate2, speaking, Teacher
 
 

@@ -31,7 +31,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-
 _TAIL = 3200  # samples that are kept after the last sound
 
 

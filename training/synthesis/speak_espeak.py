@@ -29,7 +29,6 @@ import random
 
 import numpy as np
 from scipy.signal import resample_poly
-
 from training.synthesis.shards import speak_in_processes, speaking_arguments
 
 _ACCENTS = ('en-us', 'en-us', 'en-us', 'en', 'en-gb-x-rp', 'en-gb-scotland',

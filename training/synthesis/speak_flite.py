@@ -27,7 +27,6 @@ import ctypes
 import random
 
 import numpy as np
-
 from training.synthesis.shards import speak_in_processes, speaking_arguments
 
 VOICES = ('cmu_us_awb', 'cmu_us_rms', 'cmu_us_slt', 'cmu_us_kal16')

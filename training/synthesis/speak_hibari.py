@@ -31,7 +31,6 @@ import time
 from typing import Any
 
 import numpy as np
-
 from training.synthesis.shards import run_processes, ShardWriter, speaking_arguments
 
 _DURATIONS = '/Clip_output_0'  # per phoneme, in frames of 25 ms

@@ -32,7 +32,6 @@ import time
 import numpy as np
 import torch
 import torchaudio
-
 from training.synthesis.kokoro import FRAME_S, Kokoro, load, RATE_HZ, Utterance
 from training.synthesis.shards import ShardWriter
 

@@ -33,7 +33,6 @@ import random
 
 import numpy as np
 import soxr
-
 from training.synthesis.shards import speak_in_processes, speaking_arguments
 
 VOICES = ('Bdl', 'Clb', 'Ksp')

@@ -21,7 +21,6 @@ from typing import Any, Union
 
 import numpy as np
 import numpy.typing as npt
-
 from voxtral_ros.audio.block import AudioError, Samples
 
 Buffer = Union[bytes, bytearray, memoryview, 'array.array[Any]', npt.NDArray[Any]]

@@ -26,8 +26,8 @@ from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from voxtral_ros.backends.eager import Step
     from voxtral_ros.model.config import ModelConfig
-    from voxtral_ros.recognizer.step import Step
 
 # What `voxtral quantize` is told for the layouts that a random model can have.
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -77,9 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     # Not at the top: torch takes a second to load, and `voxtral --help` must not.
     import torch
-    from voxtral_ros.recognizer import benchmark
+    from voxtral_ros.backends import benchmark
+    from voxtral_ros.backends.cuda.backend import FusedStep
     from voxtral_ros.recognizer.engine import find_device
-    from voxtral_ros.recognizer.fused_step import FusedStep
     device = find_device(arguments.device)
     step, config, bits = _open(arguments, device)
     bandwidth = benchmark.read_bandwidth(device)
@@ -147,8 +147,8 @@ def _open(arguments: argparse.Namespace, device: torch.device,
         raise ValueError('--random needs a GPU: on the CPU take --model')
     if arguments.dtype == 'float32':
         raise ValueError('--random is packed for kernels in 16 bits: --dtype float16 or bfloat16')
-    from voxtral_ros.model.random_weights import random_network
-    from voxtral_ros.recognizer.fused_step import FusedStep
+    from voxtral_ros.backends.cuda.backend import FusedStep
+    from voxtral_ros.backends.cuda.random_weights import random_network
     path = arguments.params or share_folder() / 'config' / 'voxtral-mini-4b-realtime.json'
     config = ModelConfig.from_params(json.loads(path.read_text(encoding='utf-8')))
     recipe = Recipe(**LAYOUTS[arguments.random])

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build; return 1 when a compiler fails, or when the one that is needed is not there."""
-    from voxtral_ros.ops import build, cpu_build
+    from voxtral_ros.backends.cpu import build as cpu_build
+    from voxtral_ros.backends.cuda import build
     failures = 0
     if arguments.output is None:
         try:

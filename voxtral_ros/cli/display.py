@@ -20,7 +20,6 @@ import sys
 from types import TracebackType
 
 from tqdm import tqdm
-
 from voxtral_ros.recognizer.events import Transcript
 
 _LONG_S = 60.0

@@ -26,7 +26,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
-
 from voxtral_ros.audio.files import file_duration_s, read_file
 from voxtral_ros.audio.resample import resampled
 from voxtral_ros.resources import demo_model

@@ -27,7 +27,6 @@ import time
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
-
 from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import file_duration_s, read_file, read_raw
 from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ

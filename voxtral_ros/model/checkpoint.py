@@ -28,11 +28,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
-
+from voxtral_ros.backends.cpu.weights import native_layer
+from voxtral_ros.backends.cuda.modules import packed_layer
 from voxtral_ros.model.config import ModelConfig
-from voxtral_ros.model.native_weights import native_layer
 from voxtral_ros.model.network import VoxtralRealtime
-from voxtral_ros.model.quantized import packed_layer
 from voxtral_ros.quantization.format import check_config
 from voxtral_ros.quantization.tensorfile import CheckpointError
 from voxtral_ros.quantization.weights import WeightFile, WEIGHTS

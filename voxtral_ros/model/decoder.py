@@ -27,10 +27,9 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
-
+from voxtral_ros.backends.cuda.modules import PackedEmbedding
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rotation
-from voxtral_ros.model.quantized import PackedEmbedding
 
 
 def delay_embedding(delay: Tensor, dim: int) -> Tensor:

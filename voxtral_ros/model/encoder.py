@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
-
 from voxtral_ros.model.config import ModelConfig, StackConfig
 from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rotation
 

@@ -26,7 +26,6 @@ from collections.abc import Callable
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
-
 from voxtral_ros.model.config import StackConfig
 
 # (q [B, T, Hq, hd], k, v [B, T, Hkv, hd]) -> [B, T, Hq, hd], all after rotation

@@ -26,7 +26,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn, Tensor
-
 from voxtral_ros.model.config import AudioConfig
 
 

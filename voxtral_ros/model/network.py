@@ -23,11 +23,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn, Tensor
-
-from voxtral_ros.model.cache import RingCache
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.decoder import Decoder
 from voxtral_ros.model.encoder import Encoder
+from voxtral_ros.model.kv_cache import RingCache
 from voxtral_ros.model.layers import banded_attention, rotation, WholeAttention
 from voxtral_ros.model.mel import LogMel
 

@@ -34,7 +34,6 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
-
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.node import parameters
 from voxtral_ros.node.diagnostics import Diagnostics, Health, Meter, PERIOD_S

@@ -32,14 +32,13 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 from rclpy.node import Node
-
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.node.quiet import no_events
 from voxtral_ros.node.worker import WorkerStats
 
 if TYPE_CHECKING:
+    from voxtral_ros.client.link import LinkStatus
     from voxtral_ros.recognizer.engine import EngineStats
-    from voxtral_ros.server.link import LinkStatus
 
 PERIOD_S = 1.0
 _WINDOW = 10  # periods that count as recent

@@ -23,7 +23,6 @@ from builtin_interfaces.msg import Time
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool
-
 from voxtral_ros.msg import Transcript
 from voxtral_ros.node.quiet import no_events
 

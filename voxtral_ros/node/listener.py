@@ -28,6 +28,7 @@ import traceback
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
+
 # As rclpy.wait_for_message has it; the same from Humble to Rolling.
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
-
 from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
+    from voxtral_ros.client.engine import RemoteEngine
     from voxtral_ros.recognizer.engine import Engine
-    from voxtral_ros.server.remote import RemoteEngine
 
 
 def load_engine(value: Callable[[str], Any]) -> tuple[Engine | RemoteEngine, str]:
@@ -38,8 +37,8 @@ def load_engine(value: Callable[[str], Any]) -> tuple[Engine | RemoteEngine, str
     """
     url = value('engine.url')
     if url:
+        from voxtral_ros.client.engine import RemoteEngine
         from voxtral_ros.server.access import read_token
-        from voxtral_ros.server.remote import RemoteEngine
         token = read_token(Path(value('engine.token_file'))) if value('engine.token_file') else ''
         return RemoteEngine(url, value('engine.model'), token, value('engine.ca_file') or None,
                             value('engine.outage_s')), url

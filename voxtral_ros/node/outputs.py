@@ -28,7 +28,6 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool, String
-
 from voxtral_ros.msg import Transcript as TranscriptMessage
 from voxtral_ros.msg import Word as WordMessage
 from voxtral_ros.node.hri import open_voice

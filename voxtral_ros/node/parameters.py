@@ -26,11 +26,14 @@ from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import (
-    FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-
 from voxtral_ros.node.robot_voice import MODES
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.stream import StreamOptions

@@ -20,7 +20,6 @@ from collections import deque
 from dataclasses import replace
 
 import numpy as np
-
 from voxtral_ros.audio.block import AudioBlock
 
 MODES = ('mute', 'mark', 'ignore')

@@ -30,10 +30,14 @@ from typing import Any, Protocol
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import (
-    DurabilityPolicy, HistoryPolicy, qos_check_compatible, QoSCompatibility, QoSProfile,
-    ReliabilityPolicy)
+    DurabilityPolicy,
+    HistoryPolicy,
+    qos_check_compatible,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions
-
 from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.messages import from_mgonzs13, from_ros_drivers

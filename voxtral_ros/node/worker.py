@@ -32,7 +32,6 @@ import time
 from typing import NamedTuple, TYPE_CHECKING
 
 import numpy as np
-
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.gaps import Kind, Timeline
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
@@ -41,8 +40,8 @@ from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript
 from voxtral_ros.recognizer.stream import Stream, StreamOptions
 
 if TYPE_CHECKING:
+    from voxtral_ros.client.engine import RemoteEngine, RemoteStream
     from voxtral_ros.recognizer.engine import Engine
-    from voxtral_ros.server.remote import RemoteEngine, RemoteStream
 
 _LOGGER = logging.getLogger(__name__)
 _SHORT_LIFE = 25  # tokens, 2 s: a stream that fails sooner did not help

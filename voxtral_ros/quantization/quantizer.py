@@ -33,12 +33,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
 from voxtral_ros.quantization import marlin, rounding
 from voxtral_ros.quantization.format import int4_names, int8_names, is_rotated, Recipe
 from voxtral_ros.quantization.tensorfile import Spec, TensorWriter
-from voxtral_ros.quantization.weights import (
-    half_split, row_blocks, row_unit, WeightFile, WEIGHTS)
+from voxtral_ros.quantization.weights import half_split, row_blocks, row_unit, WeightFile, WEIGHTS
 
 _PARTIAL = WEIGHTS + '.partial'
 _SPARE = 64 << 20  # bytes that must stay free on the disk

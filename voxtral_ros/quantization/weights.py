@@ -29,10 +29,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-
 from voxtral_ros.quantization import marlin, rounding
-from voxtral_ros.quantization.format import (
-    int4_names, int8_names, is_rotated, stored_weight)
+from voxtral_ros.quantization.format import int4_names, int8_names, is_rotated, stored_weight
 from voxtral_ros.quantization.tensorfile import CheckpointError, TensorFile
 
 WEIGHTS = 'consolidated.safetensors'

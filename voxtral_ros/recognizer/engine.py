@@ -35,17 +35,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
+from voxtral_ros.backends.cpu.library import available as cpu_passes_available
+from voxtral_ros.backends.cuda.memory import can_pack, check_memory, plan_memory
+from voxtral_ros.backends.eager import EagerStep, Step, Tokens
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import VoxtralRealtime
+from voxtral_ros.model.protocol import Protocol
 from voxtral_ros.model.tokenizer import Tokenizer
-from voxtral_ros.ops.cpu import available as cpu_passes_available
 from voxtral_ros.recognizer.admission import Admission
-from voxtral_ros.recognizer.memory import can_pack, check_memory, plan_memory
-from voxtral_ros.recognizer.protocol import Protocol
 from voxtral_ros.recognizer.slot import Slot, Token
-from voxtral_ros.recognizer.step import EagerStep, Step, Tokens
 from voxtral_ros.recognizer.stream import Stream, StreamOptions
 
 
@@ -251,11 +250,11 @@ def _passes(network: VoxtralRealtime, tokenizer: Tokenizer, max_streams: int,
     """Return fused kernels in CUDA graphs or compiled passes, else the network as it is."""
     weight = network.decoder.norm.weight
     if weight.device.type == 'cuda' and can_pack(network.config, weight.dtype):
-        from voxtral_ros.recognizer.fused_step import FusedStep
+        from voxtral_ros.backends.cuda.backend import FusedStep
         special = [tokenizer.pad, tokenizer.word, tokenizer.eos]
         return FusedStep(network, tokenizer.pad, special, max_streams, max_chunk_tokens)
     if _is_native(weight.device, weight.dtype):
-        from voxtral_ros.recognizer.native_step import NativeStep
+        from voxtral_ros.backends.cpu.backend import NativeStep
         return NativeStep(network, tokenizer.pad, max_streams, max_chunk_tokens)
     return EagerStep(network, tokenizer.pad, max_streams, max_chunk_tokens)
 

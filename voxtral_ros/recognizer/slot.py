@@ -21,8 +21,7 @@ from dataclasses import dataclass
 import sys
 
 import numpy as np
-
-from voxtral_ros.recognizer.protocol import Protocol
+from voxtral_ros.model.protocol import Protocol
 
 
 @dataclass(frozen=True)

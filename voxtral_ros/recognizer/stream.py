@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
-
 from voxtral_ros.audio.pcm import usable
 from voxtral_ros.model.tokenizer import TextDecoder
 from voxtral_ros.recognizer.clock import HeardClock

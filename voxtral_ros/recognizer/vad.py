@@ -24,7 +24,6 @@ import sys
 from typing import Any
 
 import numpy as np
-
 from voxtral_ros.recognizer.events import SpeechActivity
 
 

@@ -25,7 +25,6 @@ import ssl
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-
 from voxtral_ros.server.access import has_token, origin_allowed
 from voxtral_ros.server.connection import Connection
 from voxtral_ros.server.limits import Limits

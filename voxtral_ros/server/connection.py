@@ -26,7 +26,6 @@ import time
 from typing import Any
 
 from aiohttp import web, WSCloseCode, WSMsgType
-
 from voxtral_ros.server.dialects import error_event
 from voxtral_ros.server.limits import Limits, RateLimit
 from voxtral_ros.server.metrics import Metrics

@@ -30,7 +30,6 @@ import json
 from typing import Any
 
 import numpy as np
-
 from voxtral_ros.audio.block import AudioError, check_rate, Samples
 
 OPENAI_RATE_HZ = 24_000

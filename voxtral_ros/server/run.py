@@ -24,7 +24,6 @@ import signal
 
 from aiohttp import ClientSession, WSMsgType
 import numpy as np
-
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.server.app import Server
 

@@ -30,14 +30,20 @@ import secrets
 import time
 
 import numpy as np
-
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
 from voxtral_ros.server.dialects import error_event, OpenAITranscription, Transcription
-from voxtral_ros.server.protocol import Append, Clear, ClientEvent, Commit, EventError, Message
-from voxtral_ros.server.protocol import parse, SessionUpdate
+from voxtral_ros.server.protocol import (
+    Append,
+    Clear,
+    ClientEvent,
+    Commit,
+    EventError,
+    Message,
+    parse,
+    SessionUpdate,
+)
 from voxtral_ros.server.worker import Job, Update, Worker
-
 
 _LOGGER = logging.getLogger(__name__)
 

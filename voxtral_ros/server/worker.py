@@ -32,7 +32,6 @@ import time
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
-
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.events import Event, Transcript

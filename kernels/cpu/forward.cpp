@@ -1,0 +1,269 @@
+// Copyright 2026 voxtral_ros maintainers
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+// Passes of the network over streams: sound to audio embeddings, and those to tokens.
+//
+// Compiled once per instruction set; VOXTRAL_FORWARD is the name of what library.cpp chooses from.
+
+#include "layers.h"
+#include "forward.h"
+
+namespace {
+
+// Where a pass keeps what it needs, cut from one piece of memory.
+struct Buffers {
+  float * hidden, * normed, * query, * key, * value, * attended, * gate, * up, * cosine, * sine;
+  float * scratch;  // of attention
+  float * rest;  // what comes after all these
+  int64_t size;  // of all these, in floats
+};
+
+int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+Buffers buffers(const Stack & s, int64_t n_streams, int64_t n_tokens, float * memory) {
+  const int64_t n = n_tokens * s.per_token, rows = n_streams * n;
+  int64_t used = 0;
+  const auto take = [&](int64_t size) {
+      float * place = memory ? memory + used : nullptr;
+      used += (size + 15) / 16 * 16;  // whole cache lines
+      return place;
+    };
+  Buffers b;
+  b.hidden = take(rows * s.dim);
+  b.normed = take(rows * s.dim);
+  b.query = take(rows * s.n_heads * s.head_dim);
+  b.key = take(rows * s.n_kv_heads * s.head_dim);
+  b.value = take(rows * s.n_kv_heads * s.head_dim);
+  b.attended = take(rows * s.n_heads * s.head_dim);
+  b.gate = take(rows * s.hidden_dim);
+  b.up = take(rows * s.hidden_dim);
+  b.cosine = take(rows * s.head_dim / 2);
+  b.sine = take(rows * s.head_dim / 2);
+  b.scratch = take(s.n_kv_heads * Attention::scratch_size(s, n));
+  b.rest = take(0);
+  b.size = used;
+  return b;
+}
+
+// Angles of the next n positions of each stream, [streams * n, head_dim / 2], in fp64 until they
+// are turned: in fp32 they would be wrong after hours.
+void rotary_angles(
+  const Model & model, const Stack & s, Streams streams, int64_t n, const Buffers & b)
+{
+  const int64_t half = s.head_dim / 2;
+  for (int64_t row = 0; row < streams.n * n; ++row) {
+    const int64_t slot = streams.slots[row / n];
+    const int64_t position = (s.clock[slot] + model.origin[slot]) * s.per_token + row % n;
+    for (int64_t j = 0; j < half; ++j) {
+      const double angle = (double)position * s.turns[j];
+      b.cosine[row * half + j] = (float)std::cos(angle);
+      b.sine[row * half + j] = (float)std::sin(angle);
+    }
+  }
+}
+
+// Rotates what the rows of stream m have projected, remembers keys and values, and attends.
+void attend(
+  const Model & model, const Stack & s, int64_t layer, Streams streams, int64_t m, int64_t n,
+  const Buffers & b)
+{
+  const int64_t half = s.head_dim / 2;
+  const int64_t q_dim = s.n_heads * s.head_dim, kv_dim = s.n_kv_heads * s.head_dim;
+  const int64_t slot = streams.slots[m], first = s.clock[slot] * s.per_token;
+  const int64_t ring = (layer * model.n_slots + slot) * s.capacity * kv_dim;
+  for (int64_t i = 0, row = m * n; i < n; ++i, ++row) {
+    const float * cosine = b.cosine + row * half, * sine = b.sine + row * half;
+    rotate(b.query + row * q_dim, s.n_heads, s.head_dim, cosine, sine);
+    rotate(b.key + row * kv_dim, s.n_kv_heads, s.head_dim, cosine, sine);
+    const int64_t entry = ring + (first + i) % s.capacity * kv_dim;
+    std::memcpy(s.keys + entry, b.key + row * kv_dim, 4 * kv_dim);
+    std::memcpy(s.values + entry, b.value + row * kv_dim, 4 * kv_dim);
+  }
+  const Attention attention{
+    s, s.keys + ring, s.values + ring, first, n, b.query + m * n * q_dim,
+    b.attended + m * n * q_dim, b.scratch};
+  attention.run();
+}
+
+// All layers over n new positions of each stream, b.hidden [streams * n, dim] in place.
+void run_layers(
+  const Model & model, const Stack & s, Streams streams, int64_t n, const float * delay_scales,
+  const Buffers & b)
+{
+  const int64_t rows = streams.n * n;
+  rotary_angles(model, s, streams, n, b);
+  for (int64_t index = 0; index < s.n_layers; ++index) {
+    const Layer & layer = s.layers[index];
+    norm(b.hidden, rows, s.dim, layer.attention_norm, s.eps, b.normed);
+    matmul(layer.query, b.normed, rows, b.query);
+    matmul(layer.key, b.normed, rows, b.key);
+    matmul(layer.value, b.normed, rows, b.value);
+    for (int64_t m = 0; m < streams.n; ++m) {
+      attend(model, s, index, streams, m, n, b);
+    }
+    matmul(layer.out, b.attended, rows, b.hidden, true);
+    norm(b.hidden, rows, s.dim, layer.ffn_norm, s.eps, b.normed);
+    for (int64_t row = 0; delay_scales && row < rows; ++row) {
+      const int64_t slot = streams.slots[row / n];
+      const float * scale = delay_scales + (index * model.n_slots + slot) * s.dim;
+      for (int64_t i = 0; i < s.dim; ++i) {
+        b.normed[row * s.dim + i] *= scale[i];
+      }
+    }
+    matmul(layer.gate, b.normed, rows, b.gate);
+    matmul(layer.up, b.normed, rows, b.up);
+    gated(b.gate, b.up, rows * s.hidden_dim);
+    matmul(layer.down, b.gate, rows, b.hidden, true);
+  }
+  for (int64_t m = 0; m < streams.n; ++m) {
+    s.clock[streams.slots[m]] += n / s.per_token;
+  }
+}
+
+// Causal convolution of width 3 and GELU, x [n, channels] to out [n / stride, dim]. The past is
+// [channels, 3 - stride] and becomes the end of x. Columns: [n / stride, 3 * channels].
+void convolution(
+  const Matrix & m, const float * x, int64_t n, int64_t stride, float * past, float * columns,
+  float * out)
+{
+  const int64_t channels = m.k / 3, n_past = 3 - stride, n_out = n / stride;
+  for (int64_t t = 0; t < n_out; ++t) {
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t j = 0; j < 3; ++j) {
+        const int64_t from = t * stride + j - n_past;
+        columns[t * m.k + 3 * c + j] =
+          from < 0 ? past[c * n_past + from + n_past] : x[from * channels + c];
+      }
+    }
+  }
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t j = 0; j < n_past; ++j) {
+      past[c * n_past + j] = x[(n - n_past + j) * channels + c];
+    }
+  }
+  matmul(m, columns, n_out, out);
+  gelu(out, n_out * m.n);
+}
+
+// Columns and frames of the first convolution of one stream; the second has no more.
+int64_t stem_size(const Model & model, int64_t n_tokens) {
+  const int64_t frames = 2 * n_tokens * model.encoder.per_token;
+  return frames * (larger(3 * model.n_mels, 3 * model.encoder.dim) + model.encoder.dim);
+}
+
+int64_t workspace(const Model & model, int64_t n_streams, int64_t n_tokens) {
+  const int64_t encoder = buffers(model.encoder, n_streams, n_tokens, nullptr).size;
+  const int64_t decoder = buffers(model.decoder, n_streams, n_tokens, nullptr).size;
+  const int64_t dim = model.decoder.dim, rows = n_streams * n_tokens;
+  return rows * dim + larger(
+    encoder + stem_size(model, n_tokens) + rows * dim,
+    decoder + n_streams * (model.head.n + dim));
+}
+
+void encode(
+  const Model & model, Streams streams, const float * mel, int64_t n_tokens, float * memory,
+  float * audio)
+{
+  const Stack & s = model.encoder;
+  const Buffers b = buffers(s, streams.n, n_tokens, memory);
+  const int64_t n = n_tokens * s.per_token;
+  float * frames = b.rest, * columns = frames + 2 * n * s.dim;
+  for (int64_t m = 0; m < streams.n; ++m) {
+    const int64_t slot = streams.slots[m];
+    float * past = model.conv_past[0] + slot * 2 * model.n_mels;
+    convolution(
+      model.conv[0], mel + m * 2 * n * model.n_mels, 2 * n, 1, past, columns, frames);
+    past = model.conv_past[1] + slot * s.dim;
+    convolution(model.conv[1], frames, 2 * n, 2, past, columns, b.hidden + m * n * s.dim);
+  }
+  run_layers(model, s, streams, n, nullptr, b);
+  const int64_t rows = streams.n * n_tokens;
+  norm(b.hidden, streams.n * n, s.dim, s.norm, s.eps, b.normed);
+  // The frames of a token follow each other: [rows, per_token * dim]
+  float * hidden = columns + stem_size(model, n_tokens) - 2 * n * s.dim;
+  matmul(model.adapter[0], b.normed, rows, hidden);
+  gelu(hidden, rows * model.adapter[0].n);
+  matmul(model.adapter[1], hidden, rows, audio);
+}
+
+// What the last position of each stream predicts.
+void choose(
+  const Model & model, Streams streams, int64_t n, const Buffers & b, int64_t * token,
+  float * probability, int64_t out_stride)
+{
+  const Stack & s = model.decoder;
+  float * normed = b.rest, * logits = normed + streams.n * s.dim;
+  for (int64_t m = 0; m < streams.n; ++m) {
+    const float * last = b.hidden + ((m + 1) * n - 1) * s.dim;
+    norm(last, 1, s.dim, s.norm, s.eps, normed + m * s.dim);
+  }
+  const int64_t vocabulary = model.head.n;
+  matmul(model.head, normed, streams.n, logits);
+  for (int64_t m = 0; m < streams.n; ++m, logits += vocabulary) {
+    const int64_t slot = streams.slots[m];
+    logits[model.pad] -= model.pad_penalty[slot];
+    int64_t best = 0;
+    for (int64_t i = 1; i < vocabulary; ++i) {
+      best = logits[i] > logits[best] ? i : best;
+    }
+    model.last_token[slot] = token[m * out_stride] = best;
+    probability[m * out_stride] = 1.0f / exponentials(logits, vocabulary);
+  }
+}
+
+// Positions `from` and the n - 1 after it of audio [streams, n_tokens, dim]; tokens: [streams, n],
+// or null for the last one of each stream.
+void decode(
+  const Model & model, Streams streams, const float * audio, int64_t n_tokens, int64_t from,
+  const int64_t * tokens, int64_t n, const Buffers & b)
+{
+  const Stack & s = model.decoder;
+  for (int64_t row = 0; row < streams.n * n; ++row) {
+    const int64_t m = row / n;
+    float * hidden = b.hidden + row * s.dim;
+    std::memcpy(hidden, audio + (m * n_tokens + from + row % n) * s.dim, 4 * s.dim);
+    add_row(model.head, tokens ? tokens[row] : model.last_token[streams.slots[m]], hidden);
+  }
+  run_layers(model, s, streams, n, model.delay_scales, b);
+}
+
+void prompt(
+  const Model & model, Streams streams, const float * mel, int64_t n_tokens,
+  const int64_t * given, float * memory, int64_t * token, float * probability)
+{
+  float * audio = memory, * rest = audio + streams.n * n_tokens * model.decoder.dim;
+  encode(model, streams, mel, n_tokens, rest, audio);
+  const Buffers b = buffers(model.decoder, streams.n, n_tokens, rest);
+  decode(model, streams, audio, n_tokens, 0, given, n_tokens, b);
+  choose(model, streams, n_tokens, b, token, probability, 1);
+}
+
+void generate(
+  const Model & model, Streams streams, const float * mel, int64_t n_tokens, float * memory,
+  int64_t * token, float * probability)
+{
+  float * audio = memory, * rest = audio + streams.n * n_tokens * model.decoder.dim;
+  encode(model, streams, mel, n_tokens, rest, audio);
+  const Buffers b = buffers(model.decoder, streams.n, 1, rest);
+  for (int64_t i = 0; i < n_tokens; ++i) {
+    decode(model, streams, audio, n_tokens, i, nullptr, 1, b);
+    choose(model, streams, 1, b, token + i, probability + i, n_tokens);
+  }
+}
+
+}  // namespace
+
+extern const Passes VOXTRAL_FORWARD = {workspace, prompt, generate};

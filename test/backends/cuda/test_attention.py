@@ -1,0 +1,155 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Ring attention against float64, and its independence of neighbours."""
+
+import pytest
+from support.kernels import DEVICES, DTYPES, on_gpu, relative_error, unit_roundoff
+import torch
+from voxtral_ros.backends.cuda.attention import attention, n_counters, Ring
+from voxtral_ros.backends.cuda.norm_rope import rotation_angles
+
+
+class Case:
+    """Random rings that have been written round several times, and new positions."""
+
+    def __init__(self, device, dtype, n_heads, n_kv_heads, head_dim, window, length, clocks,
+                 per_token=1, half_split=False, spare=0, seed=0):
+        torch.manual_seed(seed)
+        self.device, self.n_heads, self.half_split = device, n_heads, half_split
+        n_slots = len(clocks) + 2
+        capacity = window - 1 + length + spare
+        shape = (n_slots, capacity, n_kv_heads, head_dim)
+        self.ring = Ring(*(torch.randn(shape).to(dtype).to(device) for _ in range(2)),
+                         window, per_token)
+        self.slots = torch.randperm(n_slots)[:len(clocks)].to(device)
+        self.clock = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        self.clock[self.slots] = torch.tensor(clocks, device=device)
+        width = (n_heads + 2 * n_kv_heads) * head_dim
+        self.qkv = torch.randn(len(clocks), length, width).to(dtype).to(device)
+        frequency = 1e6 ** -(torch.arange(0, head_dim, 2).double() / head_dim)
+        self.angles = rotation_angles(self.slots, self.clock, torch.zeros_like(self.clock) + 7,
+                                      frequency.to(device), length, per_token)
+        needed = n_counters(len(clocks), length, n_heads, n_kv_heads)
+        self.counters = torch.zeros(needed, dtype=torch.int32, device=device)
+
+    def copy(self, device):
+        """Return the same with its own rings on another device."""
+        other = object.__new__(Case)
+        other.device, other.n_heads, other.half_split = device, self.n_heads, self.half_split
+        other.ring = Ring(self.ring.keys.clone().to(device), self.ring.values.clone().to(device),
+                          self.ring.window, self.ring.per_token)
+        for name in ('slots', 'clock', 'qkv', 'counters'):
+            setattr(other, name, getattr(self, name).clone().to(device))
+        other.angles = tuple(part.to(device) for part in self.angles)
+        return other
+
+    def run(self, rows=slice(None), times=slice(None), ahead=0):
+        """Attend with some streams and positions, `ahead` positions after the clock."""
+        qkv = self.qkv[rows, times].contiguous()
+        cosine, sine = (part[rows, times].contiguous() for part in self.angles)
+        slots, clock = self.slots[rows].contiguous(), self.clock + ahead
+        if qkv.is_cuda:
+            torch.cuda.synchronize()  # slots, clock and ring have to be older than the last kernel
+        return attention(qkv, self.ring, slots, clock, cosine, sine, self.n_heads,
+                         self.half_split, self.counters)
+
+
+def one_by_one(case):
+    """Return attention in float64, one query after the other, straight from its definition."""
+    qkv, (cosine, sine) = case.qkv.cpu(), (part.cpu() for part in case.angles)
+    m, length, _ = qkv.shape
+    _, capacity, n_kv_heads, head_dim = case.ring.keys.shape
+    heads = qkv.unflatten(-1, (-1, head_dim)).double()
+    cosine, sine = cosine.double()[:, :, None], sine.double()[:, :, None]
+    if case.half_split:
+        a, b = heads.chunk(2, -1)
+        turned = torch.cat((a * cosine - b * sine, a * sine + b * cosine), -1)
+    else:
+        a, b = heads[..., ::2], heads[..., 1::2]
+        turned = torch.stack((a * cosine - b * sine, a * sine + b * cosine), -1).flatten(-2)
+    turned = turned.to(qkv.dtype).double()
+    out = torch.empty(m, length, case.n_heads, head_dim, dtype=torch.float64)
+    group = case.n_heads // n_kv_heads
+    for stream in range(m):
+        slot = case.slots[stream].item()
+        first = case.clock[slot].item() * case.ring.per_token
+        held = {}
+        for entry in range(capacity):  # what the ring holds from before
+            position = first - 1 - (first - 1 - entry) % capacity
+            if first > 0 and position >= 0:
+                held[position] = (case.ring.keys[slot, entry].cpu().double(),
+                                  case.ring.values[slot, entry].cpu().double())
+        for t in range(length):
+            held[first + t] = (turned[stream, t, case.n_heads:case.n_heads + n_kv_heads],
+                               heads[stream, t, case.n_heads + n_kv_heads:])
+        for t in range(length):
+            seen = [p for p in held if first + t - case.ring.window < p <= first + t]
+            keys = torch.stack([held[p][0] for p in seen])  # [S, Hkv, D]
+            values = torch.stack([held[p][1] for p in seen])
+            for head in range(case.n_heads):
+                scores = keys[:, head // group] @ turned[stream, t, head] / head_dim ** 0.5
+                out[stream, t, head] = scores.softmax(0) @ values[:, head // group]
+    return out.flatten(2)
+
+
+SHAPES = {
+    'decoder': {'n_heads': 32, 'n_kv_heads': 8, 'head_dim': 128, 'window': 300, 'length': 1},
+    'draft': {'n_heads': 32, 'n_kv_heads': 8, 'head_dim': 128, 'window': 300, 'length': 6},
+    'encoder': {'n_heads': 6, 'n_kv_heads': 6, 'head_dim': 64, 'window': 750, 'length': 20,
+                'per_token': 4},
+    'tiny': {'n_heads': 4, 'n_kv_heads': 2, 'head_dim': 64, 'window': 16, 'length': 3},
+}
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('half_split', [False, True])
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('clocks', [[0], [5, 63, 700], [256, 255]])
+def test_equals_the_definition(device, dtype, half_split, shape, clocks):
+    case = Case('cpu', dtype, clocks=clocks, half_split=half_split, **SHAPES[shape])
+    expected = one_by_one(case)
+    other = case.copy(device)
+    assert relative_error(other.run(), expected) < 1.5 * unit_roundoff(dtype)
+    # The ring has got the new positions, and nothing else.
+    case.run()
+    assert torch.equal(other.ring.values.cpu(), case.ring.values)
+    assert relative_error(other.ring.keys, case.ring.keys) < 1e-4
+    assert not other.counters.any()
+
+
+@on_gpu
+@pytest.mark.parametrize('shape', SHAPES)
+def test_a_query_depends_neither_on_its_neighbours_nor_on_the_run(shape):
+    case = Case('cuda', torch.bfloat16, clocks=[0, 40, 3000, 999], spare=9, **SHAPES[shape])
+    length = case.qkv.shape[1]
+    together = case.copy('cuda').run()
+    for _ in range(20):
+        assert torch.equal(case.copy('cuda').run(), together)
+    for stream in range(4):
+        alone = case.copy('cuda').run(rows=slice(stream, stream + 1))
+        assert torch.equal(alone, together[stream:stream + 1])
+    if case.ring.per_token == 1:
+        serial = case.copy('cuda')
+        parts = [serial.run(times=slice(t, t + 1), ahead=t) for t in range(length)]
+        assert torch.equal(torch.cat(parts, 1), together)
+
+
+@on_gpu
+def test_too_few_counters_are_refused():
+    case = Case('cuda', torch.float16, clocks=[0], **SHAPES['decoder'])
+    case.counters = case.counters[:1]
+    with pytest.raises(ValueError, match='counters'):
+        case.run()

@@ -1,0 +1,154 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Which network runs where: compiled where it can be, PyTorch's elsewhere, and the log says so."""
+
+import logging
+from pathlib import Path
+import subprocess
+
+import pytest
+from voxtral_ros.backends.cpu import build as cpu_build
+from voxtral_ros.backends.cpu import library as cpu
+from voxtral_ros.backends.cpu.backend import NativeStep
+from voxtral_ros.backends.cpu.weights import NativeLinear
+from voxtral_ros.backends.cuda.build import BuildError
+from voxtral_ros.backends.eager import EagerStep
+from voxtral_ros.recognizer.engine import Engine
+from voxtral_ros.recognizer.events import Transcript
+from voxtral_ros.resources import demo_model
+
+soundfile = pytest.importorskip('soundfile')
+ORDERS = Path(__file__).parents[1] / 'data' / 'orders.flac'
+
+
+@pytest.fixture
+def fresh(monkeypatch, caplog):
+    """Forget the library that is loaded, before and after."""
+    monkeypatch.delenv('VOXTRAL_CPU_KERNELS', raising=False)
+    caplog.set_level(logging.INFO)
+    for function in (cpu.load, cpu.available):
+        function.cache_clear()
+    yield monkeypatch
+    for function in (cpu.load, cpu.available):
+        function.cache_clear()
+
+
+def transcript(engine, samples):
+    stream = engine.open(480)
+    stream.feed(samples)
+    events = [*stream.poll(), *stream.close()]
+    return [(event.text, event.is_final) for event in events if isinstance(event, Transcript)]
+
+
+def test_the_demo_model_hears_the_same_either_way(fresh, caplog):
+    samples = soundfile.read(ORDERS, dtype='float32')[0][:8 * 16000]
+    compiled = Engine.load(demo_model(), 'cpu')
+    assert isinstance(compiled.passes, NativeStep)
+    assert isinstance(compiled.network.decoder.layers[0].attention.wq, NativeLinear)
+    assert 'compiled passes for the CPU' in caplog.text
+    cpu.load.cache_clear()
+    cpu.available.cache_clear()
+    fresh.setenv('VOXTRAL_CPU_KERNELS', 'off')
+    plain = Engine.load(demo_model(), 'cpu')
+    assert isinstance(plain.passes, EagerStep)
+    assert not isinstance(plain.network.decoder.layers[0].attention.wq, NativeLinear)
+    assert 'VOXTRAL_CPU_KERNELS is off' in caplog.text
+    heard = transcript(compiled, samples)
+    assert heard == transcript(plain, samples)
+    assert len(' '.join(text for text, is_final in heard if is_final).split()) > 10
+
+
+def test_other_types_run_in_pytorch():
+    assert isinstance(Engine.load(demo_model(), 'cpu', 'bfloat16').passes, EagerStep)
+
+
+def test_without_a_compiler_there_is_one_warning_and_the_network_of_pytorch(
+        fresh, caplog, tmp_path):
+    fresh.setenv('XDG_CACHE_HOME', str(tmp_path))
+    fresh.setenv('PATH', str(tmp_path))
+    fresh.delenv('CXX', raising=False)
+    fresh.setattr(cpu, 'installed', lambda name: None)
+    for _ in range(2):
+        assert isinstance(Engine.load(demo_model(), 'cpu').passes, EagerStep)
+    warnings = [record for record in caplog.records if record.levelname == 'WARNING']
+    assert len(warnings) == 1
+    assert 'apt install g++' in warnings[0].getMessage()
+
+
+def test_without_a_place_for_the_library_the_network_of_pytorch_runs(fresh, caplog, tmp_path):
+    (tmp_path / 'file').touch()
+    fresh.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    fresh.setattr(cpu, 'installed', lambda name: None)
+    assert not cpu.available()
+    assert 'cannot be compiled' in caplog.text
+
+
+def test_the_installed_library_needs_no_compiler(fresh, tmp_path):
+    library = cpu_build.build()
+    fresh.setenv('XDG_CACHE_HOME', str(tmp_path))
+    fresh.setenv('PATH', str(tmp_path))
+    fresh.setattr(cpu, 'installed', lambda name: library)
+    assert cpu.available()
+
+
+def test_a_library_of_another_version_is_refused(fresh, tmp_path):
+    library = tmp_path / 'lib.so'
+    functions = ('instructions', 'use', 'threads', 'workspace', 'generate', 'prompt', 'sizes')
+    whole = ''.join(f'long voxtral_cpu_{name}() {{return 7;}}' for name in functions)
+    for source, message in (('int other() {return 0;}', 'cannot be used'),
+                            (f'extern "C" {{{whole}}}', 'another version'),
+                            (None, 'no such file')):
+        library.unlink(missing_ok=True)
+        if source:
+            subprocess.run([cpu_build.find_compiler(), '-shared', '-fPIC', '-x', 'c++', '-', '-o',
+                            library], input=source, text=True, check=True)
+        fresh.setenv('VOXTRAL_CPU_KERNELS', str(library))
+        with pytest.raises(BuildError, match=message):
+            cpu.load()
+        library = tmp_path / f'{message}.so'
+
+
+def test_the_message_of_the_compiler_is_passed_on(fresh, tmp_path):
+    fresh.setenv('XDG_CACHE_HOME', str(tmp_path))
+    compiler = tmp_path / 'broken'
+    compiler.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && exit\necho no such instruction\nexit 1\n')
+    compiler.chmod(0o755)
+    fresh.setenv('CXX', str(compiler))
+    with pytest.raises(BuildError, match='no such instruction'):
+        cpu_build.build()
+    assert cpu_build.cached() is None
+    fresh.setenv('CXX', 'no-such-compiler')
+    with pytest.raises(BuildError, match='CXX is no-such-compiler'):
+        cpu_build.build()
+
+
+def test_the_command_builds_for_the_cpu_without_cuda(fresh, capsys, tmp_path):
+    from voxtral_ros.backends.cuda import build
+    from voxtral_ros.cli.main import main
+    fresh.setattr(build, 'find_nvcc', _no_nvcc)
+    fresh.setattr(build, 'native_architecture', lambda: None)
+    assert main(['build-kernels']) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].endswith(cpu_build.LIBRARY)
+    assert 'no nvcc' in out[1]
+    assert main(['build-kernels', '--arch', '90']) == 1
+    assert 'no nvcc' in capsys.readouterr().err
+    fresh.setattr(build, 'native_architecture', lambda: 90)
+    assert main(['build-kernels']) == 1
+
+
+def _no_nvcc():
+    raise BuildError('no nvcc')

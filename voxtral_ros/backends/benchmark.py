@@ -1,0 +1,156 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+How fast a model runs on this very machine, and how near that is to what its memory can do.
+
+A pass reads every weight once, so bytes over bandwidth is the floor; both are measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from voxtral_ros.backends.eager import Step
+from voxtral_ros.model.checkpoint import native_name
+from voxtral_ros.model.config import ModelConfig, StackConfig
+from voxtral_ros.model.network import VoxtralRealtime
+
+TOKEN_S = 0.08
+_SAMPLES, _CONTEXT = 1280, 240
+
+# Boards for which nobody has published a table: name -> bytes per second of their memory.
+BOARDS = {
+    'Orin Nano 8 GB, 68 GB/s': 68.3e9, 'Orin Nano Super / NX, 102 GB/s': 102.4e9,
+    'AGX Orin, 205 GB/s': 204.8e9,
+}
+_EFFICIENCY = 0.8  # of the peak: the best that decoders have shown on these boards
+_PER_CALL_S = {'encoder': 2.5e-3, 'decoder': 2.0e-3}  # of some 400 graph nodes each
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Passes of n tokens over some streams."""
+
+    n_streams: int
+    n_tokens: int
+    p50_s: float
+    p99_s: float
+
+    @property
+    def per_token_s(self) -> float:
+        """Return seconds per 80 ms of sound of each stream."""
+        return self.p50_s / self.n_tokens
+
+    @property
+    def real_time_factor(self) -> float:
+        return self.per_token_s / TOKEN_S
+
+
+def measure(step: Step, slots: Sequence[int], n_tokens: int, repeats: int = 50,
+            warm_up: int = 3) -> Timing:
+    """Time passes over noise; the streams go on from wherever they are."""
+    rng = np.random.default_rng(0)
+    shape = (len(slots), n_tokens * _SAMPLES + _CONTEXT)
+    windows = (0.05 * rng.standard_normal(shape)).astype(np.float32)
+    times = []
+    with torch.inference_mode():
+        filled = int(step.state.decoded[list(slots)].max()) + 1
+        for count in range(repeats + warm_up):
+            filled += n_tokens
+            begin = perf_counter()
+            step.generate(slots, windows, filled)
+            if count >= warm_up:
+                times.append(perf_counter() - begin)
+    p50, p99 = np.percentile(times, (50, 99))
+    return Timing(len(slots), n_tokens, float(p50), float(p99))
+
+
+def read_bandwidth(device: torch.device, n_bytes: int = 1 << 30) -> float:
+    """Return the bytes per second of a plain reduction: what reading can reach here."""
+    data = torch.ones(n_bytes // 4, device=device)
+    times = []
+    for _ in range(8):
+        _wait(device)
+        begin = perf_counter()
+        data.sum()
+        _wait(device)
+        times.append(perf_counter() - begin)
+    return data.nbytes / min(times)
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """What one pass must read."""
+
+    encoder: int  # weights, adapter and convolutions included
+    decoder: int
+    head: int
+    encoder_cache: int  # keys and values of a full window
+    decoder_cache: int  # per position
+
+    def per_token(self, n_tokens: int, context: int, passes: float = 1.0) -> float:
+        """
+        Return bytes per 80 ms.
+
+        :param n_tokens: per call of the encoder
+        :param context: tokens that the decoder looks back
+        :param passes: of the decoder per token: less than one if pads are drafted
+        """
+        encoder = (self.encoder + self.encoder_cache) / n_tokens
+        return encoder + passes * (self.decoder + self.head + context * self.decoder_cache)
+
+    def predicted_s(self, bandwidth: float, n_tokens: int, context: int,
+                    passes: float = 1.0) -> float:
+        """Return a prediction, not a measurement, of the seconds per token on a small board."""
+        return self.per_token(n_tokens, context, passes) / (_EFFICIENCY * bandwidth) \
+            + _PER_CALL_S['encoder'] / n_tokens + passes * _PER_CALL_S['decoder']
+
+
+def count_bytes(config: ModelConfig, bits: Callable[[str], int], head_bits: int,
+                cache_bits: int = 16) -> Bytes:
+    """
+    Count what passes read.
+
+    :param bits: of a weight in memory by its native name
+    :param head_bits: of the head as it is read for every token
+    """
+    with torch.device('meta'):
+        network = VoxtralRealtime(config)
+    counts = {'encoder': 0.0, 'decoder': 0.0, 'head': 0.0}
+    for name, parameter in network.named_parameters():
+        size = bits(native_name(name))
+        if 'tok_embeddings' in name:
+            part, size = 'head', head_bits
+        elif 'ada_rms_norm' in name:
+            continue  # folded into a vector per stream
+        else:
+            part = 'decoder' if name.startswith('decoder.') else 'encoder'
+        # A scale of 16 bits per group of 128.
+        counts[part] += parameter.numel() * (size / 8 + (2 / 128 if size < 16 else 0))
+
+    def cache(stack: StackConfig) -> int:
+        return 2 * stack.n_layers * stack.n_kv_heads * stack.head_dim * cache_bits // 8
+
+    return Bytes(round(counts['encoder']), round(counts['decoder']), round(counts['head']),
+                 cache(config.encoder) * config.encoder.sliding_window, cache(config.decoder))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)

@@ -1,0 +1,130 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The network's passes compiled for the CPU: their library, and the structures that it takes.
+
+The library has a C interface and no trace of torch, so it does not care which torch there is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_char_p, c_double, c_int64, c_void_p, POINTER
+from functools import lru_cache
+import logging
+import os
+from pathlib import Path
+from subprocess import SubprocessError
+
+from voxtral_ros.backends.build import BuildError, installed, named
+from voxtral_ros.backends.cpu.build import build, cached, LIBRARY
+
+__all__ = ['BuildError', 'Layer', 'Matrix', 'Model', 'Stack', 'available', 'load']
+
+_LOGGER = logging.getLogger(__name__)
+_VARIABLE = 'VOXTRAL_CPU_KERNELS'
+
+
+# These are the structures of kernels/cpu/network.h, where their fields are explained.
+
+
+class Matrix(ctypes.Structure):
+    _fields_ = [('weight', c_void_p), ('scale', c_void_p), ('bias', c_void_p),
+                ('n', c_int64), ('k', c_int64), ('storage', c_int64)]
+
+
+class Layer(ctypes.Structure):
+    _fields_ = [('attention_norm', c_void_p), ('query', Matrix), ('key', Matrix),
+                ('value', Matrix), ('out', Matrix), ('ffn_norm', c_void_p), ('gate', Matrix),
+                ('up', Matrix), ('down', Matrix)]
+
+
+class Stack(ctypes.Structure):
+    _fields_ = [('dim', c_int64), ('n_layers', c_int64), ('n_heads', c_int64),
+                ('n_kv_heads', c_int64), ('head_dim', c_int64), ('hidden_dim', c_int64),
+                ('window', c_int64), ('per_token', c_int64), ('eps', c_double),
+                ('turns', c_void_p), ('layers', POINTER(Layer)), ('norm', c_void_p),
+                ('keys', c_void_p), ('values', c_void_p), ('capacity', c_int64),
+                ('clock', c_void_p)]
+
+
+class Model(ctypes.Structure):
+    _fields_ = [('encoder', Stack), ('decoder', Stack), ('conv', Matrix * 2),
+                ('conv_past', c_void_p * 2), ('adapter', Matrix * 2), ('head', Matrix),
+                ('delay_scales', c_void_p), ('origin', c_void_p), ('pad_penalty', c_void_p),
+                ('last_token', c_void_p), ('n_slots', c_int64), ('n_mels', c_int64),
+                ('pad', c_int64)]
+
+
+@lru_cache(maxsize=1)
+def load() -> ctypes.CDLL:
+    """
+    Return the library: that of VOXTRAL_CPU_KERNELS, of the cache, the installed one, or a new one.
+
+    :raises BuildError: there is none, and it cannot be built here, or VOXTRAL_CPU_KERNELS is off
+    """
+    if os.environ.get(_VARIABLE) == 'off':
+        raise BuildError(f'{_VARIABLE} is off')
+    path = named(_VARIABLE) or cached() or installed(LIBRARY) or _build()
+    again = 'build it on this machine with `voxtral build-kernels`'
+    try:
+        library = _declared(ctypes.CDLL(str(path)))
+    except (OSError, AttributeError) as error:
+        raise BuildError(f'{path} cannot be used ({error}): {again}') from None
+    if library.voxtral_cpu_sizes() != ctypes.sizeof(Model) + 1000 * ctypes.sizeof(Layer):
+        raise BuildError(f'{path} belongs to another version: {again}')
+    return library
+
+
+def _build() -> Path:
+    _LOGGER.info('compiling the network for this processor, once: up to a minute')
+    try:
+        return build()
+    except (OSError, SubprocessError) as error:
+        raise BuildError(f'the network cannot be compiled: {error}') from None
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    model = POINTER(Model)
+    library.voxtral_cpu_sizes.restype = c_int64
+    library.voxtral_cpu_instructions.restype = c_char_p
+    library.voxtral_cpu_use.argtypes = [c_char_p]
+    library.voxtral_cpu_use.restype = c_int64
+    library.voxtral_cpu_threads.argtypes = [c_int64]
+    library.voxtral_cpu_threads.restype = None
+    library.voxtral_cpu_workspace.argtypes = [model, c_int64, c_int64]
+    library.voxtral_cpu_workspace.restype = c_int64
+    library.voxtral_cpu_generate.argtypes = [  # slots, mel, memory, ids, probabilities
+        model, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p]
+    library.voxtral_cpu_generate.restype = None
+    library.voxtral_cpu_prompt.argtypes = [  # slots, mel, given, memory, ids, probabilities
+        model, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_void_p]
+    library.voxtral_cpu_prompt.restype = None
+    return library
+
+
+@lru_cache(maxsize=1)
+def available() -> bool:
+    """Return whether there is a library; say once why not, or which instructions it uses."""
+    try:
+        instructions = load().voxtral_cpu_instructions().decode()
+    except BuildError as error:
+        if os.environ.get(_VARIABLE) == 'off':
+            _LOGGER.info('the network runs in PyTorch: %s', error)
+        else:
+            _LOGGER.warning('the network runs in PyTorch, several times slower: %s', error)
+        return False
+    _LOGGER.info('the network runs in compiled passes for the CPU (%s)', instructions)
+    return True

@@ -1,0 +1,84 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""From screened logits to the token: the exact argmax of a 16-bit head at the price of INT4."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from voxtral_ros.backends.cuda.gemm import matmul_logits
+from voxtral_ros.backends.cuda.library import call, DTYPES, load
+from voxtral_ros.backends.cuda.weights import PackedWeight
+
+N_BEST = 64  # tokens whose logits are computed exactly
+
+
+@dataclass(frozen=True)
+class Head:
+    """The output head: INT4 to find candidates, 16 bits to choose among them."""
+
+    screen: PackedWeight  # INT4, [dim, vocabulary]
+    table: Tensor | None  # [vocabulary, dim]; None: the screened logits are all there is
+    special: Tensor  # int32, tokens that are always candidates
+    pad: int
+
+
+def choose(hidden: Tensor, head: Head, slots: Tensor, pad_penalty: Tensor,
+           last_token: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """
+    Return the likeliest tokens, int64 [M, T], and their probabilities, float32 [M, T].
+
+    Of equal logits the lowest id wins.
+
+    :param hidden: [M, T, dim], what the head is applied to
+    :param slots: int64 [M]
+    :param pad_penalty: float32 [slots], subtracted from the logit of pad
+    :param last_token: int64 [slots], set to the last token of each stream if given
+    """
+    rows = hidden.flatten(0, 1)
+    logits, top, total = matmul_logits(rows, head.screen)
+    if not hidden.is_cuda:
+        return _plain(hidden, logits, head, slots, pad_penalty, last_token)
+    shape = hidden.shape[:2]
+    token = torch.empty(shape, dtype=torch.int64, device=hidden.device)
+    probability = torch.empty(shape, device=hidden.device)
+    scratch = torch.empty(len(rows), load().voxtral_head_scratch(), dtype=torch.uint8,
+                          device=hidden.device)
+    call('voxtral_head', DTYPES[hidden.dtype], logits, top, total, rows.contiguous(), head.table,
+         head.special, len(head.special), head.pad, pad_penalty, slots, shape[1], token,
+         probability, last_token, scratch, len(rows), head.screen.n, head.screen.k,
+         device=hidden.device)
+    return token, probability
+
+
+def _plain(hidden: Tensor, logits: Tensor, head: Head, slots: Tensor, pad_penalty: Tensor,
+           last_token: Tensor | None) -> tuple[Tensor, Tensor]:
+    logits = logits.unflatten(0, hidden.shape[:2]).clone()  # [M, T, V]
+    best = logits.argsort(dim=-1, descending=True, stable=True)[..., :N_BEST]
+    special = head.special.long().expand(*hidden.shape[:2], -1)
+    candidates = torch.cat((best, special), dim=-1)
+    if head.table is not None:
+        exact = torch.einsum('mtd,mtcd->mtc', hidden.float(), head.table[candidates].float())
+        logits.scatter_(-1, candidates, exact)
+    logits[..., head.pad] -= pad_penalty[slots, None]
+    outside = torch.ones_like(logits, dtype=torch.bool).scatter_(-1, candidates, False)
+    chosen = logits.masked_fill(outside, float('-inf'))
+    winner = chosen.amax(dim=-1, keepdim=True)
+    token = (chosen == winner).int().argmax(dim=-1)  # the first of equal ones
+    if last_token is not None:
+        last_token[slots] = token[:, -1]
+    return token, (winner.squeeze(-1) - logits.logsumexp(dim=-1)).exp()

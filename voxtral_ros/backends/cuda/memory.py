@@ -1,0 +1,121 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What a model will take of a device's memory, known before the first weight is read.
+
+A board whose GPU shares the memory of the CPU does not run out of memory politely: the kernel ends
+some process. So the sum is made from the header of the file, and told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import logging
+import math
+from pathlib import Path
+
+import torch
+from voxtral_ros.model.checkpoint import open_weights
+from voxtral_ros.model.config import ModelConfig, StackConfig
+from voxtral_ros.quantization.format import HEAD
+from voxtral_ros.quantization.weights import Stored
+
+_LOGGER = logging.getLogger(__name__)
+# CUDA context, libraries and graphs: 0.5 to 1.5 GB on a Jetson, by report of others.
+_OVERHEAD = 1.0e9
+_SCALE = 2 / 128  # bytes per weight: a scale of 16 bits per group
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on the device."""
+
+    weights: int
+    caches: int  # keys and values of all streams, full windows
+    overhead: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.caches + self.overhead
+
+    def __str__(self) -> str:
+        parts = (('weights', self.weights), ('caches', self.caches),
+                 ('CUDA, about', self.overhead))
+        return f'{self.total / 1e9:.2f} GB: ' + ', '.join(
+            f'{name} {size / 1e9:.2f}' for name, size in parts)
+
+
+def plan_memory(folder: str | Path, dtype: torch.dtype | None, max_streams: int,
+                max_chunk_tokens: int, packed: bool, window: int = 0) -> MemoryPlan:
+    """
+    Add up what Engine.load will allocate.
+
+    :param dtype: of what is not packed; None is the type of the file
+    :param packed: weights in INT4 and INT8 stay as they are, for the CUDA kernels
+    :param window: tokens that the decoder looks back; 0 is the window of the checkpoint
+    :raises ConfigError, CheckpointError: as load_network
+    """
+    with open_weights(folder, window) as (network, file):
+        config = network.config
+        size = (dtype or file.main_dtype).itemsize
+        weights = sum(_weight(native, stored, size, packed)
+                      for native, stored in file.stored.items())
+    caches = sum(
+        _cache(stack, max_chunk_tokens * frames) for stack, frames in
+        ((config.encoder, config.downsample_factor), (config.decoder, 1)))
+    return MemoryPlan(round(weights), size * max_streams * caches, round(_OVERHEAD))
+
+
+def check_memory(plan: MemoryPlan, free: int, total: int) -> None:
+    """
+    Log the plan, and warn when it is more than what is free.
+
+    What is free changes, and page caches count as taken on some boards; more than there is at all
+    cannot work.
+
+    :raises ValueError: the device is too small
+    """
+    advice = ('quantize with --encoder-bits 8 --head-bits 4, take a smaller window, open fewer '
+              'streams, or end other programs')
+    _LOGGER.info('memory: %s; %.2f GB are free', plan, free / 1e9)
+    if plan.total > total:
+        raise ValueError(f'the model needs {plan}, but the device has {total / 1e9:.2f} GB in '
+                         f'all: {advice}')
+    if plan.total > free:
+        _LOGGER.warning('the model needs %s, but only %.2f GB are free: %s', plan, free / 1e9,
+                        advice)
+
+
+def _weight(native: str, stored: Stored, size: int, packed: bool) -> float:
+    n = math.prod(stored.shape)
+    if native == HEAD and stored.kind != 'int4':
+        # In 16 bits for embeddings and exact logits, and in INT4 to screen tokens with.
+        return n * (size + (0.5 + _SCALE if packed else 0))
+    if packed and stored.kind != 'dense':
+        return n * ({'int4': 0.5, 'int8': 1}[stored.kind] + _SCALE)
+    return n * size
+
+
+def _cache(stack: StackConfig, max_positions: int) -> int:
+    """Return numbers per stream."""
+    capacity = stack.sliding_window - 1 + max_positions
+    return 2 * stack.n_layers * capacity * stack.n_kv_heads * stack.head_dim
+
+
+def can_pack(config: ModelConfig, dtype: torch.dtype | None) -> bool:
+    """Return whether an engine on a GPU uses the kernels, with weights that stay packed."""
+    from voxtral_ros.backends.cuda.library import available
+    from voxtral_ros.backends.cuda.network import can_fuse
+    return can_fuse(config, dtype or torch.bfloat16) and available()

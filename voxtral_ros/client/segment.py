@@ -1,0 +1,166 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+A piece of sound that a remote server transcribes in one generation, and the text that came of it.
+
+The sound is kept until its text is complete: after a broken connection the segment is sent again
+from its start. What was told before stays; from the second hearing only what goes further counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+from typing import Any
+
+import numpy as np
+from voxtral_ros.audio.block import Samples
+from voxtral_ros.audio.resample import TARGET_RATE_HZ
+from voxtral_ros.recognizer.events import Transcript, Word
+
+_TOKEN_S = 0.08  # vLLM sends a delta per token, and tells no times
+_BYTES_PER_S = 2 * TARGET_RATE_HZ
+
+
+class Segment:
+    """
+    Sound from the stream's thread, text from the link's.
+
+    Of the attributes that both use, each is written by one thread only and replaced, not changed.
+    """
+
+    def __init__(self, start_s: float) -> None:
+        """Begin at a time of the stream."""
+        self.start_s = start_s
+        self.onset_s: float | None = None  # where speech set in
+        self.ended = False  # no more sound comes
+        self.done = False  # no more text comes
+        self.words: tuple[Word, ...] = ()  # only ever grow
+        self.quiet_tokens = 0  # since the last text of the server
+        self._sound: list[bytes] = []  # PCM16
+        self._n_bytes = 0
+        self._fresh: list[Word] = []  # of the present generation
+        self._inside = False  # the present generation has not ended its last word
+        self._n_deltas = 0
+
+    # ---- sound ----
+
+    @property
+    def duration_s(self) -> float:
+        return self._n_bytes / _BYTES_PER_S
+
+    def append(self, samples: Samples) -> None:
+        """Add float32 samples, 16 kHz, mono, -1..1."""
+        pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype('<i2').tobytes()
+        self._sound.append(pcm)
+        self._n_bytes += len(pcm)
+
+    def sound(self, first: int, max_bytes: int) -> tuple[bytes, int]:
+        """Return sound from block `first` on, and the block that comes next."""
+        blocks = self._sound
+        last, n_bytes = first, 0
+        while last < len(blocks) and (last == first or n_bytes + len(blocks[last]) <= max_bytes):
+            n_bytes += len(blocks[last])
+            last += 1
+        return b''.join(blocks[first:last]), last
+
+    def complete(self) -> None:
+        """Note that no more text comes, and forget the sound."""
+        self.done = True
+        self._sound, self._n_bytes = [], 0
+
+    # ---- text ----
+
+    def restart(self) -> None:
+        """Expect the text from its beginning: the sound is being sent again."""
+        self._fresh, self._inside, self._n_deltas, self.quiet_tokens = [], False, 0, 0
+
+    def write(self, delta: str, given: Sequence[Any] | None = None) -> bool:
+        """
+        Take a delta of the server; return whether it says anything new.
+
+        :param given: what a voxtral server tells of the words in the delta; vLLM does not
+        """
+        self._n_deltas += 1
+        parts = delta.split()
+        self.quiet_tokens = 0 if parts else self.quiet_tokens + 1
+        goes_on = self._inside and not delta[:1].isspace()
+        self._inside = not delta[-1].isspace() if delta else self._inside
+        if not parts:
+            return False
+        if given is None or len(given) != len(parts):
+            given = [None] * len(parts)
+        for part, known in zip(parts, given, strict=True):
+            text = part
+            if goes_on:
+                text = self._fresh.pop().text + part
+                goes_on = False
+            self._fresh.append(self._word(text, known))
+        return self._take_over()
+
+    def _word(self, text: str, known: Any) -> Word:
+        """Return a word with its time in the stream."""
+        try:
+            end_s, confidence = float(known['end_s']), float(known['confidence'])
+        except (TypeError, KeyError, ValueError):
+            # The first token of a word comes two after the one that speaks about its end.
+            end_s, confidence = (self._n_deltas - 2) * _TOKEN_S, math.nan
+        end_s = min(max(end_s, 0.0), self.duration_s)
+        before_s = self._fresh[-1].end_s if self._fresh else self.start_s
+        return Word(text, max(self.start_s + end_s, before_s), confidence)
+
+    def _take_over(self) -> bool:
+        """Let the told words grow by those of this generation that go further."""
+        told, fresh = list(self.words), self._fresh
+        if told and len(fresh) >= len(told):
+            last = fresh[len(told) - 1]
+            if last.text.startswith(told[-1].text):
+                told[-1] = Word(last.text, told[-1].end_s, last.confidence)
+        told += fresh[len(told):]
+        changed = tuple(told) != self.words
+        self.words = tuple(told)
+        return changed
+
+
+class SegmentTeller:
+    """Tells the words of a segment as the revisions of one utterance."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self.utterance_id = 0
+        self._revision = 0
+        self._published = 0  # characters
+
+    def tell(self, utterance_id: int, last_end_s: float, is_final: bool) -> Transcript | None:
+        """
+        Return the next revision, None when there is nothing new.
+
+        :param utterance_id: for the first revision
+        :param last_end_s: end of the utterance before
+        """
+        words = self.segment.words
+        text = ' '.join(word.text for word in words)
+        if not words or (len(text) == self._published and not is_final):
+            return None
+        self.utterance_id = self.utterance_id or utterance_id
+        onset_s, first_s = self.segment.onset_s, words[0].end_s
+        if onset_s is None or not first_s - 2.0 <= onset_s <= first_s:
+            onset_s = first_s - 0.5
+        transcript = Transcript(
+            self.utterance_id, self._revision, is_final, text, text[self._published:], words,
+            min(max(onset_s, last_end_s, 0.0), first_s), words[-1].end_s)
+        self._revision += 1
+        self._published = len(text)
+        return transcript

@@ -1,0 +1,97 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Key and value rings: the memory of a windowed stack, fixed at construction.
+
+The key of position p of a stream lies in ring entry p % capacity. A pass over T positions writes
+first and attends afterwards, so the ring holds window - 1 + T positions or more. Which position an
+entry holds follows from the stream's newest position alone: nothing is cleared when a slot is
+opened again.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from voxtral_ros.model.config import StackConfig
+from voxtral_ros.model.layers import Attend, grouped_attention
+
+# Attention reads the filled part of the ring, rounded up to this many entries: short streams pay
+# for little, and there are few different shapes.
+_BLOCK = 128
+
+
+class RingCache:
+    """Keys and values of all layers of one stack, for a fixed number of streams (slots)."""
+
+    def __init__(self, config: StackConfig, n_slots: int, max_positions: int,
+                 dtype: torch.dtype, device: torch.device) -> None:
+        """Allocate for passes over at most `max_positions` positions at once."""
+        self.window = config.sliding_window
+        self.n_slots = n_slots
+        self.capacity = self.window - 1 + max_positions
+        shape = (config.n_layers, n_slots, self.capacity, config.n_kv_heads, config.head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self._entries = torch.arange(self.capacity, device=device)
+
+    def clear(self, slot: int) -> None:
+        """
+        Forget what a slot holds.
+
+        Entries of an earlier stream are masked anyway, but a masked NaN is still a NaN.
+        """
+        self.keys[:, slot] = 0
+        self.values[:, slot] = 0
+
+    @property
+    def nbytes(self) -> int:
+        return 2 * self.keys.numel() * self.keys.element_size()
+
+    def attention(self, slots: Tensor, positions: Tensor, filled: int) -> list[Attend]:
+        """
+        Return the attention of each layer for one pass over T new positions of M streams.
+
+        :param slots: int64 [M], different ones
+        :param positions: int64 [M, T], consecutive, counted from the opening of the stream
+        :param filled: host-side bound: no stream of the pass will have more positions than this
+        :raises ValueError: the pass is longer than the ring was made for
+        """
+        if positions.shape[1] > self.capacity - self.window + 1:
+            raise ValueError(f'a pass over {positions.shape[1]} positions, but the ring was made '
+                             f'for {self.capacity - self.window + 1}')
+        length = min(self.capacity, -(-filled // _BLOCK) * _BLOCK)
+        entries = positions % self.capacity  # [M, T]
+        newest = positions[:, -1:]  # [M, 1]
+        held = newest - (newest - self._entries[:length]) % self.capacity  # [M, S] positions
+        age = positions[:, :, None] - held[:, None, :]  # [M, T, S]
+        mask = (age >= 0) & (age < self.window) & (held >= 0)[:, None, :]
+        # A pass over all slots reads the rings where they are and reorders the queries instead.
+        whole = len(slots) == self.n_slots
+        order = slots.argsort() if whole else slots
+        mask = mask[order] if whole else mask
+
+        def layer(keys: Tensor, values: Tensor) -> Attend:
+            def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                keys[slots[:, None], entries] = k
+                values[slots[:, None], entries] = v
+                if whole:
+                    out = grouped_attention(q[order], keys[:, :length], values[:, :length], mask)
+                    return out[slots]
+                seen_k, seen_v = keys[:, :length][slots], values[:, :length][slots]
+                return grouped_attention(q, seen_k, seen_v, mask)
+            return attend
+
+        return [layer(k, v) for k, v in zip(self.keys, self.values, strict=True)]
