@@ -39,10 +39,11 @@ from safetensors.torch import load_file
 import torch
 from torch import nn, Tensor
 from tqdm import tqdm
+
 from voxtral_ros.model.checkpoint import load_network, native_name
 from voxtral_ros.model.layers import Attend, banded_attention, Rotation, rotation
 from voxtral_ros.model.network import VoxtralRealtime
-from voxtral_ros.model.protocol import Protocol
+from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization import marlin, rounding
 from voxtral_ros.quantization.format import int4_names, is_rotated, Recipe
@@ -225,18 +226,18 @@ def main() -> None:
     torch.set_num_threads(1)
     network = load_network(arguments.model_dir, dtype=torch.float32)
     tokenizer = Tokenizer.load(arguments.model_dir, network.config.vocab_size)
-    protocol = Protocol(tokenizer, network.config.audio)
+    protocol = StreamingProtocol(tokenizer, network.config.audio)
     delays = [protocol.delay_tokens(delay) for delay in arguments.delays_ms]
     recordings = streams.read_manifest(arguments.calibration, arguments.count)
     sequences = []
     progress = tqdm(total=len(delays) + 7 * network.config.decoder.n_layers)
     with torch.inference_mode():
         for n, delay in enumerate(delays):
-            heard = streams.hear(network, protocol, recordings[n::len(delays)], delay)
-            written = streams.generate(network, protocol, heard, delay)
+            transcribed = streams.transcribe(network, protocol, recordings[n::len(delays)], delay)
+            written = streams.generate(network, protocol, transcribed, delay)
             sequences += [
                 sequence(network, stream_inputs(network, protocol, audio, tokens, delay), delay)
-                for audio, tokens in zip(heard, written, strict=True)]
+                for audio, tokens in zip(transcribed, written, strict=True)]
             progress.update()
         rounded = calibrate(network, sequences, arguments.rounding, progress.update)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)

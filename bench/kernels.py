@@ -45,12 +45,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+
 from voxtral_ros.backends.cuda import library  # noqa: E402
 from voxtral_ros.backends.cuda.argmax import choose, Head  # noqa: E402
 from voxtral_ros.backends.cuda.attention import attention, n_counters, Ring  # noqa: E402
 from voxtral_ros.backends.cuda.build import build  # noqa: E402
-from voxtral_ros.backends.cuda.gemm import (  # noqa: E402
-    matmul, matmul_gated, matmul_logits, matmul_partial)
+from voxtral_ros.backends.cuda.gemm import matmul, matmul_gated, matmul_logits, matmul_partial  # noqa: E402
 from voxtral_ros.backends.cuda.norm_rope import add_norm  # noqa: E402
 from voxtral_ros.backends.cuda.random_weights import random_packed  # noqa: E402
 from voxtral_ros.backends.cuda.weights import PackedWeight, STRIP  # noqa: E402

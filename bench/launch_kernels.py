@@ -26,6 +26,7 @@ arrive with them.
 
 from kernels import CUDA, DECODER, DIM, random_weight, VOCABULARY
 import torch
+
 from voxtral_ros.backends.cuda.argmax import choose, Head
 from voxtral_ros.backends.cuda.attention import attention, n_counters, Ring
 from voxtral_ros.backends.cuda.gemm import matmul, matmul_gated, matmul_partial

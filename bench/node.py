@@ -18,7 +18,7 @@ What the node itself costs, without the model: delay of a message, and CPU time 
     source .venv/ros.bash && source $VOXTRAL_OVERLAYS/ros_drivers/install/local_setup.bash
     PYTHONPATH=test:$PYTHONPATH python bench/node.py [--seconds 120]
 
-The network is replaced by an engine that takes no time and writes what marks in the sound say.
+The network is replaced by an engine that takes no time and writes what marks in the audio say.
 delay: from just before an audio message of 20 ms is published to when another process has the
 partial transcript that it completes, both ways through the middleware. idle: CPU time of the
 active node with messages of silence in real time, 50 and 100 a second, with the real voice
@@ -48,26 +48,27 @@ import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from support.scripted import join, open_stream, Script, scripted_voice, silence  # noqa: E402
+
 from voxtral_ros.msg import Transcript  # noqa: E402
-from voxtral_ros.recognizer.stream import StreamOptions  # noqa: E402
+from voxtral_ros.recognizer.options import StreamOptions  # noqa: E402
 
 RATE, BLOCK, BLOCK_S = 16000, 320, 0.02
 WORDS = 20  # per utterance
 
 
 def speech(seconds):
-    """Return sound [n] that is a whole number of blocks, and the script of what it says."""
+    """Return audio [n] that is a whole number of blocks, and the script of what it says."""
     script, parts, length = Script(), [silence(0.4)], 0.0
     while length < seconds:
         parts += [script.say(' a', seconds=0.24) for _ in range(WORDS)] + [silence(2.0)]
         length += 0.24 * WORDS + 2.0
-    sound = join(*parts)
-    return np.append(sound, silence(BLOCK_S * 2)[:-len(sound) % BLOCK or None]), script
+    samples = join(*parts)
+    return np.append(samples, silence(BLOCK_S * 2)[:-len(samples) % BLOCK or None]), script
 
 
-def blocks_of(sound):
-    """Cut sound into blocks of int16, which keeps the marks in it."""
-    pcm = np.round(sound * 32768).astype(np.int16)
+def blocks_of(samples):
+    """Cut audio into blocks of int16, which keeps the marks in it."""
+    pcm = np.round(samples * 32768).astype(np.int16)
     return [pcm[start:start + BLOCK] for start in range(0, len(pcm) - BLOCK + 1, BLOCK)]
 
 
@@ -87,6 +88,7 @@ def completing(blocks, script):
 def node_process():
     """Run the node with the engine that takes no time; for the process beside the bench."""
     from support.scripted import DELAY, ScriptedEngine
+
     from voxtral_ros.node import asr
     from voxtral_ros.node.process import main
     from voxtral_ros.recognizer.stream import Stream
@@ -140,8 +142,8 @@ def beside(seconds):
 
 def delay(seconds):
     """Print how long a message takes to become a partial transcript."""
-    sound, script = speech(seconds)
-    blocks = blocks_of(sound)
+    samples, script = speech(seconds)
+    blocks = blocks_of(samples)
     due = completing(blocks, script)
     capture, received = Capture('speech'), {}
 
@@ -192,7 +194,7 @@ def cpu_s(pid):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
-    parser.add_argument('--seconds', type=float, default=120, help='of sound in each part [120]')
+    parser.add_argument('--seconds', type=float, default=120, help='of audio in each part [120]')
     seconds = parser.parse_args().seconds
     lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     name = next(line.split(':')[1].strip() for line in lines if line.startswith('model name'))

@@ -42,10 +42,11 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 from training.vocabulary import load_pieces, WordEncoder  # noqa: E402
+
 from voxtral_ros.cli.evaluate import error_rate, normalise, Score, word_errors  # noqa: E402
 from voxtral_ros.model.checkpoint import load_network  # noqa: E402
 from voxtral_ros.model.network import VoxtralRealtime  # noqa: E402
-from voxtral_ros.model.protocol import Protocol  # noqa: E402
+from voxtral_ros.model.protocol import StreamingProtocol  # noqa: E402
 from voxtral_ros.model.tokenizer import Tokenizer  # noqa: E402
 from voxtral_ros.quantization.format import Recipe  # noqa: E402
 from voxtral_ros.quantization.quantizer import quantize  # noqa: E402
@@ -117,10 +118,10 @@ class Bench:
         if tested & {recording.text for recording in self.calibration}:
             raise SystemExit('a text of the calibration is in a manifest, too: what is measured '
                              'must not have been calibrated on')
-        self._heard: dict[object, list[Tensor]] = {}  # by what the encoder is
-        heard = streams.hear(self.native, self.protocol, self.calibration, self.delay)
-        written = streams.generate(self.native, self.protocol, heard, self.delay)
-        self._calibration = list(zip(heard, written, strict=True))
+        self._transcribed: dict[object, list[Tensor]] = {}  # by what the encoder is
+        transcribed = streams.transcribe(self.native, self.protocol, self.calibration, self.delay)
+        written = streams.generate(self.native, self.protocol, transcribed, self.delay)
+        self._calibration = list(zip(transcribed, written, strict=True))
 
     def recordings(self) -> list[streams.Recording]:
         """Return the recordings of all sets."""
@@ -150,7 +151,7 @@ class Bench:
 
         'stream' is what the decoder is given in use: sums of audio embeddings and those of its
         own tokens, with the delay conditioning. 'no delay' leaves out the conditioning. 'text'
-        leaves out the sound, too: a decoder taken for a language model, calibrated on text.
+        leaves out the audio, too: a decoder taken for a language model, calibrated on text.
         """
         if kind == 'text':
             encode = WordEncoder(load_pieces(self.source / 'tekken.json'))
@@ -168,14 +169,14 @@ class Bench:
         """Let a variant write freely, and say what it thinks of the stream that BF16 wrote."""
         network, nbytes = self.load(variant)
         encoder = (variant.recipe.encoder_bits if variant.recipe else 16, variant.dtype)
-        if encoder not in self._heard:
-            self._heard[encoder] = streams.hear(network, self.protocol, self.recordings(),
+        if encoder not in self._transcribed:
+            self._transcribed[encoder] = streams.transcribe(network, self.protocol, self.recordings(),
                                                 self.delay)
-        heard = self._heard[encoder]
+        transcribed = self._transcribed[encoder]
         result = Result(nbytes)
-        result.streams = streams.generate(network, self.protocol, heard, self.delay)
+        result.streams = streams.generate(network, self.protocol, transcribed, self.delay)
         spoken = (bf16 or result).streams
-        for n, (audio, tokens) in enumerate(zip(heard, spoken, strict=True)):
+        for n, (audio, tokens) in enumerate(zip(transcribed, spoken, strict=True)):
             logits = streams.score(network, self.protocol, audio, tokens, self.delay)
             chances = logits.log_softmax(-1)
             if bf16 is None:

@@ -32,6 +32,7 @@ sys.path[:0] = [str(TEST), str(TEST / 'quantization')]
 from measured import measure  # noqa: E402
 from support import checkpoints  # noqa: E402
 import torch  # noqa: E402
+
 from voxtral_ros.quantization.tensorfile import Spec, TensorWriter  # noqa: E402
 
 WEIGHTS = 'consolidated.safetensors'

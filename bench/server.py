@@ -43,6 +43,7 @@ from aiohttp import ClientSession
 import numpy as np
 import soundfile
 import torch
+
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Transcript
 from voxtral_ros.server.metrics import Metrics
@@ -53,21 +54,21 @@ DEMO = ROOT / 'models' / 'voxtral-tiny-en'
 RATE, BLOCK = 16000, 1280  # Hz; samples in 80 ms
 BLOCK_S = BLOCK / RATE
 DELAY = 6  # tokens
-CONTEXT_S = 0.0025  # sound beyond a token that it is computed from
+CONTEXT_S = 0.0025  # audio beyond a token that it is computed from
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--sessions', type=int, nargs='+', default=[1, 2, 4, 8, 12])
-    parser.add_argument('--seconds', type=float, default=30, help='of sound per session [30]')
+    parser.add_argument('--seconds', type=float, default=30, help='of audio per session [30]')
     arguments = parser.parse_args()
     lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     processor = next(line.split(':')[1].strip() for line in lines if line.startswith('model name'))
     print(f'{processor}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the '
           f'start; one torch thread; torch {torch.__version__}, Python '
-          f'{platform.python_version()}; {arguments.seconds:g} s of sound per session\n\n'
+          f'{platform.python_version()}; {arguments.seconds:g} s of audio per session\n\n'
           '| sessions | way | delay of a word: p50 | p95 | max | words | last words after the end '
-          'of sound, worst |\n|---|---|---|---|---|---|---|', flush=True)
+          'of audio, worst |\n|---|---|---|---|---|---|---|', flush=True)
     for n_sessions in arguments.sessions:
         for name, run in {'engine': without_socket, 'server': through_socket}.items():
             sessions = [Session(n, arguments.seconds) for n in range(n_sessions)]
@@ -83,14 +84,14 @@ class Session:
     """One speaker: what to send when, and when which word came."""
 
     def __init__(self, n, seconds):
-        sound = soundfile.read(ROOT / 'test' / 'data' / 'orders.flac', dtype='float32')[0]
-        sound = np.append(sound, np.zeros(RATE, np.float32))
-        sound = np.roll(sound, -n * 5 * BLOCK)  # nobody says the same at the same time
-        sound = np.tile(sound, int(np.ceil(seconds * RATE / len(sound))))
-        self.blocks = sound[:round(seconds / BLOCK_S) * BLOCK].reshape(-1, BLOCK)
+        audio = soundfile.read(ROOT / 'test' / 'data' / 'orders.flac', dtype='float32')[0]
+        audio = np.append(audio, np.zeros(RATE, np.float32))
+        audio = np.roll(audio, -n * 5 * BLOCK)  # nobody says the same at the same time
+        audio = np.tile(audio, int(np.ceil(seconds * RATE / len(audio))))
+        self.blocks = audio[:round(seconds / BLOCK_S) * BLOCK].reshape(-1, BLOCK)
         self.phase_s = 0.0371 * n % BLOCK_S
         self.sent = []  # time of every block
-        self.words = []  # end of the word in the sound, when it came
+        self.words = []  # end of the word in the audio, when it came
         self.tail_s = 0.0
 
     def due(self, begin, n):
@@ -122,7 +123,7 @@ def without_socket(sessions):
     done = [threading.Event() for _ in sessions]
 
     def teller(session, ended):
-        def tell(update):
+        def publish(update):
             for event in update.events:
                 if isinstance(event, Transcript) and event.delta:
                     lead = '' if event.revision else ' '
@@ -130,7 +131,7 @@ def without_socket(sessions):
             if update.usage:
                 session.tail_s = time.monotonic() - session.sent[-1]
                 ended.set()
-        return tell
+        return publish
     jobs = [worker.open(teller(*pair)) for pair in zip(sessions, done, strict=True)]
     begin = time.monotonic()
     plan = sorted((session.due(begin, n), n, k) for k, session in enumerate(sessions)

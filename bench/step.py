@@ -23,7 +23,7 @@ The whole 80 ms step of a random model of full size on one GPU, as the engine ru
     streams    how many streams fit into 80 ms, windows full
     peers      BF16 of full size: transformers' streaming generate, and this engine without graphs
 
-Host to host: sound in, tokens out, in milliseconds per 80 ms of sound. --predict needs no GPU: it
+Host to host: audio in, tokens out, in milliseconds per 80 ms of audio. --predict needs no GPU: it
 prints the table of docs/jetson.md.
 """
 
@@ -43,14 +43,9 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 import numpy as np  # noqa: E402
 from support.checkpoints import real_params  # noqa: E402
 import torch  # noqa: E402
+
 from voxtral_ros.backends.benchmark import (  # noqa: E402
-    BOARDS,
-    count_bytes,
-    measure,
-    read_bandwidth,
-    Timing,
-    TOKEN_S,
-)
+    BOARDS, count_bytes, measure, read_bandwidth, Timing, TOKEN_S)
 from voxtral_ros.backends.cuda.backend import FusedStep  # noqa: E402
 from voxtral_ros.backends.cuda.random_weights import random_network  # noqa: E402
 from voxtral_ros.backends.cuda.speculative import Drafting  # noqa: E402
@@ -61,7 +56,7 @@ from voxtral_ros.quantization.format import Recipe  # noqa: E402
 
 PARTS = ('one', 'drafting', 'streams', 'peers')
 CHUNKS = (1, 2, 3, 6)  # tokens of 80 ms
-MINUTE, FULL, TEN_HOURS = 750, 8200, 450_000  # tokens heard before
+MINUTE, FULL, TEN_HOURS = 750, 8200, 450_000  # tokens processed before
 STREAMS = (64, 96, 100, 104, 112, 120, 128)
 # Decoder passes per token when pads are drafted in chunks of 2, 3, ... tokens: counted in the
 # token streams of the published BF16 model on three recordings of LibriSpeech, 236 tokens, 64 % of
@@ -78,7 +73,7 @@ class Bench:
         self.device = torch.device('cuda')
         self.bandwidth = read_bandwidth(self.device, 4 << 30)
         say(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, reads '
-            f'{self.bandwidth / 1e9:.0f} GB/s; ms per 80 ms of sound, {repeats} passes')
+            f'{self.bandwidth / 1e9:.0f} GB/s; ms per 80 ms of audio, {repeats} passes')
 
     def step(self, layout: str, n_slots: int) -> FusedStep:
         """Return the passes of a layout."""
@@ -91,16 +86,16 @@ class Bench:
             f'{torch.cuda.memory_allocated() / 1e9:.2f} GB')
         return step
 
-    def time(self, step: Step, heard: int, n_tokens: int, n_streams: int = 1) -> Timing:
-        """Measure passes of streams that have heard so much."""
-        step.state.decoded.fill_(heard)
-        step.state.encoded.fill_(heard)
+    def time(self, step: Step, transcribed: int, n_tokens: int, n_streams: int = 1) -> Timing:
+        """Measure passes of streams that have processed so much."""
+        step.state.decoded.fill_(transcribed)
+        step.state.encoded.fill_(transcribed)
         return measure(step, range(n_streams), n_tokens, self.repeats)
 
-    def floor(self, layout: str, n_tokens: int, heard: int) -> float:
+    def floor(self, layout: str, n_tokens: int, transcribed: int) -> float:
         """Return the seconds per token that reading takes."""
         counted = count_bytes(self.config, Recipe(**LAYOUTS[layout]).bits, head_bits=4)
-        context = min(heard, self.config.decoder.sliding_window)
+        context = min(transcribed, self.config.decoder.sliding_window)
         return counted.per_token(n_tokens, context) / self.bandwidth
 
     # ---- the parts ----
@@ -109,13 +104,13 @@ class Bench:
         step = self.step(layout, 1)
         for n_tokens in CHUNKS:
             times = {}
-            for heard in (MINUTE, FULL, TEN_HOURS):
-                timing = self.time(step, heard, n_tokens)
-                times[heard] = timing.per_token_s
-                say(f'  chunks of {n_tokens * 80} ms, {heard * TOKEN_S / 60:.0f} min heard: '
+            for transcribed in (MINUTE, FULL, TEN_HOURS):
+                timing = self.time(step, transcribed, n_tokens)
+                times[transcribed] = timing.per_token_s
+                say(f'  chunks of {n_tokens * 80} ms, {processed * TOKEN_S / 60:.0f} min processed: '
                     f'{ms(timing.per_token_s)} p50, {ms(timing.p99_s / n_tokens)} p99 '
                     f'({timing.p99_s / timing.p50_s:.2f} x), floor '
-                    f'{ms(self.floor(layout, n_tokens, heard))}')
+                    f'{ms(self.floor(layout, n_tokens, processed))}')
             say(f'  10 h against minute one: {times[TEN_HOURS] / times[MINUTE]:.3f}, against a '
                 f'window that has just filled: {times[TEN_HOURS] / times[FULL]:.3f}')
         say(f'  peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB')

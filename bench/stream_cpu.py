@@ -44,11 +44,12 @@ import soundfile  # noqa: E402
 from support import checkpoints, hf_reference  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+
 from voxtral_ros.backends.cpu import library as cpu  # noqa: E402
 from voxtral_ros.model.mel import LogMel  # noqa: E402
 from voxtral_ros.recognizer.engine import Engine  # noqa: E402
 from voxtral_ros.recognizer.events import Transcript  # noqa: E402
-from voxtral_ros.recognizer.stream import StreamOptions  # noqa: E402
+from voxtral_ros.recognizer.options import StreamOptions  # noqa: E402
 from voxtral_ros.recognizer.vad import VoiceActivity  # noqa: E402
 
 DEMO = ROOT / 'models' / 'voxtral-tiny-en'
@@ -62,7 +63,7 @@ def main():
     parts = {'peer': peer, 'hours': hours, 'demo': demo, 'passes': passes}
     parser.add_argument('--parts', nargs='+', choices=parts, default=list(parts), help='[all]')
     parser.add_argument('--repetitions', type=int, default=7, help='of peer and demo [7]')
-    parser.add_argument('--hours', type=float, default=2, help='of sound in the long stream [2]')
+    parser.add_argument('--hours', type=float, default=2, help='of audio in the long stream [2]')
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f'{processor()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the '
@@ -91,7 +92,7 @@ def speech():
 
 
 def blocks_of(samples):
-    """Cut sound into blocks of 80 ms."""
+    """Cut audio into blocks of 80 ms."""
     return [samples[start:start + BLOCK] for start in range(0, len(samples), BLOCK)]
 
 
@@ -116,7 +117,7 @@ def peer(arguments):
         'tiny': (checkpoints.tiny_params(), checkpoints.tiny_tekken()),
         'sizes of voxtral-tiny-en': (demo_params, json.loads((DEMO / 'tekken.json').read_text())),
     }
-    print(f'\n## Beside transformers: {len(samples) / RATE:.1f} s of sound, medians of '
+    print(f'\n## Beside transformers: {len(samples) / RATE:.1f} s of audio, medians of '
           f'{arguments.repetitions} runs taken in turns\n\n'
           '| model | way | tokens per s | times transformers (lowest - highest) | same ids |\n'
           '|---|---|---|---|---|')
@@ -191,12 +192,12 @@ def hours(arguments):
     params = checkpoints.tiny_params()
     engine = load(params, checkpoints.random_tensors(params, seed=0), checkpoints.tiny_tekken())
     stream = engine.open(DELAY * 80)
-    sound = blocks_of(np.append(speech(), np.zeros(3 * RATE, np.float32)))[:-1]  # whole ones
+    audio = blocks_of(np.append(speech(), np.zeros(3 * RATE, np.float32)))[:-1]  # whole ones
     n_blocks = max(int(arguments.hours * 60), 3) * PER_MINUTE
     seconds, memory = np.full(n_blocks, np.nan), []  # of blocks; after every minute
     for n in range(n_blocks):
         start = perf_counter()
-        stream.feed(sound[n % len(sound)])
+        stream.feed(audio[n % len(audio)])
         stream.poll()
         seconds[n] = perf_counter() - start
         if (n + 1) % PER_MINUTE == 0:

@@ -29,11 +29,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled
 from voxtral_ros.model.layers import banded_attention, rotation
 from voxtral_ros.model.network import StreamState, VoxtralRealtime
-from voxtral_ros.model.protocol import Protocol
+from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.model.tokenizer import TextDecoder, Tokenizer
 from voxtral_ros.recognizer.text import Utterance
 
@@ -79,31 +80,31 @@ def read_manifest(path: Path, limit: int | None = None) -> list[Recording]:
 
 
 @torch.inference_mode()
-def hear(network: VoxtralRealtime, protocol: Protocol, recordings: list[Recording], delay: int,
+def transcribe(network: VoxtralRealtime, protocol: Protocol, recordings: list[Recording], delay: int,
          ) -> list[Tensor]:
     """Return the audio embeddings, [T, dim] each, of recordings as a stream pads them."""
-    heard = []
+    transcribed = []
     for recording in recordings:
         right = protocol.right_pad(len(recording.samples), delay)
         samples = np.pad(recording.samples, (protocol.left_pad, right))
         n_tokens = (len(samples) - protocol.context) // protocol.samples_per_token
         samples = samples[:n_tokens * protocol.samples_per_token + protocol.context]
         mel = network.mel(torch.from_numpy(samples)[None])
-        heard.append(network.embed_audio(mel)[0])
-    return heard
+        transcribed.append(network.embed_audio(mel)[0])
+    return transcribed
 
 
 @torch.inference_mode()
-def generate(network: VoxtralRealtime, protocol: Protocol, heard: list[Tensor], delay: int,
+def generate(network: VoxtralRealtime, protocol: Protocol, transcribed: list[Tensor], delay: int,
              ) -> list[Tensor]:
     """Return the tokens that a stream over each of these embeddings writes, prompt left out."""
     prompt = torch.tensor(protocol.prompt(delay))
     scales = network.decoder.delay_scales(torch.tensor([delay]))[:, 0]
-    written: list[Tensor] = [torch.empty(0)] * len(heard)
-    order = sorted(range(len(heard)), key=lambda n: len(heard[n]))
+    written: list[Tensor] = [torch.empty(0)] * len(transcribed)
+    order = sorted(range(len(transcribed)), key=lambda n: len(transcribed[n]))
     for at in range(0, len(order), _BATCH):
         chosen = order[at:at + _BATCH]
-        audio = torch.nn.utils.rnn.pad_sequence([heard[n] for n in chosen], batch_first=True)
+        audio = torch.nn.utils.rnn.pad_sequence([transcribed[n] for n in chosen], batch_first=True)
         slots = torch.arange(len(chosen))
         state = StreamState(network, len(chosen), len(prompt))
         for slot in slots.tolist():
@@ -120,7 +121,7 @@ def generate(network: VoxtralRealtime, protocol: Protocol, heard: list[Tensor], 
             position += 1
         rows = torch.stack(tokens, 1)
         for n, row in zip(chosen, rows, strict=True):
-            written[n] = row[:len(heard[n]) - len(prompt) + 1].clone()
+            written[n] = row[:len(transcribed[n]) - len(prompt) + 1].clone()
     return written
 
 

@@ -35,6 +35,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.signals import SignalHandlerOptions  # noqa: E402
 import soundfile  # noqa: E402
+
 from voxtral_ros.msg import Transcript  # noqa: E402
 
 ORDERS = Path(__file__).resolve().parents[1] / 'test' / 'data' / 'orders.flac'

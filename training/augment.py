@@ -25,6 +25,7 @@ import math
 
 import torch
 from torch import nn, Tensor
+
 from voxtral_ros.model.config import AudioConfig
 from voxtral_ros.model.mel import mel_filters
 

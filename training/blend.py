@@ -30,6 +30,7 @@ import shutil
 from safetensors.torch import load_file, save_file
 import torch
 from torch import Tensor
+
 from voxtral_ros.quantization.weights import WEIGHTS
 
 

@@ -44,6 +44,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 from training.judge_peers import pocketsphinx, Recogniser, spoken_form, whisper, Word
+
 from voxtral_ros.cli.evaluate import error_rate, Score, word_errors
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Transcript

@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 from training.judge_peers import spoken_form
+
 from voxtral_ros.cli.evaluate import interval, Score, word_errors
 
 

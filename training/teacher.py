@@ -34,6 +34,7 @@ from safetensors.torch import load_file, save_file
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
+
 from voxtral_ros.model.mel import mel_filters
 
 DIM = 384

@@ -55,6 +55,7 @@ from training.sequences import collate, LEFT_PAD, PAD, Sequences, TOKEN_SAMPLES
 from training.student import Student, windowed_attention
 from training.teacher import lesson, speaking, Teacher
 from training.vocabulary import N_SPECIAL
+
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import VoxtralRealtime

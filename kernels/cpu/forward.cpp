@@ -12,20 +12,21 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// Passes of the network over streams: sound to audio embeddings, and those to tokens.
+// Forward pass over streams: mel frames to audio embeddings (encoder), those to tokens (decoder).
 //
-// Compiled once per instruction set; VOXTRAL_FORWARD is the name of what library.cpp chooses from.
+// Compiled once per instruction set; VOXTRAL_FORWARD names the table that library.cpp selects from.
 
 #include "layers.h"
 #include "forward.h"
 
 namespace {
 
-// Where a pass keeps what it needs, cut from one piece of memory.
+// Activations of one pass, laid out in the workspace.
 struct Buffers {
-  float * hidden, * normed, * query, * key, * value, * attended, * gate, * up, * cosine, * sine;
+  float * hidden, * normed, * query, * key, * value, * attention_out, * gate, * up;
+  float * cosine, * sine;
   float * scratch;  // of attention
-  float * rest;  // what comes after all these
+  float * rest;  // the workspace after all these
   int64_t size;  // of all these, in floats
 };
 
@@ -47,7 +48,7 @@ Buffers buffers(const Stack & s, int64_t n_streams, int64_t n_tokens, float * me
   b.query = take(rows * s.n_heads * s.head_dim);
   b.key = take(rows * s.n_kv_heads * s.head_dim);
   b.value = take(rows * s.n_kv_heads * s.head_dim);
-  b.attended = take(rows * s.n_heads * s.head_dim);
+  b.attention_out = take(rows * s.n_heads * s.head_dim);
   b.gate = take(rows * s.hidden_dim);
   b.up = take(rows * s.hidden_dim);
   b.cosine = take(rows * s.head_dim / 2);
@@ -58,64 +59,62 @@ Buffers buffers(const Stack & s, int64_t n_streams, int64_t n_tokens, float * me
   return b;
 }
 
-// Angles of the next n positions of each stream, [streams * n, head_dim / 2], in fp64 until they
-// are turned: in fp32 they would be wrong after hours.
-void rotary_angles(
-  const Model & model, const Stack & s, Streams streams, int64_t n, const Buffers & b)
-{
+// RoPE angles of the next n positions of each stream, [streams * n, head_dim / 2], in fp64 up to
+// their cosine and sine: in fp32 they would be wrong after hours.
+void rope_angles(const Stack & s, Streams streams, int64_t n, const Buffers & b) {
   const int64_t half = s.head_dim / 2;
   for (int64_t row = 0; row < streams.n * n; ++row) {
     const int64_t slot = streams.slots[row / n];
-    const int64_t position = (s.clock[slot] + model.origin[slot]) * s.per_token + row % n;
+    const int64_t position = s.position[slot] * s.per_token + row % n;
     for (int64_t j = 0; j < half; ++j) {
-      const double angle = (double)position * s.turns[j];
+      const double angle = (double)position * s.inv_freq[j];
       b.cosine[row * half + j] = (float)std::cos(angle);
       b.sine[row * half + j] = (float)std::sin(angle);
     }
   }
 }
 
-// Rotates what the rows of stream m have projected, remembers keys and values, and attends.
+// Attention of stream m: applies RoPE, writes keys and values to the KV cache, and attends.
 void attend(
   const Model & model, const Stack & s, int64_t layer, Streams streams, int64_t m, int64_t n,
   const Buffers & b)
 {
   const int64_t half = s.head_dim / 2;
   const int64_t q_dim = s.n_heads * s.head_dim, kv_dim = s.n_kv_heads * s.head_dim;
-  const int64_t slot = streams.slots[m], first = s.clock[slot] * s.per_token;
-  const int64_t ring = (layer * model.n_slots + slot) * s.capacity * kv_dim;
+  const int64_t slot = streams.slots[m], first = s.position[slot] * s.per_token;
+  const int64_t kv_offset = (layer * model.n_slots + slot) * s.capacity * kv_dim;
   for (int64_t i = 0, row = m * n; i < n; ++i, ++row) {
     const float * cosine = b.cosine + row * half, * sine = b.sine + row * half;
-    rotate(b.query + row * q_dim, s.n_heads, s.head_dim, cosine, sine);
-    rotate(b.key + row * kv_dim, s.n_kv_heads, s.head_dim, cosine, sine);
-    const int64_t entry = ring + (first + i) % s.capacity * kv_dim;
+    apply_rope(b.query + row * q_dim, s.n_heads, s.head_dim, cosine, sine);
+    apply_rope(b.key + row * kv_dim, s.n_kv_heads, s.head_dim, cosine, sine);
+    const int64_t entry = kv_offset + (first + i) % s.capacity * kv_dim;
     std::memcpy(s.keys + entry, b.key + row * kv_dim, 4 * kv_dim);
     std::memcpy(s.values + entry, b.value + row * kv_dim, 4 * kv_dim);
   }
   const Attention attention{
-    s, s.keys + ring, s.values + ring, first, n, b.query + m * n * q_dim,
-    b.attended + m * n * q_dim, b.scratch};
+    s, s.keys + kv_offset, s.values + kv_offset, first, n, b.query + m * n * q_dim,
+    b.attention_out + m * n * q_dim, b.scratch};
   attention.run();
 }
 
-// All layers over n new positions of each stream, b.hidden [streams * n, dim] in place.
+// All transformer layers over n new positions of each stream, b.hidden [streams * n, dim] in place.
 void run_layers(
   const Model & model, const Stack & s, Streams streams, int64_t n, const float * delay_scales,
   const Buffers & b)
 {
   const int64_t rows = streams.n * n;
-  rotary_angles(model, s, streams, n, b);
+  rope_angles(s, streams, n, b);
   for (int64_t index = 0; index < s.n_layers; ++index) {
     const Layer & layer = s.layers[index];
-    norm(b.hidden, rows, s.dim, layer.attention_norm, s.eps, b.normed);
-    matmul(layer.query, b.normed, rows, b.query);
-    matmul(layer.key, b.normed, rows, b.key);
-    matmul(layer.value, b.normed, rows, b.value);
+    rms_norm(b.hidden, rows, s.dim, layer.attention_norm, s.eps, b.normed);
+    gemm(layer.query, b.normed, rows, b.query);
+    gemm(layer.key, b.normed, rows, b.key);
+    gemm(layer.value, b.normed, rows, b.value);
     for (int64_t m = 0; m < streams.n; ++m) {
       attend(model, s, index, streams, m, n, b);
     }
-    matmul(layer.out, b.attended, rows, b.hidden, true);
-    norm(b.hidden, rows, s.dim, layer.ffn_norm, s.eps, b.normed);
+    gemm(layer.out, b.attention_out, rows, b.hidden, true);
+    rms_norm(b.hidden, rows, s.dim, layer.ffn_norm, s.eps, b.normed);
     for (int64_t row = 0; delay_scales && row < rows; ++row) {
       const int64_t slot = streams.slots[row / n];
       const float * scale = delay_scales + (index * model.n_slots + slot) * s.dim;
@@ -123,43 +122,45 @@ void run_layers(
         b.normed[row * s.dim + i] *= scale[i];
       }
     }
-    matmul(layer.gate, b.normed, rows, b.gate);
-    matmul(layer.up, b.normed, rows, b.up);
-    gated(b.gate, b.up, rows * s.hidden_dim);
-    matmul(layer.down, b.gate, rows, b.hidden, true);
+    gemm(layer.gate, b.normed, rows, b.gate);
+    gemm(layer.up, b.normed, rows, b.up);
+    swiglu(b.gate, b.up, rows * s.hidden_dim);
+    gemm(layer.down, b.gate, rows, b.hidden, true);
   }
   for (int64_t m = 0; m < streams.n; ++m) {
-    s.clock[streams.slots[m]] += n / s.per_token;
+    s.position[streams.slots[m]] += n / s.per_token;
   }
 }
 
-// Causal convolution of width 3 and GELU, x [n, channels] to out [n / stride, dim]. The past is
-// [channels, 3 - stride] and becomes the end of x. Columns: [n / stride, 3 * channels].
-void convolution(
-  const Matrix & m, const float * x, int64_t n, int64_t stride, float * past, float * columns,
-  float * out)
+// Causal convolution of width 3 (im2col and GEMM) and GELU, x [n, channels] to out
+// [n / stride, dim]. conv_state, the inputs before x, is [channels, 3 - stride] and becomes the end
+// of x. columns: [n / stride, 3 * channels]
+void causal_conv1d(
+  const Matrix & m, const float * x, int64_t n, int64_t stride, float * conv_state,
+  float * columns, float * out)
 {
-  const int64_t channels = m.k / 3, n_past = 3 - stride, n_out = n / stride;
+  const int64_t channels = m.k / 3, n_state = 3 - stride, n_out = n / stride;
   for (int64_t t = 0; t < n_out; ++t) {
     for (int64_t c = 0; c < channels; ++c) {
       for (int64_t j = 0; j < 3; ++j) {
-        const int64_t from = t * stride + j - n_past;
+        const int64_t from = t * stride + j - n_state;
         columns[t * m.k + 3 * c + j] =
-          from < 0 ? past[c * n_past + from + n_past] : x[from * channels + c];
+          from < 0 ? conv_state[c * n_state + from + n_state] : x[from * channels + c];
       }
     }
   }
   for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t j = 0; j < n_past; ++j) {
-      past[c * n_past + j] = x[(n - n_past + j) * channels + c];
+    for (int64_t j = 0; j < n_state; ++j) {
+      conv_state[c * n_state + j] = x[(n - n_state + j) * channels + c];
     }
   }
-  matmul(m, columns, n_out, out);
+  gemm(m, columns, n_out, out);
   gelu(out, n_out * m.n);
 }
 
-// Columns and frames of the first convolution of one stream; the second has no more.
-int64_t stem_size(const Model & model, int64_t n_tokens) {
+// Floats of im2col columns and output frames of the first convolution of one stream; the second
+// needs no more.
+int64_t conv_stem_size(const Model & model, int64_t n_tokens) {
   const int64_t frames = 2 * n_tokens * model.encoder.per_token;
   return frames * (larger(3 * model.n_mels, 3 * model.encoder.dim) + model.encoder.dim);
 }
@@ -169,11 +170,11 @@ int64_t workspace(const Model & model, int64_t n_streams, int64_t n_tokens) {
   const int64_t decoder = buffers(model.decoder, n_streams, n_tokens, nullptr).size;
   const int64_t dim = model.decoder.dim, rows = n_streams * n_tokens;
   return rows * dim + larger(
-    encoder + stem_size(model, n_tokens) + rows * dim,
+    encoder + conv_stem_size(model, n_tokens) + rows * dim,
     decoder + n_streams * (model.head.n + dim));
 }
 
-void encode(
+void run_encoder(
   const Model & model, Streams streams, const float * mel, int64_t n_tokens, float * memory,
   float * audio)
 {
@@ -183,24 +184,24 @@ void encode(
   float * frames = b.rest, * columns = frames + 2 * n * s.dim;
   for (int64_t m = 0; m < streams.n; ++m) {
     const int64_t slot = streams.slots[m];
-    float * past = model.conv_past[0] + slot * 2 * model.n_mels;
-    convolution(
-      model.conv[0], mel + m * 2 * n * model.n_mels, 2 * n, 1, past, columns, frames);
-    past = model.conv_past[1] + slot * s.dim;
-    convolution(model.conv[1], frames, 2 * n, 2, past, columns, b.hidden + m * n * s.dim);
+    float * conv_state = model.conv_state[0] + slot * 2 * model.n_mels;
+    causal_conv1d(
+      model.conv[0], mel + m * 2 * n * model.n_mels, 2 * n, 1, conv_state, columns, frames);
+    conv_state = model.conv_state[1] + slot * s.dim;
+    causal_conv1d(model.conv[1], frames, 2 * n, 2, conv_state, columns, b.hidden + m * n * s.dim);
   }
   run_layers(model, s, streams, n, nullptr, b);
   const int64_t rows = streams.n * n_tokens;
-  norm(b.hidden, streams.n * n, s.dim, s.norm, s.eps, b.normed);
-  // The frames of a token follow each other: [rows, per_token * dim]
-  float * hidden = columns + stem_size(model, n_tokens) - 2 * n * s.dim;
-  matmul(model.adapter[0], b.normed, rows, hidden);
+  rms_norm(b.hidden, streams.n * n, s.dim, s.norm, s.eps, b.normed);
+  // The frames of a token are adjacent: [rows, per_token * dim]
+  float * hidden = columns + conv_stem_size(model, n_tokens) - 2 * n * s.dim;
+  gemm(model.adapter[0], b.normed, rows, hidden);
   gelu(hidden, rows * model.adapter[0].n);
-  matmul(model.adapter[1], hidden, rows, audio);
+  gemm(model.adapter[1], hidden, rows, audio);
 }
 
-// What the last position of each stream predicts.
-void choose(
+// Final norm, LM head, argmax and its probability at the last position of each stream.
+void argmax(
   const Model & model, Streams streams, int64_t n, const Buffers & b, int64_t * token,
   float * probability, int64_t out_stride)
 {
@@ -208,10 +209,10 @@ void choose(
   float * normed = b.rest, * logits = normed + streams.n * s.dim;
   for (int64_t m = 0; m < streams.n; ++m) {
     const float * last = b.hidden + ((m + 1) * n - 1) * s.dim;
-    norm(last, 1, s.dim, s.norm, s.eps, normed + m * s.dim);
+    rms_norm(last, 1, s.dim, s.norm, s.eps, normed + m * s.dim);
   }
   const int64_t vocabulary = model.head.n;
-  matmul(model.head, normed, streams.n, logits);
+  gemm(model.head, normed, streams.n, logits);
   for (int64_t m = 0; m < streams.n; ++m, logits += vocabulary) {
     const int64_t slot = streams.slots[m];
     logits[model.pad] -= model.pad_penalty[slot];
@@ -220,13 +221,13 @@ void choose(
       best = logits[i] > logits[best] ? i : best;
     }
     model.last_token[slot] = token[m * out_stride] = best;
-    probability[m * out_stride] = 1.0f / exponentials(logits, vocabulary);
+    probability[m * out_stride] = 1.0f / exp_and_sum(logits, vocabulary);
   }
 }
 
-// Positions `from` and the n - 1 after it of audio [streams, n_tokens, dim]; tokens: [streams, n],
-// or null for the last one of each stream.
-void decode(
+// Decoder over positions `from` to from + n - 1 of audio [streams, n_tokens, dim]; tokens:
+// [streams, n], or null for the last token of each stream.
+void run_decoder(
   const Model & model, Streams streams, const float * audio, int64_t n_tokens, int64_t from,
   const int64_t * tokens, int64_t n, const Buffers & b)
 {
@@ -235,35 +236,35 @@ void decode(
     const int64_t m = row / n;
     float * hidden = b.hidden + row * s.dim;
     std::memcpy(hidden, audio + (m * n_tokens + from + row % n) * s.dim, 4 * s.dim);
-    add_row(model.head, tokens ? tokens[row] : model.last_token[streams.slots[m]], hidden);
+    add_embedding(model.head, tokens ? tokens[row] : model.last_token[streams.slots[m]], hidden);
   }
   run_layers(model, s, streams, n, model.delay_scales, b);
 }
 
-void prompt(
+void prefill(
   const Model & model, Streams streams, const float * mel, int64_t n_tokens,
-  const int64_t * given, float * memory, int64_t * token, float * probability)
+  const int64_t * prompt_tokens, float * memory, int64_t * token, float * probability)
 {
   float * audio = memory, * rest = audio + streams.n * n_tokens * model.decoder.dim;
-  encode(model, streams, mel, n_tokens, rest, audio);
+  run_encoder(model, streams, mel, n_tokens, rest, audio);
   const Buffers b = buffers(model.decoder, streams.n, n_tokens, rest);
-  decode(model, streams, audio, n_tokens, 0, given, n_tokens, b);
-  choose(model, streams, n_tokens, b, token, probability, 1);
+  run_decoder(model, streams, audio, n_tokens, 0, prompt_tokens, n_tokens, b);
+  argmax(model, streams, n_tokens, b, token, probability, 1);
 }
 
-void generate(
+void decode(
   const Model & model, Streams streams, const float * mel, int64_t n_tokens, float * memory,
   int64_t * token, float * probability)
 {
   float * audio = memory, * rest = audio + streams.n * n_tokens * model.decoder.dim;
-  encode(model, streams, mel, n_tokens, rest, audio);
+  run_encoder(model, streams, mel, n_tokens, rest, audio);
   const Buffers b = buffers(model.decoder, streams.n, 1, rest);
   for (int64_t i = 0; i < n_tokens; ++i) {
-    decode(model, streams, audio, n_tokens, i, nullptr, 1, b);
-    choose(model, streams, 1, b, token + i, probability + i, n_tokens);
+    run_decoder(model, streams, audio, n_tokens, i, nullptr, 1, b);
+    argmax(model, streams, 1, b, token + i, probability + i, n_tokens);
   }
 }
 
 }  // namespace
 
-extern const Passes VOXTRAL_FORWARD = {workspace, prompt, generate};
+extern const Forward VOXTRAL_FORWARD = {workspace, prefill, decode};

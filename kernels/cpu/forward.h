@@ -12,7 +12,7 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// The functions that there are once per instruction set.
+// The functions that are compiled once per instruction set.
 
 #pragma once
 
@@ -23,22 +23,24 @@ struct Streams {
   int64_t n;
 };
 
-struct Passes {
-  // Floats of memory that a pass may use.
+// Forward passes of one instruction set.
+struct Forward {
+  // Size of `memory`, in floats.
   int64_t (* workspace)(const Model & model, int64_t n_streams, int64_t n_tokens);
-  // n_tokens positions with given tokens [streams, n_tokens]; what the last one predicts.
-  // mel: [streams, frames, n_mels]
-  void (* prompt)(
+  // n_tokens positions with prompt_tokens [streams, n_tokens]; token and probability [streams] are
+  // what the last position predicts. mel: [streams, frames, n_mels]
+  void (* prefill)(
     const Model & model, Streams streams, const float * mel, int64_t n_tokens,
-    const int64_t * given, float * memory, int64_t * token, float * probability);
-  // n_tokens positions, each with the token that the one before has predicted: [streams, n_tokens]
-  void (* generate)(
+    const int64_t * prompt_tokens, float * memory, int64_t * token, float * probability);
+  // n_tokens positions one by one, each with the token that the one before has predicted; token
+  // and probability: [streams, n_tokens]
+  void (* decode)(
     const Model & model, Streams streams, const float * mel, int64_t n_tokens, float * memory,
     int64_t * token, float * probability);
 };
 
-extern const Passes forward_baseline;
+extern const Forward forward_baseline;
 #if defined(__x86_64__)
-extern const Passes forward_avx2;
-extern const Passes forward_avx512;
+extern const Forward forward_avx2;
+extern const Forward forward_avx512;
 #endif

@@ -12,11 +12,12 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// out[r][n] = x[r] . w[n] + bias[n] for weights in fp32, bf16, INT8 and INT4.
+// GEMM (GEMV for one row), out[r][n] = x[r] . w[n] + bias[n], for weights in fp32, bf16, INT8 and
+// INT4.
 //
-// The lanes of a register go along the inputs, and the sum of one output has the same order
-// whichever other rows and outputs are computed beside it. So a result does not depend on the
-// size of a batch or on how a stream is cut.
+// SIMD lanes go along the inputs (K), and the sum of one output has the same order whichever other
+// rows and outputs are computed beside it. So a result does not depend on the batch size or on how
+// a stream is cut.
 
 #pragma once
 
@@ -26,12 +27,12 @@
 
 namespace {
 
-// Multiply-adds that take about 100 us: less is not worth to wake other threads for.
-constexpr int64_t kWorthThreads = 4 << 20;
+// Multiply-adds that take about 100 us: less is not worth waking other threads for.
+constexpr int64_t kMinParallelWork = 4 << 20;
 
-inline void in_parts(int64_t n_parts, int64_t work, Task task, const void * context) {
-  if (work >= kWorthThreads) {
-    return run_parts(n_parts, task, context);
+inline void parallel_if_worth(int64_t n_parts, int64_t work, Task task, const void * context) {
+  if (work >= kMinParallelWork) {
+    return parallel_for(n_parts, task, context);
   }
   for (int64_t part = 0; part < n_parts; ++part) {
     task(context, part);
@@ -41,7 +42,8 @@ inline void in_parts(int64_t n_parts, int64_t work, Task task, const void * cont
 constexpr int kGroup = 128;  // inputs that share a scale
 constexpr int kHalf = 16;  // bytes in which INT4 has this many codes, and as many again
 
-// How the codes of one row are read: step i gives kVectors vectors, inputs at(i, vector).
+// How the codes of one row are converted to fp32: step i gives kVectors vectors, inputs
+// at(i, vector).
 
 struct Float32 {
   static constexpr int kVectors = 1;
@@ -51,7 +53,7 @@ struct Float32 {
   static void read(const uint8_t * row, int64_t i, Vec out[1]) {
     std::memcpy(out, row + 4 * kLanes * i, sizeof(Vec));
   }
-  static float one(const uint8_t * row, int64_t k) {
+  static float element(const uint8_t * row, int64_t k) {
     float value;
     std::memcpy(&value, row + 4 * k, sizeof value);
     return value;
@@ -66,7 +68,7 @@ struct Bfloat16 {
   static void read(const uint8_t * row, int64_t i, Vec out[1]) {
     out[0] = from_bfloat16(row + 2 * kLanes * i);
   }
-  static float one(const uint8_t * row, int64_t k) {
+  static float element(const uint8_t * row, int64_t k) {
     uint16_t half;
     std::memcpy(&half, row + 2 * k, sizeof half);
     const uint32_t bits = (uint32_t)half << 16;
@@ -84,7 +86,7 @@ struct Int8 {
   static void read(const uint8_t * row, int64_t i, Vec out[1]) {
     out[0] = from_int8(row + kLanes * i);
   }
-  static float one(const uint8_t * row, int64_t k) {return (float)(int8_t)row[k];}
+  static float element(const uint8_t * row, int64_t k) {return (float)(int8_t)row[k];}
 };
 
 struct Int4 {
@@ -100,14 +102,14 @@ struct Int4 {
     out[0] = to_float((both & 15) - 8);
     out[1] = to_float((both >> 4) - 8);
   }
-  static float one(const uint8_t * row, int64_t k) {
+  static float element(const uint8_t * row, int64_t k) {
     const uint8_t both = row[k / (2 * kHalf) * kHalf + k % kHalf];
     return (float)((k % (2 * kHalf) < kHalf ? both & 15 : both >> 4) - 8);
   }
 };
 
-// A part of a weight, or keys of a ring.
-struct Rows {
+// Rows of a weight, or keys of a KV cache.
+struct WeightRows {
   const uint8_t * weight;
   int64_t stride;  // bytes between rows
   const float * scale;
@@ -121,7 +123,7 @@ struct Target {
   bool add;  // to what is there
 };
 
-// Steps `from` to `to` of R inputs and C outputs.
+// Inner loop of a register tile of R rows and C outputs: steps `from` to `to` along K.
 template<class Code, int R, int C>
 inline void accumulate(
   const uint8_t * weight, int64_t stride, const float * x, int64_t x_stride, int64_t from,
@@ -132,7 +134,7 @@ inline void accumulate(
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) {
       Code::read(weight + c * stride, i, codes[c]);
-      // What the next outputs need: rows are too short for the processor to foresee them.
+      // Weights of the next outputs: rows are too short for the hardware prefetcher.
       __builtin_prefetch(weight + (c + C) * stride + Code::bytes(Code::at(i, 0)));
     }
 #pragma GCC unroll 2
@@ -150,7 +152,9 @@ inline void accumulate(
 }
 
 template<class Code, int R, int C>
-inline void tile(const Rows & w, int64_t n, const float * x, int64_t x_stride, Target target) {
+inline void tile(
+  const WeightRows & w, int64_t n, const float * x, int64_t x_stride, Target target)
+{
   constexpr int kStep = kLanes * Code::kVectors;
   const uint8_t * weight = w.weight + n * w.stride;
   Vec total[R][C] = {};
@@ -179,20 +183,20 @@ inline void tile(const Rows & w, int64_t n, const float * x, int64_t x_stride, T
       float value = sum(total[r][c]);
       if constexpr (!Code::kScaled) {  // scaled ones have whole groups
         for (int64_t k = w.k / kStep * kStep; k < w.k; ++k) {
-          value += Code::one(weight + c * w.stride, k) * x[r * x_stride + k];
+          value += Code::element(weight + c * w.stride, k) * x[r * x_stride + k];
         }
       }
       if (w.bias) {
         value += w.bias[n + c];
       }
-      float & place = target.out[r * target.stride + n + c];
-      place = target.add ? place + value : value;
+      float & out = target.out[r * target.stride + n + c];
+      out = target.add ? out + value : value;
     }
   }
 }
 
 template<class Code, int R, int C>
-void all_outputs(const Rows & w, const float * x, int64_t x_stride, Target target) {
+void output_tiles(const WeightRows & w, const float * x, int64_t x_stride, Target target) {
   int64_t n = 0;
   for (; n + C <= w.n; n += C) {
     tile<Code, R, C>(w, n, x, x_stride, target);
@@ -202,31 +206,33 @@ void all_outputs(const Rows & w, const float * x, int64_t x_stride, Target targe
   }
 }
 
-// Outputs at once for 1, 2, 3 and 4 rows, by the number of registers.
+// Outputs of a register tile of 1, 2, 3 and 4 rows, by the number of registers.
 #if defined(__AVX2__) && !defined(__AVX512F__)
-constexpr int kOutputs[] = {4, 4, 2, 2};
+constexpr int kTileOutputs[] = {4, 4, 2, 2};
 #else
-constexpr int kOutputs[] = {8, 4, 4, 4};
+constexpr int kTileOutputs[] = {8, 4, 4, 4};
 #endif
 
 template<class Code>
-void product(const Rows & w, const float * x, int64_t x_stride, int64_t n_rows, Target target) {
+void gemm_rows(
+  const WeightRows & w, const float * x, int64_t x_stride, int64_t n_rows, Target target)
+{
   for (int64_t row = 0; row < n_rows; row += 4) {
     switch (n_rows - row) {
-      case 1: all_outputs<Code, 1, kOutputs[0]>(w, x, x_stride, target); break;
-      case 2: all_outputs<Code, 2, kOutputs[1]>(w, x, x_stride, target); break;
-      case 3: all_outputs<Code, 3, kOutputs[2]>(w, x, x_stride, target); break;
-      default: all_outputs<Code, 4, kOutputs[3]>(w, x, x_stride, target);
+      case 1: output_tiles<Code, 1, kTileOutputs[0]>(w, x, x_stride, target); break;
+      case 2: output_tiles<Code, 2, kTileOutputs[1]>(w, x, x_stride, target); break;
+      case 3: output_tiles<Code, 3, kTileOutputs[2]>(w, x, x_stride, target); break;
+      default: output_tiles<Code, 4, kTileOutputs[3]>(w, x, x_stride, target);
     }
     x += 4 * x_stride;
     target.out += 4 * target.stride;
   }
 }
 
-// Some outputs of a product of x [n_rows, k] into out [n_rows, n].
+// A block of outputs of x [n_rows, k] times m into out [n_rows, n]; the unit of work of a thread.
 template<class Code>
-struct Part {
-  static constexpr int64_t kSize = 32;  // stay in a near cache while all rows pass over them
+struct OutputBlock {
+  static constexpr int64_t kSize = 32;  // weights stay in L1 or L2 for all rows
 
   const Matrix & m;
   const float * x;
@@ -235,51 +241,51 @@ struct Part {
   bool add;
 
   static void run(const void * context, int64_t part) {
-    const Part & p = *(const Part *)context;
+    const OutputBlock & p = *(const OutputBlock *)context;
     const Matrix & m = p.m;
     const int64_t n = part * kSize, stride = Code::bytes(m.k);
-    const Rows rows{
+    const WeightRows rows{
       (const uint8_t *)m.weight + n * stride, stride,
       m.scale ? m.scale + n * (m.k / kGroup) : nullptr, m.bias ? m.bias + n : nullptr,
       n + kSize < m.n ? kSize : m.n - n, m.k};
-    product<Code>(rows, p.x, m.k, p.n_rows, Target{p.out + n, m.n, p.add});
+    gemm_rows<Code>(rows, p.x, m.k, p.n_rows, Target{p.out + n, m.n, p.add});
   }
 };
 
 template<class Code>
-void matmul_as(const Matrix & m, const float * x, int64_t n_rows, float * out, bool add) {
-  const Part<Code> all{m, x, n_rows, out, add};
-  const int64_t n_parts = (m.n + Part<Code>::kSize - 1) / Part<Code>::kSize;
-  in_parts(n_parts, m.n * m.k * n_rows, Part<Code>::run, &all);
+void gemm_as(const Matrix & m, const float * x, int64_t n_rows, float * out, bool add) {
+  const OutputBlock<Code> all{m, x, n_rows, out, add};
+  const int64_t n_parts = (m.n + OutputBlock<Code>::kSize - 1) / OutputBlock<Code>::kSize;
+  parallel_if_worth(n_parts, m.n * m.k * n_rows, OutputBlock<Code>::run, &all);
 }
 
-inline void matmul(
+inline void gemm(
   const Matrix & m, const float * x, int64_t n_rows, float * out, bool add = false)
 {
-  switch (m.storage) {
-    case kFloat32: return matmul_as<Float32>(m, x, n_rows, out, add);
-    case kBfloat16: return matmul_as<Bfloat16>(m, x, n_rows, out, add);
-    case kInt8: return matmul_as<Int8>(m, x, n_rows, out, add);
-    case kInt4: return matmul_as<Int4>(m, x, n_rows, out, add);
+  switch (m.bits) {
+    case kFloat32: return gemm_as<Float32>(m, x, n_rows, out, add);
+    case kBfloat16: return gemm_as<Bfloat16>(m, x, n_rows, out, add);
+    case kInt8: return gemm_as<Int8>(m, x, n_rows, out, add);
+    case kInt4: return gemm_as<Int4>(m, x, n_rows, out, add);
   }
 }
 
 template<class Code>
-void add_row_as(const Matrix & m, int64_t n, float * out) {
+void add_embedding_as(const Matrix & m, int64_t n, float * out) {
   const uint8_t * row = (const uint8_t *)m.weight + n * Code::bytes(m.k);
   for (int64_t k = 0; k < m.k; ++k) {
-    const float code = Code::one(row, k);
+    const float code = Code::element(row, k);
     out[k] += Code::kScaled ? code * m.scale[n * (m.k / kGroup) + k / kGroup] : code;
   }
 }
 
-// out[k] += w[n][k]
-inline void add_row(const Matrix & m, int64_t n, float * out) {
-  switch (m.storage) {
-    case kFloat32: return add_row_as<Float32>(m, n, out);
-    case kBfloat16: return add_row_as<Bfloat16>(m, n, out);
-    case kInt8: return add_row_as<Int8>(m, n, out);
-    case kInt4: return add_row_as<Int4>(m, n, out);
+// out[k] += w[n][k]: the embedding of token n, as the head is tied to it
+inline void add_embedding(const Matrix & m, int64_t n, float * out) {
+  switch (m.bits) {
+    case kFloat32: return add_embedding_as<Float32>(m, n, out);
+    case kBfloat16: return add_embedding_as<Bfloat16>(m, n, out);
+    case kInt8: return add_embedding_as<Int8>(m, n, out);
+    case kInt4: return add_embedding_as<Int4>(m, n, out);
   }
 }
 

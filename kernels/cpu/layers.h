@@ -12,7 +12,7 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// What happens between the products: norms, activations, rotation, attention over a ring.
+// What lies between the GEMMs: RMSNorm, activations, RoPE, attention over a circular KV cache.
 
 #pragma once
 
@@ -20,8 +20,8 @@
 
 namespace {
 
-// RMS norm of rows [n_rows, dim], times weight.
-inline void norm(
+// RMSNorm of rows [n_rows, dim], times weight.
+inline void rms_norm(
   const float * x, int64_t n_rows, int64_t dim, const float * weight, double eps, float * out)
 {
   const int64_t whole = dim / kLanes * kLanes;
@@ -42,7 +42,7 @@ inline void norm(
 }
 
 // gate = silu(gate) * up
-inline void gated(float * gate, const float * up, int64_t n) {
+inline void swiglu(float * gate, const float * up, int64_t n) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     const Vec x = load(gate + i);
@@ -60,8 +60,8 @@ inline void gelu(float * x, int64_t n) {
   }
 }
 
-// x becomes e^(x - the largest); returns the sum.
-inline float exponentials(float * x, int64_t n) {
+// Softmax without its division: x becomes exp(x - max); returns the sum.
+inline float exp_and_sum(float * x, int64_t n) {
   float largest = x[0];
   for (int64_t i = 1; i < n; ++i) {
     largest = x[i] > largest ? x[i] : largest;
@@ -81,8 +81,8 @@ inline float exponentials(float * x, int64_t n) {
   return sum(total);
 }
 
-// Turns the pairs (2j, 2j + 1) of every head of one row, [n_heads, head_dim].
-inline void rotate(
+// Applies RoPE to the pairs (2j, 2j + 1) of every head of one row, [n_heads, head_dim].
+inline void apply_rope(
   float * x, int64_t n_heads, int64_t head_dim, const float * cosine, const float * sine)
 {
   for (int64_t head = 0; head < n_heads; ++head, x += head_dim) {
@@ -94,9 +94,9 @@ inline void rotate(
   }
 }
 
-// out[r][d] += sum over n of p[r][n] * v[n][d], for R rows and D registers of outputs.
+// Register tile of pv_gemm: out[r][d] += sum over n of p[r][n] * v[n][d], R rows, D vectors.
 template<int R, int D>
-inline void mix_tile(
+inline void pv_gemm_tile(
   const float * p, int64_t p_stride, const float * v, int64_t v_stride, int64_t n, float * out,
   int64_t out_stride)
 {
@@ -129,16 +129,16 @@ inline void mix_tile(
 }
 
 template<int R>
-inline void mix_rows(
+inline void pv_gemm_rows(
   const float * p, int64_t p_stride, const float * v, int64_t v_stride, int64_t n, float * out,
   int64_t dim)
 {
   int64_t d = 0;
   for (; d + 4 * kLanes <= dim; d += 4 * kLanes) {
-    mix_tile<R, 4>(p, p_stride, v + d, v_stride, n, out + d, dim);
+    pv_gemm_tile<R, 4>(p, p_stride, v + d, v_stride, n, out + d, dim);
   }
   for (; d + kLanes <= dim; d += kLanes) {
-    mix_tile<R, 1>(p, p_stride, v + d, v_stride, n, out + d, dim);
+    pv_gemm_tile<R, 1>(p, p_stride, v + d, v_stride, n, out + d, dim);
   }
   for (; d < dim; ++d) {
     for (int r = 0; r < R; ++r) {
@@ -149,23 +149,23 @@ inline void mix_rows(
   }
 }
 
-// p: [n_rows, n], v: [n, dim], out: [n_rows, dim]
-inline void mix(
+// Weighted sum of values, out += p v. p: [n_rows, n], v: [n, dim], out: [n_rows, dim]
+inline void pv_gemm(
   const float * p, int64_t p_stride, int64_t n_rows, const float * v, int64_t v_stride, int64_t n,
   float * out, int64_t dim)
 {
   int64_t row = 0;
   for (; row + 4 <= n_rows; row += 4) {
-    mix_rows<4>(p + row * p_stride, p_stride, v, v_stride, n, out + row * dim, dim);
+    pv_gemm_rows<4>(p + row * p_stride, p_stride, v, v_stride, n, out + row * dim, dim);
   }
   for (; row < n_rows; ++row) {
-    mix_rows<1>(p + row * p_stride, p_stride, v, v_stride, n, out + row * dim, dim);
+    pv_gemm_rows<1>(p + row * p_stride, p_stride, v, v_stride, n, out + row * dim, dim);
   }
 }
 
-// Positions first to last of a ring in at most two parts that lie together.
+// Positions first to last - 1 of a circular KV cache, in at most two contiguous parts.
 template<class Part>
-inline void over_ring(int64_t capacity, int64_t first, int64_t last, Part part) {
+inline void over_kv_cache(int64_t capacity, int64_t first, int64_t last, Part part) {
   while (first < last) {
     const int64_t entry = first % capacity, left = capacity - entry;
     const int64_t n = last - first < left ? last - first : left;
@@ -174,8 +174,9 @@ inline void over_ring(int64_t capacity, int64_t first, int64_t last, Part part) 
   }
 }
 
-// Attention of n new positions of one stream, the first of which is `first`; their keys and values
-// are in the ring. Rows are the queries that share a key head: [n, n_heads / n_kv_heads].
+// Sliding-window GQA of n new positions of one stream, the first of which is `first`; their keys
+// and values are in the KV cache already. Rows are the queries that share a key head:
+// [n, n_heads / n_kv_heads].
 struct Attention {
   const Stack & s;
   const float * keys, * values;  // of the stream, [capacity, n_kv_heads, head_dim]
@@ -188,18 +189,19 @@ struct Attention {
     return n * (s.n_heads / s.n_kv_heads);
   }
 
-  // Sums, queries, mixed values and scores of all rows of a key head.
+  // Softmax sums, queries, weighted values and scores of all rows of a key head.
   static int64_t scratch_size(const Stack & s, int64_t n) {
-    return n_rows(s, n) * (1 + 2 * s.head_dim + s.window - 1 + n);
+    return n_rows(s, n) * (1 + 2 * s.head_dim + s.sliding_window - 1 + n);
   }
 
   void run() const {
-    in_parts(s.n_kv_heads, n * s.n_heads * s.head_dim * (first + n - oldest(first)), head, this);
+    const int64_t work = n * s.n_heads * s.head_dim * (first + n - oldest(first));
+    parallel_if_worth(s.n_kv_heads, work, head, this);
   }
 
 private:
   int64_t oldest(int64_t position) const {
-    return position < s.window ? 0 : position - s.window + 1;
+    return position < s.sliding_window ? 0 : position - s.sliding_window + 1;
   }
 
   static void head(const void * context, int64_t index) {
@@ -208,10 +210,10 @@ private:
 
   void attend(int64_t head) const {
     const int64_t dim = s.head_dim, group = s.n_heads / s.n_kv_heads, rows = n_rows(s, n);
-    const int64_t entry_size = s.n_kv_heads * dim, stride = s.window - 1 + n;
+    const int64_t entry_size = s.n_kv_heads * dim, stride = s.sliding_window - 1 + n;
     const int64_t begin = oldest(first), end = first + n;
     float * sums = scratch + head * scratch_size(s, n), * q = sums + rows;
-    float * mixed = q + rows * dim, * scores = mixed + rows * dim;
+    float * pv = q + rows * dim, * scores = pv + rows * dim;
     const auto at = [&](int64_t row) {
         return (row / group * s.n_heads + head * group + row % group) * dim;
       };
@@ -219,20 +221,20 @@ private:
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t d = 0; d < dim; ++d) {
         q[row * dim + d] = query[at(row) + d] * scale;
-        mixed[row * dim + d] = 0.0f;
+        pv[row * dim + d] = 0.0f;
       }
     }
-    over_ring(s.capacity, begin, end, [&](int64_t entry, int64_t position, int64_t length) {
+    over_kv_cache(s.capacity, begin, end, [&](int64_t entry, int64_t position, int64_t length) {
         const float * key = keys + entry * entry_size + head * dim;
-        const Rows weight{
+        const WeightRows weight{
           (const uint8_t *)key, 4 * entry_size, nullptr, nullptr, length, dim};
-        product<Float32>(weight, q, dim, rows, Target{scores + position - begin, stride, false});
+        gemm_rows<Float32>(weight, q, dim, rows, Target{scores + position - begin, stride, false});
       });
     for (int64_t row = 0; row < rows; ++row) {
       float * score = scores + row * stride;
       const int64_t position = first + row / group;
       const int64_t from = oldest(position) - begin, to = position + 1 - begin;
-      sums[row] = exponentials(score + from, to - from);
+      sums[row] = exp_and_sum(score + from, to - from);
       for (int64_t i = 0; i < from; ++i) {
         score[i] = 0.0f;
       }
@@ -240,14 +242,14 @@ private:
         score[i] = 0.0f;
       }
     }
-    over_ring(s.capacity, begin, end, [&](int64_t entry, int64_t position, int64_t length) {
-        mix(
+    over_kv_cache(s.capacity, begin, end, [&](int64_t entry, int64_t position, int64_t length) {
+        pv_gemm(
           scores + position - begin, stride, rows, values + entry * entry_size + head * dim,
-          entry_size, length, mixed, dim);
+          entry_size, length, pv, dim);
       });
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t d = 0; d < dim; ++d) {
-        out[at(row) + d] = mixed[row * dim + d] / sums[row];
+        out[at(row) + d] = pv[row * dim + d] / sums[row];
       }
     }
   }

@@ -12,7 +12,7 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// The C interface, and the choice of the instruction set.
+// The C interface, and the dispatch to an instruction set.
 
 #include <cstring>
 
@@ -21,14 +21,14 @@
 
 namespace {
 
-struct Choice {
+struct InstructionSet {
   const char * name;
-  const Passes * passes;
+  const Forward * forward;
   bool (* supported)();
 };
 
-// The best one first.
-const Choice kChoices[] = {
+// The fastest one first.
+const InstructionSet kInstructionSets[] = {
 #if defined(__x86_64__)
   {"avx512", &forward_avx512, [] {
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -41,59 +41,60 @@ const Choice kChoices[] = {
   {"baseline", &forward_baseline, [] {return true;}},
 };
 
-const Choice * choose(const char * name) {
-  for (const Choice & choice : kChoices) {
-    if (choice.supported() && (!name || !std::strcmp(name, choice.name))) {
-      return &choice;
+const InstructionSet * select(const char * name) {
+  for (const InstructionSet & set : kInstructionSets) {
+    if (set.supported() && (!name || !std::strcmp(name, set.name))) {
+      return &set;
     }
   }
   return nullptr;
 }
 
-const Choice * chosen = choose(nullptr);
+const InstructionSet * selected = select(nullptr);
 
 }  // namespace
 
 extern "C" {
 
-// What must be equal where the structures are declared again.
+// Must be equal where the structures are declared again (voxtral_ros/backends/cpu/library.py).
 int64_t voxtral_cpu_sizes() {
   return sizeof(Model) + 1000 * sizeof(Layer);
 }
 
 const char * voxtral_cpu_instructions() {
-  return chosen->name;
+  return selected->name;
 }
 
-// Takes another instruction set from now on; returns 0 if this processor or library has no such.
+// Selects another instruction set from now on; returns 0 if this processor or library has no such.
 int64_t voxtral_cpu_use(const char * name) {
-  const Choice * choice = choose(name);
-  chosen = choice ? choice : chosen;
-  return choice != nullptr;
+  const InstructionSet * set = select(name);
+  selected = set ? set : selected;
+  return set != nullptr;
 }
 
-// Sets how many threads large products take, in the whole process; results do not depend on it.
+// Sets the number of threads of large GEMMs, in the whole process; results do not depend on it.
 void voxtral_cpu_threads(int64_t n) {
-  use_threads(n);
+  set_num_threads(n);
 }
 
 int64_t voxtral_cpu_workspace(const Model * model, int64_t n_streams, int64_t n_tokens) {
-  return chosen->passes->workspace(*model, n_streams, n_tokens);
+  return selected->forward->workspace(*model, n_streams, n_tokens);
 }
 
-void voxtral_cpu_prompt(
+void voxtral_cpu_prefill(
   const Model * model, const int64_t * slots, int64_t n_streams, const float * mel,
-  int64_t n_tokens, const int64_t * given, float * memory, int64_t * token, float * probability)
+  int64_t n_tokens, const int64_t * prompt_tokens, float * memory, int64_t * token,
+  float * probability)
 {
-  chosen->passes->prompt(
-    *model, {slots, n_streams}, mel, n_tokens, given, memory, token, probability);
+  selected->forward->prefill(
+    *model, {slots, n_streams}, mel, n_tokens, prompt_tokens, memory, token, probability);
 }
 
-void voxtral_cpu_generate(
+void voxtral_cpu_decode(
   const Model * model, const int64_t * slots, int64_t n_streams, const float * mel,
   int64_t n_tokens, float * memory, int64_t * token, float * probability)
 {
-  chosen->passes->generate(*model, {slots, n_streams}, mel, n_tokens, memory, token, probability);
+  selected->forward->decode(*model, {slots, n_streams}, mel, n_tokens, memory, token, probability);
 }
 
 }  // extern "C"

@@ -14,8 +14,8 @@
 
 // The network as the CPU kernels see it: addresses of tensors that live elsewhere.
 //
-// voxtral_ros/ops/cpu.py has the same structures for ctypes; voxtral_cpu_sizes tells whether a
-// library and that module belong together. All activations and states are fp32.
+// voxtral_ros/backends/cpu/library.py has the same structures for ctypes; voxtral_cpu_sizes checks
+// that a library and that module belong together. All activations and states are fp32.
 
 #pragma once
 
@@ -23,7 +23,7 @@
 
 extern "C" {
 
-enum Storage : int64_t { kFloat32 = 32, kBfloat16 = 16, kInt8 = 8, kInt4 = 4 };
+enum WeightBits : int64_t { kFloat32 = 32, kBfloat16 = 16, kInt8 = 8, kInt4 = 4 };
 
 // A weight of n rows (outputs) and k columns (inputs), row after row. INT8 and INT4 have one fp32
 // scale for 128 inputs, [n, k / 128]. A byte j of 16 that hold 32 codes of INT4 has code j in its
@@ -34,7 +34,7 @@ struct Matrix {
   const float * bias;  // [n] or null
   int64_t n;
   int64_t k;
-  int64_t storage;
+  int64_t bits;  // of a weight, WeightBits
 };
 
 struct Layer {
@@ -46,27 +46,26 @@ struct Layer {
 
 struct Stack {
   int64_t dim, n_layers, n_heads, n_kv_heads, head_dim, hidden_dim;
-  int64_t window;  // positions that a query sees, itself included
+  int64_t sliding_window;  // positions that a query attends to, itself included
   int64_t per_token;  // positions of this stack per token
   double eps;
-  const double * turns;  // [head_dim / 2], rad per position
+  const double * inv_freq;  // [head_dim / 2], RoPE, rad per position
   const Layer * layers;
   const float * norm;  // [dim]
-  float * keys;  // [n_layers, slots, capacity, n_kv_heads, head_dim]
+  float * keys;  // KV cache, [n_layers, slots, capacity, n_kv_heads, head_dim]
   float * values;
-  int64_t capacity;
-  int64_t * clock;  // [slots], tokens so far
+  int64_t capacity;  // position p is in entry p % capacity
+  int64_t * position;  // [slots], tokens of the stream so far
 };
 
 struct Model {
   Stack encoder, decoder;
   Matrix conv[2];  // [dim, 3 * channels]
-  float * conv_past[2];  // [slots, n_mels, 2] and [slots, dim, 1]
+  float * conv_state[2];  // last inputs, [slots, n_mels, 2] and [slots, dim, 1]
   Matrix adapter[2];
-  Matrix head;  // the token embedding, too
+  Matrix head;  // LM head, and token embedding (tied)
   const float * delay_scales;  // [n_layers, slots, dim]
-  const int64_t * origin;  // [slots], tokens that the rotary clock is ahead
-  const float * pad_penalty;  // [slots]
+  const float * pad_penalty;  // [slots], subtracted from the logit of `pad`
   int64_t * last_token;  // [slots]
   int64_t n_slots, n_mels, pad;
 };

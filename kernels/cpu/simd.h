@@ -12,7 +12,7 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// Vectors of as many floats as a register holds, and the few functions that need intrinsics.
+// SIMD vectors of as many floats as a register holds, and the few functions that need intrinsics.
 //
 // Everything is in an unnamed namespace: the units that include this are compiled for different
 // instruction sets, and the linker must never merge their functions.
@@ -128,7 +128,7 @@ inline Vec to_float(Int value) {
   return __builtin_convertvector(value, Vec);
 }
 
-// The sum of all lanes, in one order.
+// Horizontal sum of all lanes, in a fixed order.
 inline float sum(Vec value) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps(value);

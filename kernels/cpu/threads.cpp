@@ -24,35 +24,35 @@
 
 namespace {
 
-// Helpers sleep between tasks: a robot has other things to do with its cores. They are never
+// Workers sleep between tasks: a robot has other things to do with its cores. They are never
 // joined, so the pool is never destroyed.
-class Pool {
+class ThreadPool {
 public:
-  std::mutex caller;  // held by whom the helpers work for
+  std::mutex caller;  // held by the thread that the workers work for
 
-  void run(int64_t n, Task task, const void * context, int64_t n_helpers) {
+  void run(int64_t n, Task task, const void * context, int64_t n_workers) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      n_helpers = hire(n_helpers);
+      n_workers = spawn(n_workers);
       n_ = n;
       task_ = task;
       context_ = context;
       next_ = 0;
-      n_helpers_ = n_working_ = n_helpers;
+      n_workers_ = n_busy_ = n_workers;
       ++round_;
     }
     begin_.notify_all();
     work();
     std::unique_lock<std::mutex> lock(mutex_);
-    end_.wait(lock, [this] {return n_working_ == 0;});
+    end_.wait(lock, [this] {return n_busy_ == 0;});
   }
 
 private:
-  // Returns how many of so many helpers there are: a system may have no more threads to give.
-  int64_t hire(int64_t n) {
+  // Starts workers up to n and returns how many there are: the system may refuse more threads.
+  int64_t spawn(int64_t n) {
     try {
       for (; n_threads_ < n; ++n_threads_) {
-        std::thread([this, index = n_threads_] {help(index);}).detach();
+        std::thread([this, index = n_threads_] {worker_loop(index);}).detach();
       }
     } catch (const std::system_error &) {
     }
@@ -65,17 +65,17 @@ private:
     }
   }
 
-  void help(int64_t index) {
+  void worker_loop(int64_t index) {
     int64_t round = 0;
     for (;; ) {
       {
         std::unique_lock<std::mutex> lock(mutex_);
-        begin_.wait(lock, [&] {return round_ != round && index < n_helpers_;});
+        begin_.wait(lock, [&] {return round_ != round && index < n_workers_;});
         round = round_;
       }
       work();
       const std::lock_guard<std::mutex> lock(mutex_);
-      if (--n_working_ == 0) {
+      if (--n_busy_ == 0) {
         end_.notify_one();
       }
     }
@@ -83,22 +83,22 @@ private:
 
   std::mutex mutex_;
   std::condition_variable begin_, end_;
-  int64_t n_threads_ = 0, n_helpers_ = 0, n_working_ = 0, round_ = 0, n_ = 0;
+  int64_t n_threads_ = 0, n_workers_ = 0, n_busy_ = 0, round_ = 0, n_ = 0;
   std::atomic<int64_t> next_{0};
   Task task_ = nullptr;
   const void * context_ = nullptr;
 };
 
-std::atomic<int64_t> wanted{1};
+std::atomic<int64_t> num_threads{1};
 
-// A child of fork has no helpers: it makes a pool of its own.
-Pool * pool() {
+// A child of fork has no workers: it makes a pool of its own.
+ThreadPool * pool() {
   static std::mutex mutex;
-  static Pool * current = nullptr;
+  static ThreadPool * current = nullptr;
   static pid_t owner = 0;
   const std::lock_guard<std::mutex> lock(mutex);
   if (owner != getpid()) {
-    current = new Pool;
+    current = new ThreadPool;
     owner = getpid();
   }
   return current;
@@ -106,17 +106,17 @@ Pool * pool() {
 
 }  // namespace
 
-void use_threads(int64_t n) {
-  wanted = n < 1 ? 1 : n;
+void set_num_threads(int64_t n) {
+  num_threads = n < 1 ? 1 : n;
 }
 
-void run_parts(int64_t n, Task task, const void * context) {
-  const int64_t n_helpers = (wanted < n ? wanted.load() : n) - 1;
-  if (n_helpers > 0) {
-    Pool * helpers = pool();
-    const std::unique_lock<std::mutex> lock(helpers->caller, std::try_to_lock);
+void parallel_for(int64_t n, Task task, const void * context) {
+  const int64_t n_workers = (num_threads < n ? num_threads.load() : n) - 1;
+  if (n_workers > 0) {
+    ThreadPool * workers = pool();
+    const std::unique_lock<std::mutex> lock(workers->caller, std::try_to_lock);
     if (lock.owns_lock()) {
-      return helpers->run(n, task, context, n_helpers);
+      return workers->run(n, task, context, n_workers);
     }
   }
   for (int64_t part = 0; part < n; ++part) {

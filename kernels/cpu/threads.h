@@ -12,7 +12,7 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// Parts of one task in several threads.
+// A thread pool: the parts of one task in several threads.
 
 #pragma once
 
@@ -22,7 +22,7 @@ typedef void (* Task)(const void * context, int64_t part);
 
 // Runs the parts 0 to n - 1, each once, in any order, and returns when all are done. Takes the
 // threads that were asked for; while they work for another caller, this one works alone.
-void run_parts(int64_t n, Task task, const void * context);
+void parallel_for(int64_t n, Task task, const void * context);
 
 // Sets how many threads work on a task, the calling one included.
-void use_threads(int64_t n);
+void set_num_threads(int64_t n);

@@ -12,34 +12,34 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// From screened logits to the token: the exact argmax of a 16-bit head at the cost of a 4-bit one.
+// Argmax over the vocabulary: the exact token of a 16-bit LM head at the cost of an INT4 one.
 //
-// The INT4 product has written a logit per token and the maximum of every strip of them. The best
-// kBest tokens lie in the kBest strips with the largest maxima, since every strip before theirs
-// has a better token to show. One block per row finds them; then their logits, and those of the
-// special tokens, are computed again from the 16-bit rows, by as many blocks as it takes to read
-// them at once. The largest of these wins, of equal ones the lowest id. Where there are no 16-bit
-// rows, the screened logits decide.
+// The INT4 GEMM has written a screened logit per token and the maximum of every strip of them. The
+// top kTopK tokens lie in the kTopK strips with the largest maxima, since every strip with a larger
+// maximum has a better token. One block per row selects them; then their logits, and those of the
+// special tokens, are recomputed from the 16-bit rows, by as many blocks as it takes to read them
+// at once. The largest of these wins, of equal ones the lowest id. Where there are no 16-bit rows,
+// the screened logits decide.
 
 #include "common.cuh"
 
 namespace voxtral {
 namespace {
 
-constexpr int kBest = 64, kStrip = 64, kMaxSpecial = 32, kMaxCandidates = kBest + kMaxSpecial;
+constexpr int kTopK = 64, kStrip = 64, kMaxSpecial = 32, kMaxCandidates = kTopK + kMaxSpecial;
 constexpr int kThreads = 256, kWarps = kThreads / kWarp, kScreenedThreads = 1024;
-constexpr int kOwn = kBest * kStrip / kThreads;  // logits of a thread; strips are not more
+constexpr int kPerThread = kTopK * kStrip / kThreads;  // logits of a thread; strips are fewer
 
-// What one kernel leaves for the other, of each row.
+// What candidates_kernel hands to rescore_kernel, of each row.
 struct Candidates {
-  uint32_t id[kMaxCandidates];  // kNone where a special token is among the best already
+  uint32_t id[kMaxCandidates];  // kNone where a special token is among the top already
   float exact[kMaxCandidates];
-  float top, rest;  // the largest screened logit; exp(logit - top) of all tokens, summed
+  float top, sum_exp;  // the largest screened logit; sum of exp(logit - top) of all tokens
   int n_done;       // blocks
 };
 constexpr uint32_t kNone = 0xffffffffu;
 
-struct HeadArguments {
+struct ArgmaxArguments {
   const float* logits;       // [M, V], screened
   const float* strip_max;    // [M, V / 64]
   const float* strip_sum;    // [M, V / 64]
@@ -55,7 +55,7 @@ struct HeadArguments {
   int n_special, pad, rows_per_slot, vocabulary, width;
 };
 
-// Integers that sort as the numbers do.
+// Unsigned integers that sort as the floats do.
 __device__ inline uint32_t ordered(float value) {
   const uint32_t bits = __float_as_uint(value);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
@@ -68,7 +68,7 @@ __device__ inline uint32_t key_id(uint64_t key) {
   return 0xffffffffu - static_cast<uint32_t>(key);
 }
 
-// The sum of one number of every thread, for all of them; `scratch` must not be in use any more.
+// Block-wide sum of small integers, in all threads; `scratch` must not be in use any more.
 __device__ inline int block_count(int x, int (&scratch)[kWarps]) {
   x = __reduce_add_sync(kAllLanes, x);
   if (threadIdx.x % kWarp == 0) scratch[threadIdx.x / kWarp] = x;
@@ -79,24 +79,24 @@ __device__ inline int block_count(int x, int (&scratch)[kWarps]) {
   return sum;
 }
 
-// Choose the kBest largest of the keys that the threads hold in their order, of equal ones the
-// first, and give them places in that order: put(number among the thread's, place). By bisection:
-// their order does not matter, so they need not be sorted.
+// Block-wide top-k: select the kTopK largest of the keys that the threads hold in their order, of
+// equal ones the first, and number them in that order: put(index among the thread's, place). By
+// bisection for the k-th key: the order of the others does not matter, so nothing is sorted.
 template <typename Put>
-__device__ void choose_best(const uint32_t (&own)[kOwn], Put put) {
+__device__ void select_top_k(const uint32_t (&key)[kPerThread], Put put) {
   __shared__ int counts[2][kWarps];
   __shared__ uint32_t least[kWarps], most[kWarps];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  // One key in each of kBest groups of threads, so kBest of all, reach the least of their maxima.
-  static_assert(kThreads == 4 * kBest, "groups of four threads");
+  // One key in each of kTopK groups of threads, so kTopK of all, reach the least of their maxima.
+  static_assert(kThreads == 4 * kTopK, "groups of four threads");
   uint32_t high = 0;
 #pragma unroll
-  for (int i = 0; i < kOwn; ++i) high = max(high, own[i]);
+  for (int i = 0; i < kPerThread; ++i) high = max(high, key[i]);
   high = max(high, __shfl_xor_sync(kAllLanes, high, 1));
   high = max(high, __shfl_xor_sync(kAllLanes, high, 2));
   uint32_t low = __reduce_min_sync(kAllLanes, high);
   high = __reduce_max_sync(kAllLanes, high);
-  __syncthreads();  // what is shared may still be in use
+  __syncthreads();  // shared memory may still be in use
   if (lane == 0) least[warp] = low, most[warp] = high;
   __syncthreads();
 #pragma unroll
@@ -105,16 +105,16 @@ __device__ void choose_best(const uint32_t (&own)[kOwn], Put put) {
     const uint32_t middle = low + (high - low + 1) / 2;
     int reach = 0;
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) reach += own[i] >= middle;
+    for (int i = 0; i < kPerThread; ++i) reach += key[i] >= middle;
     reach = block_count(reach, counts[round]);
-    if (reach >= kBest) low = middle;
-    if (reach <= kBest) high = reach == kBest ? middle : middle - 1;
+    if (reach >= kTopK) low = middle;
+    if (reach <= kTopK) high = reach == kTopK ? middle : middle - 1;
   }
-  // The kBest-th is `low`; above it are fewer, the first of those equal to it fill up.
+  // The k-th key is `low`; fewer are above it, the first of those equal to it fill up.
   int above = 0, equal = 0;
 #pragma unroll
-  for (int i = 0; i < kOwn; ++i) above += own[i] > low, equal += own[i] == low;
-  int both = above << 16 | equal, before = both;  // of the threads before this one
+  for (int i = 0; i < kPerThread; ++i) above += key[i] > low, equal += key[i] == low;
+  int both = above << 16 | equal, before = both;  // prefix sum over threads
 #pragma unroll
   for (int step = 1; step < kWarp; step *= 2) {
     const int other = __shfl_up_sync(kAllLanes, before, step);
@@ -130,37 +130,37 @@ __device__ void choose_best(const uint32_t (&own)[kOwn], Put put) {
     if (i < warp) before += counts[0][i];
     all += counts[0][i];
   }
-  const int wanted = kBest - (all >> 16);  // of the equal ones
+  const int wanted = kTopK - (all >> 16);  // of the equal ones
   above = before >> 16, equal = before & 0xffff;
 #pragma unroll
-  for (int i = 0; i < kOwn; ++i) {
-    if (own[i] > low || (own[i] == low && equal < wanted)) put(i, above + min(equal, wanted));
-    above += own[i] > low, equal += own[i] == low;
+  for (int i = 0; i < kPerThread; ++i) {
+    if (key[i] > low || (key[i] == low && equal < wanted)) put(i, above + min(equal, wanted));
+    above += key[i] > low, equal += key[i] == low;
   }
   __syncthreads();
 }
 
-// One block per row: the best strips, then the best tokens in them.
-__global__ __launch_bounds__(kThreads) void candidates_kernel(HeadArguments p) {
-  __shared__ uint32_t best_strip[kBest], best_token[kBest];
+// One block per row: the top strips, then the top tokens in them.
+__global__ __launch_bounds__(kThreads) void candidates_kernel(ArgmaxArguments p) {
+  __shared__ uint32_t top_strip[kTopK], top_token[kTopK];
   __shared__ float scratch[kWarps], top_of_warp[kWarps];
-  let_next_start();
-  wait_for_previous();
+  launch_dependents();
+  grid_dependency_wait();
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const size_t row = blockIdx.x;
   const int n_strips = p.vocabulary / kStrip, per_thread = (n_strips + kThreads - 1) / kThreads;
   const float* logits = p.logits + row * p.vocabulary;
   Candidates& to = p.candidates[row];
 
-  uint32_t own[kOwn];
-  float value[kOwn], sum[kOwn], top = -INFINITY, rest = 0;
+  uint32_t key[kPerThread];
+  float value[kPerThread], sum[kPerThread], top = -INFINITY, sum_exp = 0;
 #pragma unroll
-  for (int i = 0; i < kOwn; ++i) {
+  for (int i = 0; i < kPerThread; ++i) {
     const int strip = threadIdx.x * per_thread + i;
-    const bool there = i < per_thread && strip < n_strips;
-    value[i] = there ? p.strip_max[row * n_strips + strip] : -INFINITY;
-    sum[i] = there ? p.strip_sum[row * n_strips + strip] : 0.f;
-    own[i] = there ? ordered(value[i]) : 0;
+    const bool valid = i < per_thread && strip < n_strips;
+    value[i] = valid ? p.strip_max[row * n_strips + strip] : -INFINITY;
+    sum[i] = valid ? p.strip_sum[row * n_strips + strip] : 0.f;
+    key[i] = valid ? ordered(value[i]) : 0;
     top = fmaxf(top, value[i]);
   }
   top = warp_max(top);
@@ -169,31 +169,31 @@ __global__ __launch_bounds__(kThreads) void candidates_kernel(HeadArguments p) {
 #pragma unroll
   for (int i = 0; i < kWarps; ++i) top = fmaxf(top, top_of_warp[i]);
 #pragma unroll
-  for (int i = 0; i < kOwn; ++i)
-    if (sum[i] > 0) rest += sum[i] * expf(value[i] - top);
-  rest = block_sum(rest, scratch);
-  if (threadIdx.x == 0) to.top = top, to.rest = rest, to.n_done = 0;
+  for (int i = 0; i < kPerThread; ++i)
+    if (sum[i] > 0) sum_exp += sum[i] * expf(value[i] - top);
+  sum_exp = block_sum(sum_exp, scratch);
+  if (threadIdx.x == 0) to.top = top, to.sum_exp = sum_exp, to.n_done = 0;
 
-  if (n_strips > kBest) {
-    choose_best(own, [&](int i, int place) {
-      best_strip[place] = threadIdx.x * per_thread + i;
+  if (n_strips > kTopK) {
+    select_top_k(key, [&](int i, int place) {
+      top_strip[place] = threadIdx.x * per_thread + i;
     });
   } else {
-    if (threadIdx.x < n_strips) best_strip[threadIdx.x] = threadIdx.x;
+    if (threadIdx.x < n_strips) top_strip[threadIdx.x] = threadIdx.x;
     __syncthreads();
   }
-  const int first = threadIdx.x * kOwn;  // of the tokens in these strips
-  const bool there = first < min(kBest, n_strips) * kStrip;
-  const uint32_t first_id = there ? best_strip[first / kStrip] * kStrip + first % kStrip : 0;
+  const int first = threadIdx.x * kPerThread;  // of the tokens in these strips
+  const bool valid = first < min(kTopK, n_strips) * kStrip;
+  const uint32_t first_id = valid ? top_strip[first / kStrip] * kStrip + first % kStrip : 0;
 #pragma unroll
-  for (int i = 0; i < kOwn; ++i) own[i] = there ? ordered(logits[first_id + i]) : 0;
-  choose_best(own, [&](int i, int place) { best_token[place] = to.id[place] = first_id + i; });
+  for (int i = 0; i < kPerThread; ++i) key[i] = valid ? ordered(logits[first_id + i]) : 0;
+  select_top_k(key, [&](int i, int place) { top_token[place] = to.id[place] = first_id + i; });
   if (threadIdx.x < p.n_special) {
     uint32_t id = p.special[threadIdx.x];
 #pragma unroll 16
-    for (int i = 0; i < kBest; ++i)
-      if (best_token[i] == id) id = kNone;
-    to.id[kBest + threadIdx.x] = id;
+    for (int i = 0; i < kTopK; ++i)
+      if (top_token[i] == id) id = kNone;
+    to.id[kTopK + threadIdx.x] = id;
   }
 }
 
@@ -212,13 +212,13 @@ __device__ float dot(const T* a, const T* b, int n, int lane) {
   return warp_sum(sum);
 }
 
-// A warp per candidate; the block of a row that is last chooses.
+// A warp per candidate computes its exact logit; the last block of a row takes the argmax.
 template <typename T>
-__global__ __launch_bounds__(kThreads) void rescore_kernel(HeadArguments p) {
+__global__ __launch_bounds__(kThreads) void rescore_kernel(ArgmaxArguments p) {
   __shared__ bool last;
-  let_next_start();
-  wait_for_previous();
-  const int lane = threadIdx.x % kWarp, n = kBest + p.n_special;
+  launch_dependents();
+  grid_dependency_wait();
+  const int lane = threadIdx.x % kWarp, n = kTopK + p.n_special;
   const int number = blockIdx.y * kWarps + threadIdx.x / kWarp;
   const size_t row = blockIdx.x;
   Candidates& candidates = p.candidates[row];
@@ -240,18 +240,18 @@ __global__ __launch_bounds__(kThreads) void rescore_kernel(HeadArguments p) {
   __syncthreads();
   if (!last || threadIdx.x >= kWarp) return;
   __threadfence();
-  constexpr int kMine = kMaxCandidates / kWarp;
-  uint32_t id[kMine];
-  float exact[kMine], known = 0, winner = -INFINITY, total = 0;
+  constexpr int kPerLane = kMaxCandidates / kWarp;
+  uint32_t id[kPerLane];
+  float exact[kPerLane], known_exp = 0, winner = -INFINITY, total = 0;
   uint64_t best = 0;
   const float top = candidates.top;
 #pragma unroll
-  for (int i = 0; i < kMine; ++i) {
+  for (int i = 0; i < kPerLane; ++i) {
     const int at = i * kWarp + lane;
     id[i] = at < n ? candidates.id[at] : kNone;
     exact[i] = id[i] != kNone ? __ldcg(&candidates.exact[at]) : -INFINITY;
     if (id[i] != kNone) {
-      known += expf(p.logits[row * p.vocabulary + id[i]] - top);
+      known_exp += expf(p.logits[row * p.vocabulary + id[i]] - top);
       const uint64_t key = make_key(exact[i], id[i]);
       best = key > best ? key : best;
     }
@@ -259,14 +259,14 @@ __global__ __launch_bounds__(kThreads) void rescore_kernel(HeadArguments p) {
   best = warp_max(best);
   const uint32_t token = key_id(best);
 #pragma unroll
-  for (int i = 0; i < kMine; ++i)
+  for (int i = 0; i < kPerLane; ++i)
     if (id[i] == token) winner = exact[i];
   winner = warp_max(winner);
 #pragma unroll
-  for (int i = 0; i < kMine; ++i)
+  for (int i = 0; i < kPerLane; ++i)
     if (id[i] != kNone) total += expf(exact[i] - winner);
-  const float others = fmaxf(0.f, candidates.rest - warp_sum(known));
-  total = warp_sum(total) + others * expf(top - winner);
+  const float rest_exp = fmaxf(0.f, candidates.sum_exp - warp_sum(known_exp));
+  total = warp_sum(total) + rest_exp * expf(top - winner);
   if (lane == 0) {
     p.token[row] = token;
     p.probability[row] = 1 / total;
@@ -274,13 +274,13 @@ __global__ __launch_bounds__(kThreads) void rescore_kernel(HeadArguments p) {
   }
 }
 
-// The same without 16-bit rows: the strips' maxima and sums are all that is needed of the logits,
-// but for the strip of pad, whose penalty they do not know.
-__global__ __launch_bounds__(kScreenedThreads) void screened_head_kernel(HeadArguments p) {
+// The same without 16-bit rows: max and sum of the strips are all that is needed of the logits, but
+// for the strip of pad, whose penalty they do not include.
+__global__ __launch_bounds__(kScreenedThreads) void argmax_screened_kernel(ArgmaxArguments p) {
   __shared__ uint64_t keys[kScreenedThreads / kWarp];
   __shared__ float scratch[kScreenedThreads / kWarp], pad_strip_max, pad_strip_sum;
-  let_next_start();
-  wait_for_previous();
+  launch_dependents();
+  grid_dependency_wait();
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const size_t row = blockIdx.x;
   const int n_strips = p.vocabulary / kStrip, pad_strip = p.pad / kStrip;
@@ -332,40 +332,41 @@ __global__ __launch_bounds__(kScreenedThreads) void screened_head_kernel(HeadArg
 using namespace voxtral;
 
 // Size of `scratch` in bytes per row.
-extern "C" int voxtral_head_scratch() { return sizeof(Candidates); }
+extern "C" int voxtral_argmax_scratch() { return sizeof(Candidates); }
 
-extern "C" int voxtral_head(int dtype, const void* logits, const void* strip_max,
-                            const void* strip_sum, const void* hidden, const void* table,
-                            const void* special, int n_special, int pad, const void* pad_penalty,
-                            const void* slots, int rows_per_slot, void* token, void* probability,
-                            void* last_token, void* scratch, int m, int vocabulary, int width,
-                            cudaStream_t stream) {
+// Token and probability of each of m rows of logits.
+extern "C" int voxtral_argmax(int dtype, const void* logits, const void* strip_max,
+                              const void* strip_sum, const void* hidden, const void* table,
+                              const void* special, int n_special, int pad,
+                              const void* pad_penalty, const void* slots, int rows_per_slot,
+                              void* token, void* probability, void* last_token, void* scratch,
+                              int m, int vocabulary, int width, cudaStream_t stream) {
   if (m == 0) return cudaSuccess;
-  if (vocabulary % kStrip || vocabulary > kStrip * kOwn * kThreads || n_special > kMaxSpecial ||
-      width % 8)
+  if (vocabulary % kStrip || vocabulary > kStrip * kPerThread * kThreads ||
+      n_special > kMaxSpecial || width % 8)
     return cudaErrorInvalidValue;
-  const HeadArguments p{static_cast<const float*>(logits),
-                        static_cast<const float*>(strip_max),
-                        static_cast<const float*>(strip_sum),
-                        hidden,
-                        table,
-                        static_cast<const int*>(special),
-                        static_cast<const float*>(pad_penalty),
-                        static_cast<const int64_t*>(slots),
-                        static_cast<int64_t*>(token),
-                        static_cast<float*>(probability),
-                        static_cast<int64_t*>(last_token),
-                        static_cast<Candidates*>(scratch),
-                        n_special,
-                        pad,
-                        rows_per_slot,
-                        vocabulary,
-                        width};
+  const ArgmaxArguments p{static_cast<const float*>(logits),
+                           static_cast<const float*>(strip_max),
+                           static_cast<const float*>(strip_sum),
+                           hidden,
+                           table,
+                           static_cast<const int*>(special),
+                           static_cast<const float*>(pad_penalty),
+                           static_cast<const int64_t*>(slots),
+                           static_cast<int64_t*>(token),
+                           static_cast<float*>(probability),
+                           static_cast<int64_t*>(last_token),
+                           static_cast<Candidates*>(scratch),
+                           n_special,
+                           pad,
+                           rows_per_slot,
+                           vocabulary,
+                           width};
   if (!table)
-    return launch(screened_head_kernel, dim3(m), dim3(kScreenedThreads), 0, stream, p);
+    return launch(argmax_screened_kernel, dim3(m), dim3(kScreenedThreads), 0, stream, p);
   const cudaError_t error = launch(candidates_kernel, dim3(m), dim3(kThreads), 0, stream, p);
   if (error != cudaSuccess) return error;
-  const dim3 grid(m, (kBest + n_special + kWarps - 1) / kWarps), block(kThreads);
+  const dim3 grid(m, (kTopK + n_special + kWarps - 1) / kWarps), block(kThreads);
   return dtype == kHalf ? launch(rescore_kernel<half>, grid, block, 0, stream, p)
                         : launch(rescore_kernel<__nv_bfloat16>, grid, block, 0, stream, p);
 }

@@ -12,20 +12,22 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// Attention of a few new positions over a ring of keys and values, in one pass over the cache.
+// Causal sliding-window attention of a few new positions over a circular KV cache, GQA and RoPE
+// included: flash decoding (split-KV) in one launch that reads the cache once.
 //
-// One launch turns queries and keys of the new positions (rotary embedding), writes keys and
-// values into the ring, attends and adds the parts up. The query heads that share a key head are
-// rows of one matrix product, so a key is read once for all of them.
+// The launch applies RoPE to queries and keys of the new positions, writes keys and values into the
+// KV cache, attends and reduces the chunks. The query heads that share a key head (GQA group) are
+// rows of one GEMM, so a key is read once for all of them.
 //
-// A warp takes kPerWarp neighbouring entries of the ring, a block those of its warps; which
-// entries these are depends on the ring alone, and parts are added up in their order. So what a
-// query gets does not depend on the positions that are computed with it, on other streams, or on
-// the GPU.
+// A warp takes kPerWarp neighbouring entries of the KV cache, a block those of its warps (a chunk);
+// which entries these are depends on the cache alone, and chunks are reduced in their order. So the
+// result of a query does not depend on the positions that are computed with it, on other streams,
+// or on the GPU.
 //
-// A block asks for all of its entries at once, and where a kernel can start early (see common.cuh)
-// before its queries are there. `slots`, `position` and the ring must then be older than the kernel
-// before; the one that makes the angles of a pass sees to that.
+// A block issues the loads of all of its entries at once, with programmatic dependent launch (see
+// common.cuh) before its queries are there. `slots`, `position` and the KV cache must then have
+// been written before the preceding kernel began; voxtral_rope, which computes the angles of a
+// stack, sees to that.
 
 #include "attention.cuh"
 
@@ -33,98 +35,98 @@ namespace voxtral {
 namespace {
 
 struct AttentionArguments {
-  const void* qkv;          // [M * T, (Hq + 2 Hkv) * D], T before rotation
+  const void* qkv;          // [M * T, (Hq + 2 Hkv) * D], before RoPE
   const float* cosine;      // [M * T, D / 2]
   const float* sine;        // [M * T, D / 2]
-  void* keys;               // [slots, capacity, Hkv, D]
+  void* keys;               // KV cache, [slots, capacity, Hkv, D]
   void* values;             // the same
   const int64_t* slots;     // [M]
   const int64_t* position;  // [slots], tokens before the first new one
   void* out;                // [M * T, Hq * D]
   float* partial;           // see voxtral_attention_scratch
   int* counters;            // zero, and zero again afterwards
-  int n_queries, n_heads, n_kv_heads, n_slots, capacity, window;
+  int n_queries, n_heads, n_kv_heads, n_slots, capacity, sliding_window;
   int per_token;            // positions that a token of `position` stands for
   int chunk_rows;           // of a chunk in `partial`
-  bool half_split;          // pairs (j, j + D / 2) turn instead of (2j, 2j + 1)
+  bool half_split;          // RoPE on pairs (j, j + D / 2) instead of (2j, 2j + 1)
 };
 
-// The arguments lie in constant memory: have them in its cache before they are needed.
-__device__ inline void touch(const AttentionArguments& p) {
+// Arguments lie in constant memory: warm its cache before they are needed.
+__device__ inline void prefetch_arguments(const AttentionArguments& p) {
   asm volatile("" ::"l"(p.qkv), "l"(p.cosine), "l"(p.sine), "l"(p.keys), "l"(p.values), "l"(p.out));
-  asm volatile("" ::"l"(p.partial), "l"(p.counters), "r"(p.window), "r"(p.per_token));
+  asm volatile("" ::"l"(p.partial), "l"(p.counters), "r"(p.sliding_window), "r"(p.per_token));
 }
 
 template <typename T, int D>
 __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionArguments p) {
   constexpr int kPitch = pitch(D), kPerWarp = per_warp(D), kPerBlock = per_block(D);
   constexpr int kTiles = D / 16;
-  // The queries; of every warp its keys and values, later its part of the sums, [rows, D + 4].
+  // The queries; of every warp its keys and values, later its accumulators, [rows, D + 4].
   extern __shared__ __align__(16) char shared[];
-  __shared__ float top[kWarps][kRows], weight[kWarps][kRows];
+  __shared__ float row_max[kWarps][kRows], row_sum[kWarps][kRows];
   __shared__ bool last;
   T* query = reinterpret_cast<T*>(shared);
   T* entries = query + kRows * kPitch;  // [kWarps, keys and values, kPerWarp, kPitch]
 
-  touch(p);
+  prefetch_arguments(p);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int column = lane / 4, quad = lane % 4;
   const int group = p.n_heads / p.n_kv_heads;
   const int n_tiles = (group * p.n_queries + kRows - 1) / kRows;
   const int stream = blockIdx.z / n_tiles, tile = blockIdx.z % n_tiles, kv_head = blockIdx.y;
   const int rows = min(kRows, group * p.n_queries - tile * kRows);
-  // The new position that a row of this tile belongs to, and where it lies in [T, heads].
-  const int inverse = 65535 / group + 1;  // a division for all
+  // The new position that a row of this tile belongs to, and its index in [T, heads].
+  const int inverse = 65535 / group + 1;  // one division instead of one per row
   auto position_of = [&](int row) { return (tile * kRows + row) * inverse >> 16; };
-  auto place = [&](int row) {
+  auto head_index = [&](int row) {
     const int t = position_of(row);
     return t * p.n_heads + kv_head * group + (tile * kRows + row) - t * group;
   };
   T* result = static_cast<T*>(p.out) + static_cast<size_t>(stream) * p.n_queries * p.n_heads * D;
 
   const int64_t slot = __ldcg(p.slots + stream);
-  if (slot >= p.n_slots) {  // a spare one without a ring
-    let_next_start();
-    wait_for_previous();
+  if (slot >= p.n_slots) {  // a spare slot without a KV cache
+    launch_dependents();
+    grid_dependency_wait();
     if (blockIdx.x == 0)
       for (int i = threadIdx.x; i < rows * D; i += blockDim.x)
-        result[static_cast<size_t>(place(i / D)) * D + i % D] = from_float<T>(0);
+        result[static_cast<size_t>(head_index(i / D)) * D + i % D] = from_float<T>(0);
     return;
   }
   const int64_t first = __ldcg(p.position + slot) * p.per_token;
   const int64_t newest = first + p.n_queries - 1;
-  const int filled = static_cast<int>(newest + 1 < p.capacity ? newest + 1 : p.capacity);
-  const int n_chunks = (filled + kPerBlock - 1) / kPerBlock, chunk = blockIdx.x;
+  const int kv_len = static_cast<int>(newest + 1 < p.capacity ? newest + 1 : p.capacity);
+  const int n_chunks = (kv_len + kPerBlock - 1) / kPerBlock, chunk = blockIdx.x;
   if (chunk >= n_chunks) return;
   const int first_entry = static_cast<int>(first % p.capacity);
   auto wrap = [&](int entry) { return entry < p.capacity ? entry : entry - p.capacity; };
-  // Steps back from the newest position to the one that an entry holds.
+  // How many positions before the newest one the position in an entry is.
   const int newest_entry = wrap(first_entry + p.n_queries - 1);
   auto age = [&](int entry) {
     return newest_entry - entry + (entry > newest_entry ? p.capacity : 0);
   };
 
-  // Ask for the keys and values of the warp; past the end come zeros, the new ones come below.
-  const size_t ring_pitch = static_cast<size_t>(p.n_kv_heads) * D;
-  const size_t ring = static_cast<size_t>(slot) * p.capacity * ring_pitch + kv_head * D;
-  T* keys = static_cast<T*>(p.keys) + ring;
-  T* values = static_cast<T*>(p.values) + ring;
+  // Load the keys and values of the warp; zeros past the end, the new positions come below.
+  const size_t kv_pitch = static_cast<size_t>(p.n_kv_heads) * D;
+  const size_t kv_offset = static_cast<size_t>(slot) * p.capacity * kv_pitch + kv_head * D;
+  T* keys = static_cast<T*>(p.keys) + kv_offset;
+  T* values = static_cast<T*>(p.values) + kv_offset;
   const int chunk_begin = chunk * kPerBlock, warp_begin = chunk_begin + warp * kPerWarp;
-  T* own_keys = entries + warp * 2 * kPerWarp * kPitch;
-  T* own_values = own_keys + kPerWarp * kPitch;
+  T* warp_keys = entries + warp * 2 * kPerWarp * kPitch;
+  T* warp_values = warp_keys + kPerWarp * kPitch;
 #pragma unroll 4
   for (int i = lane; i < kPerWarp * (D / 8); i += kWarp) {
     const int row = i / (D / 8), dim = i % (D / 8) * 8, entry = warp_begin + row;
-    const int bytes = entry < filled ? 16 : 0;
+    const int bytes = entry < kv_len ? 16 : 0;
     if (bytes && age(entry) < p.n_queries) continue;
-    const size_t from = min(entry, p.capacity - 1) * ring_pitch + dim;
-    copy_16(shared_address(own_keys + row * kPitch + dim), keys + from, bytes);
-    copy_16(shared_address(own_values + row * kPitch + dim), values + from, bytes);
+    const size_t from = min(entry, p.capacity - 1) * kv_pitch + dim;
+    cp_async_16(shared_address(warp_keys + row * kPitch + dim), keys + from, bytes);
+    cp_async_16(shared_address(warp_values + row * kPitch + dim), values + from, bytes);
   }
-  wait_for_previous();
+  grid_dependency_wait();
 
-  // Queries, and the new positions of this chunk: into shared memory, and by whichever block needs
-  // them into the ring.
+  // RoPE; queries and the new keys and values of this chunk go to shared memory, the latter also to
+  // the KV cache, by the block whose chunk they lie in.
   const int qkv_width = (p.n_heads + 2 * p.n_kv_heads) * D;
   const size_t row_before = static_cast<size_t>(stream) * p.n_queries;
   const T* qkv = static_cast<const T*>(p.qkv) + row_before * qkv_width;
@@ -138,63 +140,63 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
         *reinterpret_cast<uint4*>(to + j * 2) = make_uint4(0, 0, 0, 0);
         continue;
       }
-      const int at = place(row), t = position_of(row);
+      const int at = head_index(row), t = position_of(row);
       const T* from = qkv + static_cast<size_t>(t) * qkv_width + (at - t * p.n_heads) * D;
-      Pairs<T, D>(from, cosine + t * (D / 2), sine + t * (D / 2), j, p.half_split)
+      RopePairs<T, D>(from, cosine + t * (D / 2), sine + t * (D / 2), j, p.half_split)
           .store(to, j, p.half_split);
       continue;
     }
     const int t = row - kRows, entry = wrap(first_entry + t), local = entry - chunk_begin;
     if (local < 0 || local >= kPerBlock) continue;
     const T* from = qkv + static_cast<size_t>(t) * qkv_width + (p.n_heads + kv_head) * D;
-    const Pairs<T, D> turned(from, cosine + t * (D / 2), sine + t * (D / 2), j, p.half_split);
+    const RopePairs<T, D> key(from, cosine + t * (D / 2), sine + t * (D / 2), j, p.half_split);
     const uint4 value = *reinterpret_cast<const uint4*>(from + p.n_kv_heads * D + j * 2);
-    T* near = entries + (local / kPerWarp * 2 * kPerWarp + local % kPerWarp) * kPitch;
-    turned.store(near, j, p.half_split);
-    turned.store(keys + entry * ring_pitch, j, p.half_split);
-    *reinterpret_cast<uint4*>(near + kPerWarp * kPitch + j * 2) = value;
-    *reinterpret_cast<uint4*>(values + entry * ring_pitch + j * 2) = value;
+    T* staged = entries + (local / kPerWarp * 2 * kPerWarp + local % kPerWarp) * kPitch;
+    key.store(staged, j, p.half_split);
+    key.store(keys + entry * kv_pitch, j, p.half_split);
+    *reinterpret_cast<uint4*>(staged + kPerWarp * kPitch + j * 2) = value;
+    *reinterpret_cast<uint4*>(values + entry * kv_pitch + j * 2) = value;
   }
-  wait_for_copies();
+  cp_async_wait_all();
   __syncthreads();
-  let_next_start();  // not earlier: what it reads would be in the way of the queries
+  launch_dependents();  // not earlier: its loads would compete with those of the queries
 
-  // How many positions before the newest one a row stands; rows are those of the accumulators, c
-  // and c + 8.
+  // Distance of a row's query from the newest position; rows are those of the accumulators, c and
+  // c + 8.
   int back[2];
 #pragma unroll
   for (int i = 0; i < 2; ++i)
     back[i] = p.n_queries - 1 - position_of(column + 8 * i);
   const int oldest = newest < p.capacity ? static_cast<int>(newest) : p.capacity;  // its age
-  const float factor = rsqrtf(static_cast<float>(D)) * 1.44269504f;  // to base 2
+  const float softmax_scale = rsqrtf(static_cast<float>(D)) * 1.44269504f;  // log2(e), for ex2
 
   float out[2 * kTiles][4] = {};
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
-  for (int step = 0; step < kPerWarp && warp_begin + step < filled; step += kStep) {
+  for (int step = 0; step < kPerWarp && warp_begin + step < kv_len; step += kStep) {
     float score[2][4] = {};
 #pragma unroll
     for (int d = 0; d < kTiles; ++d) {
       const int row = step + lane / 16 * 8 + lane % 8, dim = d * 16 + lane / 8 % 2 * 8;
-      const uint4 k = load_matrices(shared_address(own_keys + row * kPitch + dim));
-      const uint4 q = load_matrices(
+      const uint4 k = ldmatrix(shared_address(warp_keys + row * kPitch + dim));
+      const uint4 q = ldmatrix(
           shared_address(query + lane % 16 * kPitch + d * 16 + lane / 16 * 8));
       const uint32_t a[4] = {q.x, q.y, q.z, q.w};
       mma<T>(score[0], a, k.x, k.y);
       mma<T>(score[1], a, k.z, k.w);
     }
     const int begin = warp_begin + step;
-    const bool all_see_all = begin + kStep <= filled &&
+    const bool all_see_all = begin + kStep <= kv_len &&
                              age(begin) >= kStep - 1 + p.n_queries - 1 &&
-                             age(begin) <= oldest && age(begin) < p.window;
+                             age(begin) <= oldest && age(begin) < p.sliding_window;
     float step_max[2] = {-INFINITY, -INFINITY};
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        score[half][i] *= factor;
+        score[half][i] *= softmax_scale;
         if (!all_see_all) {
           const int e = begin + half * 8 + quad * 2 + i % 2, since = age(e) - back[i / 2];
-          if (e >= filled || age(e) > oldest || since < 0 || since >= p.window)
+          if (e >= kv_len || age(e) > oldest || since < 0 || since >= p.sliding_window)
             score[half][i] = -INFINITY;
         }
         step_max[i / 2] = fmaxf(step_max[i / 2], score[half][i]);
@@ -204,17 +206,17 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
       step_max[i] = fmaxf(step_max[i], __shfl_xor_sync(kAllLanes, step_max[i], 1));
       step_max[i] = fmaxf(step_max[i], __shfl_xor_sync(kAllLanes, step_max[i], 2));
       const float now = fmaxf(maximum[i], step_max[i]);
-      const float keep = share_of(maximum[i], now);
+      const float rescale = softmax_exp2(maximum[i], now);
       maximum[i] = now;
-      sum[i] *= keep;
+      sum[i] *= rescale;
 #pragma unroll
-      for (int o = 0; o < 2 * kTiles; ++o) out[o][2 * i] *= keep, out[o][2 * i + 1] *= keep;
+      for (int o = 0; o < 2 * kTiles; ++o) out[o][2 * i] *= rescale, out[o][2 * i + 1] *= rescale;
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        score[half][i] = share_of(score[half][i], maximum[i / 2]);
+        score[half][i] = softmax_exp2(score[half][i], maximum[i / 2]);
         sum[i / 2] += score[half][i];
       }
     const uint32_t a[4] = {pack<T>(score[0][0], score[0][1]), pack<T>(score[0][2], score[0][3]),
@@ -222,69 +224,69 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
 #pragma unroll
     for (int d = 0; d < kTiles; ++d) {
       const int row = step + lane % 16, dim = d * 16 + lane / 16 * 8;
-      const uint4 v = load_matrices<true>(shared_address(own_values + row * kPitch + dim));
+      const uint4 v = ldmatrix<true>(shared_address(warp_values + row * kPitch + dim));
       mma<T>(out[2 * d], a, v.x, v.y);
       mma<T>(out[2 * d + 1], a, v.z, v.w);
     }
   }
 
-  // Parts relative to the maximum of the block. One that sees nothing has weight 0.
+  // Rescale to the maximum of the block; a warp whose entries are all masked contributes 0.
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     sum[i] += __shfl_xor_sync(kAllLanes, sum[i], 1);
     sum[i] += __shfl_xor_sync(kAllLanes, sum[i], 2);
-    if (quad == 0) top[warp][column + 8 * i] = maximum[i];
+    if (quad == 0) row_max[warp][column + 8 * i] = maximum[i];
   }
   __syncthreads();
-  auto highest = [&](int row) {
-    float value = top[0][row];
+  auto block_max = [&](int row) {
+    float value = row_max[0][row];
 #pragma unroll
-    for (int w = 1; w < kWarps; ++w) value = fmaxf(value, top[w][row]);
+    for (int w = 1; w < kWarps; ++w) value = fmaxf(value, row_max[w][row]);
     return value;
   };
-  constexpr int kPart = D + 4;
+  constexpr int kSumPitch = D + 4;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int row = column + 8 * i;
     if (row >= rows) continue;
-    const float share = share_of(maximum[i], highest(row));
-    if (quad == 0) weight[warp][row] = share * sum[i];
-    float* part = reinterpret_cast<float*>(own_keys) + row * kPart + quad * 2;
+    const float scale = softmax_exp2(maximum[i], block_max(row));
+    if (quad == 0) row_sum[warp][row] = scale * sum[i];
+    float* warp_sum_row = reinterpret_cast<float*>(warp_keys) + row * kSumPitch + quad * 2;
 #pragma unroll
     for (int o = 0; o < 2 * kTiles; ++o)
-      *reinterpret_cast<float2*>(part + o * 8) =
-          make_float2(share * out[o][2 * i], share * out[o][2 * i + 1]);
+      *reinterpret_cast<float2*>(warp_sum_row + o * 8) =
+          make_float2(scale * out[o][2 * i], scale * out[o][2 * i + 1]);
   }
   __syncthreads();
 
-  // Of every chunk [rows, D] sums, then [rows, 2] maxima and weights.
-  constexpr int kRegion = 2 * kPerWarp * kPitch * sizeof(T) / 4;
+  // Reduce the warps. Of every chunk [rows, D] sums, then [rows, 2] max and sum of numerators.
+  constexpr int kWarpPitch = 2 * kPerWarp * kPitch * sizeof(T) / 4;
   const int chunk_size = p.chunk_rows * (D + 2);
   const size_t unit = static_cast<size_t>(blockIdx.z) * gridDim.y + kv_head;
   float* partial = p.partial + unit * gridDim.x * chunk_size;
   for (int i = threadIdx.x; i < rows * (D / 4); i += blockDim.x) {
     const int row = i / (D / 4), dim = i % (D / 4) * 4;
-    const float* part = reinterpret_cast<const float*>(entries) + row * kPart + dim;
+    const float* warp_sum_row = reinterpret_cast<const float*>(entries) + row * kSumPitch + dim;
     float4 x = make_float4(0, 0, 0, 0);
     float total = 0;
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) {
-      add_times(x, 1.f, *reinterpret_cast<const float4*>(part + w * kRegion));
-      total += weight[w][row];
+      axpy(x, 1.f, *reinterpret_cast<const float4*>(warp_sum_row + w * kWarpPitch));
+      total += row_sum[w][row];
     }
     if (n_chunks == 1) {
-      store_four(result + static_cast<size_t>(place(row)) * D + dim, x, total);
+      store_four(result + static_cast<size_t>(head_index(row)) * D + dim, x, total);
     } else {
       float* to = partial + static_cast<size_t>(chunk) * chunk_size;
       *reinterpret_cast<float4*>(to + row * D + dim) = x;
       if (dim == 0)
         *reinterpret_cast<float2*>(to + p.chunk_rows * D + 2 * row) =
-            make_float2(highest(row), total);
+            make_float2(block_max(row), total);
     }
   }
   if (n_chunks == 1) return;
 
-  // Whoever is last adds the chunks up, in their order.
+  // The last block to finish reduces the chunks, in their order.
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -295,8 +297,10 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
   __syncthreads();
   if (!last) return;
   __threadfence();
-  combine<T, D>(partial, n_chunks, rows, p.chunk_rows, reinterpret_cast<float*>(entries), weight[0],
-                [&](int row) { return result + static_cast<size_t>(place(row)) * D; });
+  combine_chunks<T, D>(partial, n_chunks, rows, p.chunk_rows, reinterpret_cast<float*>(entries),
+                       row_sum[0], [&](int row) {
+                         return result + static_cast<size_t>(head_index(row)) * D;
+                       });
 }
 
 int rows_of(int n_queries, int n_heads, int n_kv_heads) {
@@ -309,7 +313,7 @@ int n_tiles(int n_queries, int n_heads, int n_kv_heads) {
 }
 
 template <typename T>
-cudaError_t start(const AttentionArguments& p, int m, int head_dim, cudaStream_t stream) {
+cudaError_t dispatch(const AttentionArguments& p, int m, int head_dim, cudaStream_t stream) {
   const dim3 grid((p.capacity + per_block(head_dim) - 1) / per_block(head_dim), p.n_kv_heads,
                   m * n_tiles(p.n_queries, p.n_heads, p.n_kv_heads));
   const int shared = (kRows + 2 * per_block(head_dim)) * pitch(head_dim) * 2;
@@ -341,10 +345,10 @@ extern "C" int voxtral_attention(int dtype, const void* qkv, const void* cosine,
                                  void* keys, void* values, const void* slots, const void* position,
                                  void* out, void* partial, void* counters, int m, int n_queries,
                                  int n_heads, int n_kv_heads, int head_dim, int n_slots,
-                                 int capacity, int window, int per_token, int half_split,
+                                 int capacity, int sliding_window, int per_token, int half_split,
                                  cudaStream_t stream) {
   if (m == 0 || n_queries == 0) return cudaSuccess;
-  const int max_chunks = 512;  // whose shares and quarters fit in shared memory
+  const int max_chunks = 512;  // whose scales and quarters fit in shared memory
   if (n_heads % n_kv_heads || n_queries > capacity || n_queries * (n_heads / n_kv_heads) > 1024 ||
       capacity > max_chunks * per_block(head_dim))
     return cudaErrorInvalidValue;
@@ -363,10 +367,10 @@ extern "C" int voxtral_attention(int dtype, const void* qkv, const void* cosine,
                              n_kv_heads,
                              n_slots,
                              capacity,
-                             window,
+                             sliding_window,
                              per_token,
                              rows_of(n_queries, n_heads, n_kv_heads),
                              half_split != 0};
-  return dtype == kHalf ? start<half>(p, m, head_dim, stream)
-                        : start<__nv_bfloat16>(p, m, head_dim, stream);
+  return dtype == kHalf ? dispatch<half>(p, m, head_dim, stream)
+                        : dispatch<__nv_bfloat16>(p, m, head_dim, stream);
 }

@@ -12,7 +12,7 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// What all kernels share: 16-bit types, the tensor core, launching.
+// What all kernels share: 16-bit types, mma, cp.async, ldmatrix, reductions, launching.
 
 #pragma once
 
@@ -87,16 +87,17 @@ __device__ inline uint32_t shared_address(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
 }
 
-// Copy 16 bytes into shared memory, around L1, while this thread goes on; of fewer bytes the rest
-// becomes zeros. They are there when the thread has waited (cp.async.wait_all or wait_group).
-__device__ inline void copy_16(uint32_t shared, const void* from, int bytes = 16) {
+// Asynchronous copy of 16 bytes from global to shared memory, bypassing L1; of fewer `bytes` the
+// rest is zero-filled. Complete after cp.async.wait_all or wait_group of the same thread.
+__device__ inline void cp_async_16(uint32_t shared, const void* from, int bytes = 16) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared), "l"(from),
                "r"(bytes));
 }
 
-// Four 8 x 8 matrices of 16-bit numbers; lane i gives the address of row i % 8 of number i / 8.
+// ldmatrix.x4: four 8 x 8 matrices of 16-bit numbers; lane i gives the address of row i % 8 of
+// matrix i / 8.
 template <bool kTransposed = false>
-__device__ inline uint4 load_matrices(uint32_t shared) {
+__device__ inline uint4 ldmatrix(uint32_t shared) {
   uint4 v;
   if constexpr (kTransposed)
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
@@ -110,19 +111,19 @@ __device__ inline uint4 load_matrices(uint32_t shared) {
 }
 
 // Programmatic dependent launch, from Hopper on: a kernel starts while the one before it ends.
-// All that kernels before this one have written is visible after wait_for_previous, nothing is
+// All that kernels before this one have written is visible after grid_dependency_wait, nothing is
 // before; weights, which nobody writes, may be read earlier.
 #if __CUDA_ARCH__ >= 900
-constexpr bool kStartsEarly = true;
+constexpr bool kDependentLaunch = true;
 #else
-constexpr bool kStartsEarly = false;
+constexpr bool kDependentLaunch = false;
 #endif
-__device__ inline void wait_for_previous() {
+__device__ inline void grid_dependency_wait() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;\n" ::: "memory");
 #endif
 }
-__device__ inline void let_next_start() {
+__device__ inline void launch_dependents() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
 #endif

@@ -12,7 +12,7 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// What lies between the products of a step: embedding, rotation angles, residual and norm, clocks.
+// Between the GEMMs of a step: token embedding, RoPE angles, residual add with RMSNorm, positions.
 
 #include "common.cuh"
 
@@ -20,24 +20,24 @@ namespace voxtral {
 namespace {
 
 constexpr int kNormThreads = 1024, kMaxFours = 2;  // rows of up to 2 * 1024 * 4 numbers
-constexpr int kAtOnce = 4;  // parts of a sum
+constexpr int kLoadsInFlight = 4;  // splits of a sum
 
 template <typename T>
 __device__ inline void load_four(const T* from, T (&to)[4]) {
   *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(from);
 }
 
-// h += bias + the partial sums of the product before, in their order; x = RMSNorm(h) * weight
-// (* scale). One block per row; the row stays in registers.
+// Residual add, split-K reduction and RMSNorm: h += bias + the partial sums of the GEMM before, in
+// their order; x = RMSNorm(h) * weight (* scale). One block per row; the row stays in registers.
 template <typename T>
-__global__ __launch_bounds__(kNormThreads) void add_norm_kernel(
+__global__ __launch_bounds__(kNormThreads) void add_rms_norm_kernel(
     float* h, const float* partial, int n_partial, const T* bias, const T* weight, const T* scales,
     const int64_t* slots, int rows_per_slot, T* x, int width, float eps) {
   __shared__ float scratch[kNormThreads / kWarp];
   const size_t row = blockIdx.x, rows = gridDim.x;
   float4* own = reinterpret_cast<float4*>(h + row * width);
   const int n_fours = width / 4;
-  // Constants do not wait for the kernel before; nor does the cache of the arguments.
+  // Weights are loaded, and the cache of the arguments warmed, before the kernel before ends.
   asm volatile("" ::"l"(h), "l"(partial), "l"(bias), "l"(scales), "l"(slots), "l"(x));
   T gain[kMaxFours][4];
 #pragma unroll
@@ -46,23 +46,23 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(
     if (at >= n_fours) break;
     load_four(weight + at * 4, gain[i]);
   }
-  wait_for_previous();
+  grid_dependency_wait();
   float4 value[kMaxFours];
-  float squares = 0;
+  float sum_squares = 0;
 #pragma unroll
   for (int i = 0; i < kMaxFours; ++i) {
     const int at = i * blockDim.x + threadIdx.x;
     if (at >= n_fours) break;
     float4 v = own[at];
-    // A few loads at a time are on their way; they are added in their order.
-    for (int s = 0; s < n_partial; s += kAtOnce) {
-      float4 part[kAtOnce];
+    // A few loads at a time are in flight; the splits are added in their order.
+    for (int s = 0; s < n_partial; s += kLoadsInFlight) {
+      float4 part[kLoadsInFlight];
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j)
+      for (int j = 0; j < kLoadsInFlight; ++j)
         if (s + j < n_partial)
           part[j] = reinterpret_cast<const float4*>(partial + ((s + j) * rows + row) * width)[at];
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j)
+      for (int j = 0; j < kLoadsInFlight; ++j)
         if (s + j < n_partial)
           v.x += part[j].x, v.y += part[j].y, v.z += part[j].z, v.w += part[j].w;
     }
@@ -74,10 +74,10 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(
     }
     if (n_partial || bias) own[at] = v;
     value[i] = v;
-    squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+    sum_squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
   }
-  let_next_start();  // not earlier: what it reads would be in the way
-  const float factor = rsqrtf(block_sum(squares, scratch) / width + eps);
+  launch_dependents();  // not earlier: its loads would compete with these
+  const float factor = rsqrtf(block_sum(sum_squares, scratch) / width + eps);
   const T* scale = scales ? scales + slots[row / rows_per_slot] * width : nullptr;
 #pragma unroll
   for (int i = 0; i < kMaxFours; ++i) {
@@ -94,25 +94,25 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(
   }
 }
 
-// h = audio + the embedding of the token before, fp32.
+// h = audio embedding + embedding of the previous token, fp32.
 template <typename T>
 __global__ void embed_kernel(const T* audio, const T* table, const int64_t* tokens, float* h,
                              int width) {
-  let_next_start();
-  wait_for_previous();
+  launch_dependents();
+  grid_dependency_wait();
   const size_t row = blockIdx.x;
   const T* embedding = table + tokens[row] * width;
   for (int i = threadIdx.x; i < width; i += blockDim.x)
     h[row * width + i] = to_float(audio[row * width + i]) + to_float(embedding[i]);
 }
 
-// The same with embeddings that are columns of the head in Marlin INT4, [width, n_tokens]: where a
-// code is, see quantization/marlin.py. One thread per input.
+// The same with embeddings that are columns of the LM head in Marlin INT4, [width, n_tokens]: for
+// the place of a code see voxtral_ros/quantization/marlin.py. One thread per input.
 template <typename T>
 __global__ void embed_int4_kernel(const T* audio, const uint32_t* words, const half* scales,
                                   const int64_t* tokens, float* h, int width, int n_tokens) {
-  let_next_start();
-  wait_for_previous();
+  launch_dependents();
+  grid_dependency_wait();
   const size_t row = blockIdx.x;
   const int token = static_cast<int>(tokens[row]), strip = token / 64, column = token % 64;
   const int n_lane = column % 8, n_half = column / 8 % 2;
@@ -128,43 +128,46 @@ __global__ void embed_int4_kernel(const T* audio, const uint32_t* words, const h
   }
 }
 
-// Angles in fp64, as fp32 is off by 0.01 rad after hours of frames. No kernel after this one starts
-// before it is done: attention reads clocks and rings as soon as it starts.
-__global__ void rotation_kernel(const int64_t* slots, const int64_t* position,
-                                const int64_t* origin, const double* frequency, float* cosine,
-                                float* sine, int rows_per_slot, int per_token, int n_pairs) {
-  wait_for_previous();
+// cos and sin of the RoPE angles of the next positions. In fp64, as fp32 is off by 0.01 rad after
+// hours of frames. No kernel after this one starts before it is done: attention reads positions and
+// KV cache as soon as it starts.
+__global__ void rope_kernel(const int64_t* slots, const int64_t* position, const double* inv_freq,
+                            float* cosine, float* sine, int rows_per_slot, int per_token,
+                            int n_pairs) {
+  grid_dependency_wait();
   const int row = blockIdx.x;
   const int64_t slot = slots[row / rows_per_slot];
-  const int64_t at = (position[slot] + origin[slot]) * per_token + row % rows_per_slot;
+  const int64_t at = position[slot] * per_token + row % rows_per_slot;
   for (int j = threadIdx.x; j < n_pairs; j += blockDim.x) {
     double s, c;
-    sincos(static_cast<double>(at) * frequency[j], &s, &c);
+    sincos(static_cast<double>(at) * inv_freq[j], &s, &c);
     cosine[row * n_pairs + j] = static_cast<float>(c);
     sine[row * n_pairs + j] = static_cast<float>(s);
   }
   __threadfence();
-  let_next_start();
+  launch_dependents();
 }
 
 // position[slot] += n for the streams of this step.
 __global__ void advance_kernel(const int64_t* slots, int64_t* position, int m, int n) {
-  let_next_start();
-  wait_for_previous();
+  launch_dependents();
+  grid_dependency_wait();
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i < m) position[slots[i]] += n;
 }
 
 template <typename T>
-cudaError_t add_norm(void* h, const void* partial, int n_partial, const void* bias,
-                     const void* weight, const void* scales, const void* slots, int rows_per_slot,
-                     void* x, int rows, int width, float eps, cudaStream_t stream) {
+cudaError_t add_rms_norm(void* h, const void* partial, int n_partial, const void* bias,
+                         const void* weight, const void* scales, const void* slots,
+                         int rows_per_slot, void* x, int rows, int width, float eps,
+                         cudaStream_t stream) {
   int threads = (width / 4 + kWarp - 1) / kWarp * kWarp;
   if (threads > kNormThreads) threads = kNormThreads;
-  return launch(add_norm_kernel<T>, dim3(rows), dim3(threads), 0, stream, static_cast<float*>(h),
-                static_cast<const float*>(partial), n_partial, static_cast<const T*>(bias),
-                static_cast<const T*>(weight), static_cast<const T*>(scales),
-                static_cast<const int64_t*>(slots), rows_per_slot, static_cast<T*>(x), width, eps);
+  return launch(add_rms_norm_kernel<T>, dim3(rows), dim3(threads), 0, stream,
+                static_cast<float*>(h), static_cast<const float*>(partial), n_partial,
+                static_cast<const T*>(bias), static_cast<const T*>(weight),
+                static_cast<const T*>(scales), static_cast<const int64_t*>(slots), rows_per_slot,
+                static_cast<T*>(x), width, eps);
 }
 
 template <typename T>
@@ -192,17 +195,17 @@ using namespace voxtral;
 
 // h fp32 [rows, width]; partial fp32 [n_partial, rows, width]; bias, weight [width];
 // scales [n_slots, width] or null, of the slots [rows / rows_per_slot]; x [rows, width].
-extern "C" int voxtral_add_norm(int dtype, void* h, const void* partial, int n_partial,
-                                const void* bias, const void* weight, const void* scales,
-                                const void* slots, int rows_per_slot, void* x, int rows, int width,
-                                float eps, cudaStream_t stream) {
+extern "C" int voxtral_add_rms_norm(int dtype, void* h, const void* partial, int n_partial,
+                                    const void* bias, const void* weight, const void* scales,
+                                    const void* slots, int rows_per_slot, void* x, int rows,
+                                    int width, float eps, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   if (width % 4 || width > 4 * kNormThreads * kMaxFours) return cudaErrorInvalidValue;
-  return dtype == kHalf ? add_norm<half>(h, partial, n_partial, bias, weight, scales, slots,
-                                         rows_per_slot, x, rows, width, eps, stream)
-                        : add_norm<__nv_bfloat16>(h, partial, n_partial, bias, weight, scales,
-                                                  slots, rows_per_slot, x, rows, width, eps,
-                                                  stream);
+  return dtype == kHalf
+             ? add_rms_norm<half>(h, partial, n_partial, bias, weight, scales, slots,
+                                  rows_per_slot, x, rows, width, eps, stream)
+             : add_rms_norm<__nv_bfloat16>(h, partial, n_partial, bias, weight, scales, slots,
+                                           rows_per_slot, x, rows, width, eps, stream);
 }
 
 extern "C" int voxtral_embed(int dtype, const void* audio, const void* table, const void* tokens,
@@ -212,7 +215,7 @@ extern "C" int voxtral_embed(int dtype, const void* audio, const void* table, co
                         : embed<__nv_bfloat16>(audio, table, tokens, h, rows, width, stream);
 }
 
-// words int32 [width / 16, 2 n_tokens], scales fp16 [width / 128, n_tokens]; the head in INT4.
+// words int32 [width / 16, 2 n_tokens], scales fp16 [width / 128, n_tokens]; the LM head in INT4.
 extern "C" int voxtral_embed_int4(int dtype, const void* audio, const void* words,
                                   const void* scales, const void* tokens, void* h, int rows,
                                   int width, int n_tokens, cudaStream_t stream) {
@@ -224,16 +227,15 @@ extern "C" int voxtral_embed_int4(int dtype, const void* audio, const void* word
                                                     n_tokens, stream);
 }
 
-extern "C" int voxtral_rotation(const void* slots, const void* position, const void* origin,
-                                const void* frequency, void* cosine, void* sine, int rows,
-                                int rows_per_slot, int per_token, int n_pairs,
-                                cudaStream_t stream) {
+// cosine, sine fp32 [rows, n_pairs]; position int64 [slots], tokens; inv_freq fp64 [n_pairs].
+extern "C" int voxtral_rope(const void* slots, const void* position, const void* inv_freq,
+                            void* cosine, void* sine, int rows, int rows_per_slot, int per_token,
+                            int n_pairs, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
-  return launch(rotation_kernel, dim3(rows), dim3(64), 0, stream,
+  return launch(rope_kernel, dim3(rows), dim3(64), 0, stream,
                 static_cast<const int64_t*>(slots), static_cast<const int64_t*>(position),
-                static_cast<const int64_t*>(origin), static_cast<const double*>(frequency),
-                static_cast<float*>(cosine), static_cast<float*>(sine), rows_per_slot, per_token,
-                n_pairs);
+                static_cast<const double*>(inv_freq), static_cast<float*>(cosine),
+                static_cast<float*>(sine), rows_per_slot, per_token, n_pairs);
 }
 
 extern "C" int voxtral_advance(const void* slots, void* position, int m, int n,

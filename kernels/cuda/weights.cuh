@@ -12,12 +12,12 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// Formats of weights: how 512 bytes that a warp has read become operands of mma, in registers.
+// Weight formats: how 512 bytes that a warp has loaded become operands of mma, in registers.
 //
-// A strip is the 16 * kBlocks outputs that one warp computes. Of 128 inputs (a group, which shares
-// a scale) a strip has eight vectors of 16 bytes per lane, whatever the format; a pair of them
-// covers 32 inputs, and is 2 * n_strips * 512 bytes after the pair before it. A vector holds
-// kFragments operands of mma (`operand`; see common.cuh), each for `block` of 16 outputs of the
+// A strip is the 16 * kBlocks outputs (N) that one warp computes. Of 128 inputs (K; a group, which
+// shares a scale) a strip has eight vectors of 16 bytes per lane, whatever the format; a pair of
+// them covers 32 inputs, and is 2 * n_strips * 512 bytes after the pair before it. A vector holds
+// kFragments A fragments of mma (`operand`; see common.cuh), each for `block` of 16 outputs of the
 // strip and for `tile` of 16 inputs of the pair. Registers allow kMaxRows times eight rows of x.
 
 #pragma once
@@ -29,7 +29,7 @@ namespace voxtral {
 constexpr int kGroup = 128;  // inputs that share a scale
 constexpr int kVectors = 8;  // 16-byte loads per lane and group
 
-// (word & mask) | bits in one instruction, which the compiler does not find by itself.
+// (word & mask) | bits in one lop3, which the compiler does not find by itself.
 template <uint32_t kMask, uint32_t kBits>
 __device__ inline uint32_t and_or(uint32_t word) {
   uint32_t result;
@@ -45,12 +45,12 @@ __device__ inline uint32_t bits_of(Pair pair) {
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
-// What an operand stands for: (code + offset) / kFactor, where mma with the constants kLow (inputs
-// 0 to 7 of a tile) and kHigh (8 to 15) takes the offset off. With kShrink, x of the upper inputs
-// has to be divided by 16.
+// What an operand stands for: (code + zero point) / kFactor, where an mma with the constants kLow
+// (inputs 0 to 7 of a tile) and kHigh (8 to 15) subtracts the zero point. With kScaleHigh, x of the
+// upper inputs has to be divided by 16.
 template <class W, typename T>
 struct Coding {
-  static constexpr bool kOffset = false, kShrink = false;
+  static constexpr bool kZeroPoint = false, kScaleHigh = false;
   static constexpr float kFactor = 1;
 };
 
@@ -139,13 +139,13 @@ __device__ inline void Int8::pairs<__nv_bfloat16>(uint32_t word, uint32_t& low, 
 
 template <>
 struct Coding<Int4, half> {
-  static constexpr bool kOffset = true, kShrink = true;
+  static constexpr bool kZeroPoint = true, kScaleHigh = true;
   static constexpr uint32_t kLow = 0x80088008, kHigh = 0x80808080;  // -8 2^-24, -8 2^-20
   static constexpr float kFactor = 1 << 24;
 };
 template <>
 struct Coding<Int8, half> {
-  static constexpr bool kOffset = true, kShrink = false;
+  static constexpr bool kZeroPoint = true, kScaleHigh = false;
   static constexpr uint32_t kLow = 0x80808080, kHigh = 0x80808080;  // -128 2^-24
   static constexpr float kFactor = 1 << 24;
 };

@@ -27,12 +27,13 @@ import sys
 import time
 
 import numpy as np
+
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.microphone import find_device, list_devices, Microphone
 
 
 def record(device: str, rate_hz: str, seconds: str, path: str) -> dict[str, object]:
-    """Record so many seconds of sound; return its stamps and save the samples."""
+    """Record so many seconds of audio; return its stamps and save the samples."""
     blocks = []
     arrivals_ns = []
     with Microphone(

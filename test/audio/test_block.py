@@ -19,6 +19,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from voxtral_ros.audio.block import AudioBlock, AudioError, check_rate, samples_to_ns
 
 

@@ -21,6 +21,7 @@ import logging
 import numpy as np
 import pytest
 import soundfile
+
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.files import file_duration_s, read_file, read_raw
 

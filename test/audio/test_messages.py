@@ -20,6 +20,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.messages import from_mgonzs13, from_ros_drivers, PcmInfo
 

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
+
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.pcm import decode, decode_counting, FORMATS, LOUDEST, mix, sanitize
 

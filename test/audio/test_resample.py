@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 import soxr
+
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.resample import Resampler
 
@@ -88,7 +89,7 @@ def test_equal_rates_pass_the_same_array_through():
 
 @pytest.mark.parametrize('rate_hz', RATES_HZ)
 def test_delay_is_where_the_next_output_sample_comes_from(rate_hz):
-    # A ramp tells of each output sample at what time it was at the input.
+    # A ramp shows for each output sample at what time it was at the input.
     ramp = (np.arange(2 * rate_hz) / rate_hz).astype(np.float32)
     resampler = Resampler(rate_hz)
     block = rate_hz // 50

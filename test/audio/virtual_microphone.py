@@ -14,8 +14,8 @@
 """
 A microphone without hardware: a private PulseAudio whose null sink is the room.
 
-What is played into the sink is heard by the capture device `Robot Ear`. Nothing of the
-machine's own sound system is touched: socket, ALSA configuration and home are in one folder,
+What is played into the sink is recorded by the capture device `Robot Ear`. Nothing of the
+machine's own audio system is touched: socket, ALSA configuration and home are in one folder,
 and only processes started with `environment` see them. Debian and Ubuntu:
 `apt install pulseaudio pulseaudio-utils libasound2-plugins libportaudio2`.
 """

@@ -23,6 +23,7 @@ from bench.scripts import BENCH, load
 import pytest
 from quantization import packable
 import torch
+
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.quantization import rounding
 from voxtral_ros.quantization.format import Recipe
@@ -105,7 +106,7 @@ def test_the_decoder_is_calibrated_on_what_it_gets_in_a_stream():
     network, protocol = engine.network, engine.protocol
     recordings = [recording for recording in streams.read_manifest(DATA / 'manifest.tsv')
                   if recording.file == 'go_forward_ten_meters.flac']
-    audio, = streams.hear(network, protocol, recordings, delay=6)
+    audio, = streams.transcribe(network, protocol, recordings, delay=6)
     tokens, = streams.generate(network, protocol, [audio], delay=6)
     inputs = gptq.stream_inputs(network, protocol, audio, tokens, delay=6)
 

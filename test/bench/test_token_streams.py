@@ -20,6 +20,7 @@ from bench.scripts import load
 import numpy as np
 import pytest
 import torch
+
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.resources import demo_model
 
@@ -42,8 +43,8 @@ def recordings():
 
 
 @pytest.fixture(scope='module')
-def heard(engine, recordings):
-    return streams.hear(engine.network, engine.protocol, recordings, DELAY)
+def transcribed(engine, recordings):
+    return streams.transcribe(engine.network, engine.protocol, recordings, DELAY)
 
 
 def of_the_engine(engine, recording):
@@ -56,17 +57,17 @@ def of_the_engine(engine, recording):
     return [token.id for token in slot.tokens]
 
 
-def test_streams_are_those_of_the_engine(engine, recordings, heard):
-    written = streams.generate(engine.network, engine.protocol, heard, DELAY)
+def test_streams_are_those_of_the_engine(engine, recordings, transcribed):
+    written = streams.generate(engine.network, engine.protocol, transcribed, DELAY)
     for recording, tokens in zip(recordings, written, strict=True):
         assert tokens.tolist() == of_the_engine(engine, recording)
     assert len(written[0]) != len(written[1])
     assert any((tokens != PAD).any() for tokens in written)
 
 
-def test_a_network_agrees_with_what_it_has_written(engine, heard):
-    written = streams.generate(engine.network, engine.protocol, heard, DELAY)
-    for audio, tokens in zip(heard, written, strict=True):
+def test_a_network_agrees_with_what_it_has_written(engine, transcribed):
+    written = streams.generate(engine.network, engine.protocol, transcribed, DELAY)
+    for audio, tokens in zip(transcribed, written, strict=True):
         logits = streams.score(engine.network, engine.protocol, audio, tokens, DELAY)
         assert torch.equal(logits.argmax(-1), tokens)
 

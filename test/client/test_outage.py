@@ -19,28 +19,11 @@ import logging
 
 import pytest
 from support.realtime import (
-    DATA,
-    running,
-    ServedScript,
-    ServerProcess,
-    wait_for,
-    WAIT_S,
-    wait_until,
-)
+    DATA, running, ServedScript, ServerProcess, wait_for, WAIT_S, wait_until)
 from support.scripted import (
-    feed,
-    finals,
-    join,
-    PAUSE,
-    RATE,
-    Script,
-    scripted_voice,
-    silence,
-    texts,
-    transcripts,
-    voice,
-)
+    feed, finals, join, PAUSE, RATE, Script, scripted_voice, silence, texts, transcripts, voice)
 from support.vllm import vllm
+
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled
 from voxtral_ros.client.engine import RemoteEngine
@@ -143,7 +126,7 @@ def test_what_was_said_is_final_when_a_stream_is_closed_without_its_server(serve
     assert texts(stream.close(WAIT_S)) == ['go']
 
 
-def test_the_link_tells_why_it_is_down_and_the_log_says_it_once(server, caplog):
+def test_the_link_reports_why_it_is_down_and_the_log_says_it_once(server, caplog):
     server.stop()
     caplog.set_level(logging.WARNING)
     stream = RemoteEngine(server.url).open()
@@ -188,15 +171,15 @@ def test_a_model_that_is_not_there_yet_loses_nothing(script):
     assert texts(events) == ['stop']
 
 
-@pytest.mark.parametrize('told, again, text', [
+@pytest.mark.parametrize('published, again, text', [
     ('go to the', 'go to the kitchen', 'go to the kitchen'),
     ('go to the kit', 'go to the kitchen', 'go to the kitchen'),
     ('go to the kitchen', 'go to', 'go to the kitchen'),  # never taken back
     ('go to a kitchen', 'go to the kitchen now', 'go to a kitchen now'),
     ('', 'go', 'go'), ('go', '', 'go'), ('你', '你好吗', '你好吗')])
-def test_the_second_hearing_only_adds(told, again, text):
+def test_the_second_hearing_only_adds(published, again, text):
     segment = Segment(0.0)
-    segment.write(told)
+    segment.write(published)
     segment.restart()
     for letter in again:  # however it is cut
         segment.write(letter)
@@ -205,18 +188,18 @@ def test_the_second_hearing_only_adds(told, again, text):
 
 def test_kill_9_and_restart_of_a_real_server():
     blocks = list(resampled(read_file(DATA / 'orders.flac')))
-    sound = join(*blocks)[:9 * RATE]  # two orders
+    samples = join(*blocks)[:9 * RATE]  # two orders
     half = 7 * RATE  # in the middle of the second
     with ServerProcess() as process:
         unbroken = RemoteEngine(process.url).open()
-        expected = feed(unbroken, sound) + stream_end(unbroken)
+        expected = feed(unbroken, samples) + stream_end(unbroken)
         stream = RemoteEngine(process.url).open()
-        events = feed(stream, sound[:half])
+        events = feed(stream, samples[:half])
         events += wait_for(stream, lambda new: len(finals(events + new)) == 1
                            and transcripts(events + new)[-1].utterance_id == 2)
         port = process.port
     wait_until(lambda: stream.link.state == 'down')
-    events += feed(stream, sound[half:])
+    events += feed(stream, samples[half:])
     with ServerProcess(port=port):
         events += stream_end(stream)
     assert texts(events) == texts(expected)

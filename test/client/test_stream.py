@@ -22,23 +22,14 @@ import numpy as np
 import pytest
 from support.realtime import running, ServedScript, wait_for, WAIT_S, wait_until
 from support.scripted import (
-    feed,
-    finals,
-    hear,
-    join,
-    PAUSE,
-    Script,
-    scripted_voice,
-    silence,
-    texts,
-    transcripts,
-    voice,
-)
+    feed, finals, join, PAUSE, Script, scripted_voice, silence, texts, transcribe, transcripts,
+    voice)
 from support.vllm import vllm
+
 from voxtral_ros.client.engine import RemoteEngine
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.events import SpeechActivity
-from voxtral_ros.recognizer.stream import StreamOptions
+from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.server.app import Access
 
 
@@ -66,16 +57,16 @@ def engine(request, script):
             yield RemoteEngine(server.url)
 
 
-def heard(engine, sound, options=None, chunk=1280):
-    """Return the events of a stream that hears a sound and is closed."""
+def transcribed(engine, audio, options=None, chunk=1280):
+    """Return the events of a stream that is fed some audio and closed."""
     stream = engine.open(options=options)
-    return feed(stream, sound, chunk) + stream.close(WAIT_S)
+    return feed(stream, audio, chunk) + stream.close(WAIT_S)
 
 
 def test_utterances_and_speech_are_those_of_a_local_stream(engine, script):
-    sound = join(silence(2.0), script.say(' go', ' to', ' the', ' kitchen'), silence(PAUSE),
+    audio = join(silence(2.0), script.say(' go', ' to', ' the', ' kitchen'), silence(PAUSE),
                  script.say(' turn'), silence(0.3), script.say(' left'), silence(PAUSE))
-    remote, local = heard(engine, sound), hear(script, sound)
+    remote, local = transcribed(engine, audio), transcribe(script, audio)
     assert texts(remote) == texts(local) == ['go to the kitchen', 'turn left']
     assert [event for event in remote if isinstance(event, SpeechActivity)] == \
         [event for event in local if isinstance(event, SpeechActivity)]
@@ -87,8 +78,8 @@ def test_utterances_and_speech_are_those_of_a_local_stream(engine, script):
 
 
 def test_text_only_grows(engine, script):
-    sound = join(silence(1.0), script.say(' go', ' to', ' the', ' kitchen'), silence(PAUSE))
-    revisions = transcripts(heard(engine, join(sound, sound)))
+    audio = join(silence(1.0), script.say(' go', ' to', ' the', ' kitchen'), silence(PAUSE))
+    revisions = transcripts(transcribed(engine, join(audio, audio)))
     assert [event.utterance_id for event in revisions if event.is_final] == [1, 2]
     for utterance_id in (1, 2):
         own = [event for event in revisions if event.utterance_id == utterance_id]
@@ -102,17 +93,17 @@ def test_text_only_grows(engine, script):
 
 
 def test_confidence_is_what_the_server_knows(engine, script):
-    sound = join(silence(1.0), script.say(' go', probability=0.5), silence(PAUSE))
-    far, = finals(heard(engine, sound))[0].words
-    near, = finals(hear(script, sound))[0].words
+    audio = join(silence(1.0), script.say(' go', probability=0.5), silence(PAUSE))
+    far, = finals(transcribed(engine, audio))[0].words
+    near, = finals(transcribe(script, audio))[0].words
     assert far.confidence == near.confidence or math.isnan(far.confidence)
 
 
 @pytest.mark.parametrize('chunk', [100, 1281, 10**6])
 def test_chunks_do_not_matter(engine, script, chunk):
-    sound = join(silence(1.0), script.say(' stop'), silence(PAUSE), script.say(' go'),
+    audio = join(silence(1.0), script.say(' stop'), silence(PAUSE), script.say(' go'),
                  silence(PAUSE))
-    assert texts(heard(engine, sound, chunk=chunk)) == ['stop', 'go']
+    assert texts(transcribed(engine, audio, chunk=chunk)) == ['stop', 'go']
 
 
 def test_a_flush_ends_the_utterance(engine, script):
@@ -127,9 +118,9 @@ def test_a_flush_ends_the_utterance(engine, script):
 
 def test_speech_without_a_pause_is_cut_and_nothing_is_lost(engine, script):
     options = StreamOptions(EndpointOptions(max_utterance_s=2.0))
-    sound = join(silence(1.0), *(join(script.say(' go'), voice(0.5, 0.45)) for _ in range(8)),
+    audio = join(silence(1.0), *(join(script.say(' go'), voice(0.5, 0.45)) for _ in range(8)),
                  silence(PAUSE))
-    events = heard(engine, sound, options)
+    events = transcribed(engine, audio, options)
     assert ' '.join(texts(events)) == ' '.join(['go'] * 8)
     assert 2 <= len(finals(events)) <= 8
 
@@ -144,20 +135,20 @@ def test_silence_is_not_sent(engine, script):
 
 
 def test_a_second_before_the_first_speech_is_sent_with_it(engine, script):
-    sound = join(silence(2.0), script.say(' go', heard=0.05), script.say(' left'), silence(PAUSE))
-    assert texts(heard(engine, sound)) == ['go left']
+    audio = join(silence(2.0), script.say(' go', voiced=0.05), script.say(' left'), silence(PAUSE))
+    assert texts(transcribed(engine, audio)) == ['go left']
 
 
-def test_news_are_announced_without_polling(engine, script):
+def test_updates_are_announced_without_polling(engine, script):
     announced = []
-    engine.on_news = lambda: announced.append(1)
+    engine.on_update = lambda: announced.append(1)
     stream = engine.open()
     feed(stream, join(silence(1.0), script.say(' stop'), silence(PAUSE)))
     wait_until(lambda: announced)
     stream.abandon()
 
 
-def test_link_is_told(engine):
+def test_link_is_published(engine):
     assert engine.link.state == 'closed'
     stream = engine.open()
     wait_until(lambda: stream.link.state == 'connected')
@@ -204,8 +195,8 @@ def test_delay_and_token(script):
         stream.abandon()
         engine = RemoteEngine(server.url, token='sesame')
         stream = engine.open(delay_ms=2400)
-        sound = join(silence(1.0), script.say(' stop'), silence(PAUSE))
-        assert texts(feed(stream, sound) + stream.close(WAIT_S)) == ['stop']
+        audio = join(silence(1.0), script.say(' stop'), silence(PAUSE))
+        assert texts(feed(stream, audio) + stream.close(WAIT_S)) == ['stop']
 
 
 def test_a_robot_without_torch():

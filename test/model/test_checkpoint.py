@@ -27,7 +27,9 @@ import numpy as np
 import pytest
 from safetensors.torch import save, save_file
 import torch
-from voxtral_ros.model.checkpoint import CheckpointError, load_network, native_parameters, WEIGHTS
+
+from voxtral_ros.model.checkpoint import (
+    checkpoint_parameters, CheckpointError, load_network, WEIGHTS)
 from voxtral_ros.model.config import ConfigError
 
 checkpoints = pytest.importorskip('support.checkpoints')
@@ -62,7 +64,7 @@ def with_header(header):
 
 
 def test_every_tensor_comes_back(folder):
-    loaded = dict(native_parameters(load_network(folder)))
+    loaded = dict(checkpoint_parameters(load_network(folder)))
     assert loaded.keys() == TENSORS.keys()
     for name, parameter in loaded.items():
         assert torch.equal(parameter, TENSORS[name]), name
@@ -74,7 +76,7 @@ def test_the_type_is_that_of_the_file_or_the_one_asked_for(folder):
     save_file(halves, folder / WEIGHTS)
     for dtype, expected in ((None, torch.bfloat16), (torch.float32, torch.float32),
                             (torch.float16, torch.float16)):
-        loaded = dict(native_parameters(load_network(folder, dtype=dtype)))
+        loaded = dict(checkpoint_parameters(load_network(folder, dtype=dtype)))
         for name, tensor in halves.items():
             assert loaded[name].dtype == expected
             assert torch.equal(loaded[name], tensor.to(expected))
@@ -99,7 +101,7 @@ def test_loaded_tensors_do_not_need_the_file(folder):
     with open(folder / WEIGHTS, 'r+b') as file:
         file.write(b'\xff' * len(GOOD))
     (folder / WEIGHTS).unlink()
-    for name, parameter in native_parameters(network):
+    for name, parameter in checkpoint_parameters(network):
         assert torch.equal(parameter, TENSORS[name]), name
 
 

@@ -20,6 +20,7 @@ import json
 
 import pytest
 from support import checkpoints
+
 from voxtral_ros.model.config import AudioConfig, ConfigError, ModelConfig, StackConfig
 
 REAL = ModelConfig(

@@ -12,35 +12,36 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A ring of keys and values is attention over the whole history, in memory that never grows."""
+"""The KV cache is attention over the whole history, in memory that never grows."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 import torch
+
 from voxtral_ros.model.config import StackConfig
-from voxtral_ros.model.kv_cache import RingCache
-from voxtral_ros.model.layers import banded_attention
+from voxtral_ros.model.kv_cache import KVCache
+from voxtral_ros.model.layers import sliding_window_attention
 
 N_LAYERS, HEADS, KEY_HEADS, HEAD_DIM = 2, 4, 2, 4
 CPU = torch.device('cpu')
 
 
-def make_ring(window, n_slots, max_positions):
+def make_cache(window, n_slots, max_positions):
     config = StackConfig(dim=8, n_layers=N_LAYERS, n_heads=HEADS, n_kv_heads=KEY_HEADS,
                          head_dim=HEAD_DIM, hidden_dim=8, sliding_window=window)
-    return RingCache(config, n_slots, max_positions, torch.float32, CPU)
+    return KVCache(config, n_slots, max_positions, torch.float32, CPU)
 
 
 class History:
-    """A ring and, beside it, everything that was ever put in."""
+    """A cache and, beside it, everything that was ever put in."""
 
-    def __init__(self, ring, seed=0):
-        self.ring = ring
+    def __init__(self, cache, seed=0):
+        self.cache = cache
         self.generator = torch.Generator().manual_seed(seed)
-        self.length = [0] * ring.n_slots
+        self.length = [0] * cache.n_slots
         # Per slot q, k and v of all positions: [layers, length, heads, head_dim]
-        self.past = [self._random(0) for _ in range(ring.n_slots)]
+        self.past = [self._random(0) for _ in range(cache.n_slots)]
 
     def _random(self, length):
         return [torch.randn(N_LAYERS, length, heads, HEAD_DIM, generator=self.generator)
@@ -58,23 +59,23 @@ class History:
         start = torch.tensor([self.length[slot] for slot in slots])
         for slot in slots:
             self.length[slot] += n_new
-        filled = max(self.length[slot] for slot in slots) + slack
-        attends = self.ring.attention(
-            torch.tensor(slots), start[:, None] + torch.arange(n_new), filled)
+        max_kv_len = max(self.length[slot] for slot in slots) + slack
+        attends = self.cache.attention(
+            torch.tensor(slots), start[:, None] + torch.arange(n_new), max_kv_len)
         assert len(attends) == N_LAYERS
         for layer, attend in enumerate(attends):
             new = [torch.stack([self.past[slot][part][layer, -n_new:] for slot in slots])
                    for part in range(3)]
             seen = attend(*new)
             for row, slot in enumerate(slots):
-                whole = banded_attention(self.length[slot], self.ring.window, CPU)
+                whole = sliding_window_attention(self.length[slot], self.cache.window, CPU)
                 q, k, v = (part[layer][None] for part in self.past[slot])
                 torch.testing.assert_close(seen[row], whole(q, k, v)[0, -n_new:])
 
 
 @st.composite
 def schedules(draw):
-    """Draw a ring and what happens to it: passes over some of its slots, and reopened slots."""
+    """Draw a cache and what happens to it: passes over some of its slots, and reopened slots."""
     window = draw(st.integers(1, 12))
     max_positions = draw(st.integers(1, 6))
     n_slots = draw(st.integers(1, 4))
@@ -89,42 +90,42 @@ def schedules(draw):
 
 @settings(max_examples=60)
 @given(schedules())
-def test_a_ring_attends_like_the_whole_history(schedule):
+def test_a_cache_attends_like_the_whole_history(schedule):
     window, n_slots, max_positions, steps = schedule
-    history = History(make_ring(window, n_slots, max_positions))
+    history = History(make_cache(window, n_slots, max_positions))
     for action, *arguments in steps:
         getattr(history, action)(*arguments)
 
 
 @pytest.mark.parametrize('window', [100, 128, 200, 300])
 def test_long_windows_are_right_before_and_after_every_wrap(window):
-    """Attention reads the ring in blocks: streams of very different ages share a pass."""
-    history = History(make_ring(window, n_slots=2, max_positions=7))
+    """Attention reads the cache in blocks: streams of very different ages share a pass."""
+    history = History(make_cache(window, n_slots=2, max_positions=7))
     for _ in range(3 * window // 14):
         history.run([1], 7)
     for n_new in [7, 1, 3] * (window // 14):
         history.run([0, 1], n_new)
         history.run([1], 7)
-    assert history.length[1] > 3 * history.ring.capacity > 3 * history.length[0] // 2
+    assert history.length[1] > 3 * history.cache.capacity > 3 * history.length[0] // 2
 
 
 def test_slots_keep_their_order_whatever_the_order_of_a_pass():
-    rings = [make_ring(4, n_slots=3, max_positions=2) for _ in range(2)]
+    caches = [make_cache(4, n_slots=3, max_positions=2) for _ in range(2)]
     q, k, v = (torch.randn(3, 2, heads, HEAD_DIM) for heads in (HEADS, KEY_HEADS, KEY_HEADS))
     positions = torch.arange(2).expand(3, 2)
     order = torch.tensor([2, 0, 1])
-    straight = rings[0].attention(torch.arange(3), positions, 2)[0](q, k, v)
-    shuffled = rings[1].attention(order, positions, 2)[0](q[order], k[order], v[order])
+    straight = caches[0].attention(torch.arange(3), positions, 2)[0](q, k, v)
+    shuffled = caches[1].attention(order, positions, 2)[0](q[order], k[order], v[order])
     assert torch.equal(shuffled, straight[order])
-    assert torch.equal(rings[0].keys, rings[1].keys)
+    assert torch.equal(caches[0].keys, caches[1].keys)
 
 
 def test_a_pass_leaves_other_slots_and_other_layers_alone():
-    ring = make_ring(4, n_slots=3, max_positions=2)
-    before = ring.keys.clone(), ring.values.clone()
+    cache = make_cache(4, n_slots=3, max_positions=2)
+    before = cache.keys.clone(), cache.values.clone()
     q, k, v = (torch.randn(1, 2, heads, HEAD_DIM) for heads in (HEADS, KEY_HEADS, KEY_HEADS))
-    ring.attention(torch.tensor([1]), torch.tensor([[0, 1]]), 2)[1](q, k, v)
-    for now, then in zip((ring.keys, ring.values), before, strict=True):
+    cache.attention(torch.tensor([1]), torch.tensor([[0, 1]]), 2)[1](q, k, v)
+    for now, then in zip((cache.keys, cache.values), before, strict=True):
         changed = (now != then).any(dim=(2, 3, 4))
         assert changed.nonzero().tolist() == [[1, 1]]
 
@@ -132,21 +133,21 @@ def test_a_pass_leaves_other_slots_and_other_layers_alone():
 @pytest.mark.parametrize('age', [1, 5, 9, 10, 11, 500])
 def test_a_reopened_slot_never_sees_its_predecessor(age):
     """Its output is bit for bit that of a slot that never had one."""
-    used, fresh = make_ring(8, 2, 3), make_ring(8, 2, 3)
+    used, fresh = make_cache(8, 2, 3), make_cache(8, 2, 3)
     slots = torch.tensor([1])
 
-    def run(ring, position, n_new, scale, generator):
+    def run(cache, position, n_new, scale, generator):
         q, k, v = (scale * torch.randn(1, n_new, heads, HEAD_DIM, generator=generator)
                    for heads in (HEADS, KEY_HEADS, KEY_HEADS))
         positions = position + torch.arange(n_new)[None]
-        return ring.attention(slots, positions, position + n_new)[0](q, k, v)
+        return cache.attention(slots, positions, position + n_new)[0](q, k, v)
 
     for position in range(age):
         run(used, position, 1, 1e6, torch.Generator())
     generators = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
     for position in range(0, 60, 3):
-        first, second = (run(ring, position, 3, 1.0, generator)
-                         for ring, generator in zip((used, fresh), generators, strict=True))
+        first, second = (run(cache, position, 3, 1.0, generator)
+                         for cache, generator in zip((used, fresh), generators, strict=True))
         assert torch.equal(first, second)
 
 
@@ -154,16 +155,16 @@ def test_a_reopened_slot_never_sees_its_predecessor(age):
 def test_memory_is_fixed_at_construction(dtype):
     config = StackConfig(dim=8, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=6, hidden_dim=8,
                          sliding_window=10)
-    ring = RingCache(config, n_slots=5, max_positions=4, dtype=dtype, device=CPU)
+    cache = KVCache(config, n_slots=5, max_positions=4, dtype=dtype, device=CPU)
     # keys and values, layers, slots, window - 1 + 4 entries, key heads, head_dim
     expected = 2 * 3 * 5 * 13 * 2 * 6 * dtype.itemsize
-    assert ring.nbytes == expected
-    addresses = ring.keys.data_ptr(), ring.values.data_ptr()
+    assert cache.nbytes == expected
+    addresses = cache.keys.data_ptr(), cache.values.data_ptr()
     q, k, v = (torch.randn(5, 4, heads, 6, dtype=dtype) for heads in (4, 2, 2))
     for position in range(0, 100, 4):
         positions = (position + torch.arange(4)).expand(5, 4)
-        for attend in ring.attention(torch.arange(5), positions, position + 4):
+        for attend in cache.attention(torch.arange(5), positions, position + 4):
             attend(q, k, v)
-    assert (ring.keys.data_ptr(), ring.values.data_ptr()) == addresses
+    assert (cache.keys.data_ptr(), cache.values.data_ptr()) == addresses
     assert expected == sum(
-        tensor.untyped_storage().nbytes() for tensor in (ring.keys, ring.values))
+        tensor.untyped_storage().nbytes() for tensor in (cache.keys, cache.values))

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 import torch
+
 from voxtral_ros.model.config import AudioConfig, ModelConfig
 from voxtral_ros.model.mel import LogMel, mel_filters
 from voxtral_ros.model.network import VoxtralRealtime
@@ -78,7 +79,7 @@ def test_silence_is_the_floor():
     assert (mel_of(SOUNDS['faint']) == SILENCE).all()
 
 
-def test_loud_sound_is_not_clipped_to_the_nominal_maximum():
+def test_loud_audio_is_not_clipped_to_the_nominal_maximum():
     mel = mel_of(SOUNDS['tone'])
     assert mel.max() > (1.5 + 4) / 4
     assert mel[:, 5].argmax() == 42  # 1 kHz is 15 mel, and band m has its peak at 0.351 (m + 1)

@@ -21,10 +21,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+
 from voxtral_ros.model import layers
-from voxtral_ros.model.checkpoint import load_network, native_name, native_parameters
+from voxtral_ros.model.checkpoint import checkpoint_parameters, load_network
 from voxtral_ros.model.config import ModelConfig
-from voxtral_ros.model.network import StreamState, VoxtralRealtime
+from voxtral_ros.model.names import checkpoint_name
+from voxtral_ros.model.network import VoxtralRealtime
 
 pytest.importorskip('transformers.models.voxtral_realtime')
 checkpoints = pytest.importorskip('support.checkpoints')
@@ -40,7 +42,7 @@ BIASES = [name for name in checkpoints.tensor_shapes(checkpoints.tiny_params())
           if name.endswith('.bias')]
 
 
-def sound(n_samples, seed=0):
+def recording(n_samples, seed=0):
     """Return a gliding tone that comes and goes, with some noise: float32 [n_samples]."""
     time_s = np.arange(n_samples) / 16000
     tone = np.sin(1600 * time_s + 300 * np.cos(4 * time_s))
@@ -68,7 +70,7 @@ def fresh(tmp_path):
 
 @pytest.fixture(scope='module')
 def mel():
-    return hf_reference.hf_mel(np.pad(sound(N * 1280 - 6000), (2000, 4000)))  # [128, 8 N]
+    return hf_reference.hf_mel(np.pad(recording(N * 1280 - 6000), (2000, 4000)))  # [128, 8 N]
 
 
 def some_ids(n, vocab_size=1305, seed=0):
@@ -125,7 +127,7 @@ def test_other_sizes_are_right_too(tmp_path, changes):
 
 def test_a_wrong_pad_of_the_second_convolution_is_noticed(fresh, mel):
     """Padding kernel - 1 instead of kernel - stride shifts the frames by 10 ms."""
-    fresh[0].encoder.conv_layers[1].n_past = 2
+    fresh[0].encoder.conv_layers[1].left_context = 2
     assert embeds_error(fresh, mel) > EMBEDS_SLIP
     assert logits_error(fresh, mel) > LOGITS_SLIP
 
@@ -137,15 +139,15 @@ def half_split_rotate(x, angles):
 
 
 def test_half_split_rotation_is_noticed(fresh, mel, monkeypatch):
-    monkeypatch.setattr(layers, 'rotate', half_split_rotate)
+    monkeypatch.setattr(layers, 'apply_rotary_emb', half_split_rotate)
     assert embeds_error(fresh, mel) > EMBEDS_SLIP
     assert logits_error(fresh, mel) > LOGITS_SLIP
 
 
 def test_half_split_rotation_of_the_decoder_alone_is_noticed(fresh, mel, monkeypatch):
-    """Both stacks have the same head_dim here: tell them apart by their 50 Hz and 12.5 Hz."""
-    right = layers.rotate
-    monkeypatch.setattr(layers, 'rotate', lambda x, angles: (
+    """Both stacks have the same head_dim here: report them apart by their 50 Hz and 12.5 Hz."""
+    right = layers.apply_rotary_emb
+    monkeypatch.setattr(layers, 'apply_rotary_emb', lambda x, angles: (
         half_split_rotate if x.shape[1] == N else right)(x, angles))
     assert embeds_error(fresh, mel) < 1e-5
     assert logits_error(fresh, mel) > LOGITS_SLIP
@@ -153,7 +155,7 @@ def test_half_split_rotation_of_the_decoder_alone_is_noticed(fresh, mel, monkeyp
 
 @pytest.mark.parametrize('name', BIASES)
 def test_a_lost_bias_is_noticed(fresh, mel, name):
-    dict(native_parameters(fresh[0]))[name].zero_()
+    dict(checkpoint_parameters(fresh[0]))[name].zero_()
     assert embeds_error(fresh, mel) > EMBEDS_SLIP
     assert logits_error(fresh, mel) > LOGITS_SLIP
 
@@ -180,7 +182,7 @@ def test_a_delay_that_is_off_by_one_is_noticed(fresh, mel):
 
 def test_a_batch_of_different_sequences_and_delays_is_its_rows(pair):
     network = pair[0]
-    mels = torch.stack([hf_reference.hf_mel(sound(60 * 1280, seed)) for seed in range(3)])
+    mels = torch.stack([hf_reference.hf_mel(recording(60 * 1280, seed)) for seed in range(3)])
     tokens = torch.tensor([some_ids(60, seed=seed) for seed in range(3)])
     delays = torch.tensor(DELAYS)
     together = network(mels, tokens, delays)
@@ -193,10 +195,10 @@ def test_a_batch_of_different_sequences_and_delays_is_its_rows(pair):
 def test_steps_over_a_state_are_the_parallel_forward(pair, seed):
     """Two streams of different ages and delays advance in passes of 1 to 5 tokens."""
     network, rng = pair[0], np.random.default_rng(seed)
-    state = StreamState(network, n_slots=3, max_tokens=5)
+    state = network.new_state(n_slots=3, max_tokens=5)
     delays = torch.tensor([1, 30])
     scales = network.decoder.delay_scales(delays)
-    samples = torch.from_numpy(np.stack([sound(70 * 1280 + 240, row) for row in range(2)]))
+    samples = torch.from_numpy(np.stack([recording(70 * 1280 + 240, row) for row in range(2)]))
     tokens = torch.tensor([some_ids(70, seed=row) for row in range(2)])
     whole = network(network.mel(samples), tokens, delays)
     embeds = network.embed_audio(network.mel(samples))
@@ -210,19 +212,19 @@ def test_steps_over_a_state_are_the_parallel_forward(pair, seed):
             continue
         n = int(min(rng.integers(1, 6), 70 - max(done[row] for row in rows)))
         index = torch.tensor([slots[row] for row in rows])
-        filled = max(done[row] for row in rows) + n
+        max_kv_len = max(done[row] for row in rows) + n
         audio = network.encode(
             torch.stack([samples[row, done[row] * 1280:(done[row] + n) * 1280 + 240]
-                         for row in rows]), state, index, filled)
+                         for row in rows]), state, index, max_kv_len)
         logits = network.decode(
             audio, torch.stack([tokens[row, done[row]:done[row] + n] for row in rows]),
-            state, index, filled)
+            state, index, max_kv_len)
         for place, row in enumerate(rows):
             expected = embeds[row, done[row]:done[row] + n]
             torch.testing.assert_close(audio[place], expected, rtol=0, atol=1e-5)
             done[row] += n
             torch.testing.assert_close(logits[place], whole[row, done[row] - 1], rtol=0, atol=1e-4)
-    assert state.encoded.tolist() == state.decoded.tolist() == [70, 0, 70]
+    assert state.encoder_position.tolist() == state.decoder_position.tolist() == [70, 0, 70]
 
 
 def test_every_parameter_is_trained(fresh, mel):
@@ -255,7 +257,7 @@ def test_half_precision_runs_and_is_about_right(fresh, mel, dtype):
 def test_names_and_shapes_are_those_of_the_checkpoint(params, n_tensors, n_numbers):
     with torch.device('meta'):
         network = VoxtralRealtime(ModelConfig.from_params(params))
-    parameters = dict(native_parameters(network))
+    parameters = dict(checkpoint_parameters(network))
     assert {name: tuple(parameter.shape) for name, parameter in parameters.items()} == \
         checkpoints.tensor_shapes(params)
     assert len(list(network.parameters())) == n_tensors
@@ -265,6 +267,6 @@ def test_names_and_shapes_are_those_of_the_checkpoint(params, n_tensors, n_numbe
 
 
 def test_names_outside_the_network_are_refused():
-    assert native_name('decoder.layers.3.attention.wq.weight') == 'layers.3.attention.wq.weight'
+    assert checkpoint_name('decoder.layers.3.attention.wq.weight') == 'layers.3.attention.wq.weight'
     with pytest.raises(KeyError):
-        native_name('output.weight')
+        checkpoint_name('output.weight')

@@ -22,8 +22,9 @@ import pytest
 from quantization import packable
 from safetensors.torch import load_file, save, save_file
 import torch
-from voxtral_ros.backends.cuda import modules as quantized
-from voxtral_ros.model.checkpoint import CheckpointError, load_network, native_parameters, WEIGHTS
+
+from voxtral_ros.model.checkpoint import (
+    checkpoint_parameters, CheckpointError, load_network, WEIGHTS)
 from voxtral_ros.quantization import marlin
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
@@ -44,12 +45,12 @@ ENCODER_W2 = packable.ENCODER_LINEARS[5]
 
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
-    """Return the folder of every recipe's result, and of the source as 'native'."""
+    """Return the folder of every recipe's result, and of the source as 'dense'."""
     root = tmp_path_factory.mktemp('folders')
-    native = packable.write(root / 'native')
+    dense = packable.write(root / 'dense')
     for name, recipe in RECIPES.items():
-        quantize(native, root / name, recipe)
-    return {name: root / name for name in ('native', *RECIPES)}
+        quantize(dense, root / name, recipe)
+    return {name: root / name for name in ('dense', *RECIPES)}
 
 
 @pytest.fixture
@@ -69,9 +70,9 @@ def refusal(folder):
 @pytest.mark.parametrize('name', RECIPES)
 def test_every_weight_is_near_the_one_it_comes_from(folders, name):
     """Near, row by row: rows in a wrong order would be off by more than their size."""
-    native = dict(native_parameters(load_network(folders['native'], dtype=torch.float32)))
-    for key, parameter in native_parameters(load_network(folders[name], dtype=torch.float32)):
-        error = (parameter - native[key]).square().sum(-1) / native[key].square().sum(-1)
+    dense = dict(checkpoint_parameters(load_network(folders['dense'], dtype=torch.float32)))
+    for key, parameter in checkpoint_parameters(load_network(folders[name], dtype=torch.float32)):
+        error = (parameter - dense[key]).square().sum(-1) / dense[key].square().sum(-1)
         limit = {4: 0.2, 8: 0.02, 16: 0.0}[RECIPES[name].bits(key)]
         assert error.sqrt().max() <= limit, key
         assert error.sqrt().max() >= limit / 10, key
@@ -87,8 +88,8 @@ def test_every_type_gives_the_same_logits(folders, name, dtype, tolerance):
 
 
 def test_int8_is_much_nearer_than_int4(folders, tmp_path):
-    quantize(folders['native'], tmp_path, Recipe(encoder_bits=8, head_bits=8, skip=('layers.*',)))
-    expected = packable.logits(load_network(folders['native'], dtype=torch.float32))
+    quantize(folders['dense'], tmp_path, Recipe(encoder_bits=8, head_bits=8, skip=('layers.*',)))
+    expected = packable.logits(load_network(folders['dense'], dtype=torch.float32))
     found = packable.logits(load_network(tmp_path, dtype=torch.float32))
     assert 0.001 < (found - expected).std() / expected.std() < 0.03
 
@@ -110,64 +111,13 @@ def test_dense_weights_are_those_of_marlin_dequantize(folders):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
-@pytest.mark.parametrize('name', ['native', *RECIPES])
+@pytest.mark.parametrize('name', ['dense', *RECIPES])
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_cuda_has_the_same_weights(folders, monkeypatch, name, dtype):
-    monkeypatch.setattr(quantized.CpuInt4Linear, 'pays', lambda: False)
-    host = dict(native_parameters(load_network(folders[name], dtype=dtype)))
-    for key, parameter in native_parameters(load_network(folders[name], 'cuda', dtype)):
+def test_cuda_has_the_same_weights(folders, name, dtype):
+    host = dict(checkpoint_parameters(load_network(folders[name], dtype=dtype)))
+    for key, parameter in checkpoint_parameters(load_network(folders[name], 'cuda', dtype)):
         assert parameter.device.type == 'cuda'
         assert torch.equal(parameter.cpu(), host[key]), key
-
-
-needs_operator = pytest.mark.skipif(
-    not hasattr(torch.ops.aten, '_weight_int4pack_mm_for_cpu'), reason='torch is too old')
-
-
-@needs_operator
-@pytest.mark.parametrize('shape', [(1, 1, 384), (3, 5, 384), (2, 384)])
-def test_torch_operator_multiplies_the_same_weight(folders, monkeypatch, shape):
-    monkeypatch.setattr(quantized.CpuInt4Linear, 'pays', lambda: True)
-    packed = load_network(folders['mse'], dtype=torch.bfloat16)
-    layers = [module for module in packed.modules()
-              if isinstance(module, quantized.CpuInt4Linear)]
-    assert len(layers) == len(packable.DECODER_LINEARS)
-    layer = packed.decoder.layers[1].feed_forward.w2
-    dense = load_network(folders['mse'], dtype=torch.float32).decoder.layers[1].feed_forward.w2
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).bfloat16()
-    found, expected = layer(x), dense(x.float())
-    assert found.dtype == torch.bfloat16
-    assert found.shape == expected.shape
-    assert (found.float() - expected).norm() < 6e-3 * expected.norm()
-    assert packed.decoder.layers[0].attention.wq.packed.nbytes == 256 * 128 // 2
-
-
-@needs_operator
-def test_torch_operator_takes_weights_in_blocks(folders, monkeypatch):
-    monkeypatch.setattr(quantized.CpuInt4Linear, 'pays', lambda: True)
-    whole = load_network(folders['mse'], dtype=torch.bfloat16)
-    monkeypatch.setattr('voxtral_ros.quantization.weights._BLOCK', 9000)
-    blocks = load_network(folders['mse'], dtype=torch.bfloat16)
-    for name, buffer in whole.named_buffers():
-        assert torch.equal(blocks.get_buffer(name), buffer), name
-
-
-@needs_operator
-def test_torch_operator_gives_the_same_logits(folders, monkeypatch):
-    logits = {}
-    for pays in (False, True):
-        monkeypatch.setattr(quantized.CpuInt4Linear, 'pays', lambda pays=pays: pays)
-        logits[pays] = packable.logits(load_network(folders['original'], dtype=torch.bfloat16))
-    assert not torch.equal(logits[False], logits[True])
-    assert (logits[True] - logits[False]).std() < 0.05 * logits[False].std()
-
-
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
-def test_torch_operator_is_for_bfloat16_alone(folders, monkeypatch, dtype):
-    """In the other types it has no fast path: 8 to 20 times slower than a dense weight."""
-    monkeypatch.setattr(quantized.CpuInt4Linear, 'pays', lambda: True)
-    network = load_network(folders['original'], dtype=dtype)
-    assert not any(isinstance(module, quantized.CpuInt4Linear) for module in network.modules())
 
 
 # ---- what is refused ----

@@ -51,7 +51,7 @@ def model(tensors):
     return hf_reference.load_hf(PARAMS, tensors)
 
 
-def sound(n_samples: int, seed: int = 0) -> np.ndarray:
+def recording(n_samples: int, seed: int = 0) -> np.ndarray:
     """Return a gliding tone that comes and goes, with some noise: float32 [n_samples]."""
     time_s = np.arange(n_samples) / 16000
     phase = 2 * np.pi * np.cumsum(250 + 200 * np.sin(4 * time_s)) / 16000
@@ -102,7 +102,7 @@ def test_written_checkpoint_reads_back(tmp_path, tensors):
 
 @pytest.mark.parametrize('delay_tokens', [1, 6, 30])
 def test_offline_streaming_and_one_pass_agree(model, delay_tokens):
-    samples = sound(40_001)  # not a multiple of 1280
+    samples = recording(40_001)  # not a multiple of 1280
     offline = hf_reference.hf_generate_offline(model, samples, delay_tokens)
     streaming = hf_reference.hf_generate_streaming(model, samples, delay_tokens)
 
@@ -125,7 +125,7 @@ def test_end_of_speech_does_not_end_a_stream(tensors):
     embedding = tensors[name].clone()
     embedding[checkpoints.EOS] = 2 * embedding[checkpoints.STREAMING_WORD]
     model = hf_reference.load_hf(PARAMS, {**tensors, name: embedding})
-    samples = sound(12_000)
+    samples = recording(12_000)
     offline = hf_reference.hf_generate_offline(model, samples, 6)
     streaming = hf_reference.hf_generate_streaming(model, samples, 6)
     assert checkpoints.EOS in offline[:-5]
@@ -134,7 +134,7 @@ def test_end_of_speech_does_not_end_a_stream(tensors):
 
 
 def test_chunked_mel_equals_offline_mel():
-    audio = hf_reference.padded(sound(20_000), 6)
+    audio = hf_reference.padded(recording(20_000), 6)
     chunks = list(hf_reference.mel_chunks(audio, first_tokens=39))
     assert {chunk.shape[1] for chunk in chunks[1:]} == {8}
     assert torch.equal(torch.cat(chunks, dim=1), hf_reference.hf_mel(audio))
@@ -142,7 +142,7 @@ def test_chunked_mel_equals_offline_mel():
 
 def _logits(params, tensors, delay_tokens=6):
     """Return logits [n, vocab] for fixed audio and fixed, varied ids."""
-    mel = hf_reference.hf_mel(hf_reference.padded(sound(8000), 6))
+    mel = hf_reference.hf_mel(hf_reference.padded(recording(8000), 6))
     ids = [1 + 97 * index % 1300 for index in range(mel.shape[1] // 8)]
     return hf_reference.hf_logits(
         hf_reference.load_hf(params, tensors), mel, ids, delay_tokens)
@@ -214,7 +214,7 @@ def test_mistral_common_takes_the_tekken_and_pads_alike(tmp_path, delay_tokens):
     path = tmp_path / 'tekken.json'
     path.write_text(json.dumps(checkpoints.tiny_tekken(delay_ms=80 * delay_tokens)))
     tokenizer = MistralTokenizer.from_file(path)
-    samples = sound(9001)
+    samples = recording(9001)
     encoded = tokenizer.encode_transcription(TranscriptionRequest.model_validate({
         'audio': Audio(samples, 16000, 'wav').to_base64('wav'),
         'streaming': StreamingMode.OFFLINE}))

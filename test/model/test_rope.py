@@ -19,14 +19,10 @@ import math
 
 import pytest
 import torch
+
 from voxtral_ros.model.config import StackConfig
 from voxtral_ros.model.layers import (
-    Attention,
-    banded_attention,
-    grouped_attention,
-    rotate,
-    rotation,
-)
+    apply_rotary_emb, Attention, grouped_query_attention, rope_cos_sin, sliding_window_attention)
 
 PI = Decimal('3.14159265358979323846264338327950288419716939937510582097494459')
 YEAR = 365 * 24 * 3600 * 50  # encoder frames
@@ -43,7 +39,7 @@ def exact_angle(position, pair, head_dim, theta):
 
 def test_a_rotation_turns_neighbours():
     x = torch.tensor([1.0, 0.0, 0.0, 2.0]).reshape(1, 1, 1, 4)
-    turned = rotate(x, rotation(torch.tensor([[3]]), head_dim=4, theta=100.0))
+    turned = apply_rotary_emb(x, rope_cos_sin(torch.tensor([[3]]), head_dim=4, theta=100.0))
     # Pair 0 turns by 3 rad, pair 1 by 3 * 100^(-2/4) = 0.3 rad
     expected = [math.cos(3), math.sin(3), -2 * math.sin(0.3), 2 * math.cos(0.3)]
     torch.testing.assert_close(turned.flatten(), torch.tensor(expected))
@@ -51,26 +47,26 @@ def test_a_rotation_turns_neighbours():
 
 def test_position_zero_changes_nothing_and_heads_turn_alike():
     x = torch.randn(2, 3, 5, 8)
-    zero = rotation(torch.zeros(2, 3, dtype=torch.int64), 8, 1e6)
-    assert torch.equal(rotate(x, zero), x)
-    angles = rotation(torch.tensor([[1, 2, 3], [7, 8, 9]]), 8, 1e6)
+    zero = rope_cos_sin(torch.zeros(2, 3, dtype=torch.int64), 8, 1e6)
+    assert torch.equal(apply_rotary_emb(x, zero), x)
+    angles = rope_cos_sin(torch.tensor([[1, 2, 3], [7, 8, 9]]), 8, 1e6)
     for head in range(5):
-        assert torch.equal(rotate(x, angles)[:, :, head], rotate(x[:, :, [head]], angles)[:, :, 0])
+        assert torch.equal(apply_rotary_emb(x, angles)[:, :, head], apply_rotary_emb(x[:, :, [head]], angles)[:, :, 0])
 
 
 def test_the_type_of_the_vector_is_kept():
     x = torch.randn(1, 1, 1, 8, dtype=torch.bfloat16)
-    angles = rotation(torch.tensor([[5]]), 8, 1e6)
+    angles = rope_cos_sin(torch.tensor([[5]]), 8, 1e6)
     assert angles[0].dtype == torch.float32
-    assert rotate(x, angles).dtype == torch.bfloat16
-    assert torch.equal(rotate(x, angles), rotate(x.float(), angles).bfloat16())
+    assert apply_rotary_emb(x, angles).dtype == torch.bfloat16
+    assert torch.equal(apply_rotary_emb(x, angles), apply_rotary_emb(x.float(), angles).bfloat16())
 
 
 @pytest.mark.parametrize('head_dim', [16, 64, 128])
 @pytest.mark.parametrize('position', [1, 131_071, 10**6, DAY, 10**9, YEAR])
 def test_angles_are_right_for_a_year(position, head_dim):
     """Measured: off by less than 4e-7 rad after a year, fp32 rounding of the cosine included."""
-    cos, sin = rotation(torch.tensor([[position]]), head_dim, 1e6)
+    cos, sin = rope_cos_sin(torch.tensor([[position]]), head_dim, 1e6)
     exact = [exact_angle(position, pair, head_dim, 10**6) for pair in range(head_dim // 2)]
     for kind, values in ((math.cos, cos), (math.sin, sin)):
         expected = torch.tensor([kind(angle) for angle in exact], dtype=torch.float64)
@@ -83,8 +79,8 @@ def test_scores_depend_on_differences_of_positions_only(origin):
     positions = torch.arange(50)[None]
 
     def scores(start):
-        angles = rotation(positions + start, 64, 1e6)
-        return torch.einsum('bthd,bshd->bts', rotate(q, angles), rotate(k, angles))
+        angles = rope_cos_sin(positions + start, 64, 1e6)
+        return torch.einsum('bthd,bshd->bts', apply_rotary_emb(q, angles), apply_rotary_emb(k, angles))
 
     torch.testing.assert_close(scores(origin), scores(0), rtol=0, atol=3e-5)  # of about 8
 
@@ -111,12 +107,12 @@ def test_attention_is_the_definition(heads, key_heads, masks):
     k, v = torch.randn(2, 3, 7, key_heads, 6, generator=generator)
     mask = torch.rand(masks, 4, 7, generator=generator) < 0.5
     mask[:, :, 2] = True  # every query sees something
-    torch.testing.assert_close(grouped_attention(q, k, v, mask), naive_attention(q, k, v, mask))
+    torch.testing.assert_close(grouped_query_attention(q, k, v, mask), naive_attention(q, k, v, mask))
 
 
 def test_banded_attention_sees_the_window_and_no_future():
     q, k, v = torch.randn(3, 1, 9, 2, 4)
-    attend = banded_attention(9, window=3, device=torch.device('cpu'))
+    attend = sliding_window_attention(9, window=3, device=torch.device('cpu'))
     before = attend(q, k, v)
     v[:, 4] += 1
     moved = (attend(q, k, v) != before).any(dim=(0, 2, 3))

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 from support import golden
+
 from voxtral_ros.model.tokenizer import StreamingConstants, TextDecoder, Tokenizer, TokenizerError
 
 checkpoints = pytest.importorskip('support.checkpoints')

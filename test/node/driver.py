@@ -32,6 +32,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool, String
+
 from voxtral_ros.msg import Transcript
 
 CONFIGURE = Transition.TRANSITION_CONFIGURE

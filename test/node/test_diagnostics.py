@@ -22,6 +22,7 @@ from node.driver import ACTIVATE, CONFIGURE, DEACTIVATE, driven
 import numpy as np
 import pytest
 from rclpy.clock import Clock
+
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.client.link import LinkStatus
 from voxtral_ros.node.diagnostics import Diagnostics, ERROR, Health, judge, Meter, OK, Recent, WARN
@@ -31,7 +32,7 @@ from voxtral_ros.recognizer.engine import EngineStats
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 WELL = Health(time_s=0.0, state='active', source='topic /audio', live=True,
               hint='is it published?')
-CALM = Recent(audio_rate=1.0, real_time_factor=0.2, silent_s=0.1, mute_s=0.0, dropped_s=0.0,
+CALM = Recent(audio_rate=1.0, real_time_factor=0.2, idle_s=0.1, mute_s=0.0, dropped_s=0.0,
               failures=0, gaps=0, jumps=0, bad_samples=0, undelivered_s=0.0)
 
 
@@ -41,10 +42,10 @@ CALM = Recent(audio_rate=1.0, real_time_factor=0.2, silent_s=0.1, mute_s=0.0, dr
     (ERROR, 'there is no model', {'state': 'unconfigured', 'failure': 'there is no model'}, {}),
     (ERROR, 'failed 2 times', {}, {'failures': 2}),
     (ERROR, 'gone', {'trouble': 'the microphone is gone'}, {}),
-    (ERROR, 'no sound for 4 s from the topic /audio: is it published?', {}, {'silent_s': 4.0}),
-    (OK, 'listening', {'timeout_s': 0.0}, {'silent_s': 4.0}),
-    (OK, 'listening', {'live': False}, {'silent_s': 4.0, 'audio_rate': 0.1}),
-    (WARN, '7.5 s of sound were dropped', {}, {'dropped_s': 7.5}),
+    (ERROR, 'no audio for 4 s from the topic /audio: is it published?', {}, {'idle_s': 4.0}),
+    (OK, 'listening', {'timeout_s': 0.0}, {'idle_s': 4.0}),
+    (OK, 'listening', {'live': False}, {'idle_s': 4.0, 'audio_rate': 0.1}),
+    (WARN, '7.5 s of audio were dropped', {}, {'dropped_s': 7.5}),
     (WARN, '20 s behind', {'waiting_s': 20.0}, {}),
     (WARN, 'only 50 %', {}, {'audio_rate': 0.5}),
     (OK, 'listening', {}, {'audio_rate': float('nan')}),
@@ -53,7 +54,7 @@ CALM = Recent(audio_rate=1.0, real_time_factor=0.2, silent_s=0.1, mute_s=0.0, dr
     (WARN, '2 gaps and 1 jumps', {}, {'gaps': 2, 'jumps': 1}),
     (WARN, 'digital silence', {}, {'mute_s': 11.0}),
     (WARN, 'robot_speaking has been true for 90 s', {'robot_speaking_s': 90.0}, {}),
-    (OK, 'deaf', {'listening': False}, {}),
+    (OK, 'muted', {'listening': False}, {}),
     (OK, 'listening', {'link': LinkStatus('connected')}, {}),
     (ERROR, 'no connection to ws://there: refused; 7 s of speech wait',
      {'model': 'ws://there', 'link': LinkStatus('down', error='refused', waiting_s=7.0)}, {}),
@@ -65,7 +66,7 @@ def test_the_judgement(level, words, health, recent):
     assert words in judge(replace(WELL, **health), replace(CALM, **recent))[1]
 
 
-def test_the_worst_is_told_first():
+def test_the_worst_is_published_first():
     everything = replace(CALM, failures=1, dropped_s=1.0, gaps=1)
     assert judge(replace(WELL, trouble='broken'), everything)[0] == ERROR
 
@@ -73,13 +74,13 @@ def test_the_worst_is_told_first():
 def test_the_meter_measures_rms_and_peak_in_dbfs():
     meter = Meter()
     tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000, dtype=np.float32)
-    meter.hear(AudioBlock(tone, 16000, 0))
+    meter.add(AudioBlock(tone, 16000, 0))
     level, peak = meter.take()
     assert level == pytest.approx(-3.01, abs=0.01)
     assert peak == pytest.approx(0.0, abs=0.01)
     assert meter.received_s == 1.0
     assert all(np.isnan(meter.take()))  # since then
-    meter.hear(AudioBlock(np.zeros(100, np.float32), 16000, 0))
+    meter.add(AudioBlock(np.zeros(100, np.float32), 16000, 0))
     assert meter.take() == (-120.0, -120.0)
 
 
@@ -124,35 +125,37 @@ def test_what_the_engine_does_is_shown():
     node = _Node()
     for stats in (None, EngineStats(1.25, True, math.nan), EngineStats(3.0, False, 2.346)):
         Diagnostics(node).publish(replace(WELL, engine=stats))
-    names = ('tokens per pass', 'drafting', 'tokens per drafted pass')
+    names = ('tokens per pass', 'speculative decoding', 'accepted tokens per pass')
     shown = [{pair.key: pair.value for pair in status.values} for status in node.statuses]
     assert [tuple(values[name] for name in names) for values in shown] == [
         ('', '', ''), ('1.25', 'on', ''), ('3.00', 'off', '2.35')]
 
 
-def test_a_node_tells_how_it_is_in_every_state(tmp_path):
+def test_a_node_reports_how_it_is_in_every_state(tmp_path):
     with driven(tmp_path, source='file', file=ORDERS) as driver:
         driver.wait(lambda: driver.diagnosed(OK, 'unconfigured'))
         assert driver.change(CONFIGURE)
         driver.wait(lambda: driver.diagnosed(OK, 'inactive'))
         assert 'voxtral-tiny-en on cpu' in driver.shown('model')
+        assert driver.shown('backend') == ''
         assert driver.change(ACTIVATE)
         driver.wait(lambda: driver.diagnosed(OK, 'listening to the file')
                     and driver.shown('latency p50 (s)')
                     and driver.shown('audio rate (s/s, expected 1)'))
+        assert driver.shown('backend').startswith('compiled for the CPU (')
         # The latest second may be one of the pauses between two orders: then it is -120.
         assert -40 < max(map(float, filter(None, driver.every('level (dBFS)')))) < -5
         assert float(driver.shown('audio rate (s/s, expected 1)')) > 0
         assert float(driver.shown('real-time factor')) > 0
         assert float(driver.shown('tokens per pass')) >= 1
-        assert driver.shown('drafting') == 'off'
+        assert driver.shown('speculative decoding') == 'off'
         assert float(driver.shown('latency p50 (s)')) <= float(driver.shown('latency p95 (s)'))
         assert float(driver.shown('memory (MB)')) > 50
         assert driver.change(DEACTIVATE)
         driver.wait(lambda: driver.diagnosed(OK, 'inactive'))
 
 
-def test_a_failed_configure_is_told_until_it_succeeds(tmp_path):
+def test_a_failed_configure_is_published_until_it_succeeds(tmp_path):
     with driven(tmp_path, source='file', file=ORDERS, device='cuda:77') as driver:
         assert not driver.change(CONFIGURE)
         driver.wait(lambda: driver.diagnosed(ERROR, 'configure failed: '))

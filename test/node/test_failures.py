@@ -17,8 +17,9 @@
 from pathlib import Path
 import textwrap
 
-from node.driver import ACTIVATE, CONFIGURE, driven
+from node.driver import ACTIVATE, CONFIGURE, DEACTIVATE, driven
 from std_srvs.srv import Trigger
+
 from voxtral_ros.node.diagnostics import ERROR, OK
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
@@ -28,10 +29,10 @@ FAILING_ENGINE = textwrap.dedent("""
     import os
     from voxtral_ros.recognizer.engine import Engine
     step = Engine.step
-    def failing(engine):
+    def failing(engine, *only):
         if os.path.exists('fail'):
             raise RuntimeError('the GPU has fallen off the bus')
-        return step(engine)
+        return step(engine, *only)
     Engine.step = failing
 """)
 SHORT_PAUSES = textwrap.dedent("""
@@ -42,12 +43,25 @@ SHORT_PAUSES = textwrap.dedent("""
 ONE_FAILURE = textwrap.dedent("""
     from voxtral_ros.recognizer.engine import Engine
     step, calls = Engine.step, []
-    def failing(engine):
+    def failing(engine, *only):
         calls.append(0)
         if len(calls) == 60:
             raise RuntimeError('one bad step')
-        return step(engine)
+        return step(engine, *only)
     Engine.step = failing
+""")
+# One step never returns, once: what follows it is another process.
+HANGING_STEP = textwrap.dedent("""
+    import os, threading
+    from voxtral_ros.recognizer.engine import Engine
+    step, calls = Engine.step, []
+    def hanging(engine, *only):
+        calls.append(0)
+        if len(calls) > 60 and not os.path.exists('hung'):
+            open('hung', 'w').close()
+            threading.Event().wait()
+        return step(engine, *only)
+    Engine.step = hanging
 """)
 FAILING_CALLBACK = textwrap.dedent("""
     from voxtral_ros.node.asr import AsrNode
@@ -87,11 +101,11 @@ def test_a_broken_engine_is_freed_and_may_be_configured_again(tmp_path):
         assert not driver.change(CONFIGURE)  # the warm-up fails, too
         assert driver.state == 'unconfigured'
         (tmp_path / 'fail').unlink()
-        told = len(driver.finals)
+        published = len(driver.finals)
         assert driver.change(CONFIGURE)
         assert driver.change(ACTIVATE)
-        driver.wait(lambda: driver.diagnosed(OK, 'listening') and len(driver.finals) > told)
-        assert driver.finals[-1].utterance_id > driver.finals[told - 1].utterance_id
+        driver.wait(lambda: driver.diagnosed(OK, 'listening') and len(driver.finals) > published)
+        assert driver.finals[-1].utterance_id > driver.finals[published - 1].utterance_id
 
 
 def test_a_node_that_started_itself_starts_again_when_the_engine_breaks(tmp_path):
@@ -102,8 +116,8 @@ def test_a_node_that_started_itself_starts_again_when_the_engine_breaks(tmp_path
         driver.wait(lambda: 'starting again in 0.5 s' in driver.log)
         driver.wait(lambda: 'starting again in 2 s' in driver.log)  # the first try has failed
         (tmp_path / 'fail').unlink()
-        told = len(driver.finals)
-        driver.wait(lambda: len(driver.finals) > told)
+        published = len(driver.finals)
+        driver.wait(lambda: len(driver.finals) > published)
         assert driver.state == 'active'
 
 
@@ -115,3 +129,31 @@ def test_an_exception_in_a_callback_does_not_end_the_node(tmp_path):
         driver.wait(lambda: 'a bug in a callback' in driver.log)
         assert driver.state == 'unconfigured'
         assert driver.change(CONFIGURE)
+
+
+def test_a_step_that_never_returns_is_shown_as_what_it_is(tmp_path):
+    with driven(tmp_path, prelude=HANGING_STEP, source='file', file=ORDERS, file_realtime='false',
+                watchdog__step_s=1.0) as driver:
+        assert driver.change(CONFIGURE)
+        assert driver.change(ACTIVATE)
+        driver.wait(lambda: driver.diagnosed(ERROR, 'a step of the recogniser has not returned'))
+        status = driver.diagnostics[-1].message
+        assert 'compiled for the CPU' in status
+        assert 'end the process and start it again' in status
+        assert not driver.change(DEACTIVATE)
+        driver.wait(lambda: driver.diagnosed(ERROR, 'the recogniser hangs'))
+
+
+def test_an_autostarted_node_survives_a_step_that_never_returns(tmp_path):
+    """It publishes what was recognised and starts its process anew, with the same arguments."""
+    with driven(tmp_path, prelude=HANGING_STEP, source='file', file=ORDERS, file_realtime='false',
+                watchdog__step_s=1.0, autostart='true') as driver:
+        driver.wait(lambda: 'starting the process anew' in driver.log)
+        driver.wait(lambda: driver.texts
+                    and driver.texts[-1].endswith('return to the charging station'))
+        assert (tmp_path / 'hung').exists()
+        assert driver.process.poll() is None  # the same process id
+        begun = {message.utterance_id for message in driver.transcripts}
+        assert begun == {final.utterance_id for final in driver.finals}
+        driver.wait(lambda: driver.diagnosed(OK, 'listening'))
+        assert driver.end()[0] == 0

@@ -26,7 +26,7 @@ ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 pytestmark = pytest.mark.skipif(
     'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlay is built by `make setup`')
 
-# Runs where hri_msgs is sourced, which the tests are not: prints what it hears as JSON.
+# Runs where hri_msgs is sourced, which the tests are not: prints what it processes as JSON.
 LISTENER = textwrap.dedent("""
     import json
     import rclpy
@@ -51,13 +51,13 @@ LISTENER = textwrap.dedent("""
 
 
 def test_live_speech_and_voices(tmp_path):
-    heard = tmp_path / 'heard'
+    transcribed = tmp_path / 'processed'
 
     def values(name):
-        lines = heard.read_text().splitlines()
+        lines = transcribed.read_text().splitlines()
         return [value for key, value in map(json.loads, lines) if key == name]
 
-    with running(tmp_path, 'hri', LISTENER, output=heard), \
+    with running(tmp_path, 'hri', LISTENER, output=transcribed), \
             driven(tmp_path, 'hri', source='file', file=ORDERS) as driver:
         driver.wait(lambda: values('ready'))
         assert driver.change(CONFIGURE)

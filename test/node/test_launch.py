@@ -84,8 +84,8 @@ def test_it_comes_up_active_and_ends_cleanly(launched, tmp_path):
 
 
 def test_without_autostart_it_waits(launched):
-    driver = launched('autostart:=false', 'node_name:=ears', 'namespace:=robot')
-    answer = driver.call(GetState, 'robot/ears/get_state', GetState.Request())
+    driver = launched('autostart:=false', 'node_name:=input', 'namespace:=robot')
+    answer = driver.call(GetState, 'robot/input/get_state', GetState.Request())
     assert answer.current_state.label == 'unconfigured'
     assert end(driver) == 0
 
@@ -93,10 +93,10 @@ def test_without_autostart_it_waits(launched):
 @pytest.mark.skipif(
     'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make setup`')
 def test_another_topic_brings_its_audio_info_along(launched):
-    driver = launched('audio_topic:=/ears/audio', overlay='ros_drivers')
-    driver.wait(lambda: 'listening to topic /ears/audio' in driver.log)
-    driver.wait(lambda: driver.client.count_subscribers('/ears/audio') == 1)
-    driver.wait(lambda: driver.client.count_subscribers('/ears/audio_info') == 1)
+    driver = launched('audio_topic:=/input/audio', overlay='ros_drivers')
+    driver.wait(lambda: 'listening to topic /input/audio' in driver.log)
+    driver.wait(lambda: driver.client.count_subscribers('/input/audio') == 1)
+    driver.wait(lambda: driver.client.count_subscribers('/input/audio_info') == 1)
     assert end(driver) == 0
 
 
@@ -108,7 +108,7 @@ def test_it_comes_back_after_kill(launched, tmp_path):
     first = node_pid(driver)
     os.kill(first, signal.SIGKILL)
     driver.wait(lambda: node_pid(driver) != first)
-    told = len(driver.texts)
-    driver.wait(lambda: len(driver.texts) > told)
-    assert driver.texts[told] == 'robot go to the kitchen and bring me the red cup'
+    published = len(driver.texts)
+    driver.wait(lambda: len(driver.texts) > published)
+    assert driver.texts[published] == 'robot go to the kitchen and bring me the red cup'
     assert end(driver) == 0

@@ -26,9 +26,9 @@ ORDERS = DATA / 'orders.flac'
 
 
 @pytest.fixture(scope='module')
-def heard(tmp_path_factory):
-    """Return the driver of a node that has heard four orders and is gone."""
-    with driven(tmp_path_factory.mktemp('heard'), source='file', file=ORDERS,
+def transcribed(tmp_path_factory):
+    """Return the driver of a node that has processed four orders and is gone."""
+    with driven(tmp_path_factory.mktemp('processed'), source='file', file=ORDERS,
                 file_realtime='false') as driver:
         assert driver.change(CONFIGURE)
         assert driver.change(ACTIVATE)
@@ -37,13 +37,13 @@ def heard(tmp_path_factory):
     return driver
 
 
-def test_a_file_becomes_transcripts(heard):
-    assert heard.texts[0] == 'robot go to the kitchen and bring me the red cup'
-    assert heard.texts == [final.text for final in heard.finals]
-    assert True in heard.speech
-    partials = [message for message in heard.transcripts if not message.is_final]
+def test_a_file_becomes_transcripts(transcribed):
+    assert transcribed.texts[0] == 'robot go to the kitchen and bring me the red cup'
+    assert transcribed.texts == [final.text for final in transcribed.finals]
+    assert True in transcribed.speech
+    partials = [message for message in transcribed.transcripts if not message.is_final]
     assert len(partials) > 12
-    for number, final in enumerate(heard.finals, 1):
+    for number, final in enumerate(transcribed.finals, 1):
         assert final.utterance_id == number
         ends = [word.end.sec + word.end.nanosec / 1e9 for word in final.words]
         start = final.header.stamp.sec + final.header.stamp.nanosec / 1e9
@@ -53,17 +53,17 @@ def test_a_file_becomes_transcripts(heard):
         assert 0 < final.confidence <= 1
 
 
-def test_a_partial_is_the_beginning_of_the_next(heard):
+def test_a_partial_is_the_beginning_of_the_next(transcribed):
     for number in range(1, 5):
-        told = sorted((message for message in heard.transcripts
+        published = sorted((message for message in transcribed.transcripts
                        if message.utterance_id == number),
                       key=lambda message: message.revision)
-        for before, after in pairwise(told):
+        for before, after in pairwise(published):
             assert after.text == before.text + after.delta
-        assert [message.is_final for message in told] == [False] * (len(told) - 1) + [True]
+        assert [message.is_final for message in published] == [False] * (len(published) - 1) + [True]
 
 
-def test_deactivating_tells_the_open_utterance(tmp_path):
+def test_deactivating_reports_the_open_utterance(tmp_path):
     with driven(tmp_path, source='file', file=ORDERS) as driver:
         assert driver.change(CONFIGURE)
         assert driver.change(ACTIVATE)
@@ -124,7 +124,7 @@ def test_a_transition_that_is_not_allowed_is_refused_and_survived(tmp_path):
         assert driver.state == 'inactive'
 
 
-def test_the_node_starts_itself_when_told_so(tmp_path):
+def test_the_node_starts_itself_when_published_so(tmp_path):
     with driven(tmp_path, source='file', file=ORDERS, file_realtime='false',
                 autostart='true') as driver:
         driver.wait(lambda: 'listening to file' in driver.log)

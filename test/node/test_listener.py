@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A subscription with a thread of its own: heard in order, once, and by nobody else."""
+"""A subscription with a thread of its own: processed in order, once, and by nobody else."""
 
 from contextlib import contextmanager
 import threading
@@ -23,6 +23,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from std_msgs.msg import String
+
 from voxtral_ros.node.listener import Listener
 
 QOS = QoSProfile(depth=100)  # reliable: what is acknowledged is in the queue
@@ -30,30 +31,30 @@ NAMES = [str(number) for number in range(20)]
 
 
 class Ears(list):
-    """What was heard, and in which threads."""
+    """What was processed, and in which threads."""
 
     def __init__(self):
         super().__init__()
         self.threads = set()
-        self.news = threading.Condition()
+        self.updates = threading.Condition()
 
     def __call__(self, message):
-        with self.news:
+        with self.updates:
             self.append(message.data)
             self.threads.add(threading.current_thread().name)
-            self.news.notify()
+            self.updates.notify()
 
     def wait(self, n):
-        """Wait until so many were heard."""
-        with self.news:
-            assert self.news.wait_for(lambda: len(self) >= n, 60), self
+        """Wait until so many were processed."""
+        with self.updates:
+            assert self.updates.wait_for(lambda: len(self) >= n, 60), self
 
 
 @pytest.fixture
 def node():
     context = rclpy.Context()
     rclpy.init(context=context)
-    node = Node('ears', context=context)
+    node = Node('input', context=context)
     yield node
     node.destroy_node()
     rclpy.shutdown(context=context)
@@ -78,7 +79,7 @@ def listening(node, callback, **options):
         listener.close()
 
 
-def test_messages_are_heard_in_order_and_no_executor_is_needed(node):
+def test_messages_are_transcribed_in_order_and_no_executor_is_needed(node):
     ears = Ears()
     with listening(node, ears) as (_, say):
         say(*NAMES)
@@ -104,11 +105,11 @@ def test_an_executor_leaves_them_alone(node):
 
 
 def test_where_there_is_no_hurry_what_waits_is_taken_together(node):
-    ears, heard_before = Ears(), []
+    ears, transcribed_before = Ears(), []
     pausing, go = threading.Event(), threading.Event()
 
     def pause_s():
-        heard_before.append(len(ears))
+        transcribed_before.append(len(ears))
         pausing.set()
         assert go.wait(60)
         return 0.01
@@ -119,10 +120,10 @@ def test_where_there_is_no_hurry_what_waits_is_taken_together(node):
         go.set()
         ears.wait(len(NAMES))
         assert ears == NAMES
-        assert set(heard_before) <= {0, len(NAMES)}
+        assert set(transcribed_before) <= {0, len(NAMES)}
 
 
-def test_a_callback_that_raises_is_told_of_and_does_not_end_it(node, monkeypatch):
+def test_a_callback_that_raises_is_published_of_and_does_not_end_it(node, monkeypatch):
     ears, errors = Ears(), []
 
     class Logger:

@@ -15,6 +15,7 @@
 """The parameters of the engine reach it."""
 
 import pytest
+
 from voxtral_ros.node.loading import load_engine
 from voxtral_ros.node.parameters import TABLE
 
@@ -28,15 +29,15 @@ def load(**changes):
 def test_chunks_and_window():
     engine = load(encoder_chunk_ms=160, window=100)
     assert engine.max_chunk_tokens == 2
-    assert engine.network.config.decoder.sliding_window == 100
+    assert engine.backend.config.decoder.sliding_window == 100
     assert engine.stats.tokens_per_pass >= 1  # it has warmed up
-    assert not engine.stats.drafting
+    assert not engine.stats.speculative
 
 
 def test_by_default_the_window_is_that_of_the_model():
     engine = load()
     assert engine.max_chunk_tokens == 6
-    assert engine.network.config.decoder.sliding_window == 256
+    assert engine.backend.config.decoder.sliding_window == 256
 
 
 @pytest.mark.parametrize(('changes', 'words'), [

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How long sound on a topic may wait before it is taken."""
+"""How long audio on a topic may wait before it is taken."""
 
 from array import array
 import sys
@@ -22,6 +22,7 @@ import pytest
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+
 from voxtral_ros.node import sources
 
 
@@ -35,7 +36,7 @@ class Listener:
         pass
 
 
-def sound(stamp_s):
+def samples(stamp_s):
     """Return an AudioStamped, as far as it is looked at."""
     audio = SimpleNamespace(
         audio_data=SimpleNamespace(int16_data=array('h', [1, 2, 3])),
@@ -55,8 +56,8 @@ def source(monkeypatch):
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node('source', context=context)
-    state = SimpleNamespace(quiet=True, heard=[])
-    topic = sources.TopicSource(node, lambda block, received_ns: state.heard.append(block), print,
+    state = SimpleNamespace(quiet=True, transcribed=[])
+    topic = sources.TopicSource(node, lambda block, received_ns: state.transcribed.append(block), print,
                                 -1, lambda: state.quiet)
     state.listener, = listeners
     yield state
@@ -65,25 +66,25 @@ def source(monkeypatch):
     rclpy.shutdown(context=context)
 
 
-def test_not_before_any_sound_has_come(source):
+def test_not_before_any_audio_has_come(source):
     assert source.listener.pause_s() == 0
 
 
 def test_a_token_of_the_model_while_nobody_speaks(source):
-    source.listener.callback(sound(stamp_s=1))
-    assert len(source.heard) == 1
+    source.listener.callback(samples(stamp_s=1))
+    assert len(source.transcribed) == 1
     assert source.listener.pause_s() == 0.08
     source.quiet = False
     assert source.listener.pause_s() == 0
 
 
 def test_not_when_the_time_of_arrival_is_all_that_is_known(source):
-    source.listener.callback(sound(stamp_s=0))
-    assert source.heard[0].stamp_ns is None
+    source.listener.callback(samples(stamp_s=0))
+    assert source.transcribed[0].stamp_ns is None
     assert source.listener.pause_s() == 0
 
 
 def test_no_longer_than_a_shallow_queue_holds(source):
-    source.listener.callback(sound(stamp_s=1))
+    source.listener.callback(samples(stamp_s=1))
     source.listener.qos = QoSProfile(depth=10)
     assert source.listener.pause_s() == 0.01

@@ -20,6 +20,7 @@ import tempfile
 from audio.virtual_microphone import missing, VirtualMicrophone
 from node.driver import ACTIVATE, CONFIGURE, driven
 import pytest
+
 from voxtral_ros.node.diagnostics import ERROR, OK
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
@@ -52,12 +53,12 @@ def test_words_come_out_also_after_it_was_unplugged_and_plugged_in_again(tmp_pat
         ear.start()
         driver.wait(lambda: driver.diagnosed(OK, 'listening') or driver.diagnosed(
             b'\x01', 'jumps'))
-        told = len(driver.finals)
+        published = len(driver.finals)
         player = ear.play(ORDERS)
-        driver.wait(lambda: len(driver.finals) > told)
+        driver.wait(lambda: len(driver.finals) > published)
         player.kill()
         player.wait()
-        assert 'kitchen' in ' '.join(final.text for final in driver.finals[told:])
+        assert 'kitchen' in ' '.join(final.text for final in driver.finals[published:])
 
 
 def test_a_name_that_no_microphone_has_fails_activation_with_the_list(tmp_path, ear):

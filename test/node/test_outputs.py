@@ -23,10 +23,10 @@ from voxtral_ros.node.outputs import Outputs
 class Node:
     """It writes down what its publishers do."""
 
-    def __init__(self, error=None, is_heard=True):
+    def __init__(self, error=None, is_transcribed=True):
         self.done = []
         self.waited_s = 0.0
-        self._error, self._is_heard = error, is_heard
+        self._error, self._is_transcribed = error, is_transcribed
 
     def get_parameter(self, name):
         return SimpleNamespace(value='')
@@ -37,7 +37,7 @@ class Node:
             self.done.append(('waited for', topic))
             if self._error:
                 raise self._error
-            if not self._is_heard:
+            if not self._is_transcribed:
                 self.waited_s += timeout.nanoseconds / 1e9
                 time.sleep(timeout.nanoseconds / 1e9)
 
@@ -55,7 +55,7 @@ def test_the_last_transcripts_arrive_before_their_publishers_go():
 
 
 def test_subscribers_that_are_gone_hold_up_the_end_once():
-    node = Node(is_heard=False)
+    node = Node(is_transcribed=False)
     Outputs(node, robot=None).destroy()
     assert len([what for what, _ in node.done if what == 'waited for']) == 4
     assert 0 < node.waited_s <= 0.5

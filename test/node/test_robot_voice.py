@@ -12,13 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is heard while the robot speaks: muted, marked or taken as it is."""
+"""What is processed while the robot speaks: muted, marked or taken as it is."""
 
 from node.driver import ACTIVATE, CONFIGURE, driven
 from node.orders import first_orders
 import numpy as np
 import pytest
 from std_msgs.msg import Bool
+
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.node.robot_voice import MODES, RobotVoice
 
@@ -29,24 +30,24 @@ def block(stamp_ns, seconds=0.1):
     return AudioBlock(np.ones(round(seconds * 16000), np.float32), 16000, stamp_ns, 'ear')
 
 
-def heard(robot, mode, received_ns):
-    """Return whether sound that is received at a time comes through."""
+def transcribed(robot, mode, received_ns):
+    """Return whether audio that is received at a time comes through."""
     return bool(robot.treat(block(received_ns), received_ns, mode).samples.any())
 
 
 def test_muted_until_the_tail_is_over():
     robot = RobotVoice()
-    assert heard(robot, 'mute', 1 * S)
-    robot.hear(True, 2 * S, tail_s=0.5)
-    assert not heard(robot, 'mute', 2 * S)
-    robot.hear(False, 10 * S, tail_s=0.5)
-    assert not heard(robot, 'mute', 10 * S + S // 4)
-    assert heard(robot, 'mute', 11 * S)
+    assert transcribed(robot, 'mute', 1 * S)
+    robot.update(True, 2 * S, tail_s=0.5)
+    assert not transcribed(robot, 'mute', 2 * S)
+    robot.update(False, 10 * S, tail_s=0.5)
+    assert not transcribed(robot, 'mute', 10 * S + S // 4)
+    assert transcribed(robot, 'mute', 11 * S)
 
 
 def test_muting_keeps_place_and_frame():
     robot = RobotVoice()
-    robot.hear(True, 0, 0.0)
+    robot.update(True, 0, 0.0)
     muted = robot.treat(block(5 * S), 5 * S, 'mute')
     assert (muted.stamp_ns, muted.frame_id, len(muted.samples)) == (5 * S, 'ear', 1600)
 
@@ -54,18 +55,18 @@ def test_muting_keeps_place_and_frame():
 @pytest.mark.parametrize('mode', MODES)
 def test_only_mark_marks_and_only_mute_mutes(mode):
     robot = RobotVoice()
-    robot.hear(True, 1 * S, 0.0)
-    assert heard(robot, mode, 2 * S) == (mode != 'mute')
+    robot.update(True, 1 * S, 0.0)
+    assert transcribed(robot, mode, 2 * S) == (mode != 'mute')
     assert robot.marked(1 * S, 3 * S) == (mode == 'mark')
 
 
-def test_what_is_marked_is_remembered_by_the_stamps_of_the_sound():
+def test_what_is_marked_is_remembered_by_the_stamps_of_the_audio():
     robot = RobotVoice()
     late_s = 100  # the clock of the microphone is behind that of the robot
     for tenth in range(0, 100):
         received_ns = tenth * S // 10
         if tenth in (20, 40):
-            robot.hear(tenth == 20, received_ns, tail_s=0.0)
+            robot.update(tenth == 20, received_ns, tail_s=0.0)
         robot.treat(block(received_ns + late_s * S), received_ns, 'mark')
     assert not robot.marked((late_s + 0) * S, (late_s + 2) * S)
     assert robot.marked((late_s + 1) * S, (late_s + 3) * S)
@@ -77,9 +78,9 @@ def test_what_is_marked_is_remembered_by_the_stamps_of_the_sound():
 def test_memory_stays_flat():
     robot = RobotVoice()
     for second in range(0, 20000, 2):
-        robot.hear(True, second * S, 0.0)
+        robot.update(True, second * S, 0.0)
         robot.treat(block(second * S), second * S, 'mark')
-        robot.hear(False, second * S + S // 5, 0.0)
+        robot.update(False, second * S + S // 5, 0.0)
     assert len(robot._marked) <= 256
     assert robot.marked(19998 * S, 19999 * S)
 
@@ -104,7 +105,7 @@ def test_a_marked_final_is_published_but_is_no_text(tmp_path):
             final.text for final in driver.finals if not final.robot_speaking]
 
 
-def test_while_muted_nothing_is_heard(tmp_path):
+def test_while_muted_nothing_is_transcribed(tmp_path):
     with driven(tmp_path, source='file', file=first_orders(tmp_path, 3)) as driver:
         speaking = driver.client.create_publisher(Bool, 'robot_speaking', 10)
         assert driver.change(CONFIGURE)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From stream time back to the stamps of the sound, over jumps and for days."""
+"""From stream time back to the stamps of the audio, over jumps and for days."""
 
 from voxtral_ros.node.stamps import StampMap
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Sound on a topic, in all messages that carry it; the same words come out."""
+"""Audio on a topic, in all messages that carry it; the same words come out."""
 
 import os
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_words_come_out(tmp_path, overlay, kind):
             driver.wait(lambda: len(driver.finals) >= 3, 90)
         assert driver.finals[0].text == 'robot go to the kitchen and bring me the red cup'
         if kind != 'AudioData':
-            # Stamps are those of the sound, whatever the pace at which it came.
+            # Stamps are those of the audio, whatever the pace at which it came.
             stamps = [final.header.stamp.sec for final in driver.finals]
             assert stamps[0] in (1000, 1001)
             assert 1003 <= stamps[1] <= 1006

@@ -20,19 +20,21 @@ import threading
 
 import numpy as np
 import pytest
+
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.node.worker import Worker
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import SpeechActivity, Transcript
-from voxtral_ros.recognizer.stream import Stream, StreamOptions
+from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.stream import Stream
 from voxtral_ros.resources import demo_model
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 
 
 class Told(list):
-    """What the worker tells."""
+    """What the worker reports."""
 
     def __call__(self, events, origin):
         self.extend(event for event in events if isinstance(event, Transcript))
@@ -52,26 +54,26 @@ def blocks():
     return list(read_file(ORDERS, block_s=0.5))
 
 
-def hear(worker, blocks):
-    """Let the worker hear blocks and wait until it has."""
+def transcribe(worker, blocks):
+    """Let the worker process blocks and wait until it has."""
     for block in blocks:
         worker.put(block, 0)
     worker.flush()
 
 
 def test_ids_go_on_in_the_next_worker(engine, blocks):
-    told = Told()
-    first = Worker(engine, 480, StreamOptions(), told)
-    hear(first, blocks)
+    published = Told()
+    first = Worker(engine, 480, StreamOptions(), published)
+    transcribe(first, blocks)
     first.stop(60)
-    second = Worker(engine, 480, StreamOptions(), told, n_utterances=first.n_utterances)
-    hear(second, blocks)
+    second = Worker(engine, 480, StreamOptions(), published, n_utterances=first.n_utterances)
+    transcribe(second, blocks)
     second.stop(60)
-    assert [final.utterance_id for final in told.finals] == list(range(1, 9))
+    assert [final.utterance_id for final in published.finals] == list(range(1, 9))
 
 
 def test_an_exception_loses_no_transcript_and_not_the_ears(engine, blocks, monkeypatch):
-    told = Told()
+    published = Told()
     poll, calls = Stream.poll, []
 
     def failing(stream):
@@ -82,16 +84,16 @@ def test_an_exception_loses_no_transcript_and_not_the_ears(engine, blocks, monke
         return events
 
     monkeypatch.setattr(Stream, 'poll', failing)
-    worker = Worker(engine, 480, StreamOptions(), told)
-    hear(worker, blocks)
+    worker = Worker(engine, 480, StreamOptions(), published)
+    transcribe(worker, blocks)
     worker.stop(60)
     assert worker.stats.failures == 1
-    finals = told.finals
+    finals = published.finals
     assert finals[0].text.startswith('robot go')
     assert finals[-1].text == 'stop following me and return to the charging station'
     assert [final.utterance_id for final in finals] == list(range(1, len(finals) + 1))
     # Every utterance that was begun was also ended.
-    assert {event.utterance_id for event in told} == {final.utterance_id for final in finals}
+    assert {event.utterance_id for event in published} == {final.utterance_id for final in finals}
 
 
 @pytest.fixture
@@ -122,20 +124,20 @@ def test_when_it_cannot_keep_up_the_older_half_is_dropped_in_whole_blocks(engine
     assert worker.waiting_s == 2.0
     held.set()
     worker.stop(60)
-    assert worker.stats.heard_s == 2.5  # the first one and the newest 2 s
+    assert worker.stats.processed_s == 2.5  # the first one and the newest 2 s
     assert worker.waiting_s == 0.0
 
 
-def test_what_was_said_before_and_after_dropped_sound_are_two_utterances(engine, held):
-    told = Told()
+def test_what_was_said_before_and_after_dropped_audio_are_two_utterances(engine, held):
+    published = Told()
     rate = 16000
     orders = np.concatenate([block.samples for block in read_file(ORDERS)])
-    worker = Worker(engine, 480, StreamOptions(), told, queue_s=4.0, max_gap_s=10.0)
+    worker = Worker(engine, 480, StreamOptions(), published, queue_s=4.0, max_gap_s=10.0)
     held.set()
     start = 7_000_000_000
     said = AudioBlock(orders[:2 * rate], rate, start)
     worker.put(said, 0)
-    wait(lambda: worker.stats.heard_s == 2.0 and worker.waiting_s == 0.0 and told)
+    wait(lambda: worker.stats.processed_s == 2.0 and worker.waiting_s == 0.0 and published)
     held.clear()
     held.begun.clear()
     worker.put(AudioBlock(np.zeros(rate // 10, np.float32), rate, start + 2_000_000_000), 0)
@@ -146,7 +148,7 @@ def test_what_was_said_before_and_after_dropped_sound_are_two_utterances(engine,
     assert worker.stats.dropped_s == 3.0
     held.set()
     worker.stop(60)
-    first, second = (final.text for final in told.finals)
+    first, second = (final.text for final in published.finals)
     assert first.startswith('robot go')
     assert second.startswith('turn l')
     # Nothing was put in the place of what was dropped: it would only cost more time.
@@ -164,40 +166,40 @@ def wait(condition, timeout_s=60.0):
 
 
 def test_it_is_quiet_but_for_utterances(engine, blocks):
-    told, within = Told(), []
+    published, within = Told(), []
 
-    def tell(events, origin):
-        told(events, origin)
-        if told and not told[-1].is_final:
+    def publish(events, origin):
+        published(events, origin)
+        if published and not published[-1].is_final:
             within.append(worker.quiet)
 
-    worker = Worker(engine, 480, StreamOptions(), tell)
+    worker = Worker(engine, 480, StreamOptions(), publish)
     assert worker.quiet
-    hear(worker, blocks)
+    transcribe(worker, blocks)
     worker.stop(60)
     assert len(within) > 8
     assert not any(within)
     assert worker.quiet
 
 
-def test_an_utterance_ends_when_the_sound_stops_coming(engine, blocks):
-    told = Told()
-    worker = Worker(engine, 480, StreamOptions(), told, max_gap_s=0.0)
+def test_an_utterance_ends_when_the_audio_stops_coming(engine, blocks):
+    published = Told()
+    worker = Worker(engine, 480, StreamOptions(), published, max_gap_s=0.0)
     for block in blocks[:5]:  # in the middle of the first order; then the microphone is gone
         worker.put(block, 0)
-    wait(lambda: told.finals)
-    assert told.finals[0].text.startswith('robot go')
+    wait(lambda: published.finals)
+    assert published.finals[0].text.startswith('robot go')
     worker.stop(60)
-    assert len(told.finals) == 1
+    assert len(published.finals) == 1
 
 
 def test_a_stream_that_cannot_be_given_back_loses_no_transcript(engine, blocks, monkeypatch):
-    told, all_events = Told(), []
+    published, all_events = Told(), []
     poll = Stream.poll
     abandon = Stream.abandon
 
     def failing(stream):
-        if told:  # words have been told
+        if published:  # words have been published
             monkeypatch.setattr(Stream, 'poll', poll)
             raise RuntimeError('the engine has a bad day')
         return poll(stream)
@@ -210,19 +212,19 @@ def test_a_stream_that_cannot_be_given_back_loses_no_transcript(engine, blocks, 
     monkeypatch.setattr(Stream, 'poll', failing)
     monkeypatch.setattr(Stream, 'abandon', reluctant)
 
-    def tell(events, origin):
-        told(events, origin)
+    def publish(events, origin):
+        published(events, origin)
         all_events.extend(events)
 
-    worker = Worker(engine, 480, StreamOptions(), tell)
-    hear(worker, blocks)
+    worker = Worker(engine, 480, StreamOptions(), publish)
+    transcribe(worker, blocks)
     worker.stop(60)
-    assert {event.utterance_id for event in told} == {final.utterance_id for final in told.finals}
-    for final in told.finals:
+    assert {event.utterance_id for event in published} == {final.utterance_id for final in published.finals}
+    for final in published.finals:
         assert final.text == ''.join(
-            event.delta for event in told if event.utterance_id == final.utterance_id)
+            event.delta for event in published if event.utterance_id == final.utterance_id)
     assert not worker.broken
-    # Speech that was told to have started has also stopped.
+    # Speech that was published as started is also published as stopped.
     activity = [event.active for event in all_events if isinstance(event, SpeechActivity)]
     assert activity == [True, False] * (len(activity) // 2)
 
@@ -233,7 +235,7 @@ def test_an_engine_that_keeps_failing_is_given_up_with_the_reason(engine, blocks
 
     monkeypatch.setattr(Stream, 'poll', failing)
     worker = Worker(engine, 480, StreamOptions(), Told())
-    hear(worker, blocks)
+    transcribe(worker, blocks)
     wait(lambda: worker.broken)
     assert worker.broken == 'the recogniser failed 3 times in a row: out of memory'
     assert worker.stop(60)
@@ -251,38 +253,38 @@ def test_failing_now_and_then_is_no_reason_to_give_up(engine, blocks, monkeypatc
         return events
 
     monkeypatch.setattr(Stream, 'poll', failing)
-    told = Told()
-    worker = Worker(engine, 480, StreamOptions(), told)
-    hear(worker, blocks)
+    published = Told()
+    worker = Worker(engine, 480, StreamOptions(), published)
+    transcribe(worker, blocks)
     worker.stop(60)
     assert worker.stats.failures >= 4
     assert not worker.broken
-    assert {event.utterance_id for event in told} == {final.utterance_id for final in told.finals}
+    assert {event.utterance_id for event in published} == {final.utterance_id for final in published.finals}
 
 
 def test_what_cannot_be_published_does_not_harm_the_stream(engine, blocks):
-    told = Told()
+    published = Told()
 
     def failing(events, origin):
-        told(events, origin)
+        published(events, origin)
         raise RuntimeError('no publisher')
 
     worker = Worker(engine, 480, StreamOptions(), failing)
-    hear(worker, blocks)
+    transcribe(worker, blocks)
     worker.stop(60)
-    assert [final.text for final in told.finals][-1] == \
+    assert [final.text for final in published.finals][-1] == \
         'stop following me and return to the charging station'
-    assert len(told.finals) == 4
+    assert len(published.finals) == 4
     assert worker.stats.failures > 4
 
 
 def test_stopping_drops_what_waits_too_long_and_ends_the_utterance(engine, blocks, held):
-    told = Told()
-    worker = Worker(engine, 480, StreamOptions(), told)
+    published = Told()
+    worker = Worker(engine, 480, StreamOptions(), published)
     held.set()
     for block in blocks[:6]:
         worker.put(block, 0)
-    wait(lambda: told)
+    wait(lambda: published)
     held.clear()
     held.begun.clear()
     for block in blocks[6:]:
@@ -291,7 +293,7 @@ def test_stopping_drops_what_waits_too_long_and_ends_the_utterance(engine, block
     threading.Timer(0.3, held.set).start()
     assert worker.stop(patience_s=0.0)
     assert worker.stats.dropped_s > 5.0
-    assert told.finals[0].text.startswith('robot go')
+    assert published.finals[0].text.startswith('robot go')
 
 
 def test_bad_samples_are_counted(engine, blocks):
@@ -301,10 +303,10 @@ def test_bad_samples_are_counted(engine, blocks):
     assert worker.stats.bad_samples == 7
 
 
-def test_nothing_is_told_when_nothing_was_heard(engine):
-    told = Told()
-    worker = Worker(engine, 480, StreamOptions(), told)
+def test_nothing_is_published_when_nothing_was_transcribed(engine):
+    published = Told()
+    worker = Worker(engine, 480, StreamOptions(), published)
     worker.flush()
     assert worker.stop(60)
-    assert not told
+    assert not published
     assert engine.n_open == 0

@@ -25,6 +25,7 @@ import pytest
 from quantization.measured import measure
 from support import checkpoints
 import torch
+
 from voxtral_ros.quantization.tensorfile import Spec, TensorWriter
 
 pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')

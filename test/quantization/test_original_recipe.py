@@ -26,6 +26,7 @@ import pytest
 from quantization import packable
 from safetensors.torch import save
 import torch
+
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize

@@ -21,6 +21,7 @@ import sys
 
 import pytest
 from quantization import packable
+
 from voxtral_ros.cli.main import main
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.quantization import quantizer

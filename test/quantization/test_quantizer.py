@@ -27,6 +27,7 @@ import pytest
 from quantization import packable
 from safetensors.torch import load_file
 import torch
+
 from voxtral_ros.quantization import quantizer
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import QuantizationError, quantize
@@ -98,7 +99,7 @@ def test_params_say_what_is_not_as_in_the_original(source, tmp_path):
         'rounding': 'mse', 'encoder_bits': 8, 'head_bits': 4, 'skip': ['layers.0.*']}
 
 
-def test_records_tell_bytes_and_errors(source, tmp_path):
+def test_records_publish_bytes_and_errors(source, tmp_path):
     records = {record.name: record for record in quantize(source, tmp_path, Recipe('mse', 8))}
     total = sum(record.nbytes for record in records.values())
     header = int.from_bytes((tmp_path / WEIGHTS).read_bytes()[:8], 'little')
@@ -145,7 +146,7 @@ def test_what_is_there_is_not_overwritten(source, tmp_path):
         quantize(source, source, Recipe())
 
 
-def test_too_little_disk_is_told_before_anything_is_written(source, tmp_path, monkeypatch):
+def test_too_little_disk_is_published_before_anything_is_written(source, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda folder: DiskUsage(10**9, 10**9, 60 << 20))
     with pytest.raises(QuantizationError, match=r'needs 0\.00 GB.* 0\.06 GB free'):
         quantize(source, tmp_path, Recipe())
@@ -209,7 +210,7 @@ def test_a_quantized_source_is_refused(source, tmp_path):
     assert not (tmp_path / 'twice').exists()
 
 
-def test_sizes_that_cannot_be_packed_are_told_at_once(tmp_path):
+def test_sizes_that_cannot_be_packed_are_published_at_once(tmp_path):
     weights = dict(packable.tensors())
     weights['layers.1.feed_forward.w2.weight'] = torch.zeros(128, 100)
     source = packable.write(tmp_path / 'source', weights)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 import torch
+
 from voxtral_ros.quantization import rounding
 
 
@@ -87,7 +88,7 @@ def test_zeros_stay_zero(rule):
 @pytest.mark.parametrize('rule', rounding.RULES)
 @pytest.mark.parametrize('width', [1e-12, 1e-8, 1e-7, 1e-6, 1e-3, 1e3, 6e4])
 def test_tiny_and_huge_weights(rule, width):
-    """What fp16 can tell apart comes back; what is smaller becomes 0; nothing becomes NaN."""
+    """What fp16 can report apart comes back; what is smaller becomes 0; nothing becomes NaN."""
     weight = gaussian(8, 128, width=1.0).clamp(-1, 1) * width
     for highest, (codes, scale) in ((8, rounding.round_int4(weight, rule)),
                                     (127, rounding.round_int8(weight))):

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import pytest
 from safetensors.torch import load_file, save, save_file
 import torch
+
 from voxtral_ros.quantization import tensorfile
 from voxtral_ros.quantization.tensorfile import CheckpointError, Spec, TensorFile, TensorWriter
 

@@ -14,17 +14,20 @@
 
 """An engine takes as many live streams as it can keep up with."""
 
+import re
+
 import pytest
 from support import checkpoints
+
 from voxtral_ros.recognizer.admission import Admission
-from voxtral_ros.recognizer.engine import Engine, EngineFull
-from voxtral_ros.recognizer.stream import StreamOptions
+from voxtral_ros.recognizer.engine import Engine
+from voxtral_ros.recognizer.options import StreamOptions
 
 TOKEN_S = 0.08
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """Time that passes when a test says so."""
 
     now_s = 1000.0
 
@@ -104,7 +107,7 @@ def test_a_stream_too_many_is_refused_with_the_numbers(admission):
     passes(admission, 5, 60)
     assert admission.refusal(4) == ''
     assert admission.refusal(5) == (
-        '5 streams are open, and with one more 80 ms of sound would take about 66 ms: try again '
+        '5 streams are open, and with one more 80 ms of audio would take about 66 ms: try again '
         'when one has ended, or take a faster device or a smaller model')
 
 
@@ -134,38 +137,37 @@ def test_what_was_long_ago_does_not_count(admission, clock):
     assert admission.predicted_s(2) == pytest.approx(0.010)
 
 
-def test_an_engine_refuses_live_streams_and_no_others(tmp_path, clock):
+def test_an_engine_measures_its_passes_and_its_streams(tmp_path, clock):
     params = checkpoints.tiny_params()
     checkpoints.write_checkpoint(tmp_path, params, checkpoints.random_tensors(params, 0),
                                  checkpoints.tiny_tekken())
     engine = Engine.load(tmp_path, 'cpu', max_streams=4)
     engine.admission = Admission(TOKEN_S, clock)
-    generate, prompt = engine.passes.generate, engine.passes.prompt
+    decode, prefill = engine.backend.decode, engine.backend.prefill
 
-    def slowly(slots, windows, filled):
+    def slowly(slots, windows):
         clock.now_s += 0.020 * len(slots) * (windows.shape[1] // 1280)
-        return generate(slots, windows, filled)
+        return decode(slots, windows)
 
     def still_more_slowly(*arguments):
         clock.now_s += 2.0
-        return prompt(*arguments)
+        return prefill(*arguments)
 
-    engine.passes.generate, engine.passes.prompt = slowly, still_more_slowly
+    engine.backend.decode, engine.backend.prefill = slowly, still_more_slowly
 
     def count(_):  # what a stream does with a token
         clock.now_s += 0.005
 
     options = StreamOptions(on_token=count)
-    streams = [engine.open(options=options, live=True)]
+    streams = [engine.open(options=options)]
     for n in (1, 2):
         for stream in streams * 8:
             stream.feed([0.0] * 12_800)
             stream.poll()
         assert engine.admission.predicted_s(1) == pytest.approx(0.025)
         if n == 1:
-            streams.append(engine.open(options=options, live=True))
-    with pytest.raises(EngineFull, match='2 streams are open, .* about 75 ms'):
-        engine.open(live=True)
+            streams.append(engine.open(options=options))
+    assert re.search('2 streams are open, .* about 75 ms', engine.admission.refusal(2))
     assert engine.n_open == 2
     engine.open()  # a recording may wait
     streams[0].close()

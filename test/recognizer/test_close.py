@@ -16,18 +16,10 @@
 
 import pytest
 from support.scripted import (
-    feed,
-    join,
-    open_stream,
-    PAUSE,
-    Script,
-    scripted_voice,
-    silence,
-    texts,
-    voice,
-)
+    feed, join, open_stream, PAUSE, Script, scripted_voice, silence, texts, voice)
+
 from voxtral_ros.recognizer.endpoint import EndpointOptions
-from voxtral_ros.recognizer.stream import StreamOptions
+from voxtral_ros.recognizer.options import StreamOptions
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +47,7 @@ def test_after_an_utterance_and_a_long_silence_there_is_no_pass():
     assert closing(stream) == ([], 0)
 
 
-def test_before_any_sound_there_is_no_pass():
+def test_before_any_audio_there_is_no_pass():
     assert closing(open_stream(Script())) == ([], 0)
 
 
@@ -64,9 +56,9 @@ def test_a_word_that_was_just_said_comes_out(seconds):
     script = Script()
     stream = open_stream(script)
     events = feed(stream, join(silence(4.0), script.say(' stop'), silence(seconds)))
-    told, n_tokens = closing(stream)
-    assert texts(events) + told == ['stop']
-    assert n_tokens or not told
+    published, n_tokens = closing(stream)
+    assert texts(events) + published == ['stop']
+    assert n_tokens or not published
 
 
 def test_an_utterance_that_no_silence_has_ended_is_ended():
@@ -87,18 +79,18 @@ def test_a_word_within_the_first_half_second_comes_out():
 def test_a_faint_word_comes_out_where_every_word_is_kept():
     script = Script()
     stream = open_stream(script, StreamOptions(EndpointOptions(min_speech_probability=0.0)))
-    feed(stream, join(silence(4.0), script.say(' stop', heard=0.02)))
+    feed(stream, join(silence(4.0), script.say(' stop', voiced=0.02)))
     assert closing(stream)[0] == ['stop']
 
 
-def test_what_still_waits_is_heard_first():
+def test_what_still_waits_is_transcribed_first():
     script = Script()
     stream = open_stream(script)
     stream.feed(join(silence(8.0), script.say(' stop')))
     assert closing(stream)[0] == ['stop']
 
 
-def test_speech_that_was_told_to_have_started_also_stops():
+def test_speech_that_was_published_to_have_started_also_stops():
     options = StreamOptions(EndpointOptions(min_speech_probability=1.0))
     stream = open_stream(Script(), options)
     started = [event.active for event in feed(stream, join(silence(4.0), voice(1.0)))]

@@ -17,6 +17,9 @@
 import numpy as np
 import pytest
 import torch
+
+from voxtral_ros.backends.eager import EagerBackend
+from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.recognizer.engine import Engine
 
 checkpoints = pytest.importorskip('support.checkpoints')
@@ -45,9 +48,8 @@ def noise(n_samples, seed=0):
     return (loudness * rng.standard_normal(n_samples, np.float32)).astype(np.float32)
 
 
-def run(engine, samples, origin=0):
+def run(engine, samples):
     slot = engine.take_slot(DELAY)
-    engine.passes.state.origin[slot.index] = origin
     slot.feed(samples)
     while engine.step():
         pass
@@ -56,59 +58,73 @@ def run(engine, samples, origin=0):
 
 
 # A day, three weeks, and 2.5 years of tokens
-@pytest.mark.parametrize('origin', [10**6, 22_680_001, 10**9])
-def test_the_time_of_day_does_not_matter(engine, origin):
-    samples = noise(10 * 16000)
-    young, old = run(engine, samples), run(engine, samples, origin)
-    assert len(young) == 118
-    assert [token.id for token in old] == [token.id for token in young]
-    for then, now in zip(young, old, strict=True):
-        assert now.probability == pytest.approx(then.probability, abs=1e-3)
+@pytest.mark.parametrize('position', [10**6, 22_680_001, 10**9])
+def test_a_stream_that_is_old_goes_on_as_one_of_exact_angles(tmp_path, position):
+    """Compiled passes and PyTorch's, after so many tokens of zeros in the KV cache."""
+    engine = load(tmp_path)
+    network = load_network(tmp_path, dtype=torch.float32)
+    exact = Engine(EagerBackend(network.double(), engine.tokenizer.pad, 1, 16), engine.tokenizer,
+                   network.config.audio)
+    found = []
+    for each in (engine, exact):
+        slot = each.take_slot(DELAY)
+        each.backend.set_position(position)
+        slot.feed(noise(5 * 16000))
+        each.process()
+        found.append(list(slot.tokens))
+    assert len(found[0]) == 56
+    assert [token.id for token in found[0]] == [token.id for token in found[1]]
+    for ours, reference in zip(*found, strict=True):
+        assert ours.probability == pytest.approx(reference.probability, abs=1e-3)
 
 
-def test_an_origin_ends_with_its_stream(engine):
-    run(engine, noise(5000), origin=10**9)
+def test_a_position_ends_with_its_stream(engine):
+    engine.release(engine.take_slot(DELAY))
+    engine.backend.set_position(10**9)
     slot = engine.take_slot(DELAY)
-    assert engine.passes.state.origin[slot.index] == 0
+    assert engine.backend.state.encoder.position[slot.index] == 0
+    assert engine.backend.state.decoder.position[slot.index] == 0
     engine.release(slot)
 
 
 def test_streams_of_different_ages_share_a_pass(tmp_path):
     engine = load(tmp_path)
-    batched = Engine(engine.network, engine.tokenizer, max_streams=2)
-    young, old = batched.take_slot(DELAY), batched.take_slot(DELAY)
-    batched.passes.state.origin[old.index] = 10**9
-    for slot in (young, old):
-        slot.feed(noise(50_000))
-    while batched.step():
-        pass
-    expected = [token.id for token in run(engine, noise(50_000))]
-    assert [token.id for token in young.tokens] == expected
-    assert [token.id for token in old.tokens] == expected
+    batched = Engine.load(tmp_path, 'cpu', max_streams=2, max_chunk_tokens=16)
+    first, second = noise(50_000), noise(50_000, seed=1)
+    old = batched.take_slot(DELAY)
+    old.feed(first)
+    batched.process()
+    young = batched.take_slot(DELAY)
+    young.feed(first)
+    old.feed(second)
+    batched.process()
+    for slot, samples in ((young, first), (old, np.concatenate((first, second)))):
+        assert [token.id for token in slot.tokens] == [
+            token.id for token in run(engine, samples)]
 
 
 @pytest.fixture(scope='module')
 def long_stream(tmp_path_factory):
-    """Hear 20 pieces of 1000 tokens, 27 minutes; both windows wrap hundreds of times."""
-    engine = load(tmp_path_factory.mktemp('tinier'), seed=4, n_layers=2,
-                  **{'encoder.n_layers': 1})
+    """Process 20 pieces of 1000 tokens, 27 minutes; both windows wrap hundreds of times."""
+    folder = tmp_path_factory.mktemp('tinier')
+    engine = load(folder, seed=4, n_layers=2, **{'encoder.n_layers': 1})
     slot, footprints = engine.take_slot(DELAY), []
     for piece in range(20):
         slot.feed(noise(1000 * TOKEN, seed=piece))
         while engine.step():
             pass
-        footprints.append(footprint(engine.passes.state))
+        footprints.append(footprint(engine.backend.state))
     engine.release(slot)
-    return engine, slot, footprints
+    return load_network(folder, dtype=torch.float32), slot, footprints
 
 
 def footprint(state):
     """Return size and addresses of all that is remembered of streams."""
-    tensors = [tensor for owner in (state, state.encoder_ring, state.decoder_ring)
-               for tensor in vars(owner).values() if isinstance(tensor, torch.Tensor)]
-    assert len(tensors) >= 8
-    return [state.nbytes, *((tensor.data_ptr(), tensor.untyped_storage().nbytes())
-                            for tensor in [*tensors, *state.conv_past])]
+    arrays = [array for owner in (state, state.encoder, state.decoder)
+              for array in vars(owner).values() if isinstance(array, np.ndarray)]
+    assert len(arrays) >= 8
+    return [state.nbytes, *((array.ctypes.data, array.nbytes)
+                            for array in [*arrays, *state.conv_state])]
 
 
 def test_memory_does_not_grow(long_stream):
@@ -121,19 +137,19 @@ def test_the_last_of_20000_tokens_depend_on_the_receptive_field_only(long_stream
     """
     Beyond the receptive field the stream equals one parallel pass over its end.
 
-    The pass starts at position 0 with sound and tokens of the last piece. A token sees
+    The pass starts at position 0 with audio and tokens of the last piece. A token sees
     (window - 1) positions back per layer: 2 * 23 tokens in the decoder, and from there 15
     encoder frames and 3 mel frames, less than 5 tokens, in the encoder.
     """
-    engine, slot, _ = long_stream
-    network, reach = engine.network, 2 * 23 + 5
-    first = 32 + 19_000 + 1  # the first position whose sound is all in the last piece
+    network, slot, _ = long_stream
+    reach = 2 * 23 + 5
+    first = 32 + 19_000 + 1  # the first position whose audio is all in the last piece
     n = slot.position - first
-    sound = noise(1000 * TOKEN, seed=19)[TOKEN - 200:][:n * TOKEN + CONTEXT]
-    ids = torch.tensor(slot.prompt + [token.id for token in slot.tokens])
+    audio = noise(1000 * TOKEN, seed=19)[TOKEN - 200:][:n * TOKEN + CONTEXT]
+    ids = torch.tensor(slot.prompt_tokens + [token.id for token in slot.tokens])
     probabilities = torch.tensor([token.probability for token in slot.tokens])[-n:]
     with torch.inference_mode():
-        logits = network(network.mel(torch.from_numpy(sound[None])),
+        logits = network(network.mel(torch.from_numpy(audio[None])),
                          ids[None, first:first + n], torch.tensor([DELAY]))[0]
     assert n == 998 and len(ids) == first + n + 1
     assert logits.argmax(-1)[reach:].tolist() == ids[first + 1:][reach:].tolist()

@@ -12,13 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One stream gives exactly the ids of the reference, however its sound arrives."""
+"""One stream gives exactly the ids of the reference, however its audio arrives."""
 
 import numpy as np
 import pytest
 import torch
+
 from voxtral_ros.recognizer.engine import Engine
-from voxtral_ros.recognizer.stream import StreamOptions
+from voxtral_ros.recognizer.options import StreamOptions
 
 pytest.importorskip('transformers.models.voxtral_realtime')
 checkpoints = pytest.importorskip('support.checkpoints')
@@ -30,7 +31,7 @@ DELAYS = [1, 6, 30]
 FIRST_TOKEN = {1: 2600, 2: 3880, 3: 5160, 6: 9000, 12: 16_680, 30: 39_720}
 
 
-def sound(n_samples, seed=0):
+def audio(n_samples, seed=0):
     """Return a gliding tone that comes and goes, with some noise: float32 [n_samples]."""
     time_s = np.arange(n_samples) / 16000
     tone = np.sin(1600 * time_s + 300 * np.cos(4 * time_s + seed))
@@ -39,7 +40,7 @@ def sound(n_samples, seed=0):
 
 
 SOUNDS = {
-    'speech-like': sound(8 * 16000 + 77),  # 101 tokens: both windows wrap several times
+    'speech-like': audio(8 * 16000 + 77),  # 101 tokens: both windows wrap several times
     'noise': (0.1 * np.random.default_rng(1).standard_normal(96_000)).astype(np.float32),
     'silence': np.zeros(20_000, np.float32),
 }
@@ -60,8 +61,13 @@ def pair(request, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def engine(tmp_path_factory):
-    return Engine.load(write(tmp_path_factory.mktemp('tiny'), 0), 'cpu')
+def folder(tmp_path_factory):
+    return write(tmp_path_factory.mktemp('tiny'), 0)
+
+
+@pytest.fixture(scope='module')
+def engine(folder):
+    return Engine.load(folder, 'cpu')
 
 
 def run(engine, chunks, delay):
@@ -102,7 +108,7 @@ def test_ids_are_those_of_the_reference_with_windows_of_many_blocks(tmp_path):
     params = checkpoints.tiny_params(**{'sliding_window': 150, 'encoder.sliding_window': 280})
     tensors = checkpoints.random_tensors(params, 9)
     checkpoints.write_checkpoint(tmp_path, params, tensors, checkpoints.tiny_tekken())
-    engine, samples = Engine.load(tmp_path, 'cpu'), sound(18 * 16000)
+    engine, samples = Engine.load(tmp_path, 'cpu'), audio(18 * 16000)
     expected = hf_reference.hf_generate_streaming(
         hf_reference.load_hf(params, tensors), samples, 6)
     assert ids(run(engine, [samples], 6)) == expected
@@ -143,14 +149,14 @@ def test_single_samples_do_not_matter(engine):
 
 
 @pytest.mark.parametrize('max_chunk_tokens', [1, 3, 50])
-def test_the_size_of_passes_does_not_matter(engine, max_chunk_tokens):
-    other = Engine(engine.network, engine.tokenizer, max_chunk_tokens=max_chunk_tokens)
+def test_the_size_of_passes_does_not_matter(engine, folder, max_chunk_tokens):
+    other = Engine.load(folder, 'cpu', max_chunk_tokens=max_chunk_tokens)
     samples = SOUNDS['speech-like'][:60_000]
     assert ids(run(other, [samples], 6)) == ids(run(engine, [samples], 6))
 
 
 @pytest.mark.parametrize('n_samples', [0, 1, 1279, 1280, 1281])
-def test_short_sounds_have_the_tokens_of_their_padding(pair, n_samples):
+def test_short_audio_have_the_tokens_of_their_padding(pair, n_samples):
     engine, hf = pair
     samples = SOUNDS['speech-like'][:n_samples]
     expected = hf_reference.hf_generate_streaming(hf, samples, 6)
@@ -158,15 +164,15 @@ def test_short_sounds_have_the_tokens_of_their_padding(pair, n_samples):
 
 
 @pytest.mark.parametrize('delay', [*range(1, 16), 30])
-def test_the_first_token_comes_as_soon_as_its_sound_is_there(engine, delay):
+def test_the_first_token_comes_as_soon_as_its_audio_is_there(engine, delay):
     needed = 1320 + 1280 * delay
     assert needed == FIRST_TOKEN.get(delay, needed)
     slot = engine.take_slot(delay)
-    slot.feed(sound(needed - 1))
+    slot.feed(audio(needed - 1))
     while engine.step():
         pass
     assert not slot.tokens
-    slot.feed(sound(1))
+    slot.feed(audio(1))
     while engine.step():
         pass
     engine.release(slot)
@@ -176,10 +182,10 @@ def test_the_first_token_comes_as_soon_as_its_sound_is_there(engine, delay):
 def test_no_poll_returns_a_token_before_562_5_ms(engine):
     tokens = []
     stream = engine.open(delay_ms=480, options=StreamOptions(on_token=tokens.append))
-    stream.feed(sound(8999))
+    stream.feed(audio(8999))
     stream.poll()
     assert not tokens
-    stream.feed(sound(1))
+    stream.feed(audio(1))
     stream.poll()
     assert len(tokens) == 1
     stream.abandon()
@@ -188,7 +194,7 @@ def test_no_poll_returns_a_token_before_562_5_ms(engine):
 def test_a_token_every_80_ms_from_then_on(engine):
     slot, counts = engine.take_slot(6), []
     for _ in range(3 * 9000 // 40):
-        slot.feed(sound(40))
+        slot.feed(audio(40))
         while engine.step():
             pass
         counts.append(len(slot.tokens))
@@ -234,9 +240,9 @@ def test_a_pad_penalty_lowers_one_logit_and_ends_with_the_stream(engine):
 
 
 @pytest.mark.parametrize('options', [{'max_streams': 0}, {'max_chunk_tokens': 0}])
-def test_sizes_of_an_engine_are_checked(engine, options):
+def test_sizes_of_an_engine_are_checked(folder, options):
     with pytest.raises(ValueError, match='at least 1'):
-        Engine(engine.network, engine.tokenizer, **options)
+        Engine.load(folder, 'cpu', **options)
 
 
 @pytest.mark.parametrize('options', [

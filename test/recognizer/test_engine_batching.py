@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
+
 from voxtral_ros.recognizer.engine import Engine, EngineFull
 
 checkpoints = pytest.importorskip('support.checkpoints')
@@ -27,7 +28,7 @@ checkpoints = pytest.importorskip('support.checkpoints')
 PARAMS = checkpoints.tiny_params()
 
 
-def sound(n_samples, seed):
+def audio(n_samples, seed):
     """Return a gliding tone that comes and goes, with some noise: float32 [n_samples]."""
     time_s = np.arange(n_samples) / 16000
     tone = np.sin(1600 * time_s + 300 * np.cos(4 * time_s + seed))
@@ -41,19 +42,18 @@ def make_engine(tmp_path_factory):
     folder = checkpoints.write_checkpoint(
         tmp_path_factory.mktemp('tiny'), PARAMS, checkpoints.random_tensors(PARAMS, 0),
         checkpoints.tiny_tekken())
-    first = Engine.load(folder, 'cpu')
-    return lambda **options: Engine(first.network, first.tokenizer, **options)
+    return lambda **options: Engine.load(folder, 'cpu', **options)
 
 
 class Clip:
-    """A sound with a delay, and the ids that it gets in an engine of its own."""
+    """Some audio with a delay, and the ids that it gets in an engine of its own."""
 
     def __init__(self, engine, seed):
         rng = np.random.default_rng(seed)
         self.delay = int(rng.choice([1, 2, 6, 15, 30]))
         n_samples = int(rng.integers(2000, 50_000))
         tail = np.zeros(engine.protocol.right_pad(n_samples, self.delay), np.float32)
-        self.samples = np.concatenate((sound(n_samples, seed), tail))
+        self.samples = np.concatenate((audio(n_samples, seed), tail))
         slot = engine.take_slot(self.delay)
         slot.feed(self.samples)
         drain(engine)
@@ -123,7 +123,7 @@ def test_long_windows_of_old_and_young_streams_share_a_pass(tmp_path):
     checkpoints.write_checkpoint(tmp_path, params, checkpoints.random_tensors(params, 9),
                                  checkpoints.tiny_tekken())
     engine = Engine.load(tmp_path, 'cpu', max_streams=2)
-    samples = [sound(16 * 16000, seed) for seed in range(2)]
+    samples = [audio(16 * 16000, seed) for seed in range(2)]
     alone = []
     for clip in samples:
         slot = engine.take_slot(6)
@@ -150,7 +150,7 @@ def test_equal_streams_in_step_give_equal_ids(make_engine, clips):
     assert [ids(slot) for slot in slots] == [clips[0].ids] * 5
 
 
-def test_a_step_takes_all_streams_that_have_sound(make_engine, clips):
+def test_a_step_takes_all_streams_that_have_audio(make_engine, clips):
     engine = make_engine(max_streams=3, max_chunk_tokens=4)
     busy, prompted, idle = (engine.take_slot(6) for _ in range(3))
     drain(engine)
@@ -170,11 +170,11 @@ def test_a_backlog_does_not_hold_up_others(make_engine):
     engine = make_engine(max_streams=2)
     late, live = engine.take_slot(6), engine.take_slot(6)
     for slot in (late, live):
-        slot.feed(sound(9000, 0))
+        slot.feed(audio(9000, 0))
     drain(engine)
-    late.feed(sound(60 * 16000, 1))
+    late.feed(audio(60 * 16000, 1))
     for _ in range(20):
-        live.feed(sound(1280, 2))
+        live.feed(audio(1280, 2))
         before = late.position, live.position
         engine.step()
         assert live.position == before[1] + 1

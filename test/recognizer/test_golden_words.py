@@ -19,8 +19,10 @@ from functools import cache
 import pytest
 from support import golden
 from support.scripted import feed, finals, RATE, ScriptedEngine
+
 from voxtral_ros.model.tokenizer import Tokenizer
-from voxtral_ros.recognizer.stream import Stream, StreamOptions
+from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.stream import Stream
 
 CLIPS = golden.golden_clips()
 DELAY = 6  # of these clips
@@ -42,39 +44,39 @@ def clip(request):
 
 
 @pytest.fixture(scope='module')
-def heard(clip):
+def transcribed(clip):
     """Return the stream, its events and the length of the clip in seconds."""
-    sound, rate = pytest.importorskip('soundfile').read(clip.wav, dtype='float32')
+    audio, rate = pytest.importorskip('soundfile').read(clip.wav, dtype='float32')
     assert rate == RATE
     engine = ScriptedEngine(ids=clip.ids, tokenizer=tokenizer())
     stream = Stream(engine, DELAY, StreamOptions())
-    return stream, feed(stream, sound) + stream.close(), len(sound) / RATE
+    return stream, feed(stream, audio) + stream.close(), len(audio) / RATE
 
 
-def test_as_many_tokens_are_taken_as_the_model_gave(clip, heard):
-    assert heard[0].stats.tokens == len(clip.ids)
+def test_as_many_tokens_are_taken_as_the_model_gave(clip, transcribed):
+    assert transcribed[0].stats.tokens == len(clip.ids)
 
 
-def test_the_text_is_that_of_the_model(clip, heard):
-    assert ' '.join(final.text for final in finals(heard[1])) == clip.text.strip()
+def test_the_text_is_that_of_the_model(clip, transcribed):
+    assert ' '.join(final.text for final in finals(transcribed[1])) == clip.text.strip()
 
 
-def test_words_are_in_order_and_within_the_clip(clip, heard):
-    words = [word for final in finals(heard[1]) for word in final.words]
+def test_words_are_in_order_and_within_the_clip(clip, transcribed):
+    words = [word for final in finals(transcribed[1]) for word in final.words]
     assert [word.text for word in words] == clip.text.split()
     ends = [word.end_s for word in words]
     assert ends == sorted(ends)
     assert 0 < ends[0] < 2.0
-    assert heard[2] - 1.5 < ends[-1] <= heard[2]
+    assert transcribed[2] - 1.5 < ends[-1] <= transcribed[2]
 
 
-def test_no_word_is_discarded(heard):
-    assert heard[0].stats.discarded_words == 0
+def test_no_word_is_discarded(transcribed):
+    assert transcribed[0].stats.discarded_words == 0
 
 
-def test_utterances_lie_where_voice_activity_hears_speech(heard):
-    """The first word may be written while its sound goes on, the last with its sound over."""
-    stream, events, _ = heard
+def test_utterances_lie_where_voice_activity_transcribes_speech(transcribed):
+    """The first word may be written while its audio goes on, the last with its audio over."""
+    stream, events, _ = transcribed
     for final in finals(events):
         assert stream._voice.voiced_s(final.start_s, final.end_s) \
             > 0.5 * (final.end_s - final.start_s)

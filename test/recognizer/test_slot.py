@@ -12,19 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Sample buffer and slot: sound waits in order, and tokens are counted from the prompt's end."""
+"""Sample buffer and slot: audio waits in order, and tokens are counted from the prompt's end."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 from support.scripted import RATE, TOKEN, TOKENIZER
+
 from voxtral_ros.model.config import AudioConfig
-from voxtral_ros.model.protocol import Protocol
+from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.recognizer.slot import SampleBuffer, Slot
 
-PROTOCOL = Protocol(TOKENIZER, AudioConfig())
-LEFT = 32 * TOKEN  # samples of silence before the sound
+PROTOCOL = StreamingProtocol(TOKENIZER, AudioConfig())
+LEFT = 32 * TOKEN  # samples of silence before the audio
 EDGE = 200  # more of them, for the first half of the first mel window
 LOOK_AHEAD = 40  # samples of the next token that a token needs
 
@@ -76,7 +77,7 @@ def test_a_buffer_shrinks_again_after_a_backlog():
     assert buffer._data.nbytes <= 1 << 17
 
 
-def test_the_sound_begins_after_the_silence_of_the_protocol():
+def test_the_audio_begins_after_the_silence_of_the_protocol():
     window = slot_with(2 * TOKEN).window(33)
     assert len(window) == 33 * TOKEN + 240
     assert not window[:LEFT + EDGE].any()
@@ -105,11 +106,11 @@ def test_a_token_is_ready_when_its_samples_and_the_look_ahead_are_there(n_sample
 def test_the_prompt_is_given_and_the_rest_generated(delay):
     slot = slot_with(100 * TOKEN, delay)
     length = 33 + delay
-    assert len(slot.prompt) == length
+    assert len(slot.prompt_tokens) == length
     counts = []
     for position in range(length + 3):
         assert slot.position == position
-        counts.append((slot.given, slot.n_generated))
+        counts.append((slot.prefill, slot.n_generated))
         slot.advance(1)
     assert counts[0] == (length, 0)
     assert counts[length - 1] == (1, 0)

@@ -20,26 +20,14 @@ from collections.abc import Sized
 import numpy as np
 import pytest
 from support.scripted import (
-    DELAY,
-    feed,
-    finals,
-    hear,
-    join,
-    open_stream,
-    PAUSE,
-    RATE,
-    Script,
-    scripted_voice,
-    ScriptedEngine,
-    silence,
-    texts,
-    TOKEN,
-    voice,
-)
+    DELAY, feed, finals, join, open_stream, PAUSE, RATE, Script, scripted_voice, ScriptedEngine,
+    silence, texts, TOKEN, transcribe, voice)
+
 from voxtral_ros.model.config import AudioConfig
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.events import SpeechActivity
-from voxtral_ros.recognizer.stream import Stream, StreamOptions
+from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.stream import Stream
 from voxtral_ros.recognizer.watchdog import WatchdogOptions
 
 NO_END = StreamOptions(  # but by a flush
@@ -57,8 +45,8 @@ def voice_activity():
 @pytest.mark.parametrize('kind', [list, tuple, np.float64, np.float32, np.float16])
 def test_samples_may_be_any_sequence_of_numbers(kind):
     script = Script()
-    sound = join(silence(0.8), script.say(' stop'), silence(PAUSE))
-    samples = kind(sound) if kind in (list, tuple) else sound.astype(kind)
+    recording = join(silence(0.8), script.say(' stop'), silence(PAUSE))
+    samples = kind(recording) if kind in (list, tuple) else recording.astype(kind)
     stream = open_stream(script)
     stream.feed(samples)
     assert texts(stream.close()) == ['stop']
@@ -73,7 +61,7 @@ def test_other_shapes_are_refused(samples):
     assert stream.stats.bad_samples == 0
 
 
-def test_no_samples_are_no_sound():
+def test_no_samples_are_no_audio():
     stream = open_stream(Script())
     stream.feed([])
     assert stream.poll() == []
@@ -82,10 +70,10 @@ def test_no_samples_are_no_sound():
 
 def test_the_array_may_be_reused_by_the_caller():
     script = Script()
-    sound = join(silence(0.8), script.say(' stop'), silence(PAUSE))
+    recording = join(silence(0.8), script.say(' stop'), silence(PAUSE))
     stream, events, block = open_stream(script), [], np.zeros(1000, np.float32)
-    for start in range(0, len(sound) - 1000, 1000):
-        block[:] = sound[start:start + 1000]
+    for start in range(0, len(recording) - 1000, 1000):
+        block[:] = recording[start:start + 1000]
         stream.feed(block)
         block[:] = np.nan
         events += stream.poll()
@@ -97,14 +85,14 @@ def test_the_array_may_be_reused_by_the_caller():
 @pytest.mark.filterwarnings('ignore:overflow')
 def test_samples_that_are_no_numbers_are_silence_and_are_counted(bad):
     script = Script()
-    sound = join(silence(0.8), script.say(' stop'), silence(PAUSE)).astype(np.float64)
-    expected = hear(script, sound)
-    sound[100:900:8] = bad  # in silence
-    before = sound.copy()
+    recording = join(silence(0.8), script.say(' stop'), silence(PAUSE)).astype(np.float64)
+    expected = transcribe(script, recording)
+    recording[100:900:8] = bad  # in silence
+    before = recording.copy()
     stream = open_stream(script)
-    assert feed(stream, sound) + stream.close() == expected
+    assert feed(stream, recording) + stream.close() == expected
     assert stream.stats.bad_samples == 100
-    assert np.array_equal(sound, before, equal_nan=True)
+    assert np.array_equal(recording, before, equal_nan=True)
 
 
 def test_bad_samples_never_reach_the_model():
@@ -159,16 +147,16 @@ def test_inserted_silence_does_not_count_in_later_times():
         [t + 1.68 * n for n in range(4) for t in (0.8, 1.28)], abs=0.051)
 
 
-def test_times_are_right_when_all_is_heard_at_the_end():
+def test_times_are_right_when_all_is_transcribed_at_the_end():
     """Feed minutes with flushes between them before the first poll, as for a file."""
     script = Script()
     options = StreamOptions(watchdog=WatchdogOptions(speech_s=0))
     streams = [open_stream(script, options) for _ in range(2)]
     events = []
     for _ in range(4):
-        sound = join(silence(0.8), script.say(' stop'), silence(70.0))
+        recording = join(silence(0.8), script.say(' stop'), silence(70.0))
         for stream in streams:
-            stream.feed(sound)
+            stream.feed(recording)
             stream.flush()
         events += streams[0].poll()
     assert [final.end_s for final in finals(events)] == pytest.approx(
@@ -267,19 +255,19 @@ def sizes(thing: object, path: str = 'stream') -> dict[str, int]:
 
 
 def test_hours_leave_nothing_in_memory():
-    """Hear two hours of talk, pauses, noise, ruts and flushes, in tokens of 0.8 s."""
+    """Process two hours of talk, pauses, noise, blank loops and flushes, in tokens of 0.8 s."""
     script = Script()
     engine = ScriptedEngine(script, audio=AudioConfig(frame_rate=1.25))
     stream = Stream(engine, DELAY, StreamOptions())
     talk = join(*(script.say(' turn', ' left', seconds=2.4) for _ in range(10)), silence(12.8),
-                script.say(' and', heard=0.0), silence(6.4), voice(24.0),
-                script.rut(99.0), voice(40.0), silence(8.0))
+                script.say(' and', voiced=0.0), silence(6.4), voice(24.0),
+                script.blank_loop(99.0), voice(40.0), silence(8.0))
     part_s, history = len(talk) / RATE, []
     for _ in range(round(7200 / part_s)):
         assert feed(stream, talk, 10 * TOKEN)
         stream.flush()
         history.append(sizes(stream))
-    assert {'stream._voice._history', 'stream._unheard._data', 'stream._recent',
+    assert {'stream._voice._history', 'stream._pending._data', 'stream._recent',
             'stream._clock._insertions', 'stream._endpointer._boundaries', 'stream._events',
             'stream._flushes', 'stream._slot.tokens'} <= history[0].keys()
     hour = len(history) // 2

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 from support.scripted import encode, TOKENIZER
+
 from voxtral_ros.model.tokenizer import TextDecoder
 from voxtral_ros.recognizer.text import Utterance
 
@@ -56,7 +57,7 @@ def test_a_space_of_its_own_ends_a_word(space):
 def test_the_space_before_the_first_word_is_no_text():
     utterance = write(' ', '\n', ' go', ' on')
     assert utterance.text == 'go on'
-    assert utterance.n_words == 2
+    assert len(utterance.publish(float).words) == 2
 
 
 def test_space_between_words_is_kept_as_written():
@@ -91,7 +92,7 @@ def test_revisions_count_from_zero_and_carry_what_is_new():
         (0, 'go', 'go', False), (1, 'go on', ' on', False), (2, 'go on', '', True)]
 
 
-def test_changed_says_whether_a_revision_would_tell_anything_new():
+def test_changed_says_whether_a_revision_would_publish_anything_new():
     utterance = Utterance(1, 0.0)
     assert not utterance.changed
     utterance.append(' ', 1.0, 1.0)
@@ -103,7 +104,7 @@ def test_changed_says_whether_a_revision_would_tell_anything_new():
 
 
 def test_times_are_translated_when_they_are_published():
-    transcript = write(' go', ' on').publish(lambda heard_s: heard_s - 0.25)
+    transcript = write(' go', ' on').publish(lambda transcribed_s: transcribed_s - 0.25)
     assert (transcript.start_s, transcript.end_s) == (0.25, 1.75)
     assert [word.end_s for word in transcript.words] == [0.75, 1.75]
 
@@ -126,17 +127,17 @@ def test_a_character_may_come_in_several_tokens():
 
 @given(PIECES)
 def test_text_only_ever_grows_and_the_deltas_spell_it(pieces):
-    utterance, told, written = Utterance(1, 0.0), '', ''
+    utterance, published, written = Utterance(1, 0.0), '', ''
     for piece, publish in [*pieces, ('', True)]:
         utterance.append(piece, 0.0, 1.0)
         written += piece
         if publish:
             transcript = utterance.publish(float)
-            assert transcript.text.startswith(told)
-            assert transcript.text == told + transcript.delta
-            told = transcript.text
+            assert transcript.text.startswith(published)
+            assert transcript.text == published + transcript.delta
+            published = transcript.text
     final = utterance.publish(float, is_final=True)
-    assert final.text == told + final.delta == written.strip()
+    assert final.text == published + final.delta == written.strip()
 
 
 @given(PIECES)
@@ -146,4 +147,4 @@ def test_the_words_are_the_words_of_the_text(pieces):
         utterance.append(piece, 0.0, 1.0)
         transcript = utterance.publish(float)
         assert [word.text for word in transcript.words] == transcript.text.split()
-    assert utterance.n_words == len(utterance.text.split())
+    assert len(utterance.publish(float).words) == len(utterance.text.split())

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Voice activity: scripted probabilities for the rules, real sound for the network behind them."""
+"""Voice activity: scripted probabilities for the rules, real audio for the network behind them."""
 
 from functools import cache
 from itertools import cycle
@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from support.golden import fixtures_folder
 from support.scripted import join, RATE, scripted_voice, ScriptedDetector, silence, voice
+
 from voxtral_ros.recognizer.vad import VadOptions, VoiceActivity
 
 CHUNK_S = 0.032
@@ -31,21 +32,21 @@ CLIPS = ('jfk.flac', 'lj_LJ001-0002.flac', 'ls_tc_103-1240-0000.flac')
 
 
 def chunks(*probabilities: float) -> np.ndarray:
-    """Return one chunk of scripted sound for each probability."""
+    """Return one chunk of scripted audio for each probability."""
     return join(*(voice(CHUNK_S, probability) for probability in probabilities))
 
 
-def listen(sound: np.ndarray, chunk: int | None = None, **options: float) -> VoiceActivity:
-    """Return a scripted voice activity that has heard a sound."""
+def listen(audio: np.ndarray, chunk: int | None = None, **options: float) -> VoiceActivity:
+    """Return a scripted voice activity that has processed some audio."""
     with scripted_voice():
         activity = VoiceActivity(VadOptions(**options))
-    push(activity, sound, chunk)
+    push(activity, audio, chunk)
     return activity
 
 
-def push(activity: VoiceActivity, sound: np.ndarray, chunk: int | None = None) -> None:
-    for start in range(0, len(sound), chunk or max(1, len(sound))):
-        activity.push(sound[start:start + (chunk or len(sound))])
+def push(activity: VoiceActivity, audio: np.ndarray, chunk: int | None = None) -> None:
+    for start in range(0, len(audio), chunk or max(1, len(audio))):
+        activity.push(audio[start:start + (chunk or len(audio))])
 
 
 def changes(activity: VoiceActivity) -> list[tuple[bool, float]]:
@@ -54,7 +55,7 @@ def changes(activity: VoiceActivity) -> list[tuple[bool, float]]:
 
 # ---- the rules ----
 
-def test_speech_is_told_with_its_start_and_its_end():
+def test_speech_is_published_with_its_start_and_its_end():
     activity = listen(join(silence(0.96), voice(0.64), silence(0.96)))
     assert changes(activity) == [(True, 0.96), (False, 1.6)]
     assert activity.onset_s == pytest.approx(0.96)
@@ -94,9 +95,9 @@ def test_speech_goes_on_at_a_probability_that_would_not_begin_it():
 
 def test_nothing_is_known_before_a_chunk_is_full():
     activity = listen(voice(CHUNK_S)[:-1])
-    assert activity.heard_s == 0.0
+    assert activity.processed_s == 0.0
     activity.push(voice(CHUNK_S)[:1])
-    assert activity.heard_s == pytest.approx(CHUNK_S)
+    assert activity.processed_s == pytest.approx(CHUNK_S)
 
 
 def test_probabilities_between_two_times():
@@ -104,7 +105,7 @@ def test_probabilities_between_two_times():
     assert activity.max_probability(0.0, 1.0) == pytest.approx(0.7, abs=1e-6)
     assert activity.max_probability(0.0, 2.5 * CHUNK_S) == pytest.approx(0.2, abs=1e-6)
     assert activity.max_probability(5.5 * CHUNK_S, 9.0) == pytest.approx(0.3, abs=1e-6)
-    assert activity.max_probability(7.5 * CHUNK_S, 9.0) == 0.0  # not heard yet
+    assert activity.max_probability(7.5 * CHUNK_S, 9.0) == 0.0  # not processed yet
     assert activity.max_probability(-3.0, -1.0) == 0.0
     assert activity.max_probability(-3.0, 4.5 * CHUNK_S) == pytest.approx(0.7, abs=1e-6)
     assert activity.voiced_s(0.0, 1.0) == pytest.approx(2 * CHUNK_S)
@@ -114,16 +115,16 @@ def test_probabilities_between_two_times():
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=10),
        st.lists(st.sampled_from([0.0, 0.3, 0.4, 0.6, 0.9]), min_size=1, max_size=60))
 def test_chunking_changes_nothing(sizes, probabilities):
-    sound = join(*(voice(700 / RATE, probability) for probability in probabilities))
-    whole, parts = listen(sound), listen(sound[:0])
+    audio = join(*(voice(700 / RATE, probability) for probability in probabilities))
+    whole, parts = listen(audio), listen(audio[:0])
     start = 0
     for size in cycle(sizes):
-        parts.push(sound[start:start + size])
+        parts.push(audio[start:start + size])
         start += size
-        if start >= len(sound):
+        if start >= len(audio):
             break
     assert parts.changes == whole.changes
-    assert parts.heard_s == whole.heard_s
+    assert parts.processed_s == whole.processed_s
     assert (parts.onset_s, parts.last_voiced_s) == (whole.onset_s, whole.last_voiced_s)
     assert parts.max_probability(0, 9) == whole.max_probability(0, 9)
 
@@ -135,7 +136,7 @@ def test_starts_and_ends_alternate_and_time_only_moves_on(probabilities):
     assert [change.active for change in activity.changes] == [
         n % 2 == 0 for n in range(len(times))]
     assert times == sorted(times)
-    assert all(0 <= time <= activity.heard_s for time in times)
+    assert all(0 <= time <= activity.processed_s for time in times)
 
 
 def test_the_network_starts_afresh_in_long_silence_only():
@@ -173,23 +174,23 @@ def real_clip(name: str) -> np.ndarray:
 
 
 @cache
-def hear(name: str) -> VoiceActivity:
-    """Return what the real network hears in a clip between two seconds of silence."""
+def transcribe(name: str) -> VoiceActivity:
+    """Return what the real network processes in a clip between two seconds of silence."""
     activity = VoiceActivity(VadOptions())
     activity.push(join(silence(1.0), real_clip(name), silence(1.0)))
     return activity
 
 
 @pytest.mark.parametrize('name', CLIPS)
-def test_real_speech_is_heard(name):
-    activity, length_s = hear(name), len(real_clip(name)) / RATE
+def test_real_speech_is_transcribed(name):
+    activity, length_s = transcribe(name), len(real_clip(name)) / RATE
     assert activity.voiced_s(1.0, 1.0 + length_s) > 0.6 * length_s
     assert 0.9 < activity.changes[0].time_s < 2.0
     assert length_s < activity.last_voiced_s < 1.2 + length_s
     assert not activity.speaking
 
 
-def test_quiet_speech_is_heard():
+def test_quiet_speech_is_transcribed():
     """A microphone far away or turned down: 30 dB less."""
     activity = VoiceActivity(VadOptions())
     activity.push(0.03 * real_clip(CLIPS[0]))
@@ -199,15 +200,15 @@ def test_quiet_speech_is_heard():
 @settings(max_examples=3, deadline=None)
 @given(st.lists(st.integers(1, 4000), min_size=1, max_size=4))
 def test_chunking_changes_nothing_for_the_network(sizes):
-    sound = join(silence(1.0), real_clip(CLIPS[1]), silence(1.0))
+    audio = join(silence(1.0), real_clip(CLIPS[1]), silence(1.0))
     activity, start = VoiceActivity(VadOptions()), 0
     for size in cycle(sizes):
-        activity.push(sound[start:start + size])
+        activity.push(audio[start:start + size])
         start += size
-        if start >= len(sound):
+        if start >= len(audio):
             break
-    assert activity.changes == hear(CLIPS[1]).changes
-    assert activity._history == hear(CLIPS[1])._history
+    assert activity.changes == transcribe(CLIPS[1]).changes
+    assert activity._history == transcribe(CLIPS[1])._history
 
 
 @pytest.mark.parametrize('loudness', [0.0, 0.001, 0.05, 0.5])

@@ -17,7 +17,10 @@
 import numpy as np
 import pytest
 from support import checkpoints
+import torch
+
 from voxtral_ros.backends.cuda.memory import plan_memory
+from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.model.config import ConfigError
 from voxtral_ros.recognizer.engine import Engine
 
@@ -49,19 +52,22 @@ def tokens(engine):
 def test_the_window_of_the_model_changes_nothing(folders, window):
     plain, same = Engine.load(folders[OWN]), Engine.load(folders[OWN], window=window)
     assert tokens(same) == tokens(plain)
-    assert same.passes.state.nbytes == plain.passes.state.nbytes
+    assert same.backend.cache_bytes == plain.backend.cache_bytes
 
 
 def test_a_shorter_window_is_that_of_a_model_which_was_made_so(folders):
     found, expected = Engine.load(folders[OWN], window=LESS), Engine.load(folders[LESS])
     assert tokens(found) == tokens(expected) != tokens(Engine.load(folders[OWN]))
-    assert found.passes.state.nbytes == expected.passes.state.nbytes
+    assert found.backend.cache_bytes == expected.backend.cache_bytes
 
 
 def test_the_plan_knows_the_window(folders):
-    planned = [plan_memory(folders[OWN], None, 2, 8, False, window) for window in (0, LESS)]
+    planned = []
+    for window in (0, LESS):
+        with open_weights(folders[OWN], window) as (network, weights):
+            planned.append(plan_memory(network.config, weights, torch.float32, 2, 8, False))
     assert [plan.caches for plan in planned] == [
-        Engine.load(folders[OWN], max_streams=2, window=window).passes.state.nbytes
+        Engine.load(folders[OWN], max_streams=2, window=window).backend.cache_bytes
         for window in (0, LESS)]
     assert planned[0].weights == planned[1].weights
 

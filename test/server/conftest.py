@@ -24,7 +24,7 @@ from support.scripted import join, PAUSE, Script, scripted_voice, silence
 @pytest.fixture(scope='module')
 def scripted():
     """
-    Serve an engine that writes what the sound says.
+    Serve an engine that writes what the audio says.
 
     `order` says "go to the kitchen", `two` says "stop" and then "turn left".
     """

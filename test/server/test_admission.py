@@ -45,7 +45,7 @@ def status(server):
         return json.load(answer)['status']
 
 
-def test_a_client_too_many_is_told_why(script):
+def test_a_client_too_many_is_published_why(script):
     order = join(silence(1.0), script.say(' go', ' left'), silence(PAUSE))
     with running(busy_engine(script, 60), Limits(overload=False)) as server:
         assert status(server) == 'ok'  # the first one is always taken

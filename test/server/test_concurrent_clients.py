@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Many clients on the demo model: everybody gets the text of his own sound."""
+"""Many clients on the demo model: everybody gets the text of his own audio."""
 
 from concurrent.futures import ThreadPoolExecutor
 import os
@@ -23,6 +23,7 @@ import sys
 import numpy as np
 import pytest
 from support.realtime import DATA, ServerProcess
+
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled
 
@@ -46,7 +47,7 @@ def clips():
 
 @pytest.fixture(scope='module')
 def alone(server, clips):
-    """Return what each clip is heard as when nobody else is there."""
+    """Return what each clip is processed as when nobody else is there."""
     texts = [transcribed(server, clip) for clip in clips]
     assert len(set(texts)) == len(texts) >= 4
     assert all(texts)

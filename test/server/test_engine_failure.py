@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The engine fails in the middle: the sessions are told and go on."""
+"""The engine fails in the middle: the sessions are published and go on."""
 
 import json
 import queue
@@ -21,6 +21,7 @@ from urllib.request import urlopen
 
 from support.realtime import running, said, ServedScript
 from support.scripted import join, PAUSE, Script, scripted_voice, silence, voice
+
 from voxtral_ros.server.metrics import Metrics
 from voxtral_ros.server.worker import Worker
 
@@ -60,7 +61,7 @@ def test_what_was_said_stays_said_and_the_session_goes_on():
             assert said(events) == ' stop'
             other = next(event for event in events if event['type'] == 'transcription.segment')
             assert other['id'] == segment['id'] + 1
-            # Times count the sound of the whole generation, whatever engine state heard it.
+            # Times count the audio of the whole generation, whatever engine state processed it.
             assert other['words'][0]['end_s'] > len(first) / 16000
             bystander.update()
             bystander.append(first)
@@ -70,13 +71,13 @@ def test_what_was_said_stays_said_and_the_session_goes_on():
     assert engine.n_open == 0
 
 
-def test_an_utterance_that_is_open_is_told_as_it_stands():
+def test_an_utterance_that_is_open_is_published_as_it_stands():
     script = Script()
     engine = Frail(script)
-    sound = join(silence(1.0), script.say(' go'), voice(1.2))
+    audio = join(silence(1.0), script.say(' go'), voice(1.2))
     with scripted_voice(), running(engine) as server, server.client() as client:
         client.update(utterances=True)
-        client.append(sound)
+        client.append(audio)
         while client.until('transcription.delta')[-1]['delta'] not in ('go', 'o'):
             pass
         engine.failing = 1
@@ -98,21 +99,21 @@ def test_an_engine_that_always_fails_is_not_healthy():
         client.append(silence(0.5))
         client.commit()
         client.expect('transcription.done')
-        assert status_of(server) == (200, 'ok')  # known before anybody is told
+        assert status_of(server) == (200, 'ok')  # known before anybody is published
 
 
 def test_an_engine_that_is_well_again_says_so_first():
-    engine, told = Frail(Script()), queue.Queue()
+    engine, published = Frail(Script()), queue.Queue()
     with scripted_voice():
         worker = Worker(engine, Metrics())
-        job = worker.open(lambda update: told.put((update.error, worker.is_failing)))
+        job = worker.open(lambda update: published.put((update.error, worker.is_failing)))
         engine.failing = 3
         for is_failing in (False, False, True):
             job.feed(silence(0.5))
-            error, seen = told.get(timeout=30)
+            error, seen = published.get(timeout=30)
             assert error and seen is is_failing
         job.feed(silence(2.0))
-        assert told.get(timeout=30) == (None, False)
+        assert published.get(timeout=30) == (None, False)
         worker.stop()
 
 

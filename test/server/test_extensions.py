@@ -17,6 +17,7 @@
 import pytest
 from support.realtime import MODEL, said
 from support.scripted import join
+
 from voxtral_ros.audio.resample import Resampler
 
 
@@ -41,7 +42,7 @@ def test_utterances_are_segments_with_times(scripted, client):
     assert said(events) == 'stop turn left'
 
 
-def test_segments_come_while_sound_is_still_being_appended(scripted, client):
+def test_segments_come_while_audio_is_still_being_appended(scripted, client):
     client.update(utterances=True)
     client.append(scripted.two)  # and no commit
     assert client.until('transcription.segment')[-1]['text'] == 'stop'
@@ -49,7 +50,7 @@ def test_segments_come_while_sound_is_still_being_appended(scripted, client):
     client.until('transcription.done')
 
 
-def test_speech_is_told_with_utterances(scripted, client):
+def test_speech_is_published_with_utterances(scripted, client):
     client.update(utterances=True)
     client.append(scripted.order)
     client.commit()
@@ -93,7 +94,7 @@ def test_sample_rate(scripted, client, rate):
         [pytest.approx(1000, abs=64), pytest.approx(1480, abs=64)]
 
 
-def test_sample_rate_cannot_change_within_sound(scripted, client):
+def test_sample_rate_cannot_change_within_audio(scripted, client):
     client.update()
     client.append(scripted.order)
     client.update(sample_rate=8000)

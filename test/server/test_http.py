@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the server tells operators and browsers over plain HTTP."""
+"""What the server reports operators and browsers over plain HTTP."""
 
 import json
 from pathlib import Path

@@ -41,16 +41,16 @@ def limited():
         yield serve, order
 
 
-def transcribed(client, sound):
+def transcribed(client, samples):
     client.update()
-    client.append(sound)
+    client.append(samples)
     client.commit()
     return client.until('transcription.done')[-1]['text']
 
 
 # ---- sessions ----
 
-def test_more_clients_than_sessions_are_told_to_come_back(limited):
+def test_more_clients_than_sessions_are_published_to_come_back(limited):
     serve, order = limited
     with serve(sessions=2) as server:
         first, second = server.client(), server.client()
@@ -88,9 +88,9 @@ def test_a_place_is_free_again_after_a_connection_breaks(limited):
             assert transcribed(client, order) == 'go left'
 
 
-# ---- sound that waits ----
+# ---- audio that waits ----
 
-def test_sound_before_the_commit_is_limited(limited):
+def test_audio_before_the_commit_is_limited(limited):
     serve, order = limited
     with serve(buffered_s=6.0) as server, server.client() as client:
         client.update(model='')
@@ -161,7 +161,7 @@ def test_a_flood_is_read_slowly_and_answered_completely(limited):
 
 # ---- silence ----
 
-def test_an_idle_client_is_told_and_disconnected(limited):
+def test_an_idle_client_is_published_and_disconnected(limited):
     serve, _ = limited
     with serve(idle_s=0.3) as server, server.client() as client:
         events, code = client.rest()

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Whatever a client sends, it is told what was wrong and others do not notice."""
+"""Whatever a client sends, an error event names what was wrong, and others do not notice."""
 
 from contextlib import suppress
 import json

@@ -34,7 +34,7 @@ def test_the_example_client_works_unchanged(scripted):
     assert said(deltas) == done['text'] == 'go to the kitchen'
 
 
-def test_deltas_come_while_sound_is_still_being_appended(scripted, client):
+def test_deltas_come_while_audio_is_still_being_appended(scripted, client):
     client.update()
     client.append(scripted.order)  # and no commit
     first = client.expect('transcription.delta')
@@ -51,7 +51,7 @@ def test_several_utterances_follow_each_other_on_one_connection(scripted, client
         assert client.until('transcription.done')[-1]['text'] == 'go to the kitchen'
 
 
-def test_sound_after_a_commit_belongs_to_the_next_utterance(scripted, client):
+def test_audio_after_a_commit_belongs_to_the_next_utterance(scripted, client):
     client.update()
     client.append(scripted.order)
     client.commit()
@@ -61,7 +61,7 @@ def test_sound_after_a_commit_belongs_to_the_next_utterance(scripted, client):
     assert texts == ['go to the kitchen', 'stop turn left']
 
 
-def test_sound_that_ends_in_speech_is_written_to_its_end(scripted, client):
+def test_audio_that_ends_in_speech_is_written_to_its_end(scripted, client):
     client.update()
     client.append(scripted.two[:round(1.48 * RATE)])
     client.commit()
@@ -74,7 +74,7 @@ def test_a_commit_of_nothing_is_done_at_once(client):
     assert client.expect('transcription.done')['text'] == ''
 
 
-def test_a_final_commit_ends_the_sound_as_a_bare_one_does(scripted, client):
+def test_a_final_commit_ends_the_audio_as_a_bare_one_does(scripted, client):
     client.update()
     client.append(scripted.order)
     client.commit(final=True)

@@ -20,6 +20,7 @@ import sys
 
 import pytest
 from support.realtime import DATA, ServerProcess
+
 from voxtral_ros.cli.evaluate import normalise, word_errors
 from voxtral_ros.cli.serve import add_arguments
 

@@ -28,13 +28,13 @@ from websockets.exceptions import WebSocketException
 def stopped():
     """Serve; the test stops the server itself."""
     script = Script()
-    sound = join(silence(1.0), script.say(' go'), silence(PAUSE))
+    audio = join(silence(1.0), script.say(' go'), silence(PAUSE))
     with scripted_voice(), running(ServedScript(script), Limits(stop_s=2.0)) as server:
-        yield SimpleNamespace(server=server, sound=sound)
+        yield SimpleNamespace(server=server, audio=audio)
 
 
 def test_every_dialect_gets_its_text(stopped):
-    server, sound = stopped.server, stopped.sound
+    server, audio = stopped.server, stopped.audio
     clients = [server.client() for _ in range(3)]
     clients[0].update()
     clients[1].update(model='')
@@ -42,7 +42,7 @@ def test_every_dialect_gets_its_text(stopped):
     clients[2].send('transcription_session.update', session={'turn_detection': None})
     clients[2].send('session.update', sample_rate=16000)
     for client in clients:
-        client.append(sound)
+        client.append(audio)
         client.until('conversation.item.input_audio_transcription.delta'
                      if client is clients[2] else 'transcription.delta')
     server.stop()
@@ -63,9 +63,9 @@ def test_what_follows_a_commit_is_finished_too(stopped):
     with stopped.server.client() as client:
         client.update()
         for _ in range(3):
-            client.append(stopped.sound)
+            client.append(stopped.audio)
             client.commit()
-        client.append(stopped.sound)  # without a commit
+        client.append(stopped.audio)  # without a commit
         client.until('transcription.delta')
         stopped.server.stop()
         events, code = client.rest()

@@ -17,8 +17,9 @@
 import pytest
 from support.realtime import Client, MODEL, said
 from support.scripted import RATE, silence
+
 from voxtral_ros.recognizer.events import Transcript, Word
-from voxtral_ros.server.dialects import Transcription
+from voxtral_ros.server.dialects.vllm import VllmTranscription
 from voxtral_ros.server.worker import Update
 
 
@@ -52,7 +53,7 @@ def test_scripted_conversation(scripted, client):
 
 
 def test_every_token_has_a_delta_and_most_are_empty():
-    transcription = Transcription(every_token=True)
+    transcription = VllmTranscription(every_token=True)
     word = Transcript(1, 0, False, 'go', 'go', (Word('go', 1.0, 0.9),), 0.5, 1.0)
     deltas = [event['delta'] for event in transcription.events(Update([word], n_tokens=4))]
     assert sorted(deltas) == ['', '', '', 'go']
@@ -94,7 +95,7 @@ def test_a_final_commit_starts_nothing_and_its_mark_stays_in_the_queue(scripted,
     assert client.until('transcription.done')[-1]['text'] == 'go to the kitchen'
 
 
-def test_sound_between_final_commit_and_done_is_discarded(scripted, client):
+def test_audio_between_final_commit_and_done_is_discarded(scripted, client):
     with scripted.server.server.engine.held():
         client.commit()
         client.append(scripted.order)
@@ -110,9 +111,9 @@ def test_sound_between_final_commit_and_done_is_discarded(scripted, client):
 
 
 def test_several_utterances_per_connection(scripted, client):
-    for sound, text in ((scripted.order, 'go to the kitchen'), (scripted.two, 'stop turn left')):
+    for samples, text in ((scripted.order, 'go to the kitchen'), (scripted.two, 'stop turn left')):
         client.commit()
-        client.append(sound)
+        client.append(samples)
         client.commit(final=True)
         assert client.until('transcription.done')[-1]['text'] == text
 

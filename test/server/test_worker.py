@@ -19,6 +19,7 @@ import threading
 import pytest
 from support.realtime import ServedScript, wait_until
 from support.scripted import join, PAUSE, Script, scripted_voice, silence
+
 from voxtral_ros.recognizer.events import Transcript
 from voxtral_ros.server.metrics import Metrics
 from voxtral_ros.server.worker import Worker
@@ -29,9 +30,9 @@ class Recorded:
 
     def __init__(self, worker, log=None):
         self.updates, self.log, self.over = [], log, threading.Event()
-        self.job = worker.open(self._tell)
+        self.job = worker.open(self._publish)
 
-    def _tell(self, update):
+    def _publish(self, update):
         self.updates.append(update)
         if update.usage:
             if self.log is not None:
@@ -67,8 +68,8 @@ def test_a_backlog_does_not_hold_up_the_others(worker, script):
     ended = []
     with worker.condition:  # both begin in the same round
         flood, live = Recorded(worker, ended), Recorded(worker, ended)
-        for job, sound in ((flood, join(*[order] * 30)), (live, order)):
-            job.job.feed(sound)
+        for job, audio in ((flood, join(*[order] * 30)), (live, order)):
+            job.job.feed(audio)
             job.job.finish()
     assert flood.over.wait(30)
     assert live.over.wait(30)
@@ -87,7 +88,7 @@ def test_usage_counts_tokens(worker):
     assert usage.completion_tokens >= 100
 
 
-def test_a_cut_tells_what_is_recognised_and_does_not_hear_the_rest(worker, script, engine):
+def test_a_cut_reports_what_is_recognised_and_does_not_transcribe_the_rest(worker, script, engine):
     job = Recorded(worker)
     job.job.feed(join(silence(1.0), script.say(' go'), silence(0.7)))
     wait_until(lambda: any(update.events for update in job.updates)

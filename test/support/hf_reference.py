@@ -33,12 +33,8 @@ import numpy as np
 from support.checkpoints import ADA_DIM, BOS, EMBEDDING, ENCODER, PAD, section, STREAMING_PAD
 import torch
 from transformers import (
-    VoxtralRealtimeConfig,
-    VoxtralRealtimeEncoderConfig,
-    VoxtralRealtimeFeatureExtractor,
-    VoxtralRealtimeForConditionalGeneration,
-    VoxtralRealtimeTextConfig,
-)
+    VoxtralRealtimeConfig, VoxtralRealtimeEncoderConfig, VoxtralRealtimeFeatureExtractor,
+    VoxtralRealtimeForConditionalGeneration, VoxtralRealtimeTextConfig)
 
 SAMPLES_PER_TOKEN = 1280
 FRAMES_PER_TOKEN = 8

@@ -32,7 +32,8 @@ import time
 
 import numpy as np
 from support.scripted import ScriptedEngine
-from voxtral_ros.recognizer.stream import Stream, StreamOptions
+from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.stream import Stream
 from voxtral_ros.server.app import Access, Server
 from voxtral_ros.server.limits import Limits
 from websockets.exceptions import ConnectionClosed
@@ -50,10 +51,10 @@ class ServedScript(ScriptedEngine):
         self._free = threading.Event()
         self._free.set()
 
-    def step(self):
+    def step(self, only=None):
         """Advance all streams, when nobody holds the engine."""
         self._free.wait()
-        return super().step()
+        return super().step(only)
 
     @contextmanager
     def held(self):
@@ -64,9 +65,10 @@ class ServedScript(ScriptedEngine):
         finally:
             self._free.set()
 
-    def open(self, delay_ms=None, options=None):  # noqa: A003
+    def open(self, delay_ms=None, options=None, *, utterance_ids=None, start_s=0.0):  # noqa: A003
         """Open a stream."""
-        return Stream(self, self.protocol.delay_tokens(delay_ms), options or StreamOptions())
+        return Stream(self, self.protocol.delay_tokens(delay_ms), options or StreamOptions(),
+                      utterance_ids, start_s)
 
 
 class Client:

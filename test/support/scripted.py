@@ -13,16 +13,16 @@
 # limitations under the License.
 
 """
-An engine without a network: the sound itself carries what is to be written about it.
+An engine without a network: the audio itself carries what is to be written about it.
 
     script = Script()
-    sound = join(silence(1.0), script.say(' stop'), silence(2.0))
+    audio = join(silence(1.0), script.say(' stop'), silence(2.0))
     with scripted_voice():
         stream = Stream(ScriptedEngine(script), DELAY, StreamOptions())
 
-A sample below 0.5 is a quarter of the probability of speech that the voice activity hears there; a
+A sample below 0.5 is a quarter of the probability of speech that voice activity finds there; a
 sample from 0.5 on stands at the end of a group of words and is the number of that group. So words
-are heard only where their sound is really given to the model, and heard again after a restart.
+are written only where their audio is really given to the model, and again after a restart.
 """
 
 from collections import deque
@@ -33,14 +33,16 @@ from unittest import mock
 
 import numpy as np
 from support.checkpoints import N_TINY_TEXT, tiny_vocabulary
+
 from voxtral_ros.model.config import AudioConfig
-from voxtral_ros.model.protocol import Protocol
+from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer import vad
 from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.events import Event, Transcript
+from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.slot import Slot, Token
-from voxtral_ros.recognizer.stream import Stream, StreamOptions
+from voxtral_ros.recognizer.stream import Stream
 
 RATE = 16000
 TOKEN = 1280  # samples
@@ -56,41 +58,41 @@ Piece = str | bytes | None  # None is a pad
 
 @dataclass(frozen=True)
 class Group:
-    """What is written when the sound of a group of words is over."""
+    """What is written when the audio of a group of words is over."""
 
     ids: tuple[int, ...] = ()
     probability: float = 1.0
     late: int = 0  # tokens after the usual moment
-    rut: float | None = None  # from here on only pads, until the penalty is so high
+    blank: float | None = None  # from here on only pads, until the penalty is so high
 
 
 @dataclass
 class Script:
-    """The groups of words that some sound speaks about."""
+    """The groups of words that some audio is about."""
 
     groups: list[Group] = field(default_factory=list)
 
-    def say(self, *pieces: Piece, seconds: float = 0.48, heard: float = 0.9,
+    def say(self, *pieces: Piece, seconds: float = 0.48, voiced: float = 0.9,
             probability: float = 1.0, late: int = 0, announced: bool = True) -> np.ndarray:
         """
-        Return the sound of one group of words; its first word ends where the sound ends.
+        Return the audio of one group of words; its first word ends where the audio ends.
 
         :param pieces: written one after the other, each as few tokens as possible
-        :param heard: probability that the voice activity gives
+        :param voiced: probability that voice activity gives
         :param announced: whether a word token stands before it
         """
         ids = [TOKENIZER.word] if announced else []
         for piece in pieces:
             ids += [TOKENIZER.pad] if piece is None else encode(piece)
-        sound = voice(seconds, heard)
-        sound[-1] = self._mark(Group(tuple(ids), probability, late))
-        return sound
+        audio = voice(seconds, voiced)
+        audio[-1] = self._mark(Group(tuple(ids), probability, late))
+        return audio
 
-    def rut(self, until_penalty: float) -> np.ndarray:
-        """Return a token of speech from which on nothing is written; 0 ends an earlier rut."""
-        sound = voice(TOKEN_S)
-        sound[-1] = self._mark(Group(rut=until_penalty))
-        return sound
+    def blank_loop(self, until_penalty: float) -> np.ndarray:
+        """Return a token of speech from which on nothing is written; 0 ends an earlier loop."""
+        audio = voice(TOKEN_S)
+        audio[-1] = self._mark(Group(blank=until_penalty))
+        return audio
 
     def _mark(self, group: Group) -> float:
         self.groups.append(group)
@@ -108,17 +110,17 @@ def encode(piece: str | bytes) -> list[int]:
     return ids
 
 
-def voice(seconds: float, heard: float = 0.9) -> np.ndarray:
-    """Return sound without words that the voice activity hears as speech."""
-    return np.full(round(seconds * RATE), heard / 4, np.float32)
+def voice(seconds: float, voiced: float = 0.9) -> np.ndarray:
+    """Return audio without words that voice activity takes for speech."""
+    return np.full(round(seconds * RATE), voiced / 4, np.float32)
 
 
 def silence(seconds: float) -> np.ndarray:
     return voice(seconds, 0.0)
 
 
-def join(*sounds: np.ndarray) -> np.ndarray:
-    return np.concatenate(sounds)
+def join(*parts: np.ndarray) -> np.ndarray:
+    return np.concatenate(parts)
 
 
 class ScriptedDetector:
@@ -152,7 +154,7 @@ class _Writer:
     ids: deque[int] = field(default_factory=deque)  # of the group that is being written
     probability: float = 1.0
     penalty: float = 0.0
-    rut: float = 0.0
+    blank: float = 0.0
 
 
 class ScriptedEngine:
@@ -162,15 +164,17 @@ class ScriptedEngine:
                  tokenizer: Tokenizer = TOKENIZER, audio: AudioConfig | None = None,
                  max_chunk_tokens: int = 8) -> None:
         """
-        Write what the marks in the sound say.
+        Write what the marks in the audio say.
 
-        :param ids: written instead, the first as token 0, whatever the sound is
+        :param ids: written instead, the first as token 0, whatever the audio is
         :param max_chunk_tokens: tokens that one step may take, as in the real engine
         """
         self.tokenizer = tokenizer
-        self.protocol = Protocol(tokenizer, audio or AudioConfig())
+        self.protocol = StreamingProtocol(tokenizer, audio or AudioConfig())
         self.admission = Admission(TOKEN_S)
         self.max_chunk_tokens = max_chunk_tokens
+        self.on_update = self.link = self.stats = None
+        self.description = 'a script'
         self.penalties: list[float] = []  # all that were asked for
         self._script = script or Script()
         self._ids = list(ids)
@@ -201,43 +205,57 @@ class ScriptedEngine:
         self._writers[slot.index].penalty = penalty
         self.penalties.append(penalty)
 
-    def step(self) -> bool:
-        """Advance every stream that has a token of sound waiting."""
-        moved = False
-        for slot in self._slots.values():
-            n_tokens = min(slot.ready, self.max_chunk_tokens, slot.given or slot.ready)
+    def process(self) -> None:
+        """Compute all audio that waits."""
+        while self.step():
+            pass
+
+    def step(self, only: Slot | None = None) -> bool:
+        """Advance every stream that has a token of audio waiting, or only one."""
+        moved = []
+        for slot in list(self._slots.values()) if only is None else [only]:
+            n_tokens = min(slot.ready, self.max_chunk_tokens, slot.prefill or slot.ready)
             if n_tokens:
-                moved = True
+                moved.append(slot)
                 self._advance(slot, n_tokens)
-        return moved
+        for slot in moved:
+            if slot.on_tokens and slot.tokens:
+                slot.on_tokens()
+        return bool(moved)
+
+    def warm_up(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
     def _advance(self, slot: Slot, n_tokens: int) -> None:
         writer, size = self._writers[slot.index], self.protocol.samples_per_token
         edge = self.protocol.audio.window_size // 2
-        sound = slot.window(n_tokens)[edge:edge + n_tokens * size].copy()
+        audio = slot.window(n_tokens)[edge:edge + n_tokens * size].copy()
         n_generated, position = slot.n_generated, slot.position
         slot.advance(n_tokens)
         for n in range(n_tokens):
-            n_heard = position + n + 1 - self.tokenizer.streaming.n_left_pad_tokens
-            now = sound[n * size:(n + 1) * size]
+            n_processed = position + n + 1 - self.tokenizer.streaming.n_left_pad_tokens
+            now = audio[n * size:(n + 1) * size]
             for mark in now[now >= _MARK] if self._script.groups else ():
                 group = self._script.groups[round((float(mark) - _MARK) / _STEP)]
-                # The text follows one token later: its word ended where n_heard tokens end.
-                writer.groups.append((n_heard + group.late, group))
-            k = position + n + 1 - len(slot.prompt)
+                # The text follows one token later: its word ended where n_processed tokens end.
+                writer.groups.append((n_processed + group.late, group))
+            k = position + n + 1 - len(slot.prompt_tokens)
             if k >= n_generated:
                 slot.tokens.append(Token(k, *self._write(writer, k)))
 
     def _write(self, writer: _Writer, k: int) -> tuple[int, float]:
         if self._ids:
             return (self._ids[k] if k < len(self._ids) else self.tokenizer.pad), 0.9
-        if writer.penalty >= writer.rut:
-            writer.rut = 0.0
+        if writer.penalty >= writer.blank:
+            writer.blank = 0.0
         while writer.groups and writer.groups[0][0] <= k and not writer.ids:
             group = writer.groups.popleft()[1]
-            if group.rut is not None:
-                writer.rut = group.rut
-            elif not writer.rut:
+            if group.blank is not None:
+                writer.blank = group.blank
+            elif not writer.blank:
                 writer.ids.extend(group.ids)
                 writer.probability = group.probability
         if not writer.ids:
@@ -252,20 +270,20 @@ def open_stream(script: Script, options: StreamOptions | None = None, delay: int
     return Stream(ScriptedEngine(script, **engine), delay, options or StreamOptions())
 
 
-def feed(stream: Stream, sound: np.ndarray, chunk: int = TOKEN) -> list[Event]:
-    """Feed sound chunk by chunk; return the events that come."""
+def feed(stream: Stream, audio: np.ndarray, chunk: int = TOKEN) -> list[Event]:
+    """Feed audio chunk by chunk; return the events that come."""
     events = []
-    for start in range(0, len(sound), chunk):
-        stream.feed(sound[start:start + chunk])
+    for start in range(0, len(audio), chunk):
+        stream.feed(audio[start:start + chunk])
         events += stream.poll()
     return events
 
 
-def hear(script: Script, sound: np.ndarray, options: StreamOptions | None = None,
-         delay: int = DELAY) -> list[Event]:
-    """Return the events of a stream that hears a sound and is closed."""
+def transcribe(script: Script, audio: np.ndarray, options: StreamOptions | None = None,
+               delay: int = DELAY) -> list[Event]:
+    """Return the events of a stream that is fed some audio and closed."""
     stream = open_stream(script, options, delay)
-    return feed(stream, sound) + stream.close()
+    return feed(stream, audio) + stream.close()
 
 
 def transcripts(events: list[Event]) -> list[Transcript]:

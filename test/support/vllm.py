@@ -15,8 +15,8 @@
 """
 A server that speaks vLLM's dialect and nothing else, for clients that must work with both.
 
-Written from the description of vLLM 0.33, not from our server: one queue of sound and end marks,
-one delta per token, no times, errors as vLLM has them. It says what the marks in the sound say.
+Written from the description of vLLM 0.33, not from our server: one queue of audio and end marks,
+one delta per token, no times, errors as vLLM has them. It says what the marks in the audio say.
 """
 
 import base64
@@ -68,7 +68,7 @@ class VllmServer:
                 elif kind == 'input_audio_buffer.append':
                     samples = np.frombuffer(base64.b64decode(event['audio']), '<i2') / 32768
                     if slot is None:
-                        self.broken.append('sound outside of a generation')
+                        self.broken.append('audio outside of a generation')
                         continue
                     slot.feed(samples.astype(np.float32))
                     text = self._write(slot, text, send)

@@ -19,6 +19,7 @@ from pathlib import Path
 import sys
 
 import pytest
+
 from voxtral_ros.model.config import ModelConfig
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,6 +21,7 @@ import pytest
 import soundfile
 from training import sequences, speech, train, vocabulary
 from training.synthesis.shards import ShardWriter
+
 from voxtral_ros.quantization.weights import WEIGHTS
 
 DATA = Path(__file__).resolve().parents[1] / 'data'

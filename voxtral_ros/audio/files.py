@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import soundfile
+
 from voxtral_ros.audio.block import AudioBlock, AudioError, check_rate, samples_to_ns
 from voxtral_ros.audio.pcm import decode_counting, FORMATS, mix, sanitize
 

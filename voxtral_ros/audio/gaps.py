@@ -65,18 +65,11 @@ class Placement:
 
 
 class Timeline:
-    """
-    Expected stamp of the next sample of one stream, and what deviated from it so far.
-
-    Public counters: `gaps`, `jumps`, `overlaps`; they survive `reset`.
-    """
+    """Expected stamp of the next sample of one stream."""
 
     def __init__(self, rate_hz: int, jitter_s: float = 0.05, max_gap_s: float = 2.0) -> None:
         """Prepare for a stream at `rate_hz`; raise AudioError for a rate outside 8..192 kHz."""
         self.rate_hz = check_rate(rate_hz)
-        self.gaps = 0
-        self.jumps = 0
-        self.overlaps = 0
         self._tolerance_ns = round(2e9 * jitter_s)
         self._max_gap_ns = max(round(1e9 * max_gap_s), self._tolerance_ns)
         self.reset()
@@ -89,11 +82,6 @@ class Timeline:
         self._last_ns = 0  # duration of the last block
         self._received_ns = 0  # when the last block was received
         self._overlapping = False
-
-    @property
-    def next_ns(self) -> int | None:
-        """Return the expected stamp of the next sample, None before the first block."""
-        return self._here_ns() if self._started else None
 
     def place(self, n_samples: int, stamp_ns: int | None, received_ns: int) -> Placement:
         """
@@ -112,10 +100,8 @@ class Timeline:
             kind = self._judge(off_ns)
         silence = 0
         if kind is Kind.JUMP:
-            self.jumps += 1
             self._start(measured_ns, received_ns)
         elif kind is Kind.GAP:
-            self.gaps += 1
             silence = round(off_ns * self.rate_hz / 1e9)
             self._samples += silence
         else:
@@ -134,7 +120,6 @@ class Timeline:
         if off_ns > self._tolerance_ns:
             return Kind.GAP
         if self._overlapping and not was_overlapping:
-            self.overlaps += 1
             return Kind.OVERLAP
         return Kind.CONTINUOUS
 

@@ -21,6 +21,7 @@ from typing import Any, Union
 
 import numpy as np
 import numpy.typing as npt
+
 from voxtral_ros.audio.block import AudioError, Samples
 
 Buffer = Union[bytes, bytearray, memoryview, 'array.array[Any]', npt.NDArray[Any]]
@@ -107,10 +108,11 @@ def sanitize(samples: npt.NDArray[Any]) -> tuple[Samples, int]:
     return np.where(good, samples, np.float32(0)), int(good.size - np.count_nonzero(good))
 
 
-def usable(samples: npt.ArrayLike) -> tuple[Samples, int]:
+def checked(samples: npt.ArrayLike, finite: bool = False) -> tuple[Samples, int]:
     """
     Check what a stream is fed, one dimension of float, and sanitize it.
 
+    :param finite: the samples have been sanitized before
     :return: as of sanitize
     :raises ValueError: not one-dimensional, or integers
     """
@@ -118,6 +120,8 @@ def usable(samples: npt.ArrayLike) -> tuple[Samples, int]:
     if samples.ndim != 1 or (samples.size and samples.dtype.kind != 'f'):
         raise ValueError(f'samples are {samples.dtype} {samples.shape}, expected one '
                          'dimension of float, -1..1 (16-bit samples divided by 32768)')
+    if finite:
+        return samples.astype(np.float32, copy=False), 0
     return sanitize(samples)
 
 

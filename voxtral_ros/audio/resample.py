@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import soxr
+
 from voxtral_ros.audio.block import AudioBlock, AudioError, check_rate, Samples
 
 TARGET_RATE_HZ = 16_000

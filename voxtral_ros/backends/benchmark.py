@@ -26,9 +26,10 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from voxtral_ros.backends.eager import Step
-from voxtral_ros.model.checkpoint import native_name
+
+from voxtral_ros.backends.base import Backend, WeightBytes
 from voxtral_ros.model.config import ModelConfig, StackConfig
+from voxtral_ros.model.names import checkpoint_name
 from voxtral_ros.model.network import VoxtralRealtime
 
 TOKEN_S = 0.08
@@ -54,7 +55,7 @@ class Timing:
 
     @property
     def per_token_s(self) -> float:
-        """Return seconds per 80 ms of sound of each stream."""
+        """Return seconds per 80 ms of audio of each stream."""
         return self.p50_s / self.n_tokens
 
     @property
@@ -62,21 +63,18 @@ class Timing:
         return self.per_token_s / TOKEN_S
 
 
-def measure(step: Step, slots: Sequence[int], n_tokens: int, repeats: int = 50,
+def measure(backend: Backend, slots: Sequence[int], n_tokens: int, repeats: int = 50,
             warm_up: int = 3) -> Timing:
     """Time passes over noise; the streams go on from wherever they are."""
     rng = np.random.default_rng(0)
     shape = (len(slots), n_tokens * _SAMPLES + _CONTEXT)
     windows = (0.05 * rng.standard_normal(shape)).astype(np.float32)
     times = []
-    with torch.inference_mode():
-        filled = int(step.state.decoded[list(slots)].max()) + 1
-        for count in range(repeats + warm_up):
-            filled += n_tokens
-            begin = perf_counter()
-            step.generate(slots, windows, filled)
-            if count >= warm_up:
-                times.append(perf_counter() - begin)
+    for count in range(repeats + warm_up):
+        begin = perf_counter()
+        backend.decode(slots, windows)
+        if count >= warm_up:
+            times.append(perf_counter() - begin)
     p50, p99 = np.percentile(times, (50, 99))
     return Timing(len(slots), n_tokens, float(p50), float(p99))
 
@@ -95,14 +93,21 @@ def read_bandwidth(device: torch.device, n_bytes: int = 1 << 30) -> float:
 
 
 @dataclass(frozen=True)
-class Bytes:
-    """What one pass must read."""
+class PassBytes:
+    """What a pass over one stream must read."""
 
-    encoder: int  # weights, adapter and convolutions included
-    decoder: int
-    head: int
-    encoder_cache: int  # keys and values of a full window
+    weights: WeightBytes
+    encoder_cache: int  # KV cache of a full window
     decoder_cache: int  # per position
+
+    @classmethod
+    def of(cls, config: ModelConfig, weights: WeightBytes, cache_bits: int = 16) -> PassBytes:
+        """Add what is read of the KV caches to what is read of the weights."""
+        def per_position(stack: StackConfig) -> int:
+            return 2 * stack.n_layers * stack.n_kv_heads * stack.head_dim * cache_bits // 8
+
+        return cls(weights, per_position(config.encoder) * config.encoder.sliding_window,
+                   per_position(config.decoder))
 
     def per_token(self, n_tokens: int, context: int, passes: float = 1.0) -> float:
         """
@@ -110,10 +115,11 @@ class Bytes:
 
         :param n_tokens: per call of the encoder
         :param context: tokens that the decoder looks back
-        :param passes: of the decoder per token: less than one if pads are drafted
+        :param passes: of the decoder per token: less than one with speculative decoding
         """
-        encoder = (self.encoder + self.encoder_cache) / n_tokens
-        return encoder + passes * (self.decoder + self.head + context * self.decoder_cache)
+        weights = self.weights
+        encoder = (weights.encoder + self.encoder_cache) / n_tokens
+        return encoder + passes * (weights.decoder + weights.head + context * self.decoder_cache)
 
     def predicted_s(self, bandwidth: float, n_tokens: int, context: int,
                     passes: float = 1.0) -> float:
@@ -122,33 +128,27 @@ class Bytes:
             + _PER_CALL_S['encoder'] / n_tokens + passes * _PER_CALL_S['decoder']
 
 
-def count_bytes(config: ModelConfig, bits: Callable[[str], int], head_bits: int,
-                cache_bits: int = 16) -> Bytes:
+def planned_bytes(config: ModelConfig, bits: Callable[[str], int], head_bits: int) -> WeightBytes:
     """
-    Count what passes read.
+    Count what a backend will hold of weights that nobody has loaded.
 
-    :param bits: of a weight in memory by its native name
+    :param bits: of a weight in memory by its checkpoint name
     :param head_bits: of the head as it is read for every token
     """
     with torch.device('meta'):
         network = VoxtralRealtime(config)
     counts = {'encoder': 0.0, 'decoder': 0.0, 'head': 0.0}
     for name, parameter in network.named_parameters():
-        size = bits(native_name(name))
+        size = bits(checkpoint_name(name))
         if 'tok_embeddings' in name:
             part, size = 'head', head_bits
         elif 'ada_rms_norm' in name:
-            continue  # folded into a vector per stream
+            continue  # becomes a vector per stream
         else:
             part = 'decoder' if name.startswith('decoder.') else 'encoder'
         # A scale of 16 bits per group of 128.
         counts[part] += parameter.numel() * (size / 8 + (2 / 128 if size < 16 else 0))
-
-    def cache(stack: StackConfig) -> int:
-        return 2 * stack.n_layers * stack.n_kv_heads * stack.head_dim * cache_bits // 8
-
-    return Bytes(round(counts['encoder']), round(counts['decoder']), round(counts['head']),
-                 cache(config.encoder) * config.encoder.sliding_window, cache(config.decoder))
+    return WeightBytes(*(round(count) for count in counts.values()))
 
 
 def _wait(device: torch.device) -> None:

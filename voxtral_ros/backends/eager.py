@@ -12,96 +12,121 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""
-One pass over sound: encode n tokens of it and decode them, for some streams at once.
-
-EagerStep runs the network as it is, on any device. FusedStep (fused_step.py) replays CUDA graphs
-of the fused kernels. Both take and return host values; reading the tokens back is the one point at
-which the host waits for the device.
-"""
+"""The network in PyTorch, operation by operation: the reference, and the last resort."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+import gc
 
 import numpy as np
 import torch
 from torch import Tensor
-from voxtral_ros.backends.cuda.speculative import Drafting
-from voxtral_ros.model.network import StreamState, VoxtralRealtime
 
-Tokens = tuple[list[list[int]], list[list[float]]]  # ids and probabilities, [M][n]
+from voxtral_ros.backends.base import Tokens, WeightBytes
+from voxtral_ros.model.network import VoxtralRealtime
 
 
-class Step(Protocol):
-    """State of all streams, and the passes that advance it."""
+class EagerBackend:
+    """The modules of voxtral_ros.model over a StreamState, on any device and in any type."""
 
-    state: StreamState
-    last_token: Tensor  # int64 [slots], the next input
-    pad_penalty: Tensor  # float32 [slots], subtracted from the logit of pad
-    drafting: Drafting | None  # how that goes, where tokens are drafted
+    speculative = None
 
-    def prompt(self, slots: Sequence[int], windows: np.ndarray,
-               given: Sequence[Sequence[int]], filled: int) -> Tokens:
+    def __init__(self, network: VoxtralRealtime, pad: int, max_streams: int = 1,
+                 max_chunk_tokens: int = 8) -> None:
         """
-        Pass n positions at once whose tokens are given; return what the last one predicts.
+        Allocate the state of all streams.
 
-        :param slots: [M], different ones
-        :param windows: float32 [M, n * 1280 + 240], overlapping by 240 samples
-        :param given: [M][n]
-        :param filled: tokens of the longest of these streams after this pass
+        :param pad: id of the token whose logit pad penalties lower
         """
-
-    def generate(self, slots: Sequence[int], windows: np.ndarray, filled: int) -> Tokens:
-        """Pass n positions, each with the token that the one before has predicted."""
-
-    def warm_up(self) -> None:
-        """Do now what would make the first passes slow."""
-
-
-class EagerStep:
-    """The network, operation by operation."""
-
-    def __init__(self, network: VoxtralRealtime, pad: int, max_streams: int,
-                 max_chunk_tokens: int) -> None:
         self.network = network
-        self.state = StreamState(network, max_streams, max_chunk_tokens)
-        self._device = network.decoder.norm.weight.device
+        self.max_streams, self.max_chunk_tokens = max_streams, max_chunk_tokens
+        self.state = network.new_state(max_streams, max_chunk_tokens)
         self._pad = pad
+        self._device = network.decoder.norm.weight.device
+        self._kv_len = [0] * max_streams  # on the host, so that no pass waits for the device
         self.last_token = torch.zeros(max_streams, dtype=torch.int64, device=self._device)
         self.pad_penalty = torch.zeros(max_streams, device=self._device)
-        self.drafting: Drafting | None = None
 
-    def prompt(self, slots: Sequence[int], windows: np.ndarray,
-               given: Sequence[Sequence[int]], filled: int) -> Tokens:
-        index, audio = self._encode(slots, windows, filled)
-        tokens = torch.tensor(given, device=self._device)
-        logits = self.network.decode(audio, tokens, self.state, index, filled)
-        token, probability = self._choose(logits, index)
+    @property
+    def device(self) -> str:
+        return str(self._device)
+
+    @property
+    def description(self) -> str:
+        return 'PyTorch, operation by operation'
+
+    @property
+    def weight_bytes(self) -> WeightBytes:
+        sizes = {'encoder': 0, 'decoder': 0, 'head': 0}
+        for name, parameter in self.network.named_parameters():
+            if 'ada_rms_norm' in name:
+                continue  # becomes a vector per stream
+            part = 'head' if 'tok_embeddings' in name else name.split('.')[0]
+            sizes['encoder' if part == 'adapter' else part] += parameter.nbytes
+        return WeightBytes(**sizes)
+
+    @property
+    def cache_bytes(self) -> int:
+        return self.state.nbytes
+
+    def reset(self, slot: int, delay: int) -> None:
+        with torch.inference_mode():
+            scales = self.network.decoder.delay_scales(torch.tensor([delay], device=self._device))
+            self.state.reset(slot, scales[:, 0])
+            self.pad_penalty[slot] = 0
+        self._kv_len[slot] = 0
+
+    def set_pad_penalty(self, slot: int, penalty: float) -> None:
+        self.pad_penalty[slot] = penalty
+
+    def set_position(self, position: int) -> None:
+        self.state.encoder_position.fill_(position)
+        self.state.decoder_position.fill_(position)
+        self._kv_len = [position] * self.max_streams
+
+    @torch.inference_mode()
+    def prefill(self, slots: Sequence[int], windows: np.ndarray,
+                prompt_tokens: Sequence[Sequence[int]]) -> Tokens:
+        index, audio, kv_len = self._encode(slots, windows)
+        tokens = torch.tensor(prompt_tokens, device=self._device)
+        logits = self.network.decode(audio, tokens, self.state, index, kv_len)
+        token, probability = self._argmax(logits, index)
         return token[:, None].tolist(), probability[:, None].tolist()
 
-    def generate(self, slots: Sequence[int], windows: np.ndarray, filled: int) -> Tokens:
-        index, audio = self._encode(slots, windows, filled)
+    @torch.inference_mode()
+    def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
+        index, audio, kv_len = self._encode(slots, windows)
         tokens, probabilities = [], []
         for n in range(audio.shape[1]):
             logits = self.network.decode(audio[:, n:n + 1], self.last_token[index, None],
-                                         self.state, index, filled)
-            token, probability = self._choose(logits, index)
+                                         self.state, index, kv_len)
+            token, probability = self._argmax(logits, index)
             tokens.append(token)
             probabilities.append(probability)
+        # Reading the tokens back is the one point at which the host waits for the device.
         return torch.stack(tokens, 1).tolist(), torch.stack(probabilities, 1).tolist()
 
     def warm_up(self) -> None:
         pass
 
-    def _encode(self, slots: Sequence[int], windows: np.ndarray,
-                filled: int) -> tuple[Tensor, Tensor]:
+    def close(self) -> None:
+        del self.network, self.state
+        gc.collect()
+        if self._device.type == 'cuda':
+            torch.cuda.empty_cache()
+
+    def _encode(self, slots: Sequence[int], windows: np.ndarray) -> tuple[Tensor, Tensor, int]:
+        """Return slots, audio embeddings [M, n, dim] and the length of the longest stream."""
+        n_tokens = self.network.config.audio.n_tokens(windows.shape[1])
+        for slot in slots:
+            self._kv_len[slot] += n_tokens
+        kv_len = max(self._kv_len[slot] for slot in slots)
         index = torch.tensor(slots, device=self._device)
         samples = torch.from_numpy(windows).to(self._device)
-        return index, self.network.encode(samples, self.state, index, filled)
+        return index, self.network.encode(samples, self.state, index, kv_len), kv_len
 
-    def _choose(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _argmax(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Take the likeliest token of each row and keep it as the next input; no host sync."""
         logits = logits.float()
         logits[:, self._pad] -= self.pad_penalty[index]

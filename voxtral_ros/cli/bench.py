@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 import json
 from pathlib import Path
 import platform
@@ -26,7 +25,8 @@ from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-    from voxtral_ros.backends.eager import Step
+
+    from voxtral_ros.backends.base import Backend
     from voxtral_ros.model.config import ModelConfig
 
 # What `voxtral quantize` is told for the layouts that a random model can have.
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--streams', type=int, default=1, metavar='N',
                         help='also measure N streams at once [1]')
     parser.add_argument('--context', type=int, default=500, metavar='TOKENS',
-                        help='tokens of 80 ms heard before the measurement [500]')
+                        help='tokens of 80 ms processed before the measurement [500]')
     parser.add_argument('--threads', type=int, default=0, metavar='N',
                         help='of torch on the CPU; 0 leaves it to torch [0]')
     parser.add_argument('--repeats', type=int, default=50, metavar='N')
@@ -77,33 +77,33 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     # Not at the top: torch takes a second to load, and `voxtral --help` must not.
     import torch
+
     from voxtral_ros.backends import benchmark
-    from voxtral_ros.backends.cuda.backend import FusedStep
-    from voxtral_ros.recognizer.engine import find_device
+    from voxtral_ros.backends.select import find_device
     device = find_device(arguments.device)
-    step, config, bits = _open(arguments, device)
+    backend, config = _open(arguments, device)
     bandwidth = benchmark.read_bandwidth(device)
-    fused = isinstance(step, FusedStep)
-    size = 8 * step.state.delay_scales.element_size()
-    counted = benchmark.count_bytes(config, bits if fused else lambda _: size,
-                                    4 if fused else size, size)
-    machine = torch.cuda.get_device_name(device) if device.type == 'cuda' \
-        else f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
-    print(f'{machine}, torch {torch.__version__}; '
-          f'{"fused kernels in CUDA graphs" if fused else "operation by operation"}')
+    weights = backend.weight_bytes
+    n_positions = backend.max_streams * sum(
+        2 * stack.n_layers * stack.n_kv_heads * stack.head_dim * (stack.sliding_window - 1 + more)
+        for stack, more in ((config.encoder, config.downsample_factor * backend.max_chunk_tokens),
+                            (config.decoder, backend.max_chunk_tokens)))
+    counted = benchmark.PassBytes.of(config, weights, 8 * backend.cache_bytes // n_positions)
+    on_gpu = device.type == 'cuda'
+    machine = torch.cuda.get_device_name(device) if on_gpu \
+        else f'{platform.processor() or platform.machine()}, threads: {arguments.threads or "all"}'
+    print(f'{machine}, torch {torch.__version__}; {backend.description}')
     print(f'memory reads {bandwidth / 1e9:.1f} GB/s here; weights in memory as read per pass: '
-          f'encoder {counted.encoder / 1e9:.3f}, decoder {counted.decoder / 1e9:.3f}, head '
-          f'{counted.head / 1e9:.3f} GB; caches {step.state.nbytes / 1e9:.3f} GB')
+          f'encoder {weights.encoder / 1e9:.4f}, decoder {weights.decoder / 1e9:.4f}, head '
+          f'{weights.head / 1e9:.4f} GB; KV caches {backend.cache_bytes / 1e9:.3f} GB')
     header = ('streams', 'chunk', 'p50', 'p99', 'per 80 ms', 'real-time factor', 'floor', 'of it')
     print('\n' + '  '.join(f'{title:>10}' for title in header))
     rows = []
-    state = step.state
     context = min(arguments.context, config.decoder.sliding_window)
     for count in sorted({1, arguments.streams}):
         for chunk in _CHUNKS if count == 1 else (1,):
-            state.decoded.fill_(arguments.context)
-            state.encoded.fill_(arguments.context)
-            timing = benchmark.measure(step, range(count), chunk, arguments.repeats)
+            backend.set_position(arguments.context)
+            timing = benchmark.measure(backend, range(count), chunk, arguments.repeats)
             once = counted.per_token(chunk, 0)
             floor = (once + count * context * counted.decoder_cache) / bandwidth
             print('  '.join(f'{cell:>10}' for cell in (
@@ -113,13 +113,14 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 f'{floor / timing.per_token_s:.0%}')))
             rows.append({'streams': count, 'chunk_ms': chunk * 80, 'p50_s': timing.p50_s,
                          'p99_s': timing.p99_s, 'floor_s': floor})
-    result = {'machine': machine, 'fused': fused, 'read_bytes_per_s': bandwidth, 'rows': rows,
-              'bytes': vars(counted), 'context_tokens': arguments.context}
-    if device.type == 'cuda':
+    result = {'machine': machine, 'backend': backend.description, 'read_bytes_per_s': bandwidth,
+              'rows': rows, 'context_tokens': arguments.context, 'bytes': {
+                  **vars(weights), 'encoder_cache': counted.encoder_cache,
+                  'decoder_cache': counted.decoder_cache}}
+    if on_gpu:
         peak = torch.cuda.max_memory_allocated(device)
         print(f'\npeak memory {peak / 1e9:.2f} GB, without the CUDA context')
         result['peak_bytes'] = peak
-    if fused:
         print('\nprediction (bytes over 80 % of the bandwidth, and launches), not measured:')
         for board, peak_rate in benchmark.BOARDS.items():
             factors = [counted.predicted_s(peak_rate, chunk, context) / benchmark.TOKEN_S
@@ -129,37 +130,29 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _open(arguments: argparse.Namespace, device: torch.device,
-          ) -> tuple[Step, ModelConfig, Callable[[str], int]]:
-    """Return the passes of a model, its sizes, and the bits of its weights."""
+def _open(arguments: argparse.Namespace, device: torch.device) -> tuple[Backend, ModelConfig]:
+    """Return the backend of a model, and its sizes."""
     import torch
+
     from voxtral_ros.model.config import ModelConfig
-    from voxtral_ros.quantization.format import Recipe
-    from voxtral_ros.recognizer.engine import Engine
     from voxtral_ros.resources import demo_model, share_folder
     chunk = max(_CHUNKS)
     if arguments.random is None:
+        from voxtral_ros.recognizer.engine import Engine
         folder = arguments.model or demo_model()
         engine = Engine.load(folder, str(device), arguments.dtype, arguments.streams, chunk,
                              arguments.threads)
-        return engine.passes, engine.network.config, _bits_of(folder)
+        return engine.backend, ModelConfig.load(folder)
     if device.type != 'cuda':
         raise ValueError('--random needs a GPU: on the CPU take --model')
     if arguments.dtype == 'float32':
         raise ValueError('--random is packed for kernels in 16 bits: --dtype float16 or bfloat16')
-    from voxtral_ros.backends.cuda.backend import FusedStep
-    from voxtral_ros.backends.cuda.random_weights import random_network
+    from voxtral_ros.backends.cuda.backend import CudaBackend
+    from voxtral_ros.backends.cuda.random_weights import RandomWeights
+    from voxtral_ros.quantization.format import Recipe
     path = arguments.params or share_folder() / 'config' / 'voxtral-mini-4b-realtime.json'
     config = ModelConfig.from_params(json.loads(path.read_text(encoding='utf-8')))
-    recipe = Recipe(**LAYOUTS[arguments.random])
-    network = random_network(config, device, getattr(torch, arguments.dtype or 'float16'), recipe)
-    return (FusedStep(network, 32, [2, 32, 33], arguments.streams, chunk, drafting=False),
-            config, recipe.bits)
-
-
-def _bits_of(folder: Path) -> Callable[[str], int]:
-    from voxtral_ros.model.checkpoint import open_weights
-    kinds = {'dense': 16, 'int8': 8, 'int4': 4}
-    with open_weights(folder) as (_, weights):
-        bits = {native: kinds[stored.kind] for native, stored in weights.stored.items()}
-    return bits.__getitem__
+    weights = RandomWeights(config, Recipe(**LAYOUTS[arguments.random]), device,
+                            getattr(torch, arguments.dtype or 'float16'))
+    return CudaBackend(config, weights, 32, [2, 32, 33], arguments.streams, chunk,
+                       speculative=False), config

@@ -20,11 +20,12 @@ import sys
 from types import TracebackType
 
 from tqdm import tqdm
+
 from voxtral_ros.recognizer.events import Transcript
 
 _LONG_S = 60.0
 _LIVE_CHARACTERS = 40
-_BAR = ('{desc}{percentage:3.0f}% |{bar:20}| {n:.0f}/{total:.0f} s of sound, '
+_BAR = ('{desc}{percentage:3.0f}% |{bar:20}| {n:.0f}/{total:.0f} s of audio, '
         '{remaining} left {postfix}')
 
 
@@ -71,6 +72,6 @@ class Display:
         print(transcript.delta, end=end, flush=True)
 
     def advance(self, audio_s: float) -> None:
-        """Note how much sound has been heard in all."""
+        """Note how much audio has been processed in all."""
         if self._bar is not None:
             self._bar.update(min(audio_s, self._bar.total) - self._bar.n)

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
+
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ

@@ -12,13 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The command `voxtral`: one thin face per subcommand, imported only when it is called."""
+"""The command `voxtral`: one thin module per subcommand, imported only when it is called."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from importlib import import_module, metadata
+import sys
 
 # Subcommand -> (module in voxtral_ros.cli, one line of help). A module offers
 # add_arguments(parser) and run(arguments) -> exit code; importing it must stay cheap.
@@ -48,12 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog='voxtral', description='Streaming speech recognition with Voxtral Mini 4B Realtime.')
     parser.add_argument('--version', action='version', version=f'voxtral_ros {version()}')
     subparsers = parser.add_subparsers(metavar='COMMAND', required=True)
+    words = list(sys.argv[1:] if argv is None else argv)
     for name, (module, summary) in COMMANDS.items():
-        command = import_module(f'voxtral_ros.cli.{module}')
-        subparser = subparsers.add_parser(name, help=summary, description=command.__doc__)
-        command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
-    arguments = parser.parse_args(argv)
+        subparser = subparsers.add_parser(name, help=summary)
+        if name in words[:1]:  # options of `voxtral` itself, as --version, take no command
+            command = import_module(f'voxtral_ros.cli.{module}')
+            subparser.description = command.__doc__
+            command.add_arguments(subparser)
+            subparser.set_defaults(run=command.run)
+    arguments = parser.parse_args(words)
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:

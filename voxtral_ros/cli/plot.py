@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
-import torch
+
+from voxtral_ros.backends.cpu.mel import LogMel
 
 if TYPE_CHECKING:
     from voxtral_ros.cli.transcribe import Result
@@ -54,7 +55,7 @@ def draw(path: Path, engine: Engine, delay: int, samples: np.ndarray, tokens: li
         4, 1, sharex=True, figsize=(min(60.0, max(8.0, seconds / _S_PER_INCH)), 8.0),
         height_ratios=(2, 3, 1, 1), layout='constrained')
     wave.plot(np.arange(len(samples)) / rate, samples, linewidth=0.4)
-    wave.set_ylabel('sound')
+    wave.set_ylabel('audio')
     _draw_mel(mel, engine, samples, seconds)
     _draw_tokens(timeline, engine, delay, tokens)
     _draw_words(words, result)
@@ -67,8 +68,8 @@ def draw(path: Path, engine: Engine, delay: int, samples: np.ndarray, tokens: li
 def _draw_mel(axes: Any, engine: Engine, samples: np.ndarray, seconds: float) -> None:
     context = engine.protocol.context
     half = engine.protocol.audio.window_size // 2
-    padded = torch.from_numpy(np.pad(samples, (half, context))).to(engine.device)
-    frames = engine.network.mel(padded[None])[0].cpu().numpy()  # [128, n]
+    padded = np.pad(samples, (half, context))
+    frames = LogMel(engine.protocol.audio)(padded[None])[0].T  # [128, n]
     axes.imshow(frames, origin='lower', aspect='auto', extent=(0, seconds, 0, len(frames)))
     axes.set_ylabel('mel')
 
@@ -77,11 +78,11 @@ def _draw_tokens(axes: Any, engine: Engine, delay: int, tokens: list[Token]) -> 
     protocol, tokenizer = engine.protocol, engine.tokenizer
     colours = {tokenizer.pad: 'lightgrey', tokenizer.word: 'tab:orange'}
     for token in tokens:
-        heard_s = protocol.spoken_s(token.index) + delay * protocol.token_s
-        axes.bar(heard_s, 1, width=protocol.token_s * 0.9, align='edge',
+        written_s = protocol.transcribed_s(token.index) + delay * protocol.token_s
+        axes.bar(written_s, 1, width=protocol.token_s * 0.9, align='edge',
                  color=colours.get(token.id, 'tab:blue'), alpha=max(0.2, token.probability))
         if tokenizer.is_text(token.id):
-            axes.text(heard_s, 0.1, tokenizer.decode([token.id]), rotation=90, fontsize=7)
+            axes.text(written_s, 0.1, tokenizer.decode([token.id]), rotation=90, fontsize=7)
     axes.set_yticks([])
     axes.set_ylabel('tokens')
 

@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Quantize; return 2 when the model or the arguments cannot be used, 1 on disk errors."""
     # Not at the top: torch takes a second to load, and `voxtral --help` must not.
     from tqdm import tqdm
+
     from voxtral_ros.model.checkpoint import open_weights
     from voxtral_ros.model.tokenizer import Tokenizer
     from voxtral_ros.quantization.format import Recipe

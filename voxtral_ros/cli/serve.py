@@ -25,13 +25,11 @@ import ssl
 import sys
 from typing import TYPE_CHECKING
 
-import numpy as np
 from voxtral_ros.audio.files import file_duration_s, read_file
 from voxtral_ros.audio.resample import resampled
 from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
-    from voxtral_ros.recognizer.engine import Engine
     from voxtral_ros.server.app import Access, Server
 
 
@@ -68,16 +66,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'per client [0, as the model says]')
     limits.add_argument('--overload', action='store_true',
                         help='take clients although the engine would then be slower than the '
-                             'sound: for recordings, which may wait')
+                             'audio: for recordings, which may wait')
     limits.add_argument('--max-message-mb', type=float, default=8, metavar='MB', help='[8]')
     limits.add_argument('--max-buffered-s', type=float, default=300, metavar='S',
-                        help='sound of a client that may wait for the engine [300]')
+                        help='audio of a client that may wait for the engine [300]')
     limits.add_argument('--max-messages-per-s', type=float, default=500, metavar='N',
                         help='a client that sends more is read more slowly [500]')
     limits.add_argument('--idle-timeout-s', type=float, default=600, metavar='S',
                         help='a client that sends nothing for so long is disconnected [600]')
     limits.add_argument('--stop-timeout-s', type=float, default=10, metavar='S',
-                        help='after SIGTERM, for the sound that still waits [10]')
+                        help='after SIGTERM, for the audio that still waits [10]')
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -121,7 +119,7 @@ def _server(arguments: argparse.Namespace) -> Server:
     engine = Engine.load(model, arguments.device, arguments.dtype,
                          max_streams=arguments.max_sessions, threads=arguments.threads,
                          window=arguments.window)
-    _warm_up(engine)
+    engine.warm_up()
     names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
     return Server(engine, tuple(dict.fromkeys(names)), limits, access)
 
@@ -132,13 +130,6 @@ def _check_address(host: str, port: int) -> None:
     with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
-
-
-def _warm_up(engine: Engine) -> None:
-    """Let the first client not wait for what is only done once."""
-    stream = engine.open()
-    stream.feed(np.zeros(16000, np.float32))
-    stream.close()
 
 
 def _access(arguments: argparse.Namespace) -> Access:

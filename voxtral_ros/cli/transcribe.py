@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Print what is said in audio files, or in raw samples on standard input, while it is heard."""
+"""Print what is said in audio files, or in raw samples on standard input, word by word."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ import time
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
+
 from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import file_duration_s, read_file, read_raw
 from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ
@@ -50,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
                         help='type of the weights in memory [float32 on the CPU, else as in file]')
     parser.add_argument('--delay-ms', type=float, metavar='MS',
-                        help='how long to listen before writing: 80 to 1200 in steps of 80, '
-                             'or 2400 [as the model says, 480]')
+                        help='how far the text lags behind the audio: 80 to 1200 in steps of '
+                             '80, or 2400 [as the model says, 480]')
     parser.add_argument('--channel', type=int, default=-1, metavar='N',
                         help='channel to take, counted from 0; -1 mixes all [-1]')
     parser.add_argument('--rate', type=int, metavar='HZ',
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true',
                         help='print one JSON object per file instead of the text')
     parser.add_argument('--plot', type=Path, metavar='FILE.png',
-                        help='draw sound, tokens and words over time; of one file')
+                        help='draw audio, tokens and words over time; of one file')
 
 
 @dataclass
@@ -110,29 +111,29 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _transcribe(engine: Engine, name: str, arguments: argparse.Namespace) -> None:
-    from voxtral_ros.recognizer.stream import StreamOptions
+    from voxtral_ros.recognizer.options import StreamOptions
     blocks, duration_s = _open(name, arguments)
     result = Result(name)
     tokens: list[Token] = []
-    heard: list[np.ndarray] = []
+    fed: list[np.ndarray] = []
     stream = engine.open(arguments.delay_ms, StreamOptions(on_token=tokens.append))
     title = name if len(arguments.audio) > 1 else ''
     with Display(title, duration_s, quiet=arguments.json) as display:
         try:
             for samples in resampled(blocks):
                 if arguments.plot:
-                    heard.append(samples)
+                    fed.append(samples)
                 result.audio_s += len(samples) / TARGET_RATE_HZ
                 before = time.perf_counter()
-                stream.feed(samples)
+                stream.feed(samples, finite=True)
                 events = stream.poll()
                 result.compute_s += time.perf_counter() - before
-                _tell(events, result, display)
+                _show(events, result, display)
                 display.advance(result.audio_s)
             before = time.perf_counter()
             events = stream.close()
             result.compute_s += time.perf_counter() - before
-            _tell(events, result, display)
+            _show(events, result, display)
         finally:
             stream.abandon()
     result.token_ids = [token.id for token in tokens]
@@ -141,7 +142,7 @@ def _transcribe(engine: Engine, name: str, arguments: argparse.Namespace) -> Non
     if arguments.plot:
         from voxtral_ros.cli.plot import draw
         delay = engine.protocol.delay_tokens(arguments.delay_ms)
-        draw(arguments.plot, engine, delay, np.concatenate(heard), tokens, result)
+        draw(arguments.plot, engine, delay, np.concatenate(fed), tokens, result)
 
 
 def _open(name: str, arguments: argparse.Namespace) -> tuple[Iterator[AudioBlock], float | None]:
@@ -153,7 +154,7 @@ def _open(name: str, arguments: argparse.Namespace) -> tuple[Iterator[AudioBlock
     return read_raw(sys.stdin.buffer, arguments.rate), None
 
 
-def _tell(events: list[Event], result: Result, display: Display) -> None:
+def _show(events: list[Event], result: Result, display: Display) -> None:
     for event in events:
         result.add(event)
         if isinstance(event, Transcript):

@@ -36,7 +36,9 @@ import time
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, WSMsgType
+
 from voxtral_ros.client.segment import Segment
+from voxtral_ros.recognizer.interface import LinkStatus
 
 _LOGGER = logging.getLogger(__name__)
 _APPEND_BYTES = 16_000  # 500 ms
@@ -68,38 +70,26 @@ class Remote:
     delay_ms: float | None = None
 
 
-@dataclass(frozen=True)
-class LinkStatus:
-    """How the connection is doing, for diagnostics."""
-
-    state: str = 'connecting'  # connected, down, closed
-    since: float = 0.0  # time.monotonic()
-    error: str = ''  # why it is down, or was last
-    connects: int = 0
-    waiting_s: float = 0.0  # sound whose text is not complete
-    dropped_s: float = 0.0  # sound that was given up
-
-
 class Link:
     """Owns the thread; all methods may be called from another one."""
 
-    def __init__(self, remote: Remote, outage_s: float, on_news: Callable[[], None]) -> None:
+    def __init__(self, remote: Remote, outage_s: float, on_update: Callable[[], None]) -> None:
         """
         Connect.
 
-        :param outage_s: sound that is kept at most
-        :param on_news: called from the thread when a segment has new text or is done
+        :param outage_s: audio that is kept at most, s
+        :param on_update: called from the thread when a segment has new text or is done
         """
-        self._remote, self._outage_s, self._on_news = remote, outage_s, on_news
+        self._remote, self._outage_s, self._on_update = remote, outage_s, on_update
         self._status = LinkStatus(since=time.monotonic())
         self._segments: deque[Segment] = deque()
         self._lock = threading.Lock()  # of the two above
         self._sending: Segment | None = None
         self._stopping = False
         self._refusals = 0  # of the first segment
-        self._told_end = False  # of the first segment, to the server
+        self._sent_end = False  # of the first segment
         self._n_done = 0  # over this connection
-        self._heard = 0.0  # when the server last sent anything
+        self._last_event_s = 0.0  # when the server last sent anything
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
         self._task = self._loop.create_task(self._stay_connected())
@@ -133,12 +123,12 @@ class Link:
         self._thread.join()
 
     def _drop_oldest(self) -> None:
-        """Keep what is kept within the limit; the segment that is spoken now always stays."""
+        """Keep what is kept within the limit; the segment that is being spoken always stays."""
         while len(self._segments) > 1 and self.status.waiting_s > self._outage_s:
             self._give_up('the server was away for too long')
 
     def _give_up(self, why: str) -> None:
-        """Forget the sound of the first segment."""
+        """Forget the audio of the first segment."""
         with self._lock:
             if not self._segments:
                 return
@@ -147,7 +137,7 @@ class Link:
             self._status = replace(self._status, dropped_s=self._status.dropped_s + lost_s)
         _LOGGER.warning('%.1f s of speech were not transcribed: %s', lost_s, why)
         segment.complete()
-        self._on_news()
+        self._on_update()
 
     def _note(self, **changes: Any) -> None:
         with self._lock:
@@ -171,7 +161,7 @@ class Link:
             began, self._n_done = time.monotonic(), 0
             try:
                 await self._connect()
-            except Exception as error:  # a robot must not lose its ears
+            except Exception as error:  # whatever it is, the link goes on
                 if not isinstance(error, _EXPECTED):
                     _LOGGER.exception('the link failed')
                 self._went_down(f'{type(error).__name__}: {error}'.rstrip(': '))
@@ -255,19 +245,19 @@ class Link:
     async def _send_segment(self, socket: Socket, segment: Segment) -> None:
         segment.restart()
         self._sending = segment
-        self._heard = time.monotonic()
+        self._last_event_s = time.monotonic()
         await socket.send_json({'type': 'input_audio_buffer.commit'})
-        n_sent, self._told_end = 0, False
+        n_sent, self._sent_end = 0, False
         while not (segment.done or self._stopping):
-            ended = segment.ended  # before looking for sound: none comes after it
-            sound, n_sent = segment.sound(n_sent, _APPEND_BYTES)
-            if sound:
+            ended = segment.ended  # before looking for audio: none comes after it
+            audio, n_sent = segment.audio(n_sent, _APPEND_BYTES)
+            if audio:
                 await socket.send_json({'type': 'input_audio_buffer.append',
-                                        'audio': base64.b64encode(sound).decode()})
-            elif ended and not self._told_end:
+                                        'audio': base64.b64encode(audio).decode()})
+            elif ended and not self._sent_end:
                 await socket.send_json({'type': 'input_audio_buffer.commit', 'final': True})
-                self._told_end, self._heard = True, time.monotonic()
-            elif self._told_end and time.monotonic() - self._heard > _ANSWER_S:
+                self._sent_end, self._last_event_s = True, time.monotonic()
+            elif self._sent_end and time.monotonic() - self._last_event_s > _ANSWER_S:
                 self._refused('timeout', f'nothing for {_ANSWER_S:g} s')
             else:
                 await self._woken(1.0)
@@ -279,27 +269,27 @@ class Link:
         while not self._stopping:
             event = await _event(socket)
             kind = event.get('type')
-            self._heard = time.monotonic()
+            self._last_event_s = time.monotonic()
             segment = self._sending
             if kind == 'error':
                 self._refused(str(event.get('code')), str(event.get('error')))
             elif segment and kind == 'transcription.delta':
                 if segment.write(str(event.get('delta', '')), event.get('words')):
-                    self._on_news()
+                    self._on_update()
             elif segment and kind == 'transcription.done':
                 self._finish(segment)
 
     def _finish(self, segment: Segment) -> None:
         """Take the text of a segment as complete."""
-        if not self._told_end:
-            raise LinkError('the server ended the text before the sound had ended')
+        if not self._sent_end:
+            raise LinkError('the server ended the text before the audio had ended')
         self._sending, self._refusals = None, 0
         self._n_done += 1
         with self._lock:
             if self._segments and self._segments[0] is segment:  # it was not given up
                 self._segments.popleft()
         segment.complete()
-        self._on_news()
+        self._on_update()
         self._wake.set()
 
     def _refused(self, code: str, why: str) -> None:

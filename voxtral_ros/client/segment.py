@@ -13,30 +13,32 @@
 # limitations under the License.
 
 """
-A piece of sound that a remote server transcribes in one generation, and the text that came of it.
+A piece of audio that a remote server transcribes in one generation, and the text that came of it.
 
-The sound is kept until its text is complete: after a broken connection the segment is sent again
-from its start. What was told before stays; from the second hearing only what goes further counts.
+The audio is kept until its text is complete: after a broken connection the segment is sent again
+from its start. What was published before stays; of the second transcription only what goes further
+counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import math
 from typing import Any
 
 import numpy as np
+
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.events import Transcript, Word
 
-_TOKEN_S = 0.08  # vLLM sends a delta per token, and tells no times
+_TOKEN_S = 0.08  # vLLM sends a delta per token, and no times
 _BYTES_PER_S = 2 * TARGET_RATE_HZ
 
 
 class Segment:
     """
-    Sound from the stream's thread, text from the link's.
+    Audio from the stream's thread, text from the link's.
 
     Of the attributes that both use, each is written by one thread only and replaced, not changed.
     """
@@ -45,17 +47,17 @@ class Segment:
         """Begin at a time of the stream."""
         self.start_s = start_s
         self.onset_s: float | None = None  # where speech set in
-        self.ended = False  # no more sound comes
+        self.ended = False  # no more audio comes
         self.done = False  # no more text comes
         self.words: tuple[Word, ...] = ()  # only ever grow
-        self.quiet_tokens = 0  # since the last text of the server
-        self._sound: list[bytes] = []  # PCM16
+        self.blank_tokens = 0  # since the last text of the server
+        self._audio: list[bytes] = []  # PCM16
         self._n_bytes = 0
         self._fresh: list[Word] = []  # of the present generation
         self._inside = False  # the present generation has not ended its last word
         self._n_deltas = 0
 
-    # ---- sound ----
+    # ---- audio ----
 
     @property
     def duration_s(self) -> float:
@@ -64,12 +66,12 @@ class Segment:
     def append(self, samples: Samples) -> None:
         """Add float32 samples, 16 kHz, mono, -1..1."""
         pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype('<i2').tobytes()
-        self._sound.append(pcm)
+        self._audio.append(pcm)
         self._n_bytes += len(pcm)
 
-    def sound(self, first: int, max_bytes: int) -> tuple[bytes, int]:
-        """Return sound from block `first` on, and the block that comes next."""
-        blocks = self._sound
+    def audio(self, first: int, max_bytes: int) -> tuple[bytes, int]:
+        """Return audio from block `first` on, and the block that comes next."""
+        blocks = self._audio
         last, n_bytes = first, 0
         while last < len(blocks) and (last == first or n_bytes + len(blocks[last]) <= max_bytes):
             n_bytes += len(blocks[last])
@@ -77,32 +79,32 @@ class Segment:
         return b''.join(blocks[first:last]), last
 
     def complete(self) -> None:
-        """Note that no more text comes, and forget the sound."""
+        """Note that no more text comes, and forget the audio."""
         self.done = True
-        self._sound, self._n_bytes = [], 0
+        self._audio, self._n_bytes = [], 0
 
     # ---- text ----
 
     def restart(self) -> None:
-        """Expect the text from its beginning: the sound is being sent again."""
-        self._fresh, self._inside, self._n_deltas, self.quiet_tokens = [], False, 0, 0
+        """Expect the text from its beginning: the audio is being sent again."""
+        self._fresh, self._inside, self._n_deltas, self.blank_tokens = [], False, 0, 0
 
-    def write(self, delta: str, given: Sequence[Any] | None = None) -> bool:
+    def write(self, delta: str, details: Sequence[Any] | None = None) -> bool:
         """
-        Take a delta of the server; return whether it says anything new.
+        Take a delta of the server; return whether there is anything new in it.
 
-        :param given: what a voxtral server tells of the words in the delta; vLLM does not
+        :param details: what a voxtral server sends of the words in the delta; vLLM does not
         """
         self._n_deltas += 1
         parts = delta.split()
-        self.quiet_tokens = 0 if parts else self.quiet_tokens + 1
+        self.blank_tokens = 0 if parts else self.blank_tokens + 1
         goes_on = self._inside and not delta[:1].isspace()
         self._inside = not delta[-1].isspace() if delta else self._inside
         if not parts:
             return False
-        if given is None or len(given) != len(parts):
-            given = [None] * len(parts)
-        for part, known in zip(parts, given, strict=True):
+        if details is None or len(details) != len(parts):
+            details = [None] * len(parts)
+        for part, known in zip(parts, details, strict=True):
             text = part
             if goes_on:
                 text = self._fresh.pop().text + part
@@ -122,44 +124,44 @@ class Segment:
         return Word(text, max(self.start_s + end_s, before_s), confidence)
 
     def _take_over(self) -> bool:
-        """Let the told words grow by those of this generation that go further."""
-        told, fresh = list(self.words), self._fresh
-        if told and len(fresh) >= len(told):
-            last = fresh[len(told) - 1]
-            if last.text.startswith(told[-1].text):
-                told[-1] = Word(last.text, told[-1].end_s, last.confidence)
-        told += fresh[len(told):]
-        changed = tuple(told) != self.words
-        self.words = tuple(told)
+        """Let the words grow by those of this generation that go further."""
+        words, fresh = list(self.words), self._fresh
+        if words and len(fresh) >= len(words):
+            last = fresh[len(words) - 1]
+            if last.text.startswith(words[-1].text):
+                words[-1] = Word(last.text, words[-1].end_s, last.confidence)
+        words += fresh[len(words):]
+        changed = tuple(words) != self.words
+        self.words = tuple(words)
         return changed
 
 
-class SegmentTeller:
-    """Tells the words of a segment as the revisions of one utterance."""
+class SegmentTranscripts:
+    """Makes the words of a segment the revisions of one utterance."""
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, utterance_ids: Iterator[int]) -> None:
         self.segment = segment
-        self.utterance_id = 0
+        self._utterance_ids = utterance_ids
+        self._utterance_id = 0  # until there are words
         self._revision = 0
         self._published = 0  # characters
 
-    def tell(self, utterance_id: int, last_end_s: float, is_final: bool) -> Transcript | None:
+    def next(self, last_end_s: float, is_final: bool) -> Transcript | None:  # noqa: A003
         """
         Return the next revision, None when there is nothing new.
 
-        :param utterance_id: for the first revision
         :param last_end_s: end of the utterance before
         """
         words = self.segment.words
         text = ' '.join(word.text for word in words)
         if not words or (len(text) == self._published and not is_final):
             return None
-        self.utterance_id = self.utterance_id or utterance_id
+        self._utterance_id = self._utterance_id or next(self._utterance_ids)
         onset_s, first_s = self.segment.onset_s, words[0].end_s
         if onset_s is None or not first_s - 2.0 <= onset_s <= first_s:
             onset_s = first_s - 0.5
         transcript = Transcript(
-            self.utterance_id, self._revision, is_final, text, text[self._published:], words,
+            self._utterance_id, self._revision, is_final, text, text[self._published:], words,
             min(max(onset_s, last_end_s, 0.0), first_s), words[-1].end_s)
         self._revision += 1
         self._published = len(text)

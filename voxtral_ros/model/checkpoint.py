@@ -13,10 +13,11 @@
 # limitations under the License.
 
 """
-A checkpoint folder to the network: native BF16, the original INT4 file, and our extensions.
+A checkpoint folder to the network: Mistral's BF16, the original INT4 file, and our extensions.
 
 How a weight is stored is the business of voxtral_ros.quantization; weights go one by one from the
-file into their final place, through a small buffer.
+file into their final place, through a small buffer. Here every weight becomes dense; backends that
+keep weights packed read them from the same file under the same names.
 """
 
 from __future__ import annotations
@@ -28,57 +29,38 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from voxtral_ros.backends.cpu.weights import native_layer
-from voxtral_ros.backends.cuda.modules import packed_layer
+
 from voxtral_ros.model.config import ModelConfig
+from voxtral_ros.model.names import checkpoint_name
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization.format import check_config
 from voxtral_ros.quantization.tensorfile import CheckpointError
 from voxtral_ros.quantization.weights import WeightFile, WEIGHTS
 
-__all__ = ['CheckpointError', 'load_network', 'native_name', 'native_parameters', 'open_weights']
-
-# Prefix in the network -> prefix in the file. The first that fits counts.
-_EMBEDDING = 'mm_streams_embeddings.embedding_module.'
-_PREFIXES = (
-    ('encoder.conv_layers.', _EMBEDDING + 'whisper_encoder.conv_layers.'),
-    ('encoder.', _EMBEDDING + 'whisper_encoder.transformer.'),
-    ('adapter.', _EMBEDDING + 'audio_language_projection.'),
-    ('decoder.tok_embeddings.', _EMBEDDING + 'tok_embeddings.'),
-    ('decoder.', ''),
-)
+__all__ = [
+    'CheckpointError', 'checkpoint_name', 'checkpoint_parameters', 'load_network', 'open_weights']
 
 
-def native_name(name: str) -> str:
-    """Return the name in `consolidated.safetensors` of a parameter of VoxtralRealtime."""
-    for ours, theirs in _PREFIXES:
-        if name.startswith(ours):
-            return theirs + name.removeprefix(ours)
-    raise KeyError(name)
-
-
-def native_parameters(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def checkpoint_parameters(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield every parameter of a VoxtralRealtime with its name in the file."""
     for name, parameter in network.named_parameters():
-        yield native_name(name), parameter
+        yield checkpoint_name(name), parameter
 
 
 def load_network(folder: str | Path, device: torch.device | str = 'cpu',
-                 dtype: torch.dtype | None = None, window: int = 0,
-                 native: bool = False) -> VoxtralRealtime:
+                 dtype: torch.dtype | None = None, window: int = 0) -> VoxtralRealtime:
     """
-    Load the network of a checkpoint folder, ready for inference.
+    Load the network of a checkpoint folder, ready for inference; weights are dequantized.
 
     :param dtype: of the weights in memory; None is the type that most of the file has
     :param window: tokens that the decoder looks back, see ModelConfig.with_window
-    :param native: keep weights as small as they are, for NativePasses
     :raises ConfigError: params.json is missing or wrong
     :raises CheckpointError: the weights are missing, cut off, or not those of params.json
     """
     device = torch.device(device)
     with open_weights(folder, window) as (network, weights):
         network.mel.place(device)
-        _fill(network, weights, device, dtype or weights.main_dtype, native)
+        _fill(network, weights, device, dtype or weights.main_dtype)
     return network.eval().requires_grad_(False)
 
 
@@ -105,35 +87,28 @@ def open_weights(folder: str | Path,
 
 def _compare(network: nn.Module, weights: WeightFile) -> None:
     """Raise CheckpointError unless names and shapes of the file are those of the network."""
-    expected = dict(native_parameters(network))
+    expected = dict(checkpoint_parameters(network))
     missing, unknown = set(expected) - set(weights.stored), set(weights.stored) - set(expected)
     problems = [f'{what}: {_some(names)}'
                 for what, names in (('missing', missing), ('unknown', unknown)) if names]
     if problems:
         raise CheckpointError(f'{weights.path} does not hold the tensors that params.json asks '
                               'for; ' + '; '.join(problems))
-    for native, parameter in expected.items():
-        shape = weights.stored[native].shape
+    for name, parameter in expected.items():
+        shape = weights.stored[name].shape
         if shape != tuple(parameter.shape):
-            raise CheckpointError(f'{weights.path}: {native} is {list(shape)}, but params.json '
+            raise CheckpointError(f'{weights.path}: {name} is {list(shape)}, but params.json '
                                   f'makes it {list(parameter.shape)}')
 
 
 def _fill(network: nn.Module, weights: WeightFile, device: torch.device,
-          dtype: torch.dtype, small: bool) -> None:
-    """Put every weight into its place, or a module that keeps it packed."""
+          dtype: torch.dtype) -> None:
+    """Put every weight into its place."""
     for name, _ in list(network.named_parameters()):
-        native = native_name(name)
         path, _, leaf = name.rpartition('.')
-        packed = native_layer(weights, native, network.get_submodule(path)) if small \
-            else packed_layer(weights, native, device, dtype)
-        if packed is None:
-            tensor = weights.read(native, device, dtype)
-            parameter = nn.Parameter(tensor, requires_grad=False)
-            setattr(network.get_submodule(path), leaf, parameter)
-        else:
-            parent, _, child = path.rpartition('.')
-            setattr(network.get_submodule(parent), child, packed)
+        tensor = weights.read(checkpoint_name(name), device, dtype)
+        parameter = nn.Parameter(tensor, requires_grad=False)
+        setattr(network.get_submodule(path), leaf, parameter)
 
 
 def _some(names: set[str], limit: int = 3) -> str:

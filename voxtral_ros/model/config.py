@@ -37,7 +37,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """Front end: 16 kHz sound to log-mel frames of 10 ms."""
+    """Front end: 16 kHz audio to log-mel frames of 10 ms."""
 
     sampling_rate: int = 16000  # Hz
     frame_rate: float = 12.5  # tokens per second
@@ -53,6 +53,15 @@ class AudioConfig:
     @property
     def frames_per_token(self) -> int:
         return self.samples_per_token // self.hop_length
+
+    @property
+    def context(self) -> int:
+        """Return how many samples the windows of two tokens share."""
+        return self.window_size - self.hop_length
+
+    def n_tokens(self, n_samples: int) -> int:
+        """Return how many whole tokens a window of so many samples is for."""
+        return max(0, (n_samples - self.context) // self.samples_per_token)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@
 """
 Decoder: a causal language model over the sum of audio and token embeddings, 12.5 Hz.
 
-How long it listens before it writes is a condition: a vector per layer, computed from the delay,
-scales the input of the feed-forward. The output head is the token embedding.
+The delay between audio and text is a condition: a vector per layer, computed from the delay,
+scales the input of the feed-forward (adaptive RMSNorm). The output head is the token embedding.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
-from voxtral_ros.backends.cuda.modules import PackedEmbedding
+
 from voxtral_ros.model.config import ModelConfig
-from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rotation
+from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rope
 
 
 def delay_embedding(delay: Tensor, dim: int) -> Tensor:
@@ -42,6 +42,22 @@ def delay_embedding(delay: Tensor, dim: int) -> Tensor:
     half = torch.arange(dim // 2, dtype=torch.float32, device=delay.device)
     angles = delay.float()[:, None] * torch.exp(-math.log(10000.0) * 2 / dim * half)
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+def delay_scale(delay: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """
+    Return what the feed-forward input of one layer is scaled by: 1 + the delay condition.
+
+    Computed in fp32 (the reference uses the type of the model, which for bf16 moves logits by
+    1e-2); constant for a stream.
+
+    :param delay: [B], tokens
+    :param down: [ada_dim, dim], weight of the first linear layer of ada_rms_norm_t_cond
+    :param up: [dim, ada_dim], of the second
+    :return: float32 [B, dim]
+    """
+    embedding = delay_embedding(delay, len(up))
+    return 1 + F.linear(F.gelu(F.linear(embedding, down.float())), up.float())
 
 
 class DecoderBlock(nn.Module):
@@ -60,9 +76,9 @@ class DecoderBlock(nn.Module):
             nn.Linear(config.ada_dim, stack.dim, bias=False),
         )
 
-    def forward(self, h: Tensor, scale: Tensor, angles: Rotation, attend: Attend) -> Tensor:
+    def forward(self, h: Tensor, scale: Tensor, rope: Rope, attend: Attend) -> Tensor:
         """Map [B, T, dim] to [B, T, dim]; scale [B, 1, dim] is 1 + the delay condition."""
-        h = h + self.attention(self.attention_norm(h), angles, attend)
+        h = h + self.attention(self.attention_norm(h), rope, attend)
         out: Tensor = h + self.feed_forward(self.ffn_norm(h) * scale)
         return out
 
@@ -73,8 +89,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config.decoder
-        self.tok_embeddings: nn.Embedding | PackedEmbedding = nn.Embedding(
-            config.vocab_size, self.config.dim)
+        self.tok_embeddings = nn.Embedding(config.vocab_size, self.config.dim)
         self.layers: Any = nn.ModuleList(DecoderBlock(config) for _ in range(self.config.n_layers))
         self.norm = nn.RMSNorm(self.config.dim, eps=self.config.norm_eps)
 
@@ -82,21 +97,14 @@ class Decoder(nn.Module):
         """
         Return what the feed-forward inputs of streams with these delays are scaled by.
 
-        Computed in fp32 (the reference uses the type of the model, which for bf16 moves logits
-        by 1e-2); constant for a stream.
-
         :param delay: [B], tokens
         :return: [n_layers, B, dim] in the type of the weights
         """
-        embedding = delay_embedding(delay, self.config.dim)
-        scales = []
-        for layer in self.layers:
-            down, _, up = layer.ada_rms_norm_t_cond
-            hidden = F.gelu(F.linear(embedding, down.weight.float()))
-            scales.append(1 + F.linear(hidden, up.weight.float()))
+        scales = [delay_scale(delay, layer.ada_rms_norm_t_cond[0].weight,
+                              layer.ada_rms_norm_t_cond[2].weight) for layer in self.layers]
         return torch.stack(scales).to(self.norm.weight.dtype)
 
-    def forward(self, audio: Tensor, tokens: Tensor, scales: Tensor, angles: Rotation,
+    def forward(self, audio: Tensor, tokens: Tensor, scales: Tensor, rope: Rope,
                 attends: list[Attend]) -> Tensor:
         """
         Return the hidden states, ready for the head.
@@ -108,13 +116,10 @@ class Decoder(nn.Module):
         """
         h = audio + self.tok_embeddings(tokens)
         for layer, scale, attend in zip(self.layers, scales, attends, strict=True):
-            h = layer(h, scale[:, None], angles, attend)
+            h = layer(h, scale[:, None], rope, attend)
         out: Tensor = self.norm(h)
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Map [..., dim] to [..., vocab_size]."""
-        table = self.tok_embeddings
-        if isinstance(table, PackedEmbedding):
-            return table.logits(hidden)
-        return F.linear(hidden, table.weight)
+        return F.linear(hidden, self.tok_embeddings.weight)

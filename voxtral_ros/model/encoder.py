@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Causal audio encoder: conv stem, windowed transformer, four frames joined into one token.
+Causal audio encoder: conv stem, sliding-window transformer, four frames joined into a token.
 
     mel [B, 128, 8n] -> conv stem [B, 4n, dim] -> blocks -> norm -> [B, n, 4 * dim]
 """
@@ -25,10 +25,16 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
+
 from voxtral_ros.model.config import ModelConfig, StackConfig
-from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rotation
+from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rope
 
 _KERNEL = 3
+
+
+def conv_state_shapes(config: ModelConfig) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return channels and frames that each of the two convolutions remembers of a stream."""
+    return (config.audio.num_mel_bins, _KERNEL - 1), (config.encoder.dim, _KERNEL - 2)
 
 
 class CausalConv(nn.Module):
@@ -36,19 +42,18 @@ class CausalConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.in_channels = in_channels
-        self.n_past = _KERNEL - stride
+        self.left_context = _KERNEL - stride
         self.conv = nn.Conv1d(in_channels, out_channels, _KERNEL, stride)
 
-    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """
         Convolve x, [B, C, T] with T a multiple of the stride.
 
-        :param past: [B, C, n_past], the end of the x before this one; zeros at the start
-        :return: [B, C', T / stride] and the past of the next call
+        :param state: [B, C, left_context], the end of the x before this one; zeros at the start
+        :return: [B, C', T / stride] and the state for the next call
         """
-        x = torch.cat((past, x), dim=-1)
-        return F.gelu(self.conv(x)), x[..., -self.n_past:]
+        x = torch.cat((state, x), dim=-1)
+        return F.gelu(self.conv(x)), x[..., -self.left_context:]
 
 
 class EncoderBlock(nn.Module):
@@ -61,9 +66,9 @@ class EncoderBlock(nn.Module):
         self.ffn_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, h: Tensor, angles: Rotation, attend: Attend) -> Tensor:
+    def forward(self, h: Tensor, rope: Rope, attend: Attend) -> Tensor:
         """Map [B, T, dim] to [B, T, dim]."""
-        h = h + self.attention(self.attention_norm(h), angles, attend)
+        h = h + self.attention(self.attention_norm(h), rope, attend)
         out: Tensor = h + self.feed_forward(self.ffn_norm(h))
         return out
 
@@ -84,31 +89,27 @@ class Encoder(nn.Module):
             EncoderBlock(self.config) for _ in range(self.config.n_layers))
         self.norm = nn.RMSNorm(dim, eps=self.config.norm_eps)
 
-    def conv_past(self, batch: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the past of both convolutions at the start of a stream: zeros, not silence."""
+    def new_conv_state(self, batch: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the state of both convolutions at the start of a stream: zeros, not silence."""
         first, second = self.conv_layers
-        return (like.new_zeros(batch, first.in_channels, first.n_past),
-                like.new_zeros(batch, second.in_channels, second.n_past))
+        return (like.new_zeros(batch, first.conv.in_channels, first.left_context),
+                like.new_zeros(batch, second.conv.in_channels, second.left_context))
 
-    def forward(self, mel: Tensor, past: tuple[Tensor, Tensor], angles: Rotation,
+    def forward(self, mel: Tensor, conv_state: tuple[Tensor, Tensor], rope: Rope,
                 attends: list[Attend]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """
         Encode 8n mel frames.
 
         :param mel: [B, 128, 8n], in the type of the weights
-        :param past: of the convolutions, see conv_past
-        :param angles: of the 4n frames
+        :param conv_state: see new_conv_state
+        :param rope: of the 4n frames
         :param attends: one attention per layer
-        :return: [B, n, 4 * dim] and the past of the next call
+        :return: [B, n, 4 * dim] and the conv_state for the next call
         """
-        h, past = self.stem(mel, past)  # [B, 4n, dim]
+        x, state_0 = self.conv_layers[0](mel, conv_state[0])  # [B, dim, 8n]
+        x, state_1 = self.conv_layers[1](x, conv_state[1])  # [B, dim, 4n]
+        h = x.transpose(1, 2)  # [B, 4n, dim]
         for layer, attend in zip(self.layers, attends, strict=True):
-            h = layer(h, angles, attend)
-        return self.norm(h).unflatten(1, (-1, self.group)).flatten(2), past
-
-    def stem(self, mel: Tensor, past: tuple[Tensor, Tensor],
-             ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the frames of 8n mel frames, [B, 4n, dim], and the past of the next call."""
-        x, past_0 = self.conv_layers[0](mel, past[0])  # [B, dim, 8n]
-        x, past_1 = self.conv_layers[1](x, past[1])  # [B, dim, 4n]
-        return x.transpose(1, 2), (past_0, past_1)
+            h = layer(h, rope, attend)
+        groups = self.norm(h).unflatten(1, (-1, self.group)).flatten(2)  # [B, n, 4 * dim]
+        return groups, (state_0, state_1)

@@ -13,27 +13,28 @@
 # limitations under the License.
 
 """
-Key and value rings: the memory of a windowed stack, fixed at construction.
+KV cache of a sliding-window stack: a ring buffer of keys and values, fixed at construction.
 
-The key of position p of a stream lies in ring entry p % capacity. A pass over T positions writes
-first and attends afterwards, so the ring holds window - 1 + T positions or more. Which position an
-entry holds follows from the stream's newest position alone: nothing is cleared when a slot is
-opened again.
+The key of position p of a stream lies in entry p % capacity: this is where the cache wraps. A pass
+over T positions writes first and attends afterwards, so the ring holds window - 1 + T positions or
+more. Which position an entry holds follows from the stream's newest position alone: nothing has
+to be cleared for the sake of the mask.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from voxtral_ros.model.config import StackConfig
-from voxtral_ros.model.layers import Attend, grouped_attention
 
-# Attention reads the filled part of the ring, rounded up to this many entries: short streams pay
+from voxtral_ros.model.config import StackConfig
+from voxtral_ros.model.layers import Attend, grouped_query_attention
+
+# Attention reads the used part of the ring, rounded up to this many entries: short streams pay
 # for little, and there are few different shapes.
 _BLOCK = 128
 
 
-class RingCache:
+class KVCache:
     """Keys and values of all layers of one stack, for a fixed number of streams (slots)."""
 
     def __init__(self, config: StackConfig, n_slots: int, max_positions: int,
@@ -41,7 +42,7 @@ class RingCache:
         """Allocate for passes over at most `max_positions` positions at once."""
         self.window = config.sliding_window
         self.n_slots = n_slots
-        self.capacity = self.window - 1 + max_positions
+        self.capacity = cache_capacity(config, max_positions)
         shape = (config.n_layers, n_slots, self.capacity, config.n_kv_heads, config.head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
@@ -60,25 +61,25 @@ class RingCache:
     def nbytes(self) -> int:
         return 2 * self.keys.numel() * self.keys.element_size()
 
-    def attention(self, slots: Tensor, positions: Tensor, filled: int) -> list[Attend]:
+    def attention(self, slots: Tensor, positions: Tensor, max_kv_len: int) -> list[Attend]:
         """
         Return the attention of each layer for one pass over T new positions of M streams.
 
         :param slots: int64 [M], different ones
         :param positions: int64 [M, T], consecutive, counted from the opening of the stream
-        :param filled: host-side bound: no stream of the pass will have more positions than this
-        :raises ValueError: the pass is longer than the ring was made for
+        :param max_kv_len: host-side bound: no stream of the pass will have more positions
+        :raises ValueError: the pass is longer than the cache was made for
         """
         if positions.shape[1] > self.capacity - self.window + 1:
-            raise ValueError(f'a pass over {positions.shape[1]} positions, but the ring was made '
-                             f'for {self.capacity - self.window + 1}')
-        length = min(self.capacity, -(-filled // _BLOCK) * _BLOCK)
+            raise ValueError(f'a pass over {positions.shape[1]} positions, but the KV cache was '
+                             f'made for {self.capacity - self.window + 1}')
+        length = min(self.capacity, -(-max_kv_len // _BLOCK) * _BLOCK)
         entries = positions % self.capacity  # [M, T]
         newest = positions[:, -1:]  # [M, 1]
         held = newest - (newest - self._entries[:length]) % self.capacity  # [M, S] positions
         age = positions[:, :, None] - held[:, None, :]  # [M, T, S]
         mask = (age >= 0) & (age < self.window) & (held >= 0)[:, None, :]
-        # A pass over all slots reads the rings where they are and reorders the queries instead.
+        # A pass over all slots reads the cache where it is and reorders the queries instead.
         whole = len(slots) == self.n_slots
         order = slots.argsort() if whole else slots
         mask = mask[order] if whole else mask
@@ -88,10 +89,16 @@ class RingCache:
                 keys[slots[:, None], entries] = k
                 values[slots[:, None], entries] = v
                 if whole:
-                    out = grouped_attention(q[order], keys[:, :length], values[:, :length], mask)
+                    out = grouped_query_attention(
+                        q[order], keys[:, :length], values[:, :length], mask)
                     return out[slots]
                 seen_k, seen_v = keys[:, :length][slots], values[:, :length][slots]
-                return grouped_attention(q, seen_k, seen_v, mask)
+                return grouped_query_attention(q, seen_k, seen_v, mask)
             return attend
 
         return [layer(k, v) for k, v in zip(self.keys, self.values, strict=True)]
+
+
+def cache_capacity(config: StackConfig, max_positions: int) -> int:
+    """Return how many positions the cache of a stream has places for."""
+    return config.sliding_window - 1 + max_positions

@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-What encoder and decoder are made of: rotary embedding, attention, feed-forward.
+What encoder and decoder are made of: rotary embedding (RoPE), attention, feed-forward (SwiGLU).
 
 Attributes carry the names of the tensors in `consolidated.safetensors`. Rows of wq and wk are in
-interleaved order, as Mistral stores them: a rotation turns the pair (2j, 2j + 1) of a head.
+interleaved order, as Mistral stores them: RoPE rotates the pair (2j, 2j + 1) of a head.
 """
 
 from __future__ import annotations
@@ -26,45 +26,46 @@ from collections.abc import Callable
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
+
 from voxtral_ros.model.config import StackConfig
 
-# (q [B, T, Hq, hd], k, v [B, T, Hkv, hd]) -> [B, T, Hq, hd], all after rotation
+# (q [B, T, Hq, hd], k, v [B, T, Hkv, hd]), q and k after RoPE -> [B, T, Hq, hd]
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 # (length, window, device) -> the attention of a whole sequence
-WholeAttention = Callable[[int, int, torch.device], Attend]
-Rotation = tuple[Tensor, Tensor]  # cos and sin, float32 [B, T, 1, hd / 2]
+SequenceAttention = Callable[[int, int, torch.device], Attend]
+Rope = tuple[Tensor, Tensor]  # cos and sin, float32 [B, T, 1, hd / 2]
 
 
-def frequencies(head_dim: int, theta: float, device: torch.device) -> Tensor:
+def rope_inv_freq(head_dim: int, theta: float, device: torch.device) -> Tensor:
     """Return by how many rad the pairs of a head turn per position, float64 [head_dim / 2]."""
     pair = torch.arange(0, head_dim, 2, dtype=torch.float64, device=device)
-    turns: Tensor = theta ** (-pair / head_dim)
-    return turns
+    inv_freq: Tensor = theta ** (-pair / head_dim)
+    return inv_freq
 
 
-def rotation(positions: Tensor, head_dim: int, theta: float) -> Rotation:
+def rope_cos_sin(positions: Tensor, head_dim: int, theta: float) -> Rope:
     """
-    Return cos and sin of the rotary angles.
+    Return cos and sin of the rotary angles of positions.
 
     Angles are computed in fp64: in fp32 they are off by 0.01 rad after three hours of 50 Hz
     frames and by more every hour; in fp64 a stream of a year is off by less than 1e-6.
 
     :param positions: int64 [B, T]
     """
-    turns = frequencies(head_dim, theta, positions.device)
-    angles = positions[..., None, None].double() * turns  # [B, T, 1, hd / 2]
+    inv_freq = rope_inv_freq(head_dim, theta, positions.device)
+    angles = positions[..., None, None].double() * inv_freq  # [B, T, 1, hd / 2]
     return angles.cos().float(), angles.sin().float()
 
 
-def rotate(x: Tensor, angles: Rotation) -> Tensor:
-    """Turn the interleaved pairs of the last axis of x, [B, T, H, hd], computed in fp32."""
-    cos, sin = angles
+def apply_rotary_emb(x: Tensor, rope: Rope) -> Tensor:
+    """Rotate the interleaved pairs of the last axis of x, [B, T, H, hd], computed in fp32."""
+    cos, sin = rope
     a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # [B, T, H, hd / 2] each
-    turned = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)
-    return turned.flatten(-2).type_as(x)
+    rotated = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)
+    return rotated.flatten(-2).type_as(x)
 
 
-def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+def grouped_query_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """
     Attend with query heads in groups that share a key head, reading each key once per group.
 
@@ -82,16 +83,16 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return out.unflatten(2, (group, length)).permute(0, 3, 1, 2, 4).reshape(q.shape)
 
 
-def banded_attention(length: int, window: int, device: torch.device) -> Attend:
+def sliding_window_attention(length: int, window: int, device: torch.device) -> Attend:
     """Return the causal attention of a whole sequence, `window` positions back, itself counted."""
     position = torch.arange(length, device=device)
     age = position[:, None] - position[None, :]
     mask = ((age >= 0) & (age < window))[None]  # [1, T, T]
-    return lambda q, k, v: grouped_attention(q, k, v, mask)
+    return lambda q, k, v: grouped_query_attention(q, k, v, mask)
 
 
 class Attention(nn.Module):
-    """Grouped-query attention; where keys come from is the caller's business."""
+    """Grouped-query attention; where the keys of the past come from is the caller's business."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
@@ -103,10 +104,11 @@ class Attention(nn.Module):
         self.wv = nn.Linear(config.dim, kv_dim, bias=config.use_biases)
         self.wo = nn.Linear(q_dim, config.dim, bias=config.use_biases)
 
-    def forward(self, x: Tensor, angles: Rotation, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, rope: Rope, attend: Attend) -> Tensor:
         """Map [B, T, dim] to [B, T, dim]."""
         q, k, v = (w(x).unflatten(-1, (-1, self.head_dim)) for w in (self.wq, self.wk, self.wv))
-        out: Tensor = self.wo(attend(rotate(q, angles), rotate(k, angles), v).flatten(-2))
+        q, k = apply_rotary_emb(q, rope), apply_rotary_emb(k, rope)
+        out: Tensor = self.wo(attend(q, k, v).flatten(-2))
         return out
 
 

@@ -23,29 +23,11 @@ cut into windows anywhere at multiples of the hop. Sources: mistral_common `audi
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn, Tensor
+
 from voxtral_ros.model.config import AudioConfig
-
-
-def mel_filters(n_mels: int, n_fft: int, sampling_rate: int) -> np.ndarray:
-    """
-    Return the triangular filters of Slaney's Auditory Toolbox, area-normalised, 0 to Nyquist.
-
-    :return: float64 [n_mels, n_fft // 2 + 1]
-    """
-    def to_mel(hz: float) -> float:
-        return 3 * hz / 200 if hz < 1000 else 15 + np.log(hz / 1000) * 27 / np.log(6.4)
-
-    mel = np.linspace(0.0, to_mel(sampling_rate / 2), n_mels + 2)
-    edges = np.where(mel < 15, 200 * mel / 3, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
-    bins = np.linspace(0.0, sampling_rate / 2, n_fft // 2 + 1)
-    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]  # [n_mels, 1]
-    rising = (bins - lower) / (centre - lower)
-    falling = (upper - bins) / (upper - centre)
-    triangles = np.maximum(0.0, np.minimum(rising, falling))
-    return triangles * 2 / (upper - lower)
+from voxtral_ros.model.mel_filters import mel_filters
 
 
 class LogMel(nn.Module):
@@ -69,14 +51,9 @@ class LogMel(nn.Module):
         # [n_bins, n_mels]; the power of the FFT is multiplied from the left
         self.filters = torch.tensor(filters.T.copy(), dtype=torch.float32, device=device)
 
-    @property
-    def context(self) -> int:
-        """Return by how many samples n frames need more than n hops."""
-        return self.config.window_size - self.config.hop_length
-
     def forward(self, samples: Tensor) -> Tensor:
         """
-        Compute the frames of windows that overlap by `context` samples.
+        Compute the frames of windows that overlap by config.context samples.
 
         :param samples: float32 [B, n * hop_length + context], -1..1
         :return: float32 [B, num_mel_bins, n]

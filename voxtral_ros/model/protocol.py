@@ -13,15 +13,15 @@
 # limitations under the License.
 
 """
-The streaming protocol: what surrounds the audio, and which token speaks about which moment.
+The streaming protocol: what surrounds the audio, and which token is about which moment.
 
-    32 tokens of silence | sound ... | silence up to a whole token, then delay + 11 tokens
+    32 tokens of silence | audio ... | silence up to a whole token, then delay + 11 tokens
     <s> and 32 + delay pads | generated tokens ...
 
-Position p takes token p of sound and text token p and predicts text token p + 1. The prompt covers
-the first positions, so the first generated token (k = 0) was predicted with delay + 1 tokens of
-sound heard; generated token k speaks about sound up to (k + 1) * 80 ms. Source: mistral_common
-`tokens/tokenizers/audio.py` and `instruct.py`.
+Position p takes token p of audio and text token p and predicts text token p + 1. The prompt covers
+the first positions (they are the prefill), so the first generated token (k = 0) was predicted from
+delay + 1 tokens of audio; generated token k is about audio up to (k + 1) * 80 ms. Source:
+mistral_common `tokens/tokenizers/audio.py` and `instruct.py`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from dataclasses import dataclass
 from voxtral_ros.model.config import AudioConfig
 from voxtral_ros.model.tokenizer import Tokenizer
 
-# Heuristic of mistral_common: tokens that the longest word may need after the last sound.
+# Heuristic of mistral_common: tokens that the longest word may need after the last audio.
 TAIL_TOKENS = 10
 
 
 @dataclass(frozen=True)
-class Protocol:
+class StreamingProtocol:
     """The protocol of one checkpoint; lengths in samples or tokens."""
 
     tokenizer: Tokenizer
@@ -57,7 +57,7 @@ class Protocol:
     @property
     def context(self) -> int:
         """Return how many samples the windows of two tokens share."""
-        return self.audio.window_size - self.audio.hop_length
+        return self.audio.context
 
     def delay_tokens(self, delay_ms: float | None = None) -> int:
         """
@@ -74,15 +74,15 @@ class Protocol:
                 f'from {self.token_ms:g} to {15 * self.token_ms:g}, and {30 * self.token_ms:g}')
         return int(tokens)
 
-    def prompt(self, delay: int) -> list[int]:
-        """Return the tokens that are given, one per position, before generation starts."""
+    def prompt_tokens(self, delay: int) -> list[int]:
+        """Return the tokens of the prefill, one per position, before generation starts."""
         tokens = self.tokenizer
         return [tokens.bos] + [tokens.pad] * (tokens.streaming.n_left_pad_tokens + delay)
 
     @property
     def left_pad(self) -> int:
         """
-        Return the samples of silence before the sound.
+        Return the samples of silence before the audio.
 
         The left half of the first mel window is part of them: the reference pads it by reflection,
         and reflected silence is silence.
@@ -96,6 +96,6 @@ class Protocol:
         look_ahead = self.context - self.audio.window_size // 2
         return align + (delay + 1 + TAIL_TOKENS) * self.samples_per_token + look_ahead
 
-    def spoken_s(self, k: int) -> float:
-        """Return up to which second of the sound generated token k speaks about it."""
+    def transcribed_s(self, k: int) -> float:
+        """Return up to which second the audio is transcribed with generated token k."""
         return (k + 1) * self.token_s

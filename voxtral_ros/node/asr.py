@@ -13,11 +13,11 @@
 # limitations under the License.
 
 """
-The node `asr`: a lifecycle around a sound source, the recogniser's worker and the topics.
+The node `asr`: a lifecycle around an audio source, the recogniser's worker and the topics.
 
 configure loads and warms up the model, activate opens the source and starts the worker,
 deactivate stops the intake and finishes the open utterance, cleanup frees the memory. One thread
-takes the sound and only copies it; one worker thread runs the engine and publishes; the executor
+takes the audio and only copies it; one worker thread runs the engine and publishes; the executor
 does the rest.
 """
 
@@ -34,6 +34,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
+
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.node import parameters
 from voxtral_ros.node.diagnostics import Diagnostics, Health, Meter, PERIOD_S
@@ -42,19 +43,22 @@ from voxtral_ros.node.outputs import Outputs
 from voxtral_ros.node.robot_voice import RobotVoice
 from voxtral_ros.node.sources import FileSource, MicrophoneSource, Source, TopicSource
 from voxtral_ros.node.worker import Worker
+from voxtral_ros.recognizer.interface import SpeechEngine
 
 _Transition = Callable[['AsrNode', State], TransitionCallbackReturn]
 _REVIVE_S = (2.0, 10.0, 30.0, 60.0)  # pauses before the node loads a broken engine anew
-_SOUND_S = 60.0  # heard without breaking: next time the first pause will do
+_HANGS = 'the recogniser hangs'
+_HUNG: list[SpeechEngine] = []  # engines that their threads never left
+_HEALTHY_S = 60.0  # of audio without breaking: next time the first pause will do
 
 
 class _Broken(RuntimeError):
     """The engine is of no more use."""
 
 
-def _told(transition: _Transition) -> _Transition:
+def _log_and_roll_back(transition: _Transition) -> _Transition:
     """
-    Log what goes wrong in a transition, of which rclpy says nothing, and undo it.
+    Log what goes wrong in a transition, which rclpy does not, and roll it back.
 
     Going up fails: the node stays below and may try again. Going down never stays above with half
     of the node gone: it ends unconfigured.
@@ -67,7 +71,7 @@ def _told(transition: _Transition) -> _Transition:
             self._failure = ''
             return result
         except _Broken as error:
-            self._failure = f'{error}; the model was freed: configure and activate again'
+            self._failure = str(error)
             self.get_logger().error(self._failure)
         except (ValueError, OSError) as error:  # what we say ourselves needs no traceback
             self._failure = f'{verb} failed: {error}'
@@ -94,7 +98,8 @@ class AsrNode(LifecycleNode):
         for complaint in parameters.unknown(self):
             self.get_logger().warn(complaint)
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._engine: Any = None
+        self._engine: SpeechEngine | None = None
+        self.hung = ''  # why only a new process helps
         self._model = ''
         self._worker: Worker | None = None
         self._source: Source | None = None
@@ -155,7 +160,7 @@ class AsrNode(LifecycleNode):
 
     # ---- transitions ----
 
-    @_told
+    @_log_and_roll_back
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """
         Load and warm up the model.
@@ -172,28 +177,27 @@ class AsrNode(LifecycleNode):
         self.get_logger().info(f'loaded {self._model}')
         return TransitionCallbackReturn.SUCCESS
 
-    @_told
+    @_log_and_roll_back
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """
         Open the source and start the worker.
 
         SUCCESS: active. FAILURE: the source cannot be opened; back to inactive.
         """
-        assert self._outputs is not None
+        assert self._engine is not None and self._outputs is not None
         self._meter = Meter()
         self._worker = Worker(
             self._engine, self._value('delay_ms'), parameters.stream_options(self),
-            self._outputs.tell, queue_s=self._value('audio_queue_s'),
+            self._outputs.publish, queue_s=self._value('audio_queue_s'),
             max_gap_s=self._value('max_gap_s'), n_utterances=self._n_utterances)
-        if hasattr(self._engine, 'on_news'):  # what a server writes comes without sound
-            self._engine.on_news = self._worker.wake
+        self._engine.on_update = self._worker.wake  # what a server writes comes without audio
         self._source = self._open_source(self._worker)
         super().on_activate(state)
         self._outputs.begin()
         self.get_logger().info(f'listening to {self._source.description}')
         return TransitionCallbackReturn.SUCCESS
 
-    @_told
+    @_log_and_roll_back
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """
         Stop the intake and finish the open utterance.
@@ -207,13 +211,13 @@ class AsrNode(LifecycleNode):
             self._outputs.end()
         return super().on_deactivate(state)
 
-    @_told
+    @_log_and_roll_back
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Free the model; SUCCESS: unconfigured."""
         self._free()
         return TransitionCallbackReturn.SUCCESS
 
-    @_told
+    @_log_and_roll_back
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
         """Finish and free from any state; SUCCESS: finalized."""
         self._close()
@@ -244,6 +248,15 @@ class AsrNode(LifecycleNode):
         """Publish the open utterance and end all threads; for the end of the process."""
         self._close(patience_s=0.5)
 
+    def let_go(self) -> None:
+        """Close the source and the publishers, but wait for no thread that hangs."""
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
+
     def _close(self, patience_s: float = 10.0) -> str:
         """
         Stop the intake, finish the open utterance and end the threads.
@@ -261,7 +274,10 @@ class AsrNode(LifecycleNode):
             return ''
         ended = worker.stop(patience_s)
         self._n_utterances = worker.n_utterances
-        return worker.broken or ('' if ended else 'the recogniser hangs')
+        if not ended:
+            return f'{_HANGS}: end the process and start it again'
+        return worker.broken and \
+            f'{worker.broken}; the model was freed: configure and activate again'
 
     def _free(self) -> None:
         """Let go of the model and the publishers."""
@@ -270,13 +286,17 @@ class AsrNode(LifecycleNode):
             self._outputs = None
         engine, self._engine = self._engine, None
         self._model = ''
-        if engine is not None:
+        if engine is None:
+            return
+        if self._failure.startswith(_HANGS):
+            _HUNG.append(engine)  # still in use by its thread, and a GPU would wait for that
+        else:
             engine.close()  # gigabytes: now, not some day
 
-    # ---- sound in ----
+    # ---- audio in ----
 
     def _put(self, block: AudioBlock, received_ns: int) -> None:
-        self._meter.hear(block)
+        self._meter.add(block)
         worker = self._worker
         if worker is not None and self._listening:
             mode = self._value('robot_speaking_mode')
@@ -286,7 +306,7 @@ class AsrNode(LifecycleNode):
         self.get_logger().warn(message, throttle_duration_sec=5.0)
 
     def _on_robot_speaking(self, message: Bool) -> None:
-        self._robot.hear(message.data, self.get_clock().now().nanoseconds,
+        self._robot.update(message.data, self.get_clock().now().nanoseconds,
                          self._value('robot_speaking_tail_s'))
 
     # ---- services ----
@@ -296,7 +316,7 @@ class AsrNode(LifecycleNode):
         if not request.data and self._worker is not None:
             self._worker.flush()
         response.success = True
-        response.message = 'listening' if request.data else 'deaf'
+        response.message = 'listening' if request.data else 'muted'
         return response
 
     def _on_flush(self, request: Any, response: Any) -> Any:
@@ -327,14 +347,32 @@ class AsrNode(LifecycleNode):
             return
         if self._outputs is not None:
             self._outputs.repeat()
+        if self._hangs(worker):
+            return
         if worker.broken:
             self.trigger_deactivate()  # which finds it broken and ends unconfigured
             self._plan_revival()
-        elif worker.stats.heard_s > _SOUND_S:
+        elif worker.stats.processed_s > _HEALTHY_S:
             self._n_revivals = 0
 
+    def _hangs(self, worker: Worker) -> bool:
+        """
+        Return whether a step has not returned for too long; then end what can be ended.
+
+        A thread that hangs in a kernel or a driver cannot be ended, and a GPU cannot be used
+        beside it. So a node that started itself asks for a new process (see process.py).
+        """
+        limit_s = 2 * self._value('watchdog.step_s')
+        if not limit_s or worker.stuck_s() < limit_s or not self._value('autostart'):
+            return False
+        if not self.hung:
+            self.hung = f'{_HANGS}: a step has not returned for {limit_s:g} s'
+            self.get_logger().error(f'{self.hung}; what was recognised is published')
+            worker.give_up()
+        return True
+
     def _plan_revival(self) -> None:
-        """Let a node that started itself do so again: a robot must not lose its ears."""
+        """Let a node that started itself do so again: a robot must not stay without it."""
         if self._value('autostart'):
             pause_s = _REVIVE_S[min(self._n_revivals, len(_REVIVE_S) - 1)]
             self._n_revivals += 1
@@ -345,11 +383,11 @@ class AsrNode(LifecycleNode):
         worker, source = self._worker, self._source
         now_ns = self.get_clock().now().nanoseconds
         common = Health(
-            # Sound that is replayed follows the simulated clock.
+            # Audio that is replayed follows the simulated clock.
             time_s=now_ns / 1e9 if self._value('use_sim_time') else time.monotonic(),
             failure=self._failure, model=self._model, listening=self._listening,
             robot_speaking_s=self._robot.speaking_s(now_ns))
-        if worker is None or source is None or self._outputs is None:
+        if self._engine is None or worker is None or source is None or self._outputs is None:
             return replace(common, state='unconfigured' if self._engine is None else 'inactive')
         level_dbfs, peak_dbfs = self._meter.take()
         return replace(
@@ -359,5 +397,6 @@ class AsrNode(LifecycleNode):
             overflows=source.overflows, waiting_s=worker.waiting_s,
             queue_s=self._value('audio_queue_s'), stats=worker.stats,
             utterances=worker.n_utterances, latencies_s=tuple(self._outputs.latencies_s),
-            link=getattr(self._engine, 'link', None),
-            engine=getattr(self._engine, 'stats', None))
+            stuck_s=worker.stuck_s(), stuck_after_s=self._value('watchdog.step_s'),
+            restarts=self._value('autostart'), backend=self._engine.description,
+            link=self._engine.link, engine=self._engine.stats)

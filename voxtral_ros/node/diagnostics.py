@@ -32,13 +32,13 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 from rclpy.node import Node
+
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.node.quiet import no_events
 from voxtral_ros.node.worker import WorkerStats
 
 if TYPE_CHECKING:
-    from voxtral_ros.client.link import LinkStatus
-    from voxtral_ros.recognizer.engine import EngineStats
+    from voxtral_ros.recognizer.interface import EngineStats, LinkStatus
 
 PERIOD_S = 1.0
 _WINDOW = 10  # periods that count as recent
@@ -51,14 +51,14 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 
 class Meter:
-    """Level and amount of the sound that comes in, from any thread."""
+    """Level and amount of the audio that comes in, from any thread."""
 
     def __init__(self) -> None:
         self.received_s = 0.0
         self._lock = threading.Lock()
         self._power, self._n_samples, self._peak = 0.0, 0, 0.0
 
-    def hear(self, block: AudioBlock) -> None:
+    def add(self, block: AudioBlock) -> None:
         """Take a block into account."""
         samples = block.samples
         with self._lock:
@@ -85,7 +85,7 @@ def _decibel(amplitude: float) -> float:
 class Health:
     """The node at one moment; counters are since activation, NaN is unknown."""
 
-    time_s: float  # of the clock that the sound follows
+    time_s: float  # of the clock that the audio follows
     state: str = 'unconfigured'
     failure: str = ''  # why it is not in a better state
     model: str = ''
@@ -105,6 +105,10 @@ class Health:
     stats: WorkerStats = field(default_factory=WorkerStats)
     utterances: int = 0
     latencies_s: tuple[float, ...] = ()
+    stuck_s: float = 0.0  # for which the present step has not returned
+    stuck_after_s: float = 10.0  # longer is an error; 0: never
+    restarts: bool = False  # whether the process is then started anew
+    backend: str = ''
     link: LinkStatus | None = None  # to a server, if the model is there
     engine: EngineStats | None = None  # if it is here
 
@@ -113,16 +117,16 @@ class Health:
 class Recent:
     """What has changed within the window."""
 
-    audio_rate: float  # seconds of sound per second, NaN when unknown
-    real_time_factor: float  # seconds of work per second of sound, NaN when unknown
-    silent_s: float  # since sound came at all
+    audio_rate: float  # seconds of audio per second, NaN when unknown
+    real_time_factor: float  # seconds of work per second of audio, NaN when unknown
+    idle_s: float  # since audio came at all
     mute_s: float  # for which all that came was digital silence
     dropped_s: float
     failures: int
     gaps: int
     jumps: int
     bad_samples: int
-    undelivered_s: float  # speech that a server was to be sent
+    undelivered_s: float  # speech that should have gone to a server
 
 
 def judge(now: Health, recent: Recent) -> tuple[bytes, str]:
@@ -131,14 +135,19 @@ def judge(now: Health, recent: Recent) -> tuple[bytes, str]:
         return ERROR, now.failure
     if now.state != 'active':
         return OK, now.state
+    if now.stuck_after_s and now.stuck_s >= now.stuck_after_s:
+        return ERROR, (f'a step of the recogniser has not returned for {now.stuck_s:.0f} s '
+                       f'({now.backend}): ' + (
+                           f'the process starts anew after {2 * now.stuck_after_s:.0f} s'
+                           if now.restarts else 'end the process and start it again'))
     if recent.failures:
         return ERROR, (f'the recogniser failed {recent.failures} times in the last seconds and '
                        'was started anew: see the log')
     if now.trouble:
         return ERROR, now.trouble
     judged = now.live and now.timeout_s > 0
-    if judged and recent.silent_s >= now.timeout_s:
-        return ERROR, f'no sound for {recent.silent_s:.0f} s from the {now.source}: {now.hint}'
+    if judged and recent.idle_s >= now.timeout_s:
+        return ERROR, f'no audio for {recent.idle_s:.0f} s from the {now.source}: {now.hint}'
     if now.link is not None and now.link.state == 'down':
         return ERROR, (f'no connection to {now.model}: {now.link.error}; {now.link.waiting_s:.0f} '
                        's of speech wait for it')
@@ -147,27 +156,27 @@ def judge(now: Health, recent: Recent) -> tuple[bytes, str]:
                       'was away for too long or did not answer: see its log, or engine.outage_s')
     slow = 'choose a faster device, a smaller model, or give the node more of the CPU'
     if recent.dropped_s:
-        return WARN, (f'{recent.dropped_s:.1f} s of sound were dropped, because recognition is '
-                      f'slower than the sound: {slow}')
+        return WARN, (f'{recent.dropped_s:.1f} s of audio were dropped, because recognition is '
+                      f'slower than the audio: {slow}')
     if now.waiting_s > now.queue_s / 2:
-        return WARN, f'recognition is {now.waiting_s:.0f} s behind the sound: {slow}'
+        return WARN, f'recognition is {now.waiting_s:.0f} s behind the audio: {slow}'
     if judged and recent.audio_rate < _LEAST_RATE:
-        return WARN, (f'only {100 * recent.audio_rate:.0f} % of the sound arrives: look for lost '
+        return WARN, (f'only {100 * recent.audio_rate:.0f} % of the audio arrives: look for lost '
                       'messages (network, CPU load, queue depth of the publisher)')
     if recent.bad_samples:
-        return WARN, (f'{recent.bad_samples} samples were NaN or absurdly large and are heard as '
+        return WARN, (f'{recent.bad_samples} samples were NaN or absurdly large and count as '
                       'silence: check the sample format of the source')
     if recent.gaps or recent.jumps:
-        return WARN, (f'{recent.gaps} gaps and {recent.jumps} jumps in the stamps of the sound: '
+        return WARN, (f'{recent.gaps} gaps and {recent.jumps} jumps in the stamps of the audio: '
                       'look for lost messages, a second publisher, or a clock that is being set')
     if recent.mute_s >= _WINDOW * PERIOD_S:
-        return WARN, ('the sound is digital silence: is the microphone muted, or the parameter '
+        return WARN, ('the audio is digital silence: is the microphone muted, or the parameter '
                       'channel a channel without a microphone?')
     if now.robot_speaking_s >= _LONG_SPEECH_S:
         return WARN, (f'robot_speaking has been true for {now.robot_speaking_s:.0f} s: did its '
                       'publisher end without saying false?')
     if not now.listening:
-        return OK, 'deaf by ~/set_listening'
+        return OK, 'muted by ~/set_listening'
     return OK, f'listening to the {now.source}'
 
 
@@ -179,7 +188,7 @@ class Diagnostics:
         self._publisher = node.create_publisher(
             DiagnosticArray, '/diagnostics', 10, event_callbacks=no_events())
         self._window: deque[Health] = deque(maxlen=_WINDOW + 1)
-        self._sound_s = self._loud_s = 0.0  # when sound, and not only digital silence, came last
+        self._audio_s = self._loud_s = 0.0  # when audio, and not only digital silence, came last
 
     def publish(self, now: Health) -> None:
         """Publish one status."""
@@ -202,24 +211,25 @@ class Diagnostics:
         if last is None or now.state != last.state or now.received_s < last.received_s \
                 or now.time_s < last.time_s:
             self._window.clear()
-            self._sound_s = self._loud_s = now.time_s
+            self._audio_s = self._loud_s = now.time_s
         elif now.received_s > last.received_s:
-            self._sound_s = now.time_s
+            self._audio_s = now.time_s
             if now.level_dbfs > _SILENCE_DBFS:
                 self._loud_s = now.time_s
         else:
             self._loud_s = now.time_s
         self._window.append(now)
         then = self._window[0]
-        # The window may begin before the sound did.
+        # The window may begin before the audio did.
         first = next((health for health in self._window if health.received_s), now)
-        seconds, heard_s = now.time_s - first.time_s, now.stats.heard_s - then.stats.heard_s
+        seconds, processed_s = (
+            now.time_s - first.time_s, now.stats.processed_s - then.stats.processed_s)
         return Recent(
             audio_rate=(now.received_s - first.received_s) / seconds
             if seconds >= _RATE_WINDOW_S else math.nan,
-            real_time_factor=(now.stats.busy_s - then.stats.busy_s) / heard_s
-            if heard_s > 0 else math.nan,
-            silent_s=now.time_s - self._sound_s, mute_s=now.time_s - self._loud_s,
+            real_time_factor=(now.stats.busy_s - then.stats.busy_s) / processed_s
+            if processed_s > 0 else math.nan,
+            idle_s=now.time_s - self._audio_s, mute_s=now.time_s - self._loud_s,
             dropped_s=now.stats.dropped_s - then.stats.dropped_s,
             failures=now.stats.failures - then.stats.failures,
             gaps=now.stats.gaps - then.stats.gaps, jumps=now.stats.jumps - then.stats.jumps,
@@ -234,6 +244,7 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
     return [
         ('state', now.state),
         ('model', now.model),
+        ('backend', now.backend),
         ('source', now.source),
         ('listening', str(now.listening)),
         ('robot speaking', str(now.robot_speaking_s > 0)),
@@ -249,8 +260,8 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
         ('bad samples', str(stats.bad_samples)),
         ('real-time factor', _number(recent.real_time_factor, 3)),
         ('tokens per pass', _number(engine.tokens_per_pass, 2) if engine else ''),
-        ('drafting', ('on' if engine.drafting else 'off') if engine else ''),
-        ('tokens per drafted pass', _number(engine.tokens_per_draft, 2) if engine else ''),
+        ('speculative decoding', ('on' if engine.speculative else 'off') if engine else ''),
+        ('accepted tokens per pass', _number(engine.accepted_per_pass, 2) if engine else ''),
         ('latency p50 (s)', _number(float(p50), 3)),
         ('latency p95 (s)', _number(float(p95), 3)),
         ('utterances', str(now.utterances)),

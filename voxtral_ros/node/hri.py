@@ -23,6 +23,7 @@ from builtin_interfaces.msg import Time
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool
+
 from voxtral_ros.msg import Transcript
 from voxtral_ros.node.quiet import no_events
 
@@ -49,17 +50,17 @@ class Voice:
         self.publishers: list[Any] = [self._tracked, self._speech, self._is_speaking]
 
     def track(self, there: bool) -> None:
-        """Tell that the voice is there, or that it is not any more."""
+        """Publish that the voice is there, or that it is not any more."""
         message = self._ids_list(ids=[self._id] if there else [])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._tracked.publish(message)
 
     def speaking(self, active: bool) -> None:
-        """Tell that somebody has started or stopped speaking."""
+        """Publish that somebody has started or stopped speaking."""
         self._is_speaking.publish(Bool(data=active))
 
-    def say(self, transcript: Transcript) -> None:
-        """Tell a partial or final transcript; its language is not known and stays empty."""
+    def publish(self, transcript: Transcript) -> None:
+        """Publish a partial or final transcript; its language is not known and stays empty."""
         message = self._live_speech(incremental=transcript.text)
         if transcript.is_final:
             message.final = transcript.text

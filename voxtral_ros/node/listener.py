@@ -16,7 +16,7 @@
 A subscription that a thread of its own waits for, beside the executor of its node.
 
 For every message, an executor of rclpy builds a wait set of all that the node has, twice, in
-Python: near a millisecond for a lifecycle node, fifty times a second for sound. Here the wait set
+Python: near a millisecond for a lifecycle node, fifty times a second for audio. Here the wait set
 has one entry; and where nobody is in a hurry, messages are taken a few at a time.
 """
 
@@ -92,7 +92,7 @@ class Listener:
                     self._wait(wait_set)
                 while not self._closed.is_set() and (message := self._take()) is not None:
                     self._callback(message)
-            except Exception:  # a robot must not lose its ears
+            except Exception:  # whatever it is, the next message is taken
                 self._node.get_logger().error(f'a callback failed:\n{traceback.format_exc()}')
                 self._closed.wait(_PAUSE_S)
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where the node's engine comes from: the one place that knows."""
+"""Where the node's engine comes from: a model here, or a server."""
 
 from __future__ import annotations
 
@@ -20,15 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-import numpy as np
 from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
-    from voxtral_ros.client.engine import RemoteEngine
-    from voxtral_ros.recognizer.engine import Engine
+    from voxtral_ros.recognizer.interface import SpeechEngine
 
 
-def load_engine(value: Callable[[str], Any]) -> tuple[Engine | RemoteEngine, str]:
+def load_engine(value: Callable[[str], Any]) -> tuple[SpeechEngine, str]:
     """
     Load and warm up the recogniser that the parameters ask for; return it and its name.
 
@@ -49,9 +47,6 @@ def load_engine(value: Callable[[str], Any]) -> tuple[Engine | RemoteEngine, str
     engine = Engine.load(model, value('device'), value('dtype') or None,
                          max_chunk_tokens=chunk_ms // 80, threads=value('threads'),
                          window=value('engine.window'))
+    engine.protocol.delay_tokens(value('delay_ms'))  # a wrong one is refused now
     engine.warm_up()
-    stream = engine.open(value('delay_ms'))
-    stream.feed(np.zeros(16000, np.float32))
-    stream.poll()
-    stream.abandon()
-    return engine, f'{model} on {engine.device}'
+    return engine, f'{model} on {engine.backend.device}'

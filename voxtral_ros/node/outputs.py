@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the recogniser tells, as messages; called from the worker's thread."""
+"""What the recogniser emits, as messages; called from the worker's thread."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool, String
+
 from voxtral_ros.msg import Transcript as TranscriptMessage
 from voxtral_ros.msg import Word as WordMessage
 from voxtral_ros.node.hri import open_voice
@@ -42,7 +43,7 @@ _ARRIVAL_S = 0.5  # a subscriber that has not confirmed by then is gone
 
 
 class Outputs:
-    """The publishers of a configured node; they speak while it is active."""
+    """The publishers of a configured node; they publish while it is active."""
 
     def __init__(self, node: LifecycleNode, robot: RobotVoice) -> None:
         create = partial(node.create_lifecycle_publisher, event_callbacks=no_events())
@@ -59,35 +60,35 @@ class Outputs:
         return self._node.get_parameter(name).value
 
     def begin(self) -> None:
-        """Tell that the node listens."""
+        """Publish that the node listens."""
         self._speech_active.publish(Bool(data=False))
         if self._voice:
             self._voice.track(True)
             self._voice.speaking(False)
 
     def repeat(self) -> None:
-        """Tell again who is there, for those that came later."""
+        """Publish again who is there, for those that came later."""
         if self._voice:
             self._voice.track(True)
 
     def end(self) -> None:
-        """Tell that nobody is heard any more."""
+        """Publish that no voice is tracked any more."""
         if self._voice:
             self._voice.track(False)
 
     def destroy(self) -> None:
-        """Take the publishers away, when what they said last has arrived."""
+        """Take the publishers away, when what they published last has arrived."""
         publishers = [self._final, self._text, *(self._voice.publishers if self._voice else []),
                       self._partial, self._speech_active]
         end = time.monotonic() + _ARRIVAL_S
         for publisher in publishers:
-            with suppress(Exception):  # a middleware that cannot tell
+            with suppress(Exception):  # a middleware that does not know
                 left_s = max(0.0, end - time.monotonic())
                 publisher.wait_for_all_acked(Duration(seconds=left_s))
         for publisher in publishers:
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def tell(self, events: list[Event], origin: Origin) -> None:
+    def publish(self, events: list[Event], origin: Origin) -> None:
         """Publish what is new, less the partial transcripts that are out of date already."""
         for event in latest(events):
             if isinstance(event, SpeechActivity):
@@ -95,9 +96,9 @@ class Outputs:
                 if self._voice:
                     self._voice.speaking(event.active)
             else:
-                self._publish(event, origin)
+                self._publish_transcript(event, origin)
 
-    def _publish(self, transcript: Transcript, origin: Origin) -> None:
+    def _publish_transcript(self, transcript: Transcript, origin: Origin) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
         if not transcript.is_final:
             rate = self._value('partial_rate_hz')
@@ -109,7 +110,7 @@ class Outputs:
         if transcript.delta.strip():
             self.latencies_s.append(message.latency)
         if self._voice:
-            self._voice.say(message)
+            self._voice.publish(message)
         if transcript.is_final:
             if not message.robot_speaking:
                 self._text.publish(String(data=transcript.text))

@@ -26,17 +26,14 @@ from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import (
-    FloatingPointRange,
-    IntegerRange,
-    ParameterDescriptor,
-    SetParametersResult,
-)
+    FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+
 from voxtral_ros.node.robot_voice import MODES
 from voxtral_ros.recognizer.endpoint import EndpointOptions
-from voxtral_ros.recognizer.stream import StreamOptions
+from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.vad import VadOptions
 from voxtral_ros.recognizer.watchdog import WatchdogOptions
 
@@ -64,7 +61,7 @@ TABLE = (
     Row('dtype', '', 'type of the weights in memory; empty: float32 on the CPU, else as in the '
                      'file', choices=('', 'float32', 'bfloat16', 'float16')),
     Row('threads', 1, 'threads on the CPU; 0: as many as torch likes', (0, 64)),
-    Row('engine.encoder_chunk_ms', 480, 'waiting sound that one pass may take, 80 to 480 ms in '
+    Row('engine.encoder_chunk_ms', 480, 'waiting audio that one pass may take, 80 to 480 ms in '
         'steps of 80: more keeps up on a slower device', (80, 480)),
     Row('engine.window', 0, 'tokens of 80 ms that the decoder looks back; fewer take less memory; '
                             '0: as many as the model was made for', (0, 8192)),
@@ -75,19 +72,19 @@ TABLE = (
     Row('engine.ca_file', '', 'certificate to trust a wss:// server by; empty: the usual ones'),
     Row('engine.outage_s', 300.0, 'speech that is kept while the server is away, s',
         (10.0, 3600.0)),
-    Row('delay_ms', 480, 'how long the model listens before it writes: 80 to 1200 in steps of 80, '
-                         'or 2400', (80, 2400)),
-    Row('source', 'topic', 'where sound comes from', choices=('topic', 'microphone', 'file')),
+    Row('delay_ms', 480, 'how far the text lags behind the audio: 80 to 1200 in steps of 80, or '
+                         '2400', (80, 2400)),
+    Row('source', 'topic', 'where audio comes from', choices=('topic', 'microphone', 'file')),
     Row('microphone', '', 'device index or part of its name; empty: the default device'),
     Row('file', '', 'audio file to play when source is file'),
     Row('file_realtime', True, 'play the file at its own pace; false: as fast as possible'),
-    Row('channel', -1, 'channel of the sound to take, counted from 0; -1 mixes all', (-1, 63)),
-    Row('frame_id', '', 'frame of transcripts whose sound names none'),
-    Row('audio_queue_s', 30.0, 'sound that may wait before the older half is dropped, s',
+    Row('channel', -1, 'channel of the audio to take, counted from 0; -1 mixes all', (-1, 63)),
+    Row('frame_id', '', 'frame of transcripts whose audio names none'),
+    Row('audio_queue_s', 30.0, 'audio that may wait before the older half is dropped, s',
         (1.0, 600.0)),
     Row('max_gap_s', 2.0, 'gaps in the stamps up to here are bridged with silence, s; longer '
                           'ones end the utterance', (0.0, 30.0)),
-    Row('audio_timeout_s', 3.0, 'no sound for so long is an error in the diagnostics, s; 0: never '
+    Row('audio_timeout_s', 3.0, 'no audio for so long is an error in the diagnostics, s; 0: never '
                                 '(push to talk)', (0.0, 3600.0), structural=False),
     Row('endpoint.silence_s', _ENDPOINT.silence_s, 'pause after which an utterance ends, s',
         (0.1, 10.0)),
@@ -95,12 +92,15 @@ TABLE = (
         'longer utterances are cut at a word, s', (2.0, 600.0)),
     Row('endpoint.min_speech_probability', _ENDPOINT.min_speech_probability,
         'words are discarded where voice activity stayed under this; 0 keeps all', (0.0, 1.0)),
-    Row('vad.threshold', _VAD.threshold, 'probability above which sound counts as speech',
+    Row('vad.threshold', _VAD.threshold, 'probability above which audio counts as speech',
         (0.05, 0.95)),
     Row('watchdog.speech_s', _WATCHDOG.speech_s,
         'seconds of speech without a word before the watchdog acts; 0: never', (0.0, 60.0)),
-    Row('robot_speaking_mode', 'mute', 'while robot_speaking is true: mute the ears, mark what is '
-                                       'heard, or ignore it', choices=MODES, structural=False),
+    Row('watchdog.step_s', 10.0, 'a step of the recogniser that takes longer is an error in the '
+        'diagnostics, s; after twice that an autostarted node starts its process anew; 0: never',
+        (0.0, 600.0), structural=False),
+    Row('robot_speaking_mode', 'mute', 'while robot_speaking is true: mute the input, mark the '
+                                       'transcripts, or ignore it', choices=MODES, structural=False),
     Row('robot_speaking_tail_s', 0.3, 'how long that goes on when it has become false, s',
         (0.0, 10.0), structural=False),
     Row('partial_rate_hz', 0.0, 'partial transcripts per second at most; 0: on every change',

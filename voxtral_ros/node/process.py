@@ -12,10 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The process of the node: signals, imports and the executor."""
+"""The process of the node: signals, imports, the executor, and starting anew when it hangs."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 import os
 import signal
 import sys
@@ -26,7 +27,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; the open utterance is published first."""
+    """
+    Run the node until SIGINT or SIGTERM; the open utterance is published first.
+
+    When a step of the recogniser never returns, nothing in this process can end it: the process
+    is replaced by a new one, with the same arguments and the same id.
+    """
     stop = threading.Event()
     node: Any = None
 
@@ -44,6 +50,7 @@ def main(args: list[str] | None = None) -> int:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
+
     from voxtral_ros.node.asr import AsrNode
 
     try:
@@ -57,13 +64,17 @@ def main(args: list[str] | None = None) -> int:
     try:
         if node.get_parameter('autostart').value:
             node.start()
-        while not stop.is_set():
+        while not stop.is_set() and not node.hung:
             try:
                 executor.spin_once(timeout_sec=0.5)
             except Exception:  # of a callback
                 node.get_logger().error(f'a callback failed:\n{traceback.format_exc()}')
                 stop.wait(0.1)
-        node.finish()
+        if node.hung:
+            node.get_logger().error('starting the process anew')
+            node.let_go()
+        else:
+            node.finish()
     finally:
         # Launch repeats the SIGINT of a terminal; one that comes while Python ends would kill it.
         for number in _SIGNALS:
@@ -71,4 +82,19 @@ def main(args: list[str] | None = None) -> int:
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown()
+    if node.hung and not stop.is_set():
+        _start_anew()
     return 0
+
+
+def _start_anew() -> None:
+    """Replace this process by one that is called in the same way."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    # Sockets of the middleware and files of a GPU's driver must not come along.
+    for descriptor in map(int, os.listdir('/proc/self/fd')):
+        if descriptor > 2:
+            with suppress(OSError):
+                os.close(descriptor)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -27,6 +27,6 @@ def no_events() -> PublisherEventCallbacks:
     Return callbacks for a publisher that reports no QoS events.
 
     The executor looks at the event handlers of every publisher for every message that comes in,
-    fifty times a second. A subscriber with incompatible QoS is told so on its own side as well.
+    fifty times a second. A subscriber with incompatible QoS gets its own event as well.
     """
     return PublisherEventCallbacks(use_default_callbacks=False)

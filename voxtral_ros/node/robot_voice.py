@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What to do with sound that is heard while the robot itself speaks."""
+"""What to do with audio that comes in while the robot itself speaks."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from collections import deque
 from dataclasses import replace
 
 import numpy as np
+
 from voxtral_ros.audio.block import AudioBlock
 
 MODES = ('mute', 'mark', 'ignore')
@@ -30,7 +31,7 @@ class RobotVoice:
     Follows `robot_speaking`, and mutes or marks the blocks that are received meanwhile.
 
     Blocks are judged by the time at which they are received, as is the topic, so the clocks of
-    their publishers need not agree; what is marked is remembered by the stamps of the sound.
+    their publishers need not agree; what is marked is remembered by the stamps of the audio.
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class RobotVoice:
         self._until_ns = 0
         self._marked: deque[tuple[int, int]] = deque(maxlen=256)  # stamps, from and to
 
-    def hear(self, speaks: bool, now_ns: int, tail_s: float) -> None:
+    def update(self, speaks: bool, now_ns: int, tail_s: float) -> None:
         """Note that the robot starts or stops; its voice lingers in the room for `tail_s`."""
         if speaks and not self.speaks:
             self._since_ns = now_ns
@@ -71,5 +72,5 @@ class RobotVoice:
         return block
 
     def marked(self, start_ns: int, end_ns: int) -> bool:
-        """Return whether any sound between two stamps was marked."""
+        """Return whether any audio between two stamps was marked."""
         return any(start_ns < end and start < end_ns for start, end in list(self._marked))

@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-Where the node's sound comes from: a topic, a microphone or a file.
+Where the node's audio comes from: a topic, a microphone or a file.
 
 A source starts when it is made and hands out blocks with the time at which they were received,
-until it is closed. Trouble is told through `warn` and does not end it.
+until it is closed. Trouble is reported through `warn` and does not end it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,10 @@ from typing import Any, Protocol
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import (
-    DurabilityPolicy,
-    HistoryPolicy,
-    qos_check_compatible,
-    QoSCompatibility,
-    QoSProfile,
-    ReliabilityPolicy,
-)
+    DurabilityPolicy, HistoryPolicy, qos_check_compatible, QoSCompatibility, QoSProfile,
+    ReliabilityPolicy)
 from rclpy.qos_overriding_options import QoSOverridingOptions
+
 from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.messages import from_mgonzs13, from_ros_drivers
@@ -53,7 +49,7 @@ _RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 # Best effort matches every publisher. Deep: Python may come late to a burst of 20 ms blocks.
 _AUDIO_QOS = QoSProfile(depth=200, history=HistoryPolicy.KEEP_LAST,
                         reliability=ReliabilityPolicy.BEST_EFFORT)
-_LULL_S = 0.08  # sound may wait for so long while nobody speaks: one token of the model
+_LULL_S = 0.08  # audio may wait for so long while nobody speaks: one token of the model
 _LEAST_BLOCK_S = 0.001
 _INFO_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -61,8 +57,8 @@ _INFO_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 class Source(Protocol):
     """What the node needs of a source."""
 
-    hint: str  # what to do when no sound comes from it
-    live: bool  # sound ought to come as fast as time passes
+    hint: str  # what to do when no audio comes from it
+    live: bool  # audio ought to come as fast as time passes
 
     @property
     def description(self) -> str:
@@ -74,7 +70,7 @@ class Source(Protocol):
 
     @property
     def overflows(self) -> int:
-        """Return how often sound was lost before it reached us, as far as that is known."""
+        """Return how often audio was lost before it reached us, as far as that is known."""
 
     def close(self) -> None:
         """Stop handing out blocks and free what was taken."""
@@ -82,11 +78,11 @@ class Source(Protocol):
 
 class TopicSource:
     """
-    Sound on the topic `audio`, in any of the three messages that carry it.
+    Audio on the topic `audio`, in any of the three messages that carry it.
 
     `AudioDataStamped` and `AudioData` of ros-drivers' audio_common_msgs (the latter with
     `audio_info`), or `AudioStamped` of mgonzs13's, whichever package is sourced. The subscription
-    is there from the start, so that the beginning of a bag is heard, and follows the publishers
+    is there from the start, so that the beginning of a bag is not lost, and follows the publishers
     when they send the other message. While nobody speaks, messages are taken a few at a time,
     which spares the CPU most of the work that each of them makes.
     """
@@ -99,7 +95,7 @@ class TopicSource:
         """
         Subscribe; raise AudioError when no audio_common_msgs is installed.
 
-        :param quiet: whether nobody speaks, so that sound may wait a little
+        :param quiet: whether nobody speaks, so that audio may wait a little
         """
         self._node, self._put, self._warn, self._channel = node, put, warn, channel
         self._quiet, self._stamped = quiet, False
@@ -140,14 +136,14 @@ class TopicSource:
             self._subscribe(known[0])
             self._node.get_logger().info(f'listening to {self.description}')
         self._wrong_type = '' if known or not kinds else (
-            f'the topic {self._topic} carries {kinds[0]}, which is no sound that is known, or its '
+            f'the topic {self._topic} carries {kinds[0]}, which is no audio that is known, or its '
             f'package is not sourced; expected {" or ".join(self._handlers)}')
         self._wrong_qos = self._clash(publishers)
         if self._wrong_type or self._wrong_qos:
             self._warn(self._wrong_type or self._wrong_qos)
 
     def _clash(self, publishers: list[Any]) -> str:
-        """Return why none of the publishers can be heard, '' when one can."""
+        """Return why none of the publishers can be received, '' when one can."""
         if self._listener is None or not publishers:
             return ''
         checks = [qos_check_compatible(publisher.qos_profile, self._listener.qos)
@@ -232,10 +228,10 @@ class _ThreadSource:
 
     def __init__(self) -> None:
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name='sound', daemon=True)
+        self._thread = threading.Thread(target=self._run, name='audio source', daemon=True)
 
     def _run(self) -> None:
-        raise AssertionError('a subclass says what runs')
+        raise AssertionError('a subclass defines what runs')
 
     def close(self) -> None:
         """End the thread."""
@@ -300,7 +296,7 @@ class FileSource(_ThreadSource):
         """
         Open the file; raise AudioError when it cannot be read.
 
-        :param waiting_s: how much sound is queued: the file waits for it to become little
+        :param waiting_s: how much audio is queued: the file waits for it to become little
         :param ended: called when all of the file was handed out
         """
         super().__init__()

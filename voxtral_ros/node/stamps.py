@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From the time inside a stream to the stamps of the sound."""
+"""From the time inside a stream to the stamps of the audio."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TOLERANCE_NS = 500_000
 
 
 class Origin(NamedTuple):
-    """Where sound came from: its frame, and the way from stream time to stamps."""
+    """Where audio came from: its frame, and the way from stream time to stamps."""
 
     frame_id: str
     stamp_ns: Callable[[float], int]

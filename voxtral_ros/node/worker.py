@@ -13,11 +13,11 @@
 # limitations under the License.
 
 """
-The one worker thread of the node: sound out of a bounded queue, through a stream, into events.
+The one worker thread of the node: audio out of a bounded queue, through a stream, into events.
 
 Everybody else only puts blocks into the queue. When the engine cannot keep up, the older half of
 what waits is dropped and counted, so that the node never stays behind. No exception ends the node:
-a stream that fails is abandoned, what it has told stays told, and another one is opened. Only when
+a stream that fails is abandoned, what it has published stays, and another one is opened. Only when
 one after the other fails, the worker gives up and says so: then the engine is to be loaded anew.
 """
 
@@ -26,35 +26,34 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 import logging
 import threading
 import time
-from typing import NamedTuple, TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
+
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.gaps import Kind, Timeline
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
 from voxtral_ros.node.stamps import Origin, StampMap
 from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript
-from voxtral_ros.recognizer.stream import Stream, StreamOptions
-
-if TYPE_CHECKING:
-    from voxtral_ros.client.engine import RemoteEngine, RemoteStream
-    from voxtral_ros.recognizer.engine import Engine
+from voxtral_ros.recognizer.interface import SpeechEngine, SpeechStream
+from voxtral_ros.recognizer.options import StreamOptions
 
 _LOGGER = logging.getLogger(__name__)
 _SHORT_LIFE = 25  # tokens, 2 s: a stream that fails sooner did not help
 _MOST_SHORT_LIVES = 3  # in a row, then the engine itself is at fault
 _TRACEBACK_EVERY_S = 10.0
-_LAST_WORDS_S = 4.0  # what the last flush may take
+_LAST_FLUSH_S = 4.0  # what the last flush may take
 
 
 @dataclass
 class WorkerStats:
     """Counters since the worker was started."""
 
-    heard_s: float = 0.0
+    processed_s: float = 0.0
     dropped_s: float = 0.0
     gaps: int = 0
     jumps: int = 0
@@ -69,44 +68,49 @@ class _Job(NamedTuple):
     """What the thread is to do next, in this order."""
 
     reset: bool = False
-    torn: bool = False  # sound before the block was dropped
+    torn: bool = False  # audio before the block was dropped
     item: tuple[AudioBlock, int] | None = None
     flush: bool = False
     stop: bool = False
-    news: bool = False  # a server has written something
+    updated: bool = False  # a server has written something
 
 
 class Worker:
     """Owns one stream of an engine and the thread that advances it."""
 
-    def __init__(self, engine: Engine | RemoteEngine, delay_ms: float, options: StreamOptions,
-                 tell: Callable[[list[Event], Origin], None], *, queue_s: float = 30.0,
+    def __init__(self, engine: SpeechEngine, delay_ms: float, options: StreamOptions,
+                 publish: Callable[[list[Event], Origin], None], *, queue_s: float = 30.0,
                  max_gap_s: float = 2.0, n_utterances: int = 0) -> None:
         """
         Start the thread.
 
-        :param tell: called from the thread with new events
-        :param queue_s: sound that may wait
+        :param publish: called from the thread with new events
+        :param queue_s: audio that may wait
         :param max_gap_s: longer gaps end the utterance, also one that has no end yet
-        :param n_utterances: told by earlier workers: ids go on from there
+        :param n_utterances: of earlier workers: ids go on from there
         """
         self.stats = WorkerStats()
         self.n_utterances = n_utterances
         self.broken = ''  # why the worker has given up
-        self._engine, self._delay_ms, self._options, self._tell = engine, delay_ms, options, tell
+        self._engine, self._delay_ms, self._options = engine, delay_ms, options
+        self._publish_events = publish
+        self._utterance_ids = count(n_utterances + 1)
         self._queue_s, self._max_gap_s = queue_s, max_gap_s
         self._idle_s = max_gap_s + 1.0
         self._blocks: deque[tuple[AudioBlock, int]] = deque()
         self._waiting_s = 0.0
-        self._flush = self._reset = self._stop = self._torn = self._news = False
+        self._flush = self._reset = self._stop = self._torn = self._updated = False
         self._deadline_s = 0.0
         self._condition = threading.Condition()
-        self._unfinished = False  # sound was heard since the last flush
-        self._open: Transcript | None = None  # the last one told, unless it was final
+        self._unfinished = False  # audio was processed since the last flush
+        self._open: Transcript | None = None  # the last one published, unless it was final
         self._speaking = False
         self._short_lives = 0
         self._traceback_s = -_TRACEBACK_EVERY_S
-        self._stream: Stream | RemoteStream | None = None
+        self._busy_since_s: float | None = None
+        self._progress: tuple[object, float] = (None, 0.0)  # as last seen, and since when
+        self._given_up = False
+        self._stream: SpeechStream | None = None
         self._begin_stream()
         self._thread = threading.Thread(target=self._run, name='recognizer', daemon=True)
         self._thread.start()
@@ -130,13 +134,13 @@ class Worker:
             self._condition.notify()
 
     def wake(self) -> None:
-        """Poll the stream although no sound came: a server has written something."""
+        """Poll the stream although no audio came: a server has written something."""
         with self._condition:
-            self._news = True
+            self._updated = True
             self._condition.notify()
 
     def reset(self) -> None:
-        """Forget everything heard so far; the open utterance is told as it is."""
+        """Forget everything so far; the open utterance is published as it is."""
         with self._condition:
             self._reset = True
             self._blocks.clear()
@@ -147,22 +151,39 @@ class Worker:
     def waiting_s(self) -> float:
         return self._waiting_s
 
+    def stuck_s(self) -> float:
+        """
+        Return for how long the present step has not come back, s; 0 while none is under way.
+
+        To be asked about once a second: what has changed since the last time is progress.
+        """
+        now_s, stream = time.monotonic(), self._stream
+        progress = self._busy_since_s, stream.stats.tokens if stream is not None else 0
+        if progress != self._progress[0]:
+            self._progress = progress, now_s
+        return now_s - self._progress[1] if self._busy_since_s is not None else 0.0
+
+    def give_up(self) -> None:
+        """End the open utterance as it stands, from another thread: this one does not return."""
+        self._end_utterance()
+        self._given_up = True  # should it return after all, it has nothing to say any more
+
     @property
     def quiet(self) -> bool:
-        """Whether nobody speaks and nothing is left to be told."""
+        """Whether nobody speaks and nothing is left to be published."""
         return not self._speaking and self._open is None
 
     def stop(self, patience_s: float = 10.0) -> bool:
         """
-        Finish the open utterance, tell it, and end the thread; return whether it has ended.
+        Finish the open utterance, publish it, and end the thread; return whether it has ended.
 
-        :param patience_s: sound that still waits after this time is dropped
+        :param patience_s: audio that still waits after this time is dropped
         """
         with self._condition:
             self._stop = True
             self._deadline_s = time.monotonic() + patience_s
             self._condition.notify()
-        self._thread.join(patience_s + _LAST_WORDS_S)
+        self._thread.join(patience_s + _LAST_FLUSH_S)
         return not self._thread.is_alive()
 
     # ---- the thread ----
@@ -171,10 +192,12 @@ class Worker:
         while not self.broken:
             job = self._next()
             begin = time.perf_counter()
+            self._busy_since_s = time.monotonic()
             try:
                 self._do(job)
-            except Exception as error:  # a robot must not lose its ears
+            except Exception as error:  # the node goes on, whatever it is
                 self._recover(error)
+            self._busy_since_s = None
             self._count()
             self.stats.busy_s += time.perf_counter() - begin
             if job.stop:
@@ -182,10 +205,11 @@ class Worker:
         self._end_stream()
 
     def _next(self) -> _Job:
-        """Wait for something to do; sound that stops coming ends its utterance, too."""
+        """Wait for something to do; audio that stops coming ends its utterance, too."""
         with self._condition:
             if not self._condition.wait_for(
-                    lambda: self._blocks or self._flush or self._reset or self._stop or self._news,
+                    lambda: (self._blocks or self._flush or self._reset or self._stop
+                             or self._updated),
                     self._idle_s if self._unfinished else None):
                 return _Job(flush=True)
             if self._stop and time.monotonic() > self._deadline_s:
@@ -195,8 +219,8 @@ class Worker:
                 self._waiting_s = max(0.0, self._waiting_s - item[0].duration_ns / 1e9)
             last = not self._blocks
             job = _Job(self._reset, self._torn, item, self._flush and last, self._stop and last,
-                       self._news)
-            self._reset = self._torn = self._news = False
+                       self._updated)
+            self._reset = self._torn = self._updated = False
             self._flush = self._flush and not job.flush
             return job
 
@@ -219,14 +243,14 @@ class Worker:
             self._stream.flush()
             self._timeline.reset()
         if job.item:
-            self._hear(*job.item)
+            self._process(*job.item)
         if job.flush and self._unfinished:
             self._unfinished = False
             self._stream.flush()
         if job.stop:
-            self._tell_new(self._stream.close())
-        elif job.flush or job.news:
-            self._tell_new(self._stream.poll())
+            self._publish(self._stream.close())
+        elif job.flush or job.updated:
+            self._publish(self._stream.poll())
 
     def _recover(self, error: Exception) -> None:
         """Go on in another stream, or give up when that has not helped before."""
@@ -246,8 +270,8 @@ class Worker:
             _LOGGER.exception('no new stream could be opened')
 
     def _begin_stream(self) -> None:
-        self._stream = self._engine.open(self._delay_ms, self._options)
-        self._first_id = self.n_utterances  # a stream counts its own utterances from 1
+        self._stream = self._engine.open(self._delay_ms, self._options,
+                                         utterance_ids=self._utterance_ids)
         self._timeline: Timeline | None = None
         self._resampler: Resampler | None = None
         self._fed = 0  # samples at 16 kHz
@@ -266,19 +290,22 @@ class Worker:
         stream, self._stream = self._stream, None
         if stream is not None:
             try:
-                self._tell_new(stream.abandon())
+                self._publish(stream.abandon())
             except Exception:
                 _LOGGER.exception('the stream could not be given back')
-        origin = Origin(self._frame_id, self._stamps)
+        self._end_utterance()
+
+    def _end_utterance(self) -> None:
+        """Publish what is open as it stands."""
         if self._open is not None:
             self._publish([replace(self._open, is_final=True, delta='',
-                                   revision=self._open.revision + 1)], origin)
+                                   revision=self._open.revision + 1)])
         if self._speaking:
-            self._publish([SpeechActivity(False, self._fed / TARGET_RATE_HZ)], origin)
+            self._publish([SpeechActivity(False, self._fed / TARGET_RATE_HZ)])
 
-    def _hear(self, block: AudioBlock, received_ns: int) -> None:
+    def _process(self, block: AudioBlock, received_ns: int) -> None:
         assert self._stream is not None
-        self.stats.heard_s += block.duration_ns / 1e9
+        self.stats.processed_s += block.duration_ns / 1e9
         self.stats.bad_samples += block.n_bad
         if self._timeline is None or self._timeline.rate_hz != block.rate_hz:
             self._change_format(block.rate_hz)
@@ -299,7 +326,7 @@ class Worker:
                             stamp_ns - round(self._resampler.delay_s * 1e9))
         self._unfinished = True
         self._feed(self._resampler.process(samples))
-        self._tell_new(self._stream.poll())
+        self._publish(self._stream.poll())
 
     def _change_format(self, rate_hz: int) -> None:
         if self._resampler is not None:
@@ -309,7 +336,7 @@ class Worker:
 
     def _feed(self, samples: np.ndarray) -> None:
         assert self._stream is not None
-        self._stream.feed(samples)
+        self._stream.feed(samples, finite=True)
         self._fed += len(samples)
 
     def _count(self) -> None:
@@ -322,25 +349,18 @@ class Worker:
 
     # ---- events out ----
 
-    def _tell_new(self, events: list[Event]) -> None:
-        """Tell the events of the stream, with ids that go on from stream to stream."""
-        told: list[Event] = []
-        for event in events:
-            if isinstance(event, Transcript):
-                event = replace(event, utterance_id=self._first_id + event.utterance_id)
-                self.n_utterances = max(self.n_utterances, event.utterance_id)
-            told.append(event)
-        self._publish(told, Origin(self._frame_id, self._stamps))
-
-    def _publish(self, events: list[Event], origin: Origin) -> None:
+    def _publish(self, events: list[Event]) -> None:
+        if self._given_up:
+            return
         for event in events:
             if isinstance(event, SpeechActivity):
                 self._speaking = event.active
             else:
                 self._open = None if event.is_final else event
+                self.n_utterances = max(self.n_utterances, event.utterance_id)
         if events:
             try:
-                self._tell(events, origin)
+                self._publish_events(events, Origin(self._frame_id, self._stamps))
             except Exception:  # no reason to give up the stream
                 self.stats.failures += 1
                 _LOGGER.exception('what was recognised could not be published')

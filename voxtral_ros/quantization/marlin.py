@@ -24,8 +24,6 @@ Source: github.com/IST-DASLab/marlin, marlin/__init__.py; written here as index 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -82,15 +80,6 @@ def permute_scales(scales: Tensor) -> Tensor:
     """
     groups, n = scales.shape
     return scales.reshape(groups, n // TILE_N, 8, 8).transpose(2, 3).reshape(groups, n)
-
-
-def merge(packed: Sequence[Tensor]) -> Tensor:
-    """
-    Join the words, or the permuted scales, of layers that share their input: N adds up.
-
-    Columns of a tile never leave it, so nothing is packed anew.
-    """
-    return torch.cat(tuple(packed), dim=1)
 
 
 def dequantize(words: Tensor, scales: Tensor) -> Tensor:

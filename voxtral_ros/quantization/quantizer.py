@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
 from voxtral_ros.quantization import marlin, rounding
 from voxtral_ros.quantization.format import int4_names, int8_names, is_rotated, Recipe
 from voxtral_ros.quantization.tensorfile import Spec, TensorWriter

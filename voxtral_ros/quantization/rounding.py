@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
 from voxtral_ros.quantization.marlin import GROUP
 
 RULES = ('seed', 'mse')

@@ -27,8 +27,11 @@ from dataclasses import dataclass
 import math
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
 from voxtral_ros.quantization import marlin, rounding
 from voxtral_ros.quantization.format import int4_names, int8_names, is_rotated, stored_weight
 from voxtral_ros.quantization.tensorfile import CheckpointError, TensorFile
@@ -93,6 +96,26 @@ class WeightFile:
     def dtype(self, native: str) -> torch.dtype:
         """Return the type of a dense weight in the file."""
         return self._file.specs[self.stored[native].names[0]].dtype
+
+    def kind(self, native: str) -> str:
+        """Return how a weight is stored: 'dense', 'int8' or 'int4'; '' if there is none."""
+        return self.stored[native].kind if native in self.stored else ''
+
+    def shape(self, native: str) -> tuple[int, ...]:
+        """Return the shape of a weight, [N, K] if it is quantized."""
+        return self.stored[native].shape
+
+    def array(self, native: str) -> npt.NDArray[np.generic]:
+        """Read a dense weight as numpy: float32, or the bits of bfloat16 as uint16."""
+        if self.dtype(native) != torch.bfloat16:
+            return self.read(native, 'cpu', torch.float32).numpy()
+        return self.read(native, 'cpu', torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+
+    def code_arrays(self, native: str) -> Iterator[
+            tuple[int, npt.NDArray[np.generic], npt.NDArray[np.generic]]]:
+        """Read a quantized weight in blocks of rows, as `codes` does, as numpy."""
+        for start, codes, scale in self.codes(native):
+            yield start, codes.numpy(), scale.numpy()
 
     def rows(self, native: str, start: int, stop: int) -> Tensor:
         """Read rows of a dense weight, in the type of the file."""

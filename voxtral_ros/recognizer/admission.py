@@ -15,7 +15,7 @@
 """
 Admission control: whether there is time for another live stream.
 
-Late streams make each other later, so a stream too many spoils all of them. What a token of sound
+Late streams make each other later, so a stream too many spoils all of them. What a token of audio
 costs is measured while streams run: a pass is shared by its streams, and what the host does with
 the tokens, voice activity above all, comes once per stream.
 """
@@ -42,7 +42,7 @@ class Admission:
         """
         Know nothing yet, and so admit everybody.
 
-        :param token_s: seconds of sound that a token stands for
+        :param token_s: seconds of audio that a token stands for
         """
         self.clock = clock
         self._token_s = token_s
@@ -61,7 +61,7 @@ class Admission:
             self._host.append((self.clock(), seconds / n_tokens))
 
     def predicted_s(self, n_streams: int) -> float:
-        """Return the seconds of work per token of sound of all streams; 0 when unknown."""
+        """Return the seconds of work per token of audio of all streams; 0 when unknown."""
         return self._predict(n_streams)[0]
 
     def refusal(self, n_streams: int) -> str:
@@ -71,7 +71,7 @@ class Admission:
         if not n_streams or predicted_s <= limit_s:
             return ''
         return (f'{n_streams} streams are open, and with one more {1e3 * self._token_s:.0f} ms of '
-                f'sound would take about {1e3 * predicted_s:.0f} ms: try again when one has ended,'
+                f'audio would take about {1e3 * predicted_s:.0f} ms: try again when one has ended,'
                 ' or take a faster device or a smaller model')
 
     def _predict(self, n_streams: int) -> tuple[float, int]:

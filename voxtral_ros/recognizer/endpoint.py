@@ -18,7 +18,7 @@ Endpointing: where the endless stream is cut into utterances.
 Voice activity finds the pause, and a boundary is put into it. The model lags behind by its delay,
 so the utterance ends only when the model has written about all of the sound before the boundary
 and is not in the middle of a group of words: the delayed tail is never cut off. Where voice
-activity hears speech in noise, a long run of pads of the model is the second witness.
+activity takes noise for speech, a long run of pads of the model is the second witness.
 """
 
 from __future__ import annotations
@@ -47,28 +47,28 @@ _MAX_TAIL_S = 2.0
 
 
 class Endpointer:
-    """Decides for one stream when an utterance is over; all times are seconds of its sound."""
+    """Decides for one stream when an utterance is over; all times are seconds of its audio."""
 
     def __init__(self, options: EndpointOptions, voice: VoiceActivity) -> None:
         self.options = options
         self._voice = voice
         self._boundaries: deque[float] = deque()
-        self._cut_s = 0.0  # voiced sound up to here has had its boundary
+        self._cut_s = 0.0  # voiced audio up to here has had its boundary
         self._last_text_s = 0.0
 
-    def listen(self) -> None:
-        """Look for a pause in what the voice activity has heard since the last call."""
+    def update(self) -> None:
+        """Look for a pause in what voice activity has processed since the last call."""
         voice = self._voice
-        pause_s = voice.heard_s - voice.last_voiced_s
+        pause_s = voice.processed_s - voice.last_voiced_s
         if voice.last_voiced_s > self._cut_s and pause_s >= self.options.silence_s:
             self._cut_s = voice.last_voiced_s
-            # Not before what is written: in a long pause there may be words that are hardly heard.
+            # Not before what is written: in a long pause there may be hardly audible words.
             self._boundaries.append(max(voice.last_voiced_s + min(self.options.silence_s, 0.5),
                                         self._last_text_s))
 
-    def wrote(self, spoken_s: float) -> None:
-        """Note that the model wrote text about the sound up to `spoken_s`."""
-        self._last_text_s = spoken_s
+    def text_written(self, transcribed_s: float) -> None:
+        """Note that the model wrote text about the audio up to `transcribed_s`."""
+        self._last_text_s = transcribed_s
 
     def starts_new(self, word_end_s: float, start_s: float) -> bool:
         """Return whether a group of words belongs after the utterance that began at `start_s`."""
@@ -76,33 +76,33 @@ class Endpointer:
             return True
         return word_end_s - start_s >= self.options.max_utterance_s
 
-    def is_over(self, spoken_s: float, in_group: bool, start_s: float) -> bool:
+    def is_over(self, transcribed_s: float, in_group: bool, start_s: float) -> bool:
         """
         Return whether the utterance that began at `start_s` is complete.
 
-        :param spoken_s: the model has written about the sound up to here
+        :param transcribed_s: the audio is transcribed up to here
         :param in_group: its last token was not a pad: more text of the same words may follow
         """
         if self._boundaries:
-            late_s = spoken_s - self._boundaries[0]
+            late_s = transcribed_s - self._boundaries[0]
             return late_s >= _MAX_TAIL_S or (late_s >= _SLACK_S and not in_group)
         if in_group:
             return False
         pad_silence_s = max(self.options.pad_silence_s, self.options.silence_s)
-        return spoken_s - self._last_text_s >= pad_silence_s \
-            or spoken_s - start_s >= self.options.max_utterance_s
+        return transcribed_s - self._last_text_s >= pad_silence_s \
+            or transcribed_s - start_s >= self.options.max_utterance_s
 
-    def skip(self, spoken_s: float) -> None:
+    def skip(self, transcribed_s: float) -> None:
         """Forget the boundaries before which no word can come any more."""
-        self.close(spoken_s - _SLACK_S)
+        self.close(transcribed_s - _SLACK_S)
 
     def close(self, until_s: float) -> None:
-        """Forget the boundaries up to `until_s`: what lies before them has been told."""
+        """Forget the boundaries up to `until_s`: what lies before them has been published."""
         while self._boundaries and self._boundaries[0] <= until_s:
             self._boundaries.popleft()
 
     def expects_speech(self, word_end_s: float, last_end_s: float = 0.0) -> bool:
-        """Return whether voice activity heard anything like speech around a word, or several."""
-        heard = self._voice.max_probability(
+        """Return whether voice activity found anything like speech around a word, or several."""
+        probability = self._voice.max_probability(
             word_end_s - 2.0, max(word_end_s, last_end_s) + 0.5)
-        return heard >= self.options.min_speech_probability
+        return probability >= self.options.min_speech_probability

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a stream tells: transcripts that grow, and where speech starts and stops."""
+"""What a stream emits: transcripts that grow, and where speech starts and stops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Word:
     """One recognised word; `confidence` is the probability of its tokens, 0..1."""
 
     text: str
-    end_s: float  # of the sound since the stream was opened, about +-0.1 s
+    end_s: float  # of the audio since the stream was opened, about +-0.1 s
     confidence: float
 
 
@@ -38,7 +38,7 @@ class Transcript:
     text: str  # only ever grows within an utterance
     delta: str  # what was appended to text since the previous revision
     words: tuple[Word, ...]
-    start_s: float  # where the sound of the utterance starts
+    start_s: float  # where the audio of the utterance starts
     end_s: float  # where its last word ends
 
     @property

@@ -12,23 +12,25 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One stream in the engine, as the host sees it: sound waiting to be heard, tokens to be taken."""
+"""One stream in the engine, as the host sees it: audio that waits, tokens that come out."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 import sys
 
 import numpy as np
-from voxtral_ros.model.protocol import Protocol
+
+from voxtral_ros.model.protocol import StreamingProtocol
 
 
 @dataclass(frozen=True)
 class Token:
     """A generated token."""
 
-    index: int  # k: counted from 0, the prompt not included
+    index: int  # k: counted from 0, the prefill not included
     id: int  # noqa: A003
     probability: float
 
@@ -67,14 +69,15 @@ class SampleBuffer:
 class Slot:
     """Host-side state of one open stream."""
 
-    def __init__(self, index: int, protocol: Protocol, delay: int) -> None:
+    def __init__(self, index: int, protocol: StreamingProtocol, delay: int) -> None:
         self.index = index
         self.delay = delay
-        self.prompt = protocol.prompt(delay)
-        self.position = 0  # tokens of sound heard, the left pad included
-        self.lead = sys.maxsize  # tokens that may be generated before they are taken
+        self.prompt_tokens = protocol.prompt_tokens(delay)
+        self.position = 0  # tokens of audio processed, the left pad included
+        self.max_pass_tokens = sys.maxsize  # that the next pass may take
+        self.on_tokens: Callable[[], None] | None = None  # called after each pass
         self.n_samples = 0  # fed, the left pad not included
-        self.tokens: deque[Token] = deque()
+        self.tokens: deque[Token] = deque()  # generated, until somebody takes them
         self._protocol = protocol
         self._samples = SampleBuffer()
         self._samples.append(np.zeros(protocol.left_pad, np.float32))
@@ -86,19 +89,18 @@ class Slot:
 
     @property
     def ready(self) -> int:
-        """Return how many tokens of sound may be heard now."""
-        return min(self.waiting, max(0, self.lead - len(self.tokens)))
+        """Return how many tokens of audio the next pass may take."""
+        return min(self.waiting, self.max_pass_tokens)
 
     @property
     def waiting(self) -> int:
-        """Return how many whole tokens of sound wait."""
-        protocol = self._protocol
-        return max(0, (len(self._samples) - protocol.context) // protocol.samples_per_token)
+        """Return how many whole tokens of audio wait."""
+        return self._protocol.audio.n_tokens(len(self._samples))
 
     @property
-    def given(self) -> int:
-        """Return how many tokens of the prompt are still to be taken."""
-        return max(0, len(self.prompt) - self.position)
+    def prefill(self) -> int:
+        """Return how many prompt tokens are still to be passed."""
+        return max(0, len(self.prompt_tokens) - self.position)
 
     def window(self, n_tokens: int) -> np.ndarray:
         """Return the samples that the next n tokens are computed from."""
@@ -106,10 +108,10 @@ class Slot:
         return self._samples.peek(n_tokens * protocol.samples_per_token + protocol.context)
 
     def advance(self, n_tokens: int) -> None:
-        """Count n tokens of sound as heard."""
+        """Count n tokens of audio as processed."""
         self._samples.drop(n_tokens * self._protocol.samples_per_token)
         self.position += n_tokens
 
     @property
     def n_generated(self) -> int:
-        return max(0, self.position - len(self.prompt) + 1)
+        return max(0, self.position - len(self.prompt_tokens) + 1)

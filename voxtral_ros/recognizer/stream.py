@@ -13,74 +13,53 @@
 # limitations under the License.
 
 """
-A stream: sound in, transcripts out.
+A stream: one speaker's endless audio, from samples to events.
 
-Time inside a stream is heard time: seconds of what the model was given, which is the sound that
-was fed and the silence that flushes have put between. Events carry the time of the fed sound.
+There are two times. Processed time counts the samples that the model was given, which is the audio
+that was fed and the silence that flushes have put between. Events carry the time of the fed audio.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from itertools import count
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
-from voxtral_ros.audio.pcm import usable
+
+from voxtral_ros.audio.pcm import checked
 from voxtral_ros.model.tokenizer import TextDecoder
-from voxtral_ros.recognizer.clock import HeardClock
-from voxtral_ros.recognizer.endpoint import Endpointer, EndpointOptions
+from voxtral_ros.recognizer.endpoint import Endpointer
 from voxtral_ros.recognizer.events import Event, SpeechActivity
+from voxtral_ros.recognizer.options import StreamOptions, StreamStats
 from voxtral_ros.recognizer.slot import SampleBuffer, Slot, Token
+from voxtral_ros.recognizer.stream_clock import StreamClock
 from voxtral_ros.recognizer.text import Utterance
-from voxtral_ros.recognizer.vad import VadOptions, VoiceActivity
-from voxtral_ros.recognizer.watchdog import Action, Watchdog, WatchdogOptions
+from voxtral_ros.recognizer.vad import VoiceActivity
+from voxtral_ros.recognizer.watchdog import Action, Watchdog
 
 if TYPE_CHECKING:
     from voxtral_ros.recognizer.engine import Engine
 
+
 _LOGGER = logging.getLogger(__name__)
 
-# The first text token of a group is written two tokens after the one that speaks about the end of
-# its word (measured on the published model: end at (k - 1) * 80 ms, within about 0.1 s).
+# The first text token of a group is written two tokens after the one that is about the end of its
+# word (measured on the published model: end at (k - 1) * 80 ms, within about 0.1 s).
 _WORD_END_TOKENS = 2
-_MAX_LEAD_S = 2.0  # speech that sets in longer before the first word is something else
-# Tokens that may be generated before the stream has looked at them, whoever advances the engine;
-# when the watchdog may act within that time, only one.
-_LEAD_TOKENS = 12
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """Tuning of one stream."""
-
-    endpoint: EndpointOptions = field(default_factory=EndpointOptions)
-    vad: VadOptions = field(default_factory=VadOptions)
-    watchdog: WatchdogOptions = field(default_factory=WatchdogOptions)
-    # Called with every generated token, pads included: for logs, plots and tests.
-    on_token: Callable[[Token], None] | None = None
-
-
-@dataclass
-class StreamStats:
-    """Counters since the stream was opened."""
-
-    tokens: int = 0
-    pads: int = 0
-    bad_samples: int = 0  # NaN, infinite or absurdly large, replaced by silence
-    discarded_words: int = 0  # written where voice activity heard nothing like speech
-    watchdog_penalties: int = 0
-    watchdog_resets: int = 0
+_MAX_ONSET_S = 2.0  # speech that sets in longer before the first word is something else
 
 
 class Stream:
-    """One speaker's endless sound; made by Engine.open and used from the engine's thread."""
+    """One speaker's endless audio; made by Engine.open and used from the engine's thread."""
 
-    def __init__(self, engine: Engine, delay: int, options: StreamOptions) -> None:
-        """Take a slot of the engine, with a delay in tokens."""
+    def __init__(self, engine: Engine, delay: int, options: StreamOptions,
+                 utterance_ids: Iterator[int] | None = None, start_s: float = 0.0) -> None:
+        """Take a slot of the engine, with a delay in tokens; see Engine.open."""
         self.options = options
         self.stats = StreamStats()
         self._engine = engine
@@ -90,42 +69,44 @@ class Stream:
         self._voice = VoiceActivity(options.vad)
         self._endpointer = Endpointer(options.endpoint, self._voice)
         self._watchdog = Watchdog(options.watchdog, self._voice)
-        self._clock = HeardClock(engine.protocol.audio.sampling_rate)
-        self._unheard = SampleBuffer()  # fed, but not yet looked at by the voice activity
-        self._recent = np.zeros(0, np.float32)  # the last preroll_s of heard sound
-        self._slot_base_s = 0.0  # heard time at which the slot's clock starts
-        self._slot_heard = 0  # samples of the slot that the voice activity has looked at
+        self._clock = StreamClock(engine.protocol.audio.sampling_rate, start_s)
+        self._pending = SampleBuffer()  # fed, but not yet processed by voice activity
+        self._recent = np.zeros(0, np.float32)  # the last preroll_s of processed audio
+        self._slot_start_s = 0.0  # processed time at which the slot began
+        self._slot_processed = 0  # samples of the slot that voice activity has processed
         self._decoder = TextDecoder(engine.tokenizer)
         self._utterance: Utterance | None = None
-        self._n_utterances = 0
+        self._utterance_ids = utterance_ids or count(1)
         self._last_end_s = 0.0
         self._in_group = False
         self._discarding = False
-        self._judging = False  # the next text begins a group
+        self._at_group_start = False  # the next text begins a group
         self._flushes: deque[int] = deque()  # generated tokens after which an utterance must end
         self._events: list[Event] = []
         self._closed = False
 
     # ---- the verbs ----
 
-    def feed(self, samples: ArrayLike) -> None:
+    def feed(self, samples: ArrayLike, *, finite: bool = False) -> None:
         """
-        Add sound: float32, 16 kHz, mono, -1..1, any number of samples.
+        Queue audio: float32, 16 kHz, mono, -1..1, any number of samples.
 
         NaN, infinite and absurd samples are replaced by silence and counted: one of them in the
-        network's memory would make the stream deaf for minutes.
+        KV cache would keep the stream from writing anything for minutes.
 
+        :param finite: there are none of them for sure, as in what audio.files, audio.messages
+            and audio.resample return
         :raises ValueError: not one-dimensional or integers, or the stream is closed
         """
-        samples, n_bad = usable(samples)
+        samples, n_bad = checked(samples, finite)
         self._check_open()
         self.stats.bad_samples += n_bad
         self._slot.feed(samples)
-        self._unheard.append(samples)
+        self._pending.append(samples)
         self._clock.feed(len(samples))
 
     def poll(self) -> list[Event]:
-        """Advance the engine until the sound of this stream is used up; return what is new."""
+        """Compute until the audio of this stream is used up; return what is new."""
         self._check_open()
         self._advance()
         events, self._events = self._events, []
@@ -135,17 +116,17 @@ class Stream:
         """
         Bring out the text of everything fed so far and end the utterance at the next poll.
 
-        Puts silence after the sound (1.4 s at the usual delay). The stream goes on afterwards, and
+        Puts silence after the audio (1.4 s at the usual delay). The stream goes on afterwards, and
         the silence does not count in the times of later events.
         """
         self._check_open()
         padding = self._protocol.right_pad(self._slot.n_samples, self._delay)
         silence = np.zeros(padding, np.float32)
         self._slot.feed(silence)
-        self._unheard.append(silence)
+        self._pending.append(silence)
         self._clock.insert(padding)
         self._flushes.append(
-            max(0, self._slot.position + self._slot.waiting - len(self._slot.prompt) + 1))
+            max(0, self._slot.position + self._slot.waiting - len(self._slot.prompt_tokens) + 1))
 
     def close(self) -> list[Event]:
         """
@@ -157,7 +138,7 @@ class Stream:
             return []
         try:
             self._advance()
-            if self._may_say_more():
+            if self._may_have_more_text():
                 self.flush()
             return self.poll()
         finally:
@@ -166,16 +147,16 @@ class Stream:
 
     def abandon(self) -> list[Event]:
         """
-        Give the slot back without hearing what is still waiting.
+        Give the slot back without processing what is still waiting.
 
-        Returns what has not been told yet, with the open utterance ended as it stands: nothing
+        Returns what has not been polled yet, with the open utterance ended as it stands: nothing
         that was recognised is lost, even after an exception. Doing so again does nothing.
         """
         if self._closed:
             return []
         self._closed = True
         self._engine.release(self._slot)
-        self._finish(self._voice.heard_s)
+        self._finish(self._voice.processed_s)
         return self._events
 
     # ---- inside ----
@@ -184,107 +165,105 @@ class Stream:
         if self._closed:
             raise ValueError('this stream is closed: open another one')
 
-    def _may_say_more(self) -> bool:
+    def _may_have_more_text(self) -> bool:
         """Return whether a flush could bring out anything, when no whole token waits."""
         voice, protocol = self._voice, self._protocol
-        written_s = self._slot_base_s + protocol.spoken_s(self._slot.n_generated - 1)
-        looked_at = len(self._unheard) < 2 * protocol.samples_per_token  # not a mere beginning
-        return not looked_at or voice.speaking or self._utterance is not None \
-            or self._endpointer.expects_speech(self._word_end_s(written_s), voice.heard_s)
+        transcribed_s = self._slot_start_s + protocol.transcribed_s(self._slot.n_generated - 1)
+        processed = len(self._pending) < 2 * protocol.samples_per_token  # not a mere beginning
+        return not processed or voice.speaking or self._utterance is not None \
+            or self._endpointer.expects_speech(self._word_end_s(transcribed_s), voice.processed_s)
 
     def _take_slot(self) -> Slot:
         slot = self._engine.take_slot(self._delay)
-        slot.lead = _LEAD_TOKENS
+        slot.on_tokens = self._take_tokens
         return slot
 
     def _advance(self) -> None:
-        while True:
-            # Not only after a step of this stream: another one's poll may have advanced it.
-            self._absorb_all()
-            if not self._slot.ready:
-                return
-            self._engine.step()
+        self._take_tokens()  # an exception in another stream may have left some
+        while self._slot.ready:
+            self._engine.step(self._slot)
 
-    def _absorb_all(self) -> None:
-        clock, n_tokens = self._engine.admission.clock, self.stats.tokens
-        begin = clock()
+    def _take_tokens(self) -> None:
         while self._slot.tokens:
-            self._absorb(self._slot.tokens.popleft())
-        if self.stats.tokens > n_tokens:
-            self._engine.admission.absorbed(self.stats.tokens - n_tokens, clock() - begin)
+            self._take_token(self._slot.tokens.popleft())
 
-    def _absorb(self, token: Token) -> None:
-        """Take one generated token; everything is decided from what was heard before it."""
+    def _take_token(self, token: Token) -> None:
+        """Take one generated token; everything is decided from the audio before it."""
         tokenizer, protocol = self._engine.tokenizer, self._protocol
-        self._listen((token.index + self._delay + 1) * protocol.samples_per_token)
-        spoken_s = self._slot_base_s + protocol.spoken_s(token.index)
+        self._detect_speech((token.index + self._delay + 1) * protocol.samples_per_token)
+        transcribed_s = self._slot_start_s + protocol.transcribed_s(token.index)
         self.stats.tokens += 1
         if self.options.on_token:
             self.options.on_token(token)
         if tokenizer.is_text(token.id):
-            self._write(token, spoken_s)
+            self._write(token, transcribed_s)
         elif token.id == tokenizer.word:
-            self._start_group(spoken_s)
+            self._start_group(transcribed_s)
         else:
             self._in_group = False
             self.stats.pads += token.id == tokenizer.pad
-            action = self._watchdog.stayed_silent(spoken_s)
-            self._obey(action)
+            action = self._watchdog.blank_written(transcribed_s)
+            self._apply(action)
             if action is Action.RESET:
                 return
-        suspects = self._watchdog.suspects(spoken_s, _LEAD_TOKENS * protocol.token_s)
-        self._slot.lead = 1 if suspects else _LEAD_TOKENS
+        # While the watchdog may act on the next tokens, they come one by one: so what is written
+        # does not depend on how the audio came.
+        ahead_s = self._engine.max_chunk_tokens * protocol.token_s
+        self._slot.max_pass_tokens = \
+            1 if self._watchdog.suspects(transcribed_s, ahead_s) else sys.maxsize
         utterance = self._utterance
-        if utterance and self._endpointer.is_over(spoken_s, self._in_group, utterance.start_s):
-            self._finish(spoken_s)
+        if utterance and self._endpointer.is_over(
+                transcribed_s, self._in_group, utterance.start_s):
+            self._finish(transcribed_s)
         elif not utterance:
-            self._endpointer.skip(spoken_s)
+            self._endpointer.skip(transcribed_s)
         while self._flushes and token.index + 1 >= self._flushes[0]:
             self._flushes.popleft()
-            self._finish(spoken_s)
+            self._finish(transcribed_s)
         if self._utterance and self._utterance.changed:
             self._events.append(self._publish(self._utterance))
 
-    def _listen(self, n_samples: int) -> None:
-        """Let the voice activity hear what the model has heard: n samples of the slot."""
-        while self._slot_heard < n_samples:  # before the first token there is more than one
-            self._listen_to(min(n_samples - self._slot_heard, self._protocol.samples_per_token))
+    def _detect_speech(self, n_samples: int) -> None:
+        """Let voice activity process what the model has processed: n samples of the slot."""
+        while self._slot_processed < n_samples:  # before the first token there is more than one
+            self._process(min(n_samples - self._slot_processed, self._protocol.samples_per_token))
 
-    def _listen_to(self, n_new: int) -> None:
-        new = self._unheard.peek(n_new).copy()
-        self._unheard.drop(n_new)
-        self._slot_heard += n_new
+    def _process(self, n_new: int) -> None:
+        new = self._pending.peek(n_new).copy()
+        self._pending.drop(n_new)
+        self._slot_processed += n_new
         self._voice.push(new)
-        # Whole tokens: what waits keeps its place in the grid of tokens when it is heard again.
+        # Whole tokens: what waits keeps its place in the grid of tokens if processed again.
         keep = int(self.options.watchdog.preroll_s / self._protocol.token_s) \
             * self._protocol.samples_per_token
         self._recent = np.concatenate((self._recent, new))[-keep:] if keep else self._recent
         while self._voice.changes:
             change = self._voice.changes.popleft()
             self._events.append(SpeechActivity(change.active, self._clock.fed_s(change.time_s)))
-        self._endpointer.listen()
-        self._clock.passed(self._voice.heard_s)
+        self._endpointer.update()
+        self._clock.passed(self._voice.processed_s)
 
-    def _word_end_s(self, spoken_s: float) -> float:
-        return max(0.0, spoken_s - _WORD_END_TOKENS * self._protocol.token_s)
+    def _word_end_s(self, transcribed_s: float) -> float:
+        return max(0.0, transcribed_s - _WORD_END_TOKENS * self._protocol.token_s)
 
-    def _start_group(self, spoken_s: float) -> None:
+    def _start_group(self, transcribed_s: float) -> None:
         """Take the token that announces a group of words; it stands one token before the first."""
-        self._in_group = self._judging = True
-        end_s = self._word_end_s(spoken_s + self._protocol.token_s)
+        self._in_group = self._at_group_start = True
+        end_s = self._word_end_s(transcribed_s + self._protocol.token_s)
         utterance = self._utterance
         if utterance and self._endpointer.starts_new(end_s, utterance.start_s):
             self._finish(end_s)
 
-    def _write(self, token: Token, spoken_s: float) -> None:
+    def _write(self, token: Token, transcribed_s: float) -> None:
         """Take a token of text."""
         self._in_group = True
-        self._obey(self._watchdog.wrote(spoken_s))
-        self._endpointer.wrote(spoken_s)
+        self._apply(self._watchdog.text_written(transcribed_s))
+        self._endpointer.text_written(transcribed_s)
         piece = self._decoder.push(token.id)
-        end_s = self._word_end_s(spoken_s)
-        if piece[:1].isspace() or self._judging or not (self._utterance or self._discarding):
-            self._judging = False
+        end_s = self._word_end_s(transcribed_s)
+        if piece[:1].isspace() or self._at_group_start \
+                or not (self._utterance or self._discarding):
+            self._at_group_start = False
             self._discarding = not self._endpointer.expects_speech(end_s)
             self.stats.discarded_words += self._discarding
         if self._discarding:
@@ -292,14 +271,13 @@ class Stream:
         if self._utterance is None:
             if not piece.strip():
                 return
-            self._n_utterances += 1
-            self._utterance = Utterance(self._n_utterances, self._start_s(end_s))
+            self._utterance = Utterance(next(self._utterance_ids), self._start_s(end_s))
         self._utterance.append(piece, end_s, token.probability)
 
     def _start_s(self, first_word_end_s: float) -> float:
-        """Return where the sound of an utterance starts: where speech set in, if that fits."""
+        """Return where the audio of an utterance starts: where speech set in, if that fits."""
         onset_s = self._voice.onset_s
-        if not max(self._last_end_s, first_word_end_s - _MAX_LEAD_S) <= onset_s \
+        if not max(self._last_end_s, first_word_end_s - _MAX_ONSET_S) <= onset_s \
                 <= first_word_end_s:
             onset_s = max(self._last_end_s, first_word_end_s - 0.5)
         return min(onset_s, first_word_end_s)
@@ -320,7 +298,7 @@ class Stream:
     def _publish(self, utterance: Utterance, is_final: bool = False) -> Event:
         return utterance.publish(self._clock.fed_s, is_final)
 
-    def _obey(self, action: Action) -> None:
+    def _apply(self, action: Action) -> None:
         """Do what the watchdog wants."""
         watchdog = self._watchdog
         self.stats.watchdog_penalties = watchdog.n_penalties
@@ -335,25 +313,25 @@ class Stream:
             self._engine.penalise_pad(self._slot, watchdog.penalty)
 
     def _restart(self) -> None:
-        """Start afresh in another state of the network and hear the last seconds again."""
+        """Start afresh in another state of the network and process the last seconds again."""
         rate = self._protocol.audio.sampling_rate
-        n_heard = self._slot_heard
-        heard_s = self._slot_base_s + n_heard / rate
-        _LOGGER.warning('still no words: starting the stream afresh, with %.1f s heard again',
+        n_processed = self._slot_processed
+        processed_s = self._slot_start_s + n_processed / rate
+        _LOGGER.warning('still no words: starting the stream afresh, with %.1f s processed again',
                         len(self._recent) / rate)
-        self._finish(heard_s)
-        # Nothing that was written is heard again: it would be written again.
-        n_quiet = round((heard_s - self._watchdog.quiet_since_s) * rate)
-        self._recent = self._recent[-n_quiet:]
-        waiting = self._unheard.peek(len(self._unheard)).copy()
+        self._finish(processed_s)
+        # Nothing that was written is processed again: it would be written again.
+        n_blank = round((processed_s - self._watchdog.last_text_s) * rate)
+        self._recent = self._recent[-n_blank:]
+        waiting = self._pending.peek(len(self._pending)).copy()
         self._engine.release(self._slot)
         self._slot = self._take_slot()
         self._slot.feed(self._recent)
         self._slot.feed(waiting)
-        self._slot_base_s = heard_s - len(self._recent) / rate
-        self._slot_heard = len(self._recent)
+        self._slot_start_s = processed_s - len(self._recent) / rate
+        self._slot_processed = len(self._recent)
         self._decoder = TextDecoder(self._engine.tokenizer)
         self._in_group = False
-        self._watchdog.quiet_since_s = heard_s
-        dropped = (n_heard - len(self._recent)) // self._protocol.samples_per_token
+        self._watchdog.last_text_s = processed_s
+        dropped = (n_processed - len(self._recent)) // self._protocol.samples_per_token
         self._flushes = deque(n - dropped for n in self._flushes)

@@ -45,10 +45,6 @@ class Utterance:
         return self._words[-1].end_s if self._words else self.start_s
 
     @property
-    def n_words(self) -> int:
-        return len(self._words)
-
-    @property
     def changed(self) -> bool:
         return len(self.text.rstrip()) > self._published
 
@@ -72,7 +68,7 @@ class Utterance:
 
     def publish(self, fed_s: Callable[[float], float], is_final: bool = False) -> Transcript:
         """Return the present state as the next revision, its times translated by `fed_s`."""
-        text = self.text.rstrip()  # what is told is never taken back, not even a space
+        text = self.text.rstrip()  # what is published is never taken back, not even a space
         words = tuple(Word(word.text, fed_s(word.end_s), word.confidence) for word in self._words)
         transcript = Transcript(
             self.id, self._revision, is_final, text, text[self._published:], words,

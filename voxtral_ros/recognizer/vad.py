@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Voice activity with Silero's network: where in the sound somebody speaks."""
+"""Voice activity detection with Silero's network: where in the audio somebody speaks."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ import sys
 from typing import Any
 
 import numpy as np
+
 from voxtral_ros.recognizer.events import SpeechActivity
 
 
@@ -69,7 +70,7 @@ class VadOptions:
 
 
 class VoiceActivity:
-    """Follows one stream of 16 kHz sound; all times are seconds of it."""
+    """Follows one stream of 16 kHz audio; all times are seconds of it."""
 
     def __init__(self, options: VadOptions) -> None:
         self.options = options
@@ -86,12 +87,12 @@ class VoiceActivity:
         self._n_voiced: deque[int] = deque([0], maxlen=_HISTORY + 1)  # before each chunk
 
     @property
-    def heard_s(self) -> float:
-        """Up to where the sound has been looked at."""
+    def processed_s(self) -> float:
+        """Up to where the audio has been looked at."""
         return self._n_chunks * _CHUNK_S
 
     def push(self, samples: np.ndarray) -> None:
-        """Look at float32 samples, -1..1; what does not fill a chunk waits."""
+        """Process float32 samples, -1..1; what does not fill a chunk waits."""
         samples = np.concatenate((self._rest, samples))
         n_chunks = len(samples) // _CHUNK
         for chunk in samples[:n_chunks * _CHUNK].reshape(n_chunks, _CHUNK):
@@ -103,7 +104,7 @@ class VoiceActivity:
         self._history.append(probability)
         self._n_voiced.append(self._n_voiced[-1] + (probability >= options.threshold))
         self._n_chunks += 1
-        now = self.heard_s
+        now = self.processed_s
         lower = options.threshold - options.hysteresis
         if probability >= (lower if self.speaking or self._burst_s else options.threshold):
             self._burst_s += _CHUNK_S

@@ -13,12 +13,12 @@
 # limitations under the License.
 
 """
-Watchdog for the blank rut: the model writes nothing although somebody speaks.
+Watchdog for the blank loop: the model writes nothing although somebody speaks.
 
 A healthy stream can fall into emitting pads over real speech for minutes and recover by itself;
 greedy decoding repeats it exactly. First the pad logit is lowered a little more with every token,
-which ends most ruts within a second; if that does not help, the stream starts afresh at a pause
-and hears the last seconds again. Source of symptom and penalty: vLLM issue 47614, PR 47615.
+which ends most loops within a second; if that does not help, the stream starts afresh at a pause
+and processes the last seconds again. Source of symptom and penalty: vLLM issue 47614, PR 47615.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class WatchdogOptions:
     penalty_per_token: float = 0.5  # logits
     max_penalty: float = 7.0  # logits; in true silence the pad leads by 8.5 or more
     reset_after_s: float = 8.0  # more seconds of speech without a word, then start afresh
-    preroll_s: float = 5.0  # of sound that is heard again after that
+    preroll_s: float = 5.0  # of audio that is processed again after that
 
 
 class Action(Enum):
@@ -50,32 +50,32 @@ class Action(Enum):
 
 
 class Watchdog:
-    """Follows one stream; all times are seconds of its sound."""
+    """Follows one stream; all times are seconds of its audio."""
 
     def __init__(self, options: WatchdogOptions, voice: VoiceActivity) -> None:
         self.options = options
         self.penalty = 0.0
-        self.quiet_since_s = 0.0
+        self.last_text_s = 0.0
         self.n_penalties = 0
         self.n_resets = 0
         self._voice = voice
 
-    def wrote(self, spoken_s: float) -> Action:
+    def text_written(self, transcribed_s: float) -> Action:
         """Note that the model wrote something."""
-        self.quiet_since_s = spoken_s
+        self.last_text_s = transcribed_s
         return self._release()
 
-    def suspects(self, spoken_s: float, ahead_s: float) -> bool:
+    def suspects(self, transcribed_s: float, ahead_s: float) -> bool:
         """Return whether it may want something within the next `ahead_s`."""
         speech_s = self.options.speech_s
-        return bool(speech_s) and self._missed_s(spoken_s, ahead_s) >= speech_s
+        return bool(speech_s) and self._missed_s(transcribed_s, ahead_s) >= speech_s
 
-    def _missed_s(self, spoken_s: float, ahead_s: float = 0.0) -> float:
+    def _missed_s(self, transcribed_s: float, ahead_s: float = 0.0) -> float:
         """Return the seconds of speech without a word, at most `ahead_s` later."""
-        quiet_s = spoken_s - self.quiet_since_s
-        if quiet_s + ahead_s < self.options.speech_s:
-            return quiet_s
-        return self._voice.voiced_s(self.quiet_since_s, spoken_s) + ahead_s
+        blank_s = transcribed_s - self.last_text_s
+        if blank_s + ahead_s < self.options.speech_s:
+            return blank_s
+        return self._voice.voiced_s(self.last_text_s, transcribed_s) + ahead_s
 
     def _release(self) -> Action:
         if self.penalty:
@@ -83,10 +83,10 @@ class Watchdog:
             return Action.RELEASE
         return Action.NOTHING
 
-    def stayed_silent(self, spoken_s: float) -> Action:
-        """Note that the model wrote nothing about the sound up to `spoken_s`."""
+    def blank_written(self, transcribed_s: float) -> Action:
+        """Note that the model wrote nothing about the audio up to `transcribed_s`."""
         options = self.options
-        missed_s = self._missed_s(spoken_s)
+        missed_s = self._missed_s(transcribed_s)
         if not options.speech_s or missed_s < options.speech_s:
             return self._release()
         limit_s = options.speech_s + options.reset_after_s

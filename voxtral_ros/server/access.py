@@ -25,7 +25,6 @@ from urllib.parse import urlsplit
 
 # How a browser, which cannot set headers, gives its token to OpenAI's API and to us.
 TOKEN_PROTOCOL = 'openai-insecure-api-key.'
-PROTOCOL = 'realtime'
 
 
 def read_token(path: Path) -> str:

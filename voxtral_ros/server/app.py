@@ -25,6 +25,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+
 from voxtral_ros.server.access import has_token, origin_allowed
 from voxtral_ros.server.connection import Connection
 from voxtral_ros.server.limits import Limits
@@ -100,7 +101,7 @@ class Server:
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
-        """Take no new clients, finish what is being said, close, and free the port."""
+        """Take no new clients, finish what is being transcribed, close, and free the port."""
         self._stopping = True
         if self._listener:
             self._listener.close()
@@ -163,7 +164,7 @@ class Server:
         return web.Response(status=status, text=f'{text}\n', headers=headers)
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        """Tell whether a new client would be served."""
+        """Report whether a new client would be served."""
         broken = 'stopping' if self._stopping else 'failing' if self._worker.is_failing else ''
         return web.json_response(
             {'status': broken or ('full' if self._full() else 'ok'),

@@ -26,11 +26,12 @@ import time
 from typing import Any
 
 from aiohttp import web, WSCloseCode, WSMsgType
-from voxtral_ros.server.dialects import error_event
+
+from voxtral_ros.server.dialects.vllm import ORIGINAL
+from voxtral_ros.server.events import Message
 from voxtral_ros.server.limits import Limits, RateLimit
 from voxtral_ros.server.metrics import Metrics
 from voxtral_ros.server.outbox import Outbox
-from voxtral_ros.server.protocol import Message
 from voxtral_ros.server.session import Session
 from voxtral_ros.server.worker import Worker
 
@@ -56,7 +57,7 @@ class Socket(web.WebSocketResponse):
         wrong = _WRONG_FRAMES.get(code)
         if wrong and not self.closed and self.transport:
             with suppress(*_GONE):
-                event = json.dumps(error_event('invalid_event', wrong))
+                event = json.dumps(ORIGINAL.error('invalid_event', wrong))
                 await asyncio.wait_for(self.send_str(event), 1.0)
                 self.transport.write(_CLOSE_FRAME + int(code).to_bytes(2, 'big'))
                 await _discard(self.transport)
@@ -134,7 +135,7 @@ class Connection:
         return self._socket
 
     async def stop(self) -> None:
-        """Finish what is being said, say so, and close."""
+        """Finish what is being transcribed, report that, and close."""
         self._stopping = True
         self.session.finish()
         deadline = asyncio.get_running_loop().time() + self._limits.stop_s
@@ -163,14 +164,14 @@ class Connection:
                 self.session.receive(message.data)
             elif message.type is WSMsgType.BINARY:
                 self.session.complain('invalid_event', 'binary frames are not understood: send '
-                                      'sound as base64 in input_audio_buffer.append')
+                                      'audio as base64 in input_audio_buffer.append')
             else:  # closed, or failed
                 return
             self._metrics.messages.inc()
             pause_s = rate.take()
             if pause_s:
                 await asyncio.sleep(pause_s)
-            # Not reading is what slows a client down; TCP tells it.
+            # Not reading is what slows a client down, by the flow control of TCP.
             while (self.session.must_wait or self._outbox.full) and not self._is_lost():
                 await asyncio.sleep(_POLL_S)
 
@@ -217,7 +218,7 @@ class Connection:
 
 def _safely(loop: asyncio.AbstractEventLoop) -> Any:
     def call_soon(*call: Any) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to send to
             loop.call_soon_threadsafe(*call)
     return call_soon
 

@@ -26,19 +26,19 @@ class Limits:
     Limits of a server.
 
     Reading stops while a client is over `buffered_s`, `messages_per_s` or `replies`: it is slowed
-    down, not cut off. Over the others it is told so and the connection is closed.
+    down, not cut off. Over the others it gets an error event and the connection is closed.
     """
 
     sessions: int = 4
-    message_bytes: int = 8 << 20  # 196 s of sound in one append
-    buffered_s: float = 300.0  # sound of a session that waits for the engine
+    message_bytes: int = 8 << 20  # 196 s of audio in one append
+    buffered_s: float = 300.0  # audio of a session that waits for the engine
     messages_per_s: float = 500.0
     replies: int = 256  # events that wait to be sent
     reply_bytes: int = 4 << 20
     idle_s: float = 600.0  # without a message from the client
     send_s: float = 30.0  # for one event to leave
-    stop_s: float = 10.0  # for the sound that waits, when the server is stopped
-    overload: bool = True  # take sessions with which the engine would be slower than the sound
+    stop_s: float = 10.0  # for the audio that waits, when the server is stopped
+    overload: bool = True  # take sessions with which the engine would be slower than the audio
 
 
 class RateLimit:

@@ -31,24 +31,24 @@ class Metrics:
         self.rejected = self._counter('rejected', 'Connections refused', 'reason')
         self.messages = self._counter('messages', 'Messages from clients')
         self.errors = self._counter('errors', 'Error events sent', 'code')
-        self.audio_seconds = self._counter('audio_seconds', 'Seconds of sound heard')
+        self.audio_seconds = self._counter('audio_seconds', 'Seconds of audio processed')
         self.compute_seconds = self._counter('compute_seconds', 'Seconds the engine was busy')
-        self.dropped_seconds = self._counter('dropped_audio_seconds', 'Seconds of sound dropped')
+        self.dropped_seconds = self._counter('dropped_audio_seconds', 'Seconds of audio dropped')
         self.slow_readers = self._counter('slow_readers', 'Clients cut off for not reading')
         self.failures = self._counter('engine_failures', 'Exceptions of the recogniser')
-        self.waiting_seconds = self._gauge('waiting_audio_seconds', 'Seconds of sound that wait')
+        self.waiting_seconds = self._gauge('waiting_audio_seconds', 'Seconds of audio that wait')
         self.step_seconds = self._gauge(
-            'step_seconds', 'Predicted seconds of work per 80 ms of sound, if all clients that '
+            'step_seconds', 'Predicted seconds of work per 80 ms of audio, if all clients that '
             'are connected speak; 0 when unknown')
         self.delta_latency = Histogram(
-            'voxtral_delta_latency_seconds', 'From the sound that let a text be written coming '
+            'voxtral_delta_latency_seconds', 'From the audio that let a text be written coming '
             'in to the text going out', registry=self._registry, buckets=_LATENCY_BUCKETS)
         self._factor = self._gauge('real_time_factor', 'compute_seconds / audio_seconds since '
                                    'the start; below 1 the engine keeps up')
         self._audio_s = self._compute_s = 0.0
 
-    def heard(self, audio_s: float) -> None:
-        """Count the sound of a round of the engine; called from its thread."""
+    def processed(self, audio_s: float) -> None:
+        """Count the audio of a round of the engine; called from its thread."""
         self._audio_s += audio_s
         self.audio_seconds.inc(audio_s)
 

@@ -20,8 +20,8 @@ import asyncio
 from collections import deque
 import json
 
+from voxtral_ros.server.events import Message
 from voxtral_ros.server.limits import Limits
-from voxtral_ros.server.protocol import Message
 
 
 class Outbox:

@@ -24,6 +24,7 @@ import signal
 
 from aiohttp import ClientSession, WSMsgType
 import numpy as np
+
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.server.app import Server
 
@@ -36,7 +37,7 @@ class ServerError(RuntimeError):
 
 def serve(server: Server, host: str, port: int, announce: Callable[[int], None]) -> None:
     """
-    Serve until SIGTERM or SIGINT, then finish what is being said.
+    Serve until SIGTERM or SIGINT, then finish what is being transcribed.
 
     :param announce: called with the port when the server listens
     :raises OSError: the address cannot be listened on

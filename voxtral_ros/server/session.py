@@ -15,59 +15,35 @@
 """
 A session: what a client has sent so far, and what its next event means because of that.
 
-Sound and end marks stand in one queue, as in vLLM; a generation takes from it until it meets an
-end mark. The dialects differ in what starts a generation and in what a bare commit is.
+Audio and end marks stand in one queue, as in vLLM; a generation takes from it until it meets an
+end mark. What starts a generation and what a bare commit means is the business of the dialect.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 import logging
 import secrets
 import time
 
 import numpy as np
+
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
-from voxtral_ros.server.dialects import error_event, OpenAITranscription, Transcription
-from voxtral_ros.server.protocol import (
-    Append,
-    Clear,
-    ClientEvent,
-    Commit,
-    EventError,
-    Message,
-    parse,
-    SessionUpdate,
-)
+from voxtral_ros.server.dialects import vllm
+from voxtral_ros.server.dialects.base import Dialect, Transcription
+from voxtral_ros.server.dialects.parse import DIALECTS, parse
+from voxtral_ros.server.events import (
+    Append, Clear, ClientEvent, Commit, EventError, Message, SessionOptions, SessionUpdate)
 from voxtral_ros.server.worker import Job, Update, Worker
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class Dialect(Enum):
-    """Whose client this is."""
-
-    ORIGINAL = 'original'  # session.update without a model: a bare commit ends the sound
-    VLLM = 'vllm'  # session.update with a model: a bare commit starts a generation
-    OPENAI = 'openai'  # session.update with a session: as the original, other names
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a client may choose; taken over when a generation starts."""
-
-    delay_ms: float | None = None
-    words: bool = False
-    utterances: bool = False
-    sample_rate: int = TARGET_RATE_HZ
-
-
 class _EndMark:
-    """Where the client said that the sound ends."""
+    """Where the client said that the audio ends."""
 
 
 _END = _EndMark()
@@ -83,12 +59,12 @@ class Session:
         Greet the client.
 
         :param models: names that a client may ask for; the empty one is always right
-        :param buffered_s: sound that may wait before a generation is started
+        :param buffered_s: audio that may wait before a generation is started
         :param send: takes the events for the client
         :param call_soon: loop.call_soon_threadsafe
         """
-        self.dialect = Dialect.ORIGINAL
-        self.options = Options()
+        self.dialect: Dialect = vllm.ORIGINAL
+        self.options = SessionOptions()
         self._worker, self._models, self._buffered_s = worker, models, buffered_s
         self._send, self._call_soon = send, call_soon
         self._validated = False
@@ -96,7 +72,7 @@ class Session:
         self._n_queued = 0  # samples
         self._resampler = Resampler(TARGET_RATE_HZ)
         self._job: Job | None = None
-        self._transcription: Transcription | OpenAITranscription | None = None
+        self._transcription: Transcription | None = None
         self._ending = self._stopping = False
         send({'type': 'session.created', 'id': f'sess-{secrets.token_hex(16)}',
               'created': int(time.time())})
@@ -105,7 +81,7 @@ class Session:
 
     @property
     def waiting_s(self) -> float:
-        """Return the seconds of sound that wait in this session."""
+        """Return the seconds of audio that wait in this session."""
         in_job_s = self._job.waiting_s if self._job else 0.0
         return in_job_s + self._n_queued / TARGET_RATE_HZ
 
@@ -122,7 +98,7 @@ class Session:
     # ---- what comes in ----
 
     def receive(self, text: str) -> None:
-        """Take one text frame; what is wrong with it is told to the client."""
+        """Take one text frame; what is wrong with it goes back to the client."""
         try:
             self._handle(parse(text))
         except EventError as error:
@@ -133,10 +109,10 @@ class Session:
 
     def complain(self, code: str, message: str) -> None:
         """Send an error event."""
-        self._send(error_event(code, message, self.dialect is Dialect.OPENAI))
+        self._send(self.dialect.error(code, message))
 
     def finish(self) -> None:
-        """End the sound here, because the server stops: what was said so far is told."""
+        """End the audio here, because the server stops: what was said so far is transcribed."""
         self._stopping = True
         if self._job and not self._ending:
             self._end_job()
@@ -179,7 +155,7 @@ class Session:
         rate = update.sample_rate
         if rate and rate != self._resampler.source_rate_hz:
             if self._job or self._queue:
-                raise EventError('invalid_event', 'sample_rate cannot change while sound of the '
+                raise EventError('invalid_event', 'sample_rate cannot change while audio of the '
                                  'old rate is being transcribed: wait for transcription.done')
             self._resampler = Resampler(rate)
         names = ('delay_ms', 'words', 'utterances', 'sample_rate')
@@ -187,22 +163,19 @@ class Session:
         self.options = replace(
             self.options, **{name: value for name, value in given.items() if value is not None})
         self._validated = True
-        if update.reply:
-            self.dialect = Dialect.OPENAI
-            self._send({'type': update.reply, 'session': {
-                'turn_detection': {'type': 'server_vad'} if self.options.utterances else None,
-                'input_audio_format': 'pcm16', 'sample_rate': self.options.sample_rate}})
-        elif update.model is not None:
-            self.dialect = Dialect.VLLM
+        if update.dialect:
+            self.dialect = DIALECTS[update.dialect]
+        if answer := self.dialect.updated(update.reply, self.options):
+            self._send(answer)
 
     def _append(self, samples: Samples) -> None:
         seconds = len(samples) / self._resampler.source_rate_hz
         if not self._job and self.waiting_s + seconds > self._buffered_s:
             self._worker.metrics.dropped_seconds.inc(seconds)
-            raise EventError('buffer_full', f'more than {self._buffered_s:g} s of sound wait for '
+            raise EventError('buffer_full', f'more than {self._buffered_s:g} s of audio wait for '
                              'a commit; this append was dropped')
         self._put(self._resampler.process(samples))
-        if self.dialect is not Dialect.VLLM and not self._job:
+        if self.dialect.append_starts and not self._job:
             self._start()
 
     def _commit(self, final: bool | None) -> None:
@@ -210,13 +183,14 @@ class Session:
             raise EventError('model_not_validated', 'commit before session.update: send '
                              '{"type": "session.update"} first')
         if final is None:
-            final = self.dialect is not Dialect.VLLM
+            final = self.dialect.bare_commit_ends
         # In vLLM a final commit starts nothing, and the end mark waits for the next bare one.
-        if not self._job and not (final and self.dialect is Dialect.VLLM):
+        if not self._job and (not final or self.dialect.append_starts):
             self._start()
         if final:
-            if isinstance(self._transcription, OpenAITranscription) and not self._ending:
-                self._send(self._transcription.committed())
+            if self._transcription and not self._ending \
+                    and (answer := self._transcription.committed()):
+                self._send(answer)
             rest = self._resampler.process(np.zeros(0, np.float32), last=True)
             if len(rest):
                 self._put(rest)
@@ -252,25 +226,21 @@ class Session:
     def _start(self) -> None:
         """Start a generation over what is queued, up to the first end mark."""
         options = self.options
-        if self.dialect is Dialect.OPENAI:
-            self._transcription = OpenAITranscription(options.utterances)
-        else:
-            self._transcription = Transcription(
-                options.words, options.utterances, self.dialect is Dialect.VLLM)
+        self._transcription = self.dialect.transcription(options)
         job: Job | None = None
 
-        def tell(update: Update) -> None:
-            self._call_soon(self._tell, job, update)
+        def on_update(update: Update) -> None:
+            self._call_soon(self._take_update, job, update)
 
-        job = self._job = self._worker.open(tell, options.delay_ms)
+        job = self._job = self._worker.open(on_update, options.delay_ms)
         self._ending = False
         while self._queue and not self._ending:
             item = self._queue.popleft()
             self._n_queued -= len(item) if isinstance(item, np.ndarray) else 0
             self._feed(item)
 
-    def _tell(self, job: Job | None, update: Update) -> None:
-        """Pass on what the engine tells; a job that was cleared has nothing to say any more."""
+    def _take_update(self, job: Job | None, update: Update) -> None:
+        """Send what is new; a job that was cleared has nothing to send any more."""
         if self._job is None or job is not self._job:
             return
         assert self._transcription
@@ -280,7 +250,7 @@ class Session:
             return
         self._job = self._transcription = None
         self._ending = False
-        if self.dialect is Dialect.VLLM:  # sound between the final commit and done is nobody's
+        if not self.dialect.keeps_late_audio:
             self._queue.clear()
             self._n_queued = 0
         elif self._queue:

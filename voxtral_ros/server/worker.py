@@ -15,27 +15,29 @@
 """
 The one engine thread of a server, and what the event loop sees of it.
 
-A job is one generation: sound goes in from the event loop, updates come back by a call from the
-thread. In a round every job with sound waiting is given at most a slice of it, then all of them
-advance together in batched steps: a job with a minute of backlog delays the others by one slice.
-No exception ends the thread; what was recognised before a failure is told.
+A job is one generation: audio goes in from the event loop, updates come back by a call from the
+thread. In a round every job with audio waiting is given at most a slice of it, then the engine
+advances all of them together: a job with a minute of backlog delays the others by one slice.
+No exception ends the thread; what was recognised before a failure is sent.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import count
 import logging
 import threading
 import time
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
+
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.events import Event, Transcript
-from voxtral_ros.recognizer.stream import StreamOptions
+from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.server.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -61,46 +63,45 @@ class Update:
     events: list[Event]
     n_tokens: int = 0  # generated since the last update, pads included
     usage: Usage | None = None
-    error: str | None = None  # sound was lost; the job goes on unless there is a usage too
+    error: str | None = None  # audio was lost; the job goes on unless there is a usage too
 
 
 class Job:
     """One generation; its methods may be called from any thread and never wait for the engine."""
 
-    def __init__(self, worker: Worker, tell: Callable[[Update], None],
+    def __init__(self, worker: Worker, on_update: Callable[[Update], None],
                  delay_ms: float | None) -> None:
-        self._worker, self._listener, self._delay_ms = worker, tell, delay_ms
-        self._blocks: deque[tuple[Samples, float]] = deque()  # sound, when it came
+        self._worker, self._on_update, self._delay_ms = worker, on_update, delay_ms
+        self._blocks: deque[tuple[Samples, float]] = deque()  # audio, when it came
         self._n_waiting = 0
         self._ending = self.is_cut = self.over = False
         self._stream: Stream | None = None
-        self._n_tokens = self._n_told = 0
-        self._shift_s = 0.0  # of the present stream: sound that went into earlier ones
-        self._fed_s = 0.0
-        self._first_id = self._last_id = 0
+        self._n_tokens = self._n_sent = 0
+        self._fed_s = 0.0  # into all streams of this job: a failure begins another one
+        self._utterance_ids = count(1)
 
     # ---- for other threads ----
 
     @property
     def waiting_s(self) -> float:
-        """Return the seconds of sound that wait."""
+        """Return the seconds of audio that wait."""
         return self._n_waiting / TARGET_RATE_HZ
 
     def feed(self, samples: Samples) -> None:
-        """Queue sound: float32, 16 kHz, mono."""
+        """Queue audio: float32, 16 kHz, mono, finite."""
         with self._worker.condition:
             self._blocks.append((samples, time.monotonic()))
             self._n_waiting += len(samples)
             self._worker.condition.notify()
 
     def finish(self) -> None:
-        """End the job when all its sound is heard: the last update follows."""
+        """End the job when all its audio is processed: the last update follows."""
         with self._worker.condition:
             self._ending = True
             self._worker.condition.notify()
 
     def cut(self) -> None:
-        """End the job at once: what is recognised is told, what waits is not heard."""
+        """End the job at once: what is recognised is sent, what waits is not processed."""
         with self._worker.condition:
             self._blocks.clear()
             self._n_waiting = 0
@@ -108,8 +109,8 @@ class Job:
             self._worker.condition.notify()
 
     def cancel(self) -> None:
-        """End the job at once and tell nothing any more."""
-        self._listener = _nobody
+        """End the job at once and send nothing any more."""
+        self._on_update = _nobody
         self.cut()
 
     # ---- for the worker's thread ----
@@ -137,20 +138,21 @@ class Job:
         self._n_waiting -= len(samples)
         return samples, came, self._ending and not self._blocks
 
-    def hear(self, engine: Engine, samples: Samples, last: bool) -> None:
-        """Give sound to the stream, which is opened for that; nothing is computed."""
+    def feed_stream(self, engine: Engine, samples: Samples, last: bool) -> None:
+        """Give audio to the stream, which is opened for that; nothing is computed."""
         if self.is_cut:
             return
         if self._stream is None:
-            self._shift_s, self._first_id = self._fed_s, self._last_id
-            self._stream = engine.open(self._delay_ms, StreamOptions(on_token=self._count))
+            self._stream = engine.open(
+                self._delay_ms, StreamOptions(on_token=self._count),
+                utterance_ids=self._utterance_ids, start_s=self._fed_s)
         self._fed_s += len(samples) / TARGET_RATE_HZ
-        self._stream.feed(samples)
+        self._stream.feed(samples, finite=True)
         if last:
             self._stream.flush()
 
-    def advance(self, last: bool) -> list[Event]:
-        """Compute and return what is new."""
+    def poll_stream(self, last: bool) -> list[Event]:
+        """Return what is new."""
         stream = self._stream
         events: list[Event] = []
         if stream and not self.is_cut:
@@ -159,22 +161,21 @@ class Job:
             events += stream.abandon()  # after a flush there is nothing to compute any more
         return events
 
-    def tell(self, engine: Engine, events: list[Event], last: bool,
+    def emit(self, engine: Engine, events: list[Event], last: bool,
              error: str | None = None) -> bool:
-        """Tell what is new; return whether any text was."""
+        """Send what is new; return whether there was any text."""
         usage = self._usage(engine) if last else None
-        n_tokens = self._n_tokens - self._n_told
-        self._n_told = self._n_tokens
-        told = [self._placed(event) for event in events]
-        if told or n_tokens or usage or error:
-            self._listener(Update(told, n_tokens, usage, error))
-        return any(isinstance(event, Transcript) and event.delta for event in told)
+        n_tokens = self._n_tokens - self._n_sent
+        self._n_sent = self._n_tokens
+        if events or n_tokens or usage or error:
+            self._on_update(Update(events, n_tokens, usage, error))
+        return any(isinstance(event, Transcript) and event.delta for event in events)
 
     def fail(self, engine: Engine, last: bool, error: Exception) -> None:
-        """Give the stream up; what it has recognised is told, and the next sound opens another."""
+        """Give the stream up; what it has recognised is sent, and the next audio opens another."""
         stream, self._stream = self._stream, None
         events = stream.abandon() if stream else []
-        self.tell(engine, events, last, f'the recogniser failed and sound was lost: {error}')
+        self.emit(engine, events, last, f'the recogniser failed and audio was lost: {error}')
 
     def _count(self, _: Any) -> None:
         self._n_tokens += 1
@@ -182,18 +183,7 @@ class Job:
     def _usage(self, engine: Engine) -> Usage:
         self.over = True
         delay = engine.protocol.delay_tokens(self._delay_ms)
-        return Usage(len(engine.protocol.prompt(delay)), self._n_tokens)
-
-    def _placed(self, event: Event) -> Event:
-        """Put ids and times of the present stream after those of the ones that failed."""
-        shift_s = self._shift_s
-        if not isinstance(event, Transcript):
-            return replace(event, time_s=event.time_s + shift_s)
-        self._last_id = max(self._last_id, self._first_id + event.utterance_id)
-        return replace(
-            event, utterance_id=self._first_id + event.utterance_id,
-            words=tuple(replace(word, end_s=word.end_s + shift_s) for word in event.words),
-            start_s=event.start_s + shift_s, end_s=event.end_s + shift_s)
+        return Usage(len(engine.protocol.prompt_tokens(delay)), self._n_tokens)
 
 
 def _nobody(_: Update) -> None:
@@ -217,14 +207,14 @@ class Worker:
         """Raise ValueError for a delay that the model does not have."""
         self._engine.protocol.delay_tokens(delay_ms)
 
-    def open(self, tell: Callable[[Update], None],  # noqa: A003
+    def open(self, on_update: Callable[[Update], None],  # noqa: A003
              delay_ms: float | None = None) -> Job:
         """
         Begin a job.
 
-        :param tell: called from the worker's thread with every update; must not block
+        :param on_update: called from the worker's thread with every update; must not block
         """
-        job = Job(self, tell, delay_ms)
+        job = Job(self, on_update, delay_ms)
         with self.condition:
             self._jobs.append(job)
         return job
@@ -236,7 +226,7 @@ class Worker:
 
     @property
     def waiting_s(self) -> float:
-        """Return the seconds of sound that wait in all jobs."""
+        """Return the seconds of audio that wait in all jobs."""
         with self.condition:
             return sum(job.waiting_s for job in self._jobs)
 
@@ -257,39 +247,45 @@ class Worker:
                 if self._stopping:
                     return
                 batch = [(job, *job.take(self._slice)) for job in self._jobs if job.has_work]
-            self.metrics.heard(sum(len(samples) for _, samples, _, _ in batch) / TARGET_RATE_HZ)
+            n_samples = sum(len(samples) for _, samples, _, _ in batch)
+            self.metrics.processed(n_samples / TARGET_RATE_HZ)
             begin = time.perf_counter()
             try:
                 self._round(batch)
-            except Exception:  # a server must not lose its ears
+            except Exception:  # the server goes on, whatever it is
                 _LOGGER.exception('a round of the engine went wrong')
             self.metrics.computed(time.perf_counter() - begin)
             with self.condition:
                 self._jobs = [job for job in self._jobs if not job.over]
 
     def _round(self, batch: list[tuple[Job, Samples, float, bool]]) -> None:
-        """Give every job its slice first, so that one batched step serves them all."""
-        hearing = []
+        """Give every job its slice first, so that the same passes serve them all."""
+        fed = []
         batch.sort(key=lambda item: not item[0].is_cut)  # they give slots back
         for job, samples, came, last in batch:
             try:
                 if job.is_cut:
-                    job.tell(self._engine, job.advance(last=True), last=True)
+                    job.emit(self._engine, job.poll_stream(last=True), last=True)
                     continue
-                job.hear(self._engine, samples, last)
+                job.feed_stream(self._engine, samples, last)
             except Exception as error:
                 self._failed([(job, last)], error)
             else:
-                hearing.append((job, came, last))
-        for n, (job, came, last) in enumerate(hearing):
+                fed.append((job, came, last))
+        try:
+            self._engine.process()
+        except Exception as error:
+            # A step that fails takes all streams along that had audio waiting.
+            self._failed([(job, last) for job, _, last in fed], error)
+            return
+        if fed:
+            self._n_failures = 0  # before anybody reads that all is well
+        for job, came, last in fed:
             try:
-                events = job.advance(last)
-                self._n_failures = 0  # before anybody is told that all is well
-                has_text = job.tell(self._engine, events, last)
+                has_text = job.emit(self._engine, job.poll_stream(last), last)
             except Exception as error:
-                # A step that fails takes all streams along that had sound waiting.
-                self._failed([(job, last) for job, _, last in hearing[n:]], error)
-                return
+                self._failed([(job, last)], error)
+                continue
             if has_text and came:
                 self.metrics.delta_latency.observe(time.monotonic() - came)
 

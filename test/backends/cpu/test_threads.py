@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Large products are shared by threads, and results do not depend on how many."""
+"""Large GEMMs are shared by threads, and results do not depend on how many."""
 
 import os
 import signal
@@ -20,35 +20,32 @@ import threading
 
 import pytest
 import torch
-from voxtral_ros.backends.cpu.backend import NativeStep
 
-native = pytest.importorskip('support.native')
+cpu = pytest.importorskip('support.cpu')
 
-# Products of 8 and attention of 5 million multiply-adds in a pass of 8 tokens.
+# GEMMs of 8 and attention of 5 million multiply-adds in a pass of 8 tokens.
 LARGE = {'n_layers': 1, 'encoder': {
     'dim': 256, 'hidden_dim': 1024, 'head_dim': 64, 'n_heads': 8, 'n_kv_heads': 8, 'n_layers': 1,
     'sliding_window': 300}}
 
 
 @pytest.fixture(scope='module')
-def network(tmp_path_factory):
-    return native.random_network(tmp_path_factory.mktemp('large'), **LARGE)
+def folder(tmp_path_factory):
+    return cpu.random_checkpoint(tmp_path_factory.mktemp('large'), **LARGE)
 
 
 @pytest.fixture
 def threads():
     """Return the function that sets how many there are; afterwards there is one again."""
-    yield native.load().voxtral_cpu_threads
-    native.load().voxtral_cpu_threads(1)
+    yield cpu.load().voxtral_cpu_threads
+    cpu.load().voxtral_cpu_threads(1)
 
 
-def run(network, step):
+def run(backend):
     """Return the results of a stream, and its memory."""
-    native.open_streams(step, network, 1)
-    with torch.inference_mode():
-        results = [step.generate([0], native.noise(1, 8, seed), 8 * seed + 8)
-                   for seed in range(12)]
-    return results, [part.clone() for part in native.memory(step.state, 0)]
+    cpu.open_streams(backend, 1)
+    results = [backend.decode([0], cpu.noise(1, 8, seed)) for seed in range(12)]
+    return results, cpu.memory(backend, 0)
 
 
 def n_threads():
@@ -59,27 +56,27 @@ def same(one, other):
     return one[0] == other[0] and all(map(torch.equal, one[1], other[1]))
 
 
-def test_results_do_not_depend_on_the_number_of_threads(network, threads):
-    step = NativeStep(network, native.PAD, 1, 8)
+def test_results_do_not_depend_on_the_number_of_threads(folder, threads):
+    backend = cpu.cpu_backend(folder, 1, 8)
     threads(1)
     before = n_threads()
-    alone = run(network, step)
+    alone = run(backend)
     assert n_threads() == before
     for n, more in ((3, 2), (2, 2), (5, 4), (1, 4)):  # helpers stay, and sleep
         threads(n)
-        assert same(run(network, step), alone)
+        assert same(run(backend), alone)
         assert n_threads() == before + more
 
 
-def test_engines_in_several_threads_do_not_disturb_each_other(network, threads):
-    steps = [NativeStep(network, native.PAD, 1, 8) for _ in range(3)]
+def test_engines_in_several_threads_do_not_disturb_each_other(folder, threads):
+    backends = [cpu.cpu_backend(folder, 1, 8) for _ in range(3)]
     threads(1)
-    alone = run(network, steps[0])
+    alone = run(backends[0])
     threads(2)
     results = {}
 
     def work(index):
-        results[index] = run(network, steps[index])
+        results[index] = run(backends[index])
 
     workers = [threading.Thread(target=work, args=(index,)) for index in range(3)]
     for worker in workers:
@@ -89,13 +86,13 @@ def test_engines_in_several_threads_do_not_disturb_each_other(network, threads):
     assert all(same(results[index], alone) for index in range(3))
 
 
-def test_a_child_of_fork_has_helpers_of_its_own(network, threads):
-    step = NativeStep(network, native.PAD, 1, 8)
+def test_a_child_of_fork_has_helpers_of_its_own(folder, threads):
+    backend = cpu.cpu_backend(folder, 1, 8)
     threads(2)
-    expected = run(network, step)
+    expected = run(backend)
     child = os.fork()
     if child == 0:
         signal.alarm(60)  # rather than to wait for helpers that are not there
-        ok = same(run(network, step), expected)
+        ok = same(run(backend), expected)
         os._exit(0 if ok else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

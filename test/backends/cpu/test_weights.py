@@ -14,23 +14,17 @@
 
 """Weights stay as small as they are in the file, and compute the same."""
 
+import numpy as np
 import pytest
 from quantization import packable
 import torch
-from voxtral_ros.backends.cpu.backend import NativeStep
-from voxtral_ros.backends.cpu.weights import (
-    NativeEmbedding,
-    NativeLinear,
-    NativeWeight,
-    pack_int4,
-    unpack_int4,
-)
-from voxtral_ros.backends.eager import EagerStep
-from voxtral_ros.model.checkpoint import load_network
+
+from voxtral_ros.backends.cpu.weights import pack_int4, read_weight, unpack_int4
+from voxtral_ros.model.checkpoint import load_network, open_weights
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
 
-native = pytest.importorskip('support.native')
+cpu = pytest.importorskip('support.cpu')
 
 RECIPES = {
     'bf16': None,
@@ -43,7 +37,7 @@ N_SLOTS, MAX_TOKENS = 5, 4
 
 @pytest.fixture(scope='module', params=RECIPES)
 def folder(request, tmp_path_factory):
-    folder = packable.write(tmp_path_factory.mktemp('native'))
+    folder = packable.write(tmp_path_factory.mktemp('dense'))
     if RECIPES[request.param] is None:
         return folder
     quantized = tmp_path_factory.mktemp('quantized')
@@ -51,93 +45,93 @@ def folder(request, tmp_path_factory):
     return quantized
 
 
-@pytest.fixture(scope='module')
-def dense(folder):
-    return load_network(folder, dtype=torch.float32)
-
-
-@pytest.fixture(scope='module')
-def small(folder):
-    return load_network(folder, dtype=torch.float32, native=True)
-
-
-@pytest.mark.parametrize('name', native.instruction_sets())
-def test_passes_are_those_of_the_dequantized_network(dense, small, name):
-    reference = EagerStep(dense, native.PAD, N_SLOTS, MAX_TOKENS)
-    ours = NativeStep(small, native.PAD, N_SLOTS, MAX_TOKENS)
-    native.open_streams(reference, dense, N_SLOTS)
-    native.open_streams(ours, small, N_SLOTS)
-    with torch.inference_mode(), native.instructions(name):
+@pytest.mark.parametrize('name', cpu.instruction_sets())
+def test_passes_are_those_of_the_dequantized_network(folder, name):
+    reference = cpu.eager_backend(folder, N_SLOTS, MAX_TOKENS)
+    ours = cpu.cpu_backend(folder, N_SLOTS, MAX_TOKENS)
+    cpu.open_streams(reference, N_SLOTS)
+    cpu.open_streams(ours, N_SLOTS)
+    with cpu.instructions(name):
         for n_streams in range(1, N_SLOTS + 1):
             slots = list(range(n_streams))
-            sound = native.noise(n_streams, MAX_TOKENS, n_streams)
-            given = [[5 * slot, 33, 32, 1005] for slot in slots]
-            for passed in ((slots, sound, given, 100), (slots, sound, 100)):
-                kind = 'prompt' if len(passed) == 4 else 'generate'
-                ids, chances = getattr(ours, kind)(*passed)
-                expected_ids, expected = getattr(reference, kind)(*passed)
+            windows = cpu.noise(n_streams, MAX_TOKENS, n_streams)
+            tokens = [[5 * slot, 33, 32, 1005] for slot in slots]
+            for passed in (lambda backend: backend.prefill(slots, windows, tokens),  # noqa: B023
+                           lambda backend: backend.decode(slots, windows)):  # noqa: B023
+                (ids, probs), (expected_ids, expected) = passed(ours), passed(reference)
                 assert ids == expected_ids
-                torch.testing.assert_close(torch.tensor(chances), torch.tensor(expected),
-                                           rtol=1e-3, atol=1e-6)
+                np.testing.assert_allclose(probs, expected, rtol=1e-3, atol=1e-6)
     for slot in range(N_SLOTS):
-        for mine, theirs in zip(native.memory(ours.state, slot),
-                                native.memory(reference.state, slot), strict=True):
+        for mine, theirs in zip(cpu.memory(ours, slot), cpu.memory(reference, slot), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize('name', native.instruction_sets())
-def test_a_row_does_not_depend_on_the_batch(small, name):
-    alone = NativeStep(small, native.PAD, N_SLOTS, MAX_TOKENS)
-    batch = NativeStep(small, native.PAD, N_SLOTS, MAX_TOKENS)
-    native.open_streams(alone, small, N_SLOTS)
-    native.open_streams(batch, small, N_SLOTS)
-    sound = native.noise(N_SLOTS, MAX_TOKENS, 0)
-    with torch.inference_mode(), native.instructions(name):
-        together = batch.generate(range(N_SLOTS), sound, MAX_TOKENS)
+@pytest.mark.parametrize('name', cpu.instruction_sets())
+def test_a_row_does_not_depend_on_the_batch(folder, name):
+    alone = cpu.cpu_backend(folder, N_SLOTS, MAX_TOKENS)
+    batch = cpu.cpu_backend(folder, N_SLOTS, MAX_TOKENS)
+    cpu.open_streams(alone, N_SLOTS)
+    cpu.open_streams(batch, N_SLOTS)
+    noise = cpu.noise(N_SLOTS, MAX_TOKENS, 0)
+    with cpu.instructions(name):
+        together = batch.decode(range(N_SLOTS), noise)
         for slot in range(N_SLOTS):
-            pieces = [alone.generate([slot], sound[[slot], 1280 * n:1280 * n + 1520].copy(), n + 1)
+            pieces = [alone.decode([slot], noise[[slot], 1280 * n:1280 * n + 1520].copy())
                       for n in range(MAX_TOKENS)]
             for mine, parts in zip(together, zip(*pieces, strict=True), strict=True):
                 assert mine[slot] == [part[0][0] for part in parts]
-    for mine, theirs in zip(vars(batch.state.decoder_ring).values(),
-                            vars(alone.state.decoder_ring).values(), strict=True):
-        assert not isinstance(mine, torch.Tensor) or mine.equal(theirs)
+    for name in ('keys', 'values', 'position'):
+        assert np.array_equal(getattr(batch.state.decoder, name),
+                              getattr(alone.state.decoder, name))
 
 
-def test_the_network_can_run_in_pytorch_too(dense, small):
-    torch.testing.assert_close(packable.logits(small), packable.logits(dense), rtol=0, atol=1e-5)
+def test_weights_are_those_of_the_dequantized_network(folder):
+    dense = dict(load_network(folder, dtype=torch.float32).named_parameters())
+    linears = [name for name in dense if name.endswith('.weight') and 'norm' not in name]
+    with open_weights(folder) as (_, weights):
+        for name in linears:
+            ours = dequantize(read_weight(weights, cpu.checkpoint_name(name)))
+            assert np.array_equal(ours, dense[name].flatten(1).numpy())
 
 
-def test_weights_take_the_bytes_of_the_file(folder, small):
+def test_weights_take_the_bytes_of_the_file(folder):
     kinds = {16: 2, 8: 1 + 4 / 128, 4: 0.5 + 4 / 128}
-    layers = [module for module in small.modules()
-              if isinstance(module, (NativeLinear, NativeEmbedding))]
-    assert len(layers) == 1 + 2 + 7 * 3
-    for layer in layers:
-        weight = layer.native
-        size = weight.codes.nbytes + (0 if weight.scales is None else weight.scales.nbytes)
-        assert size == weight.dequantize().numel() * kinds[weight.storage]
+    with open_weights(folder) as (network, weights):
+        n_packed = 0
+        for name, parameter in network.named_parameters():
+            if parameter.dim() < 2 or 'conv' in name or 'ada_rms' in name:
+                continue
+            weight = read_weight(weights, cpu.checkpoint_name(name))
+            assert weight.nbytes == parameter.numel() * kinds[weight.bits]
+            assert weight.shape == tuple(parameter.shape)
+            n_packed += 1
+    assert n_packed == 1 + 2 + 7 * 3
+    sizes = cpu.cpu_backend(folder).weight_bytes
+    assert 0 < sizes.head < sizes.encoder + sizes.decoder
 
 
 def test_float_weights_stay_as_they_are(tmp_path):
     """Only bf16 is exact in 16 bits of the kernels' choice; fp16 becomes float32."""
     for dtype in (torch.float32, torch.float16):
         folder = packable.write(tmp_path / str(dtype), packable.tensors(dtype))
-        network = load_network(folder, dtype=torch.float32, native=True)
-        assert not any(isinstance(module, NativeLinear) for module in network.modules())
-        step = NativeStep(network, native.PAD, 1, 1)
-        layer = network.decoder.layers[0].attention.wq.weight
-        assert step._passes._model.decoder.layers[0].query.weight == layer.data_ptr()
+        with open_weights(folder) as (network, weights):
+            for name, parameter in network.named_parameters():
+                if parameter.dim() == 2:
+                    assert read_weight(weights, cpu.checkpoint_name(name)).bits == 32
+        assert cpu.cpu_backend(folder)._model.decoder.layers[0].query.bits == 32
 
 
 def test_packed_codes_come_back():
-    codes = torch.randint(-8, 8, (3, 256), dtype=torch.int8,
-                          generator=torch.Generator().manual_seed(0))
+    codes = np.random.default_rng(0).integers(-8, 8, (3, 256)).astype(np.int8)
     packed = pack_int4(codes)
     assert packed.shape == (3, 128)
-    assert unpack_int4(packed).equal(codes)
-    scales = torch.rand(3, 2)
-    rows = torch.tensor([[2], [0]])
-    weight = NativeWeight(4, packed, scales)
-    assert weight.dequantize(rows).shape == (2, 1, 256)
-    assert weight.dequantize(rows)[0, 0, 200] == codes[2, 200] * scales[2, 1]
+    assert np.array_equal(unpack_int4(packed), codes)
+
+
+def dequantize(weight):
+    """Return what a weight stands for, float32 [N, K]."""
+    if weight.scales is None:
+        return cpu.float_of(weight.codes) if weight.bits == 16 else weight.codes
+    codes = unpack_int4(weight.codes) if weight.bits == 4 else weight.codes
+    groups = codes.reshape(len(codes), -1, 128).astype(np.float32)
+    return (groups * weight.scales[..., None]).reshape(len(codes), -1)

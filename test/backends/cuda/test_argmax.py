@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The token that the head chooses: the one that the whole 16-bit head would."""
+"""Argmax of the screened head: the token that the whole 16-bit head would give."""
 
 import pytest
-from support.kernels import DEVICES, DTYPES
+from support.cuda import DEVICES, DTYPES
 import torch
-from voxtral_ros.backends.cuda.argmax import choose, Head
+
+from voxtral_ros.backends.cuda.argmax import argmax, Head
 from voxtral_ros.backends.cuda.weights import pack_int4
 from voxtral_ros.quantization import marlin, rounding
 
@@ -38,7 +39,7 @@ def run(hidden, head, device, penalty=None, last=None):
     m = len(hidden)
     penalty = torch.zeros(m) if penalty is None else penalty
     slots = torch.arange(m).flip(0)
-    token, probability = choose(hidden.to(device), to(head, device), slots.to(device),
+    token, probability = argmax(hidden.to(device), to(head, device), slots.to(device),
                                 penalty.to(device), last)
     return token.cpu(), probability.cpu()
 
@@ -47,7 +48,7 @@ def run(hidden, head, device, penalty=None, last=None):
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize(
     ('vocabulary', 'width'), [(64, 512), (3072, 512), (16384, 512), (131072, 128)])
-def test_chooses_as_the_whole_head_would(device, dtype, vocabulary, width):
+def test_argmax_is_that_of_the_whole_head(device, dtype, vocabulary, width):
     torch.manual_seed(vocabulary)
     table = (torch.randn(vocabulary, width) / 20).to(dtype)
     head = make_head(table)

@@ -12,65 +12,66 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Ring attention against float64, and its independence of neighbours."""
+"""KV cache attention against float64, and its independence of neighbours."""
 
 import pytest
-from support.kernels import DEVICES, DTYPES, on_gpu, relative_error, unit_roundoff
+from support.cuda import DEVICES, DTYPES, on_gpu, relative_error, unit_roundoff
 import torch
-from voxtral_ros.backends.cuda.attention import attention, n_counters, Ring
-from voxtral_ros.backends.cuda.norm_rope import rotation_angles
+
+from voxtral_ros.backends.cuda.attention import attention, LayerCache, n_counters
+from voxtral_ros.backends.cuda.norm_rope import rope_cos_sin
 
 
 class Case:
-    """Random rings that have been written round several times, and new positions."""
+    """Random KV caches that have been written round several times, and new positions."""
 
-    def __init__(self, device, dtype, n_heads, n_kv_heads, head_dim, window, length, clocks,
+    def __init__(self, device, dtype, n_heads, n_kv_heads, head_dim, window, length, positions,
                  per_token=1, half_split=False, spare=0, seed=0):
         torch.manual_seed(seed)
         self.device, self.n_heads, self.half_split = device, n_heads, half_split
-        n_slots = len(clocks) + 2
+        n_slots = len(positions) + 2
         capacity = window - 1 + length + spare
         shape = (n_slots, capacity, n_kv_heads, head_dim)
-        self.ring = Ring(*(torch.randn(shape).to(dtype).to(device) for _ in range(2)),
+        self.cache = LayerCache(*(torch.randn(shape).to(dtype).to(device) for _ in range(2)),
                          window, per_token)
-        self.slots = torch.randperm(n_slots)[:len(clocks)].to(device)
-        self.clock = torch.zeros(n_slots, dtype=torch.int64, device=device)
-        self.clock[self.slots] = torch.tensor(clocks, device=device)
+        self.slots = torch.randperm(n_slots)[:len(positions)].to(device)
+        self.position = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        self.position[self.slots] = torch.tensor(positions, device=device)
         width = (n_heads + 2 * n_kv_heads) * head_dim
-        self.qkv = torch.randn(len(clocks), length, width).to(dtype).to(device)
-        frequency = 1e6 ** -(torch.arange(0, head_dim, 2).double() / head_dim)
-        self.angles = rotation_angles(self.slots, self.clock, torch.zeros_like(self.clock) + 7,
-                                      frequency.to(device), length, per_token)
-        needed = n_counters(len(clocks), length, n_heads, n_kv_heads)
+        self.qkv = torch.randn(len(positions), length, width).to(dtype).to(device)
+        inv_freq = 1e6 ** -(torch.arange(0, head_dim, 2).double() / head_dim)
+        self.rope = rope_cos_sin(self.slots, self.position + 7, inv_freq.to(device), length,
+                                 per_token)
+        needed = n_counters(len(positions), length, n_heads, n_kv_heads)
         self.counters = torch.zeros(needed, dtype=torch.int32, device=device)
 
     def copy(self, device):
-        """Return the same with its own rings on another device."""
+        """Return the same with its own caches on another device."""
         other = object.__new__(Case)
         other.device, other.n_heads, other.half_split = device, self.n_heads, self.half_split
-        other.ring = Ring(self.ring.keys.clone().to(device), self.ring.values.clone().to(device),
-                          self.ring.window, self.ring.per_token)
-        for name in ('slots', 'clock', 'qkv', 'counters'):
+        other.cache = LayerCache(self.cache.keys.clone().to(device), self.cache.values.clone().to(device),
+                          self.cache.window, self.cache.per_token)
+        for name in ('slots', 'position', 'qkv', 'counters'):
             setattr(other, name, getattr(self, name).clone().to(device))
-        other.angles = tuple(part.to(device) for part in self.angles)
+        other.rope = tuple(part.to(device) for part in self.rope)
         return other
 
     def run(self, rows=slice(None), times=slice(None), ahead=0):
-        """Attend with some streams and positions, `ahead` positions after the clock."""
+        """Attend with some streams and positions, `ahead` positions after the position."""
         qkv = self.qkv[rows, times].contiguous()
-        cosine, sine = (part[rows, times].contiguous() for part in self.angles)
-        slots, clock = self.slots[rows].contiguous(), self.clock + ahead
+        cosine, sine = (part[rows, times].contiguous() for part in self.rope)
+        slots, position = self.slots[rows].contiguous(), self.position + ahead
         if qkv.is_cuda:
-            torch.cuda.synchronize()  # slots, clock and ring have to be older than the last kernel
-        return attention(qkv, self.ring, slots, clock, cosine, sine, self.n_heads,
+            torch.cuda.synchronize()  # slots, position and cache have to be older than the last kernel
+        return attention(qkv, self.cache, slots, position, cosine, sine, self.n_heads,
                          self.half_split, self.counters)
 
 
 def one_by_one(case):
     """Return attention in float64, one query after the other, straight from its definition."""
-    qkv, (cosine, sine) = case.qkv.cpu(), (part.cpu() for part in case.angles)
+    qkv, (cosine, sine) = case.qkv.cpu(), (part.cpu() for part in case.rope)
     m, length, _ = qkv.shape
-    _, capacity, n_kv_heads, head_dim = case.ring.keys.shape
+    _, capacity, n_kv_heads, head_dim = case.cache.keys.shape
     heads = qkv.unflatten(-1, (-1, head_dim)).double()
     cosine, sine = cosine.double()[:, :, None], sine.double()[:, :, None]
     if case.half_split:
@@ -84,18 +85,18 @@ def one_by_one(case):
     group = case.n_heads // n_kv_heads
     for stream in range(m):
         slot = case.slots[stream].item()
-        first = case.clock[slot].item() * case.ring.per_token
+        first = case.position[slot].item() * case.cache.per_token
         held = {}
-        for entry in range(capacity):  # what the ring holds from before
+        for entry in range(capacity):  # what the cache holds from before
             position = first - 1 - (first - 1 - entry) % capacity
             if first > 0 and position >= 0:
-                held[position] = (case.ring.keys[slot, entry].cpu().double(),
-                                  case.ring.values[slot, entry].cpu().double())
+                held[position] = (case.cache.keys[slot, entry].cpu().double(),
+                                  case.cache.values[slot, entry].cpu().double())
         for t in range(length):
             held[first + t] = (turned[stream, t, case.n_heads:case.n_heads + n_kv_heads],
                                heads[stream, t, case.n_heads + n_kv_heads:])
         for t in range(length):
-            seen = [p for p in held if first + t - case.ring.window < p <= first + t]
+            seen = [p for p in held if first + t - case.cache.window < p <= first + t]
             keys = torch.stack([held[p][0] for p in seen])  # [S, Hkv, D]
             values = torch.stack([held[p][1] for p in seen])
             for head in range(case.n_heads):
@@ -117,23 +118,23 @@ SHAPES = {
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('half_split', [False, True])
 @pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('clocks', [[0], [5, 63, 700], [256, 255]])
-def test_equals_the_definition(device, dtype, half_split, shape, clocks):
-    case = Case('cpu', dtype, clocks=clocks, half_split=half_split, **SHAPES[shape])
+@pytest.mark.parametrize('positions', [[0], [5, 63, 700], [256, 255]])
+def test_equals_the_definition(device, dtype, half_split, shape, positions):
+    case = Case('cpu', dtype, positions=positions, half_split=half_split, **SHAPES[shape])
     expected = one_by_one(case)
     other = case.copy(device)
     assert relative_error(other.run(), expected) < 1.5 * unit_roundoff(dtype)
-    # The ring has got the new positions, and nothing else.
+    # The cache has got the new positions, and nothing else.
     case.run()
-    assert torch.equal(other.ring.values.cpu(), case.ring.values)
-    assert relative_error(other.ring.keys, case.ring.keys) < 1e-4
+    assert torch.equal(other.cache.values.cpu(), case.cache.values)
+    assert relative_error(other.cache.keys, case.cache.keys) < 1e-4
     assert not other.counters.any()
 
 
 @on_gpu
 @pytest.mark.parametrize('shape', SHAPES)
 def test_a_query_depends_neither_on_its_neighbours_nor_on_the_run(shape):
-    case = Case('cuda', torch.bfloat16, clocks=[0, 40, 3000, 999], spare=9, **SHAPES[shape])
+    case = Case('cuda', torch.bfloat16, positions=[0, 40, 3000, 999], spare=9, **SHAPES[shape])
     length = case.qkv.shape[1]
     together = case.copy('cuda').run()
     for _ in range(20):
@@ -141,7 +142,7 @@ def test_a_query_depends_neither_on_its_neighbours_nor_on_the_run(shape):
     for stream in range(4):
         alone = case.copy('cuda').run(rows=slice(stream, stream + 1))
         assert torch.equal(alone, together[stream:stream + 1])
-    if case.ring.per_token == 1:
+    if case.cache.per_token == 1:
         serial = case.copy('cuda')
         parts = [serial.run(times=slice(t, t + 1), ahead=t) for t in range(length)]
         assert torch.equal(torch.cat(parts, 1), together)
@@ -149,7 +150,7 @@ def test_a_query_depends_neither_on_its_neighbours_nor_on_the_run(shape):
 
 @on_gpu
 def test_too_few_counters_are_refused():
-    case = Case('cuda', torch.float16, clocks=[0], **SHAPES['decoder'])
+    case = Case('cuda', torch.float16, positions=[0], **SHAPES['decoder'])
     case.counters = case.counters[:1]
     with pytest.raises(ValueError, match='counters'):
         case.run()

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 import soundfile
 from support import checkpoints
-from support.kernels import on_gpu
+from support.cuda import on_gpu
 import torch
-from voxtral_ros.backends.cuda.backend import FusedStep
-from voxtral_ros.backends.cuda.modules import PackedEmbedding
+
+from voxtral_ros.backends.cuda.backend import CudaBackend
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
 from voxtral_ros.recognizer.engine import Engine
@@ -36,31 +36,31 @@ RECORDINGS = sorted(DATA.rglob('*.flac'))
 
 
 @pytest.fixture(scope='module')
-def sound():
+def audio():
     """Speech, silence, noise and speech again, 16 kHz."""
     speech, _ = soundfile.read(ORDERS, dtype='float32')
     noise = 0.02 * np.random.default_rng(0).standard_normal(3 * 16000).astype('float32')
     return np.concatenate([speech, np.zeros(40000, 'float32'), noise, 0.3 * speech])
 
 
-def fused(max_streams=1, drafting=False, folder=None, dtype='bfloat16'):
+def fused(max_streams=1, speculative=False, folder=None, dtype='bfloat16'):
     engine = Engine.load(folder or demo_model(), 'cuda', dtype, max_streams, 6)
-    assert isinstance(engine.passes, FusedStep)
-    if not drafting:
-        engine.passes.drafting = None
+    assert isinstance(engine.backend, CudaBackend)
+    if not speculative:
+        engine.backend.speculative_decoding = None
     return engine
 
 
-def feed(engine, slot, sound, chunk):
-    for start in range(0, len(sound), chunk):
-        slot.feed(sound[start:start + chunk])
+def feed(engine, slot, audio, chunk):
+    for start in range(0, len(audio), chunk):
+        slot.feed(audio[start:start + chunk])
         while engine.step():
             pass
 
 
-def tokens(engine, sound, chunk=7680, delay=6):
+def tokens(engine, audio, chunk=7680, delay=6):
     slot = engine.take_slot(delay)
-    feed(engine, slot, sound, chunk)
+    feed(engine, slot, audio, chunk)
     engine.release(slot)
     return [(token.id, token.probability) for token in slot.tokens]
 
@@ -74,61 +74,63 @@ def engine():
     return fused()
 
 
-def test_the_demo_model_writes_what_it_writes_on_the_cpu(engine, sound):
+def test_the_demo_model_writes_what_it_writes_on_the_cpu(engine, audio):
     reference = Engine.load(demo_model(), 'cpu', 'float32')
-    expected, found = (ids(tokens(each, sound)) for each in (reference, engine))
+    expected, found = (ids(tokens(each, audio)) for each in (reference, engine))
     same = np.mean([a == b for a, b in zip(expected, found, strict=True)])
     assert same > 0.97  # weights and activations have 8 bits here
     assert len(set(found)) > 20
 
 
-def test_half_precision_writes_the_same_tokens(sound):
+def test_half_precision_writes_the_same_tokens(audio):
     reference = Engine.load(demo_model(), 'cpu', 'float32')
-    expected, found = ids(tokens(reference, sound)), ids(tokens(fused(dtype='float16'), sound))
+    expected, found = ids(tokens(reference, audio)), ids(tokens(fused(dtype='float16'), audio))
     assert np.mean([a == b for a, b in zip(expected, found, strict=True)]) > 0.99
 
 
-def test_graphs_equal_the_same_launches_without_graphs(engine, sound):
+def test_graphs_equal_the_same_launches_without_graphs(engine, audio):
     """Bit for bit, for more than 2,000 passes with streams coming and going."""
     plain = fused()
-    plain.passes._replay = without_graph(plain.passes)
+    plain.backend._replay = without_graph(plain.backend)
     n_passes = 0
     while n_passes < 2000:
         delay = 1 + n_passes % 15
-        assert tokens(plain, sound, 1280, delay) == tokens(engine, sound, 1280, delay)
-        n_passes += len(sound) // 1280
+        assert tokens(plain, audio, 1280, delay) == tokens(engine, audio, 1280, delay)
+        n_passes += len(audio) // 1280
 
 
-def without_graph(passes):
+def without_graph(backend):
     """Return a _replay that launches every kernel again."""
     bodies = {}
-    capture = passes._capture
+    capture = backend._capture
 
     def captured(kind, n_streams, n_tokens):
         made = capture(kind, n_streams, n_tokens)
-        bodies[id(made)] = lambda: getattr(passes, f'_{kind}')(made.inputs, n_tokens)
+        bodies[id(made)] = lambda: backend._bodies[kind](made.inputs, n_tokens)
         return made
 
     def replay(made, slots, windows=None):
         made.inputs['slots'].copy_(torch.tensor(slots))
         if windows is not None:
             made.inputs['samples'].copy_(torch.from_numpy(windows))
-        if 'given' in made.inputs:
-            made.inputs['given'].copy_(made.staging['given'])
-        results = [output.cpu() for output in bodies[id(made)]()]
+        if 'tokens' in made.inputs:
+            made.inputs['tokens'].copy_(made.staging['tokens'])
+        with torch.inference_mode():
+            results = [output.cpu() for output in bodies[id(made)]()]
         torch.cuda.synchronize()
         return results
 
-    passes._capture = captured
+    backend._capture = captured
     return replay
 
 
 @pytest.mark.parametrize('chunk', [1280, 5000, 80000])
-def test_drafting_changes_no_token(engine, sound, chunk):
-    drafting = fused(drafting=True)
-    assert tokens(drafting, sound, chunk) == tokens(engine, sound, chunk)
+def test_speculative_decoding_changes_no_token(engine, audio, chunk):
+    speculative = fused(speculative=True)
+    assert tokens(speculative, audio, chunk) == tokens(engine, audio, chunk)
     if chunk > 2560:
-        assert drafting.passes.drafting.n_passes < drafting.passes.drafting.n_tokens
+        stats = speculative.backend.speculative
+        assert stats.n_passes < stats.n_accepted
 
 
 def an_hour():
@@ -148,9 +150,9 @@ def an_hour():
                 part = part[n_samples:]
 
 
-def test_drafting_changes_no_token_of_an_hour(engine):
-    drafting, found = fused(drafting=True), {}
-    for name, each in (('serial', engine), ('drafted', drafting)):
+def test_speculative_decoding_changes_no_token_of_an_hour(engine):
+    speculative, found = fused(speculative=True), {}
+    for name, each in (('serial', engine), ('drafted', speculative)):
         slot = each.take_slot(6)
         for part in an_hour():
             slot.feed(part)
@@ -161,21 +163,21 @@ def test_drafting_changes_no_token_of_an_hour(engine):
     assert found['drafted'] == found['serial']
     assert len(found['serial']) > 44_000
     assert len(set(ids(found['serial']))) > 50
-    assert drafting.stats.tokens_per_draft > 1.3
+    assert speculative.stats.accepted_per_pass > 1.3
 
 
-def test_the_length_of_chunks_changes_no_token(engine, sound):
-    expected = tokens(engine, sound, 1280)
+def test_the_length_of_chunks_changes_no_token(engine, audio):
+    expected = tokens(engine, audio, 1280)
     for chunk in (160, 3000, 100_000):
-        assert tokens(engine, sound, chunk) == expected
+        assert tokens(engine, audio, chunk) == expected
 
 
-def test_a_stream_does_not_depend_on_its_neighbours(engine, sound):
+def test_a_stream_does_not_depend_on_its_neighbours(engine, audio):
     """Five streams with different delays and phases, opened and closed in between."""
     batch = fused(max_streams=5)
     rng = np.random.default_rng(1)
     found, slots, left = {}, {}, {}
-    waiting = [(n, 1 + 3 * n, sound[n * 5000:]) for n in range(8)]
+    waiting = [(n, 1 + 3 * n, audio[n * 5000:]) for n in range(8)]
     while waiting or slots:
         while waiting and len(slots) < 5:
             name, delay, part = waiting.pop()
@@ -191,20 +193,20 @@ def test_a_stream_does_not_depend_on_its_neighbours(engine, sound):
                 batch.release(slots.pop(name))
         batch.step()
     for name in range(8):
-        assert found[name] == tokens(engine, sound[name * 5000:], delay=1 + 3 * name)
+        assert found[name] == tokens(engine, audio[name * 5000:], delay=1 + 3 * name)
 
 
-def test_twenty_streams_in_step(engine, sound):
-    """More rows than a tile of the products has."""
+def test_twenty_streams_in_step(engine, audio):
+    """More rows than a tile of the GEMM has."""
     batch = fused(max_streams=20)
     delays = [1 + n % 4 for n in range(20)]
     slots = [batch.take_slot(delay) for delay in delays]
     for start in range(0, 64_000, 5000):
         for slot in slots:
-            slot.feed(sound[start:start + 5000])
+            slot.feed(audio[start:start + 5000])
         while batch.step():
             pass
-    alone = {delay: tokens(engine, sound[:65_000], delay=delay) for delay in set(delays)}
+    alone = {delay: tokens(engine, audio[:65_000], delay=delay) for delay in set(delays)}
     for slot, delay in zip(slots, delays, strict=True):
         assert [(token.id, token.probability) for token in slot.tokens] == alone[delay]
 
@@ -218,26 +220,26 @@ def small_checkpoint(folder):
     checkpoints.write_checkpoint(folder, params, tensors, checkpoints.tiny_tekken())
 
 
-def test_a_compact_checkpoint_has_no_table_of_embeddings(tmp_path, sound):
+def test_a_compact_checkpoint_has_no_table_of_embeddings(tmp_path, audio):
     small_checkpoint(tmp_path / 'dense')
     quantize(tmp_path / 'dense', tmp_path / 'compact',
              Recipe('mse', encoder_bits=8, head_bits=4))
-    serial, drafted = (fused(1, drafting, tmp_path / 'compact', 'float16')
-                       for drafting in (False, True))
-    assert isinstance(serial.network.decoder.tok_embeddings, PackedEmbedding)
-    found = tokens(serial, sound[:160_000])
-    assert found == tokens(drafted, sound[:160_000])
+    serial, drafted = (fused(1, speculative, tmp_path / 'compact', 'float16')
+                       for speculative in (False, True))
+    assert serial.backend.network.head.table is None
+    found = tokens(serial, audio[:160_000])
+    assert found == tokens(drafted, audio[:160_000])
     reference = Engine.load(tmp_path / 'compact', 'cpu', 'float32')
-    expected = ids(tokens(reference, sound[:160_000]))
+    expected = ids(tokens(reference, audio[:160_000]))
     first = next((i for i, (a, b) in enumerate(zip(expected, ids(found), strict=True)) if a != b),
                  None)
     assert first is None or first > 20  # random weights: a near tie parts the streams for good
 
 
-def test_a_network_with_16_bit_weights(tmp_path, sound):
+def test_a_network_with_16_bit_weights(tmp_path, audio):
     small_checkpoint(tmp_path)
     reference = Engine.load(tmp_path, 'cpu', 'float32')
     found = fused(folder=tmp_path, dtype='float16')
-    expected, mine = (ids(tokens(each, sound[:160_000])) for each in (reference, found))
+    expected, mine = (ids(tokens(each, audio[:160_000])) for each in (reference, found))
     first = next((i for i, (a, b) in enumerate(zip(expected, mine, strict=True)) if a != b), None)
     assert first is None or first > 20  # random weights: a near tie parts the streams for good

@@ -25,16 +25,10 @@ import sys
 import time
 
 import pytest
+
 from voxtral_ros.backends.cuda import build as building
 from voxtral_ros.backends.cuda.build import (
-    build,
-    BuildError,
-    cached,
-    find_nvcc,
-    flags,
-    LIBRARY,
-    sources,
-)
+    build, BuildError, cached, find_nvcc, flags, LIBRARY, sources)
 
 NVCC = shutil.which('nvcc') or shutil.which('/usr/local/cuda/bin/nvcc')
 NVDISASM = shutil.which('nvdisasm') or next((
@@ -42,7 +36,7 @@ NVDISASM = shutil.which('nvdisasm') or next((
     if path.is_file()), None)
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason='no nvcc, the compiler of CUDA')
 
-# Writes what it is asked for; counts its calls, and takes its time if it is told to.
+# Writes what it is asked for; counts its calls, and takes its time if it is asked to.
 STAND_IN = """#!/bin/sh
 if [ "$1" = --version ]; then echo "stand-in $VERSION"; exit; fi
 echo call >> "$CALLS"
@@ -111,11 +105,11 @@ def loops(code):
 
 @needs_nvcc
 @pytest.mark.skipif(NVDISASM is None, reason='no nvdisasm, the disassembler of CUDA')
-def test_the_main_loop_of_the_product_loads_128_bits(compiled):
+def test_the_main_loop_of_the_gemm_loads_128_bits(compiled):
     cubin, _ = compiled('gemm.cu')
     code = subprocess.run([NVDISASM, cubin], capture_output=True, text=True, check=True).stdout
     kernels = [part for part in re.split(r'^\.text\.', code, flags=re.M)[1:]
-               if 'matmul_kernel' in part.splitlines()[0]]
+               if 'gemm_kernel' in part.splitlines()[0]]
     assert len(kernels) > 50
     for kernel in kernels:
         main = min((loop for loop in loops(kernel) if 'HMMA' in loop and 'LDGSTS' in loop),
@@ -127,7 +121,7 @@ def test_the_main_loop_of_the_product_loads_128_bits(compiled):
 
 
 @needs_nvcc
-def test_the_product_copies_128_bits_and_gives_no_cache_hints(tmp_path):
+def test_the_gemm_copies_128_bits_and_gives_no_cache_hints(tmp_path):
     path = next(path for path in sources() if path.name == 'gemm.cu')
     subprocess.run([NVCC, '-std=c++17', '-O3', '-ptx', '-arch=compute_87', path,
                     '-o', tmp_path / 'out.ptx'], check=True)

@@ -15,19 +15,12 @@
 """Products with packed weights against float64, for every shape of the real model."""
 
 import pytest
-from support.kernels import (
-    DECODER,
-    DEVICES,
-    DTYPES,
-    ENCODER,
-    on_gpu,
-    poison,
-    random_weight,
-    relative_error,
-    unit_roundoff,
-)
+from support.cuda import (
+    DECODER, DEVICES, DTYPES, ENCODER, on_gpu, poison, random_weight, relative_error,
+    unit_roundoff)
 import torch
-from voxtral_ros.backends.cuda.gemm import matmul, matmul_gated, matmul_logits, matmul_partial
+
+from voxtral_ros.backends.cuda.gemm import gemm, gemm_logits, gemm_split_k, gemm_swiglu
 from voxtral_ros.backends.cuda.weights import dequantize, STRIP
 
 SMALL = {4: (512, 1024), 8: (384, 1152), 16: (1280, 384)}
@@ -53,13 +46,13 @@ def test_every_number_of_rows(device, dtype, bits, m):
     k, n = SMALL[bits]
     weight = random_weight(bits, k, n, dtype=dtype)
     x = torch.randn(m, k).to(dtype)
-    bias, residual = torch.randn(n).to(dtype), torch.randn(m, n).to(dtype)
+    bias = torch.randn(n).to(dtype)
     poison((m, n), dtype, device)
-    out = matmul(x.to(device), weight.to(device), bias.to(device), residual.to(device))
+    out = gemm(x.to(device), weight.to(device), bias.to(device))
     assert out.shape == (m, n)
-    expected = product(x, weight) + bias.double() + residual.double()
+    expected = product(x, weight) + bias.double()
     assert relative_error(out, expected) < 1.2 * unit_roundoff(dtype)
-    partial = matmul_partial(x.to(device), weight.to(device))
+    partial = gemm_split_k(x.to(device), weight.to(device))
     assert relative_error(partial.sum(0), product(x, weight)) < 2e-6
 
 
@@ -71,7 +64,7 @@ def test_shapes_of_the_real_model(dtype, bits, k, n, m):
     weight = random_weight(bits, k, n)
     x = torch.randn(m, k).to(dtype)
     poison((m, n), dtype, 'cuda')
-    out = matmul(x.cuda(), weight.to('cuda'))
+    out = gemm(x.cuda(), weight.to('cuda'))
     assert relative_error(out, product(x, weight)) < 1.2 * unit_roundoff(dtype)
 
 
@@ -82,7 +75,7 @@ def test_shapes_of_the_real_model(dtype, bits, k, n, m):
 def test_gated_product(device, dtype, bits, k, n, m):
     weight = random_weight(bits, k, n, dtype=dtype)
     x = (3 * torch.randn(m, k)).to(dtype)
-    out = matmul_gated(x.to(device), weight.to(device))
+    out = gemm_swiglu(x.to(device), weight.to(device))
     assert out.shape == (m, n // 2)
     assert relative_error(out, gated(x, weight)) < 2 * unit_roundoff(dtype)
 
@@ -92,7 +85,7 @@ def test_gated_product(device, dtype, bits, k, n, m):
 def test_logits_with_the_maximum_and_sum_of_every_strip(device, m):
     weight = random_weight(4, 512, 3072)
     x = torch.randn(m, 512).bfloat16()
-    logits, top, total = matmul_logits(x.to(device), weight.to(device))
+    logits, top, total = gemm_logits(x.to(device), weight.to(device))
     assert relative_error(logits, product(x, weight)) < 2e-6
     strips = logits.cpu().unflatten(-1, (-1, 64))
     assert torch.equal(top.cpu(), strips.amax(-1))
@@ -107,21 +100,21 @@ def test_a_row_depends_neither_on_the_others_nor_on_the_run(bits, name):
     k, n = (DECODER if bits == 4 else ENCODER)[name]
     weight = random_weight(bits, k, n).to('cuda')
     x = torch.randn(64, k, device='cuda').bfloat16()
-    expected = torch.cat([matmul(row[None], weight) for row in x])
+    expected = torch.cat([gemm(row[None], weight) for row in x])
     for m in (2, 8, 9, 16, 17, 64):
-        assert torch.equal(matmul(x[:m], weight), expected[:m])
+        assert torch.equal(gemm(x[:m], weight), expected[:m])
     for _ in range(100):
-        assert torch.equal(matmul(x[:5], weight), expected[:5])
+        assert torch.equal(gemm(x[:5], weight), expected[:5])
     gate = random_weight(bits, k, 2 * n).to('cuda')
-    alone = torch.cat([matmul_gated(row[None], gate) for row in x])
-    assert torch.equal(matmul_gated(x, gate), alone)
+    alone = torch.cat([gemm_swiglu(row[None], gate) for row in x])
+    assert torch.equal(gemm_swiglu(x, gate), alone)
 
 
 @on_gpu
 def test_huge_activations_overflow_to_infinity_and_never_to_nan():
     weight = random_weight(4, 512, 512).to('cuda')
     x = torch.full((2, 512), 60000.0, device='cuda').half()
-    out = matmul(x, weight)
+    out = gemm(x, weight)
     assert not out.isnan().any()
     assert out.isinf().any()
 
@@ -131,7 +124,7 @@ def test_nan_stays_in_its_row():
     weight = random_weight(4, 512, 512).to('cuda')
     x = torch.randn(3, 512, device='cuda').half()
     x[1, 7] = float('nan')
-    out = matmul(x, weight)
+    out = gemm(x, weight)
     assert out[1].isnan().any()
     assert not out[[0, 2]].isnan().any()
 
@@ -139,10 +132,10 @@ def test_nan_stays_in_its_row():
 def test_rows_of_another_length_are_refused():
     weight = random_weight(4, 512, 512)
     with pytest.raises((ValueError, RuntimeError)):
-        matmul(torch.randn(1, 384), weight)
+        gemm(torch.randn(1, 384), weight)
 
 
 @on_gpu
 def test_no_rows_are_no_rows():
-    out = matmul(torch.empty(0, 512, device='cuda').half(), random_weight(4, 512, 512).to('cuda'))
+    out = gemm(torch.empty(0, 512, device='cuda').half(), random_weight(4, 512, 512).to('cuda'))
     assert out.shape == (0, 512)

@@ -19,12 +19,17 @@ import logging
 import pytest
 from support import checkpoints
 import torch
+
 from voxtral_ros.backends.cuda.memory import check_memory, MemoryPlan, plan_memory
-from voxtral_ros.model.checkpoint import load_network
-from voxtral_ros.model.network import StreamState
+from voxtral_ros.model.checkpoint import load_network, open_weights
 from voxtral_ros.resources import demo_model
 
 GB = 10 ** 9
+
+
+def plan(folder, *sizes, **options):
+    with open_weights(folder) as (network, weights):
+        return plan_memory(network.config, weights, *sizes, **options)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
@@ -32,16 +37,16 @@ def test_what_is_planned_is_what_is_taken(tmp_path, dtype):
     params = checkpoints.tiny_params()
     tensors = checkpoints.random_tensors(params, 0)
     checkpoints.write_checkpoint(tmp_path, params, tensors, checkpoints.tiny_tekken())
-    plan = plan_memory(tmp_path, dtype, 3, 4, packed=False)
+    planned = plan(tmp_path, dtype, 3, 4, packed=False)
     network = load_network(tmp_path, 'cpu', dtype)
-    assert plan.weights == sum(parameter.nbytes for parameter in network.parameters())
-    assert plan.caches == StreamState(network, 3, 4).nbytes
+    assert planned.weights == sum(parameter.nbytes for parameter in network.parameters())
+    assert planned.caches == network.new_state(3, 4).nbytes
 
 
 def test_packed_weights_take_what_they_take_in_the_file():
     size = (demo_model() / 'consolidated.safetensors').stat().st_size
-    packed = plan_memory(demo_model(), torch.bfloat16, 1, 8, packed=True).weights
-    whole = plan_memory(demo_model(), torch.bfloat16, 1, 8, packed=False).weights
+    packed = plan(demo_model(), torch.bfloat16, 1, 8, packed=True).weights
+    whole = plan(demo_model(), torch.bfloat16, 1, 8, packed=False).weights
     assert 0.9 * size < packed < 1.3 * size < whole
 
 

@@ -12,19 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The fused network, on the CPU through the plain versions of all ops, against the modules."""
+"""The CUDA network, on the CPU through the plain versions of all ops, against the modules."""
 
 import pytest
 from support import checkpoints
-from support.kernels import packed_layer
 import torch
-from voxtral_ros.backends.cuda import modules as quantized
-from voxtral_ros.backends.cuda.network import can_fuse, FusedNetwork
-from voxtral_ros.model.checkpoint import load_network
+
+from voxtral_ros.backends.cuda.gemm import gemm
+from voxtral_ros.backends.cuda.network import CudaNetwork, fits_kernels
+from voxtral_ros.backends.cuda.norm_rope import embed
+from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
+from voxtral_ros.backends.cuda.weights import dequantize
+from voxtral_ros.model.checkpoint import load_network, open_weights
 from voxtral_ros.model.config import ModelConfig
-from voxtral_ros.model.network import StreamState
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
+from voxtral_ros.quantization.weights import half_split
 from voxtral_ros.resources import demo_model
 
 SIZES = {
@@ -47,88 +50,102 @@ def folders(tmp_path_factory):
     return root
 
 
-def steps(passes, network, state):
+def run(passes, reset):
     """Return audio embeddings and hidden states of streams that start one after the other."""
     torch.manual_seed(0)
     for slot in range(N_SLOTS):
-        scales = network.decoder.delay_scales(torch.tensor([1 + 3 * slot]))[:, 0]
-        state.reset(slot, scales, origin=1000 * slot)
+        reset(slot, 1 + 3 * slot)
     out = []
     for count in range(12):
         slots = torch.tensor([[2], [0, 2], [1, 0, 2]][min(count // 3, 2)])
         n_tokens = 1 + count % CHUNK
         samples = 0.1 * torch.randn(len(slots), n_tokens * 1280 + 240)
         tokens = torch.randint(0, 1088, (len(slots), n_tokens))
-        audio, hidden = passes(samples, tokens, slots)
-        out += [audio, hidden]
+        out += passes(samples, tokens, slots)
     return out
 
 
-def of_modules(network, state):
+def run_modules(folder):
+    network = load_network(folder, 'cpu', torch.float32)
+    state = network.new_state(N_SLOTS, CHUNK)
+
     def passes(samples, tokens, slots):
         audio = network.encode(samples, state, slots, 60)
-        logits = network.decode(audio, tokens, state, slots, 60)
-        return audio, logits
-    return passes
+        return audio, network.decode(audio, tokens, state, slots, 60)
+
+    def reset(slot, delay):
+        state.reset(slot, network.decoder.delay_scales(torch.tensor([delay]))[:, 0])
+    return run(passes, reset)
 
 
-def of_fused(fused):
+def cuda_network(folder, dtype=torch.float32):
+    with open_weights(folder) as (network, weights):
+        source = CheckpointWeights(weights, torch.device('cpu'), dtype)
+        return CudaNetwork(network.config, source, N_SLOTS, CHUNK, 32, [2, 32, 33])
+
+
+def run_kernels(network, folder):
+    decoder = load_network(folder, 'cpu', torch.float32).decoder
+
     def passes(samples, tokens, slots):
-        audio = fused.encode(samples, slots)
-        hidden = fused.decode(audio, tokens, slots)
-        return audio, fused.network.decoder.logits(hidden[:, -1])
-    return passes
+        audio = network.encode(samples, slots)
+        hidden = network.decode(audio, tokens, slots)
+        return audio, decoder.logits(hidden[:, -1])
+    return run(passes, network.reset)
 
 
 @pytest.mark.parametrize('name', ['dense', 'int4', 'int4, int8', 'compact'])
-def test_equals_the_modules(folders, monkeypatch, name):
-    network = load_network(folders / name, 'cpu', torch.float32)
-    state = StreamState(network, N_SLOTS, CHUNK)
+def test_equals_the_modules(folders, name):
+    network = cuda_network(folders / name)
     with torch.inference_mode():
-        expected = steps(of_modules(network, state), network, state)
-
-    monkeypatch.setattr('voxtral_ros.model.checkpoint.packed_layer', packed_layer)
-    network = load_network(folders / name, 'cpu', torch.float32)
-    state = StreamState(network, N_SLOTS, CHUNK)
-    with torch.inference_mode():
-        fused = FusedNetwork(network, state, pad=32, special=[2, 32, 33])
-        found = steps(of_fused(fused), network, state)
+        expected = run_modules(folders / name)
+        found = run_kernels(network, folders / name)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-    assert fused.decoder.half_split is (name != 'dense')
+    assert network.decoder.half_split is (name != 'dense')
 
 
 @pytest.mark.parametrize('name', ['int4', 'int4, int8', 'compact'])
-def test_a_packed_layer_equals_the_dequantized_one(folders, monkeypatch, name):
-    dense = load_network(folders / name, 'cpu', torch.float32)
-    monkeypatch.setattr('voxtral_ros.model.checkpoint.packed_layer', packed_layer)
-    network = load_network(folders / name, 'cpu', torch.float32)
-    x = torch.randn(2, 5, 256)
-    for linear in ('wq', 'wk', 'wv'):
-        ours, theirs = (getattr(each.decoder.layers[0].attention, linear)
-                        for each in (network, dense))
-        assert isinstance(ours, quantized.KernelLinear)
-        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
+def test_a_packed_weight_equals_the_dequantized_one(folders, name):
+    dense = dict(load_network(folders / name, 'cpu', torch.float32).named_parameters())
+    with open_weights(folders / name) as (network, weights):
+        source = CheckpointWeights(weights, torch.device('cpu'), torch.float32)
+        for linear in ('wq', 'wk', 'wv'):
+            path = f'decoder.layers.0.attention.{linear}.weight'
+            expected = dense[path]
+            if source.half_split(path):
+                expected = half_split(expected, network.config.decoder.head_dim)
+            assert torch.equal(dequantize(source.packed(path)).T, expected)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
-def test_embeddings_of_a_packed_head_are_the_rows_of_the_table(folders, monkeypatch, dtype):
+def test_embeddings_of_a_packed_head_are_the_rows_of_the_table(folders, dtype):
     table = load_network(folders / 'compact', 'cpu', dtype).decoder
-    monkeypatch.setattr('voxtral_ros.model.checkpoint.packed_layer', packed_layer)
-    head = load_network(folders / 'compact', 'cpu', dtype).decoder
-    assert not list(head.tok_embeddings.parameters())
+    head = cuda_network(folders / 'compact', dtype).head
+    assert head.table is None
     tokens = torch.randint(0, 1088, (5, 40))
-    assert torch.equal(head.tok_embeddings(tokens), table.tok_embeddings(tokens))
+    nothing = torch.zeros(5, 40, 256, dtype=dtype)
+    assert torch.equal(embed(nothing, head.embedding, tokens).to(dtype),
+                       table.tok_embeddings(tokens))
     hidden = torch.randn(3, 2, 256, dtype=dtype)
-    torch.testing.assert_close(head.logits(hidden), table.logits(hidden), rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(gemm(hidden, head.screen), table.logits(hidden),
+                               rtol=2e-3, atol=2e-3)
 
 
-def test_what_can_be_fused():
+def test_weight_bytes_are_those_of_the_packed_weights(folders):
+    compact, dense = (cuda_network(folders / name).weight_bytes for name in ('compact', 'dense'))
+    # float32 here against INT4 with an fp16 scale per 128; convolutions and adapter stay dense
+    assert dense.decoder / compact.decoder == pytest.approx(4 / (0.5 + 2 / 128))
+    assert 1.5 < dense.encoder / compact.encoder < 4
+    assert dense.head == compact.head  # screened in INT4 both
+
+
+def test_what_the_kernels_fit():
     for params in (checkpoints.real_params(), checkpoints.tiny_params(**SIZES)):
         config = ModelConfig.from_params(params)
-        assert can_fuse(config, torch.bfloat16)
-        assert can_fuse(config, torch.float16)
-        assert not can_fuse(config, torch.float32)
-    assert can_fuse(ModelConfig.load(demo_model()), torch.float16)
+        assert fits_kernels(config, torch.bfloat16)
+        assert fits_kernels(config, torch.float16)
+        assert not fits_kernels(config, torch.float32)
+    assert fits_kernels(ModelConfig.load(demo_model()), torch.float16)
     odd = ModelConfig.from_params(checkpoints.tiny_params())
-    assert not can_fuse(odd, torch.bfloat16)
+    assert not fits_kernels(odd, torch.bfloat16)

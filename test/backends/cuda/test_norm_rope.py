@@ -15,9 +15,10 @@
 """Residual and norm, embedding, angles and clocks against float64."""
 
 import pytest
-from support.kernels import DEVICES, DTYPES, random_weight, relative_error, unit_roundoff
+from support.cuda import DEVICES, DTYPES, random_weight, relative_error, unit_roundoff
 import torch
-from voxtral_ros.backends.cuda.norm_rope import add_norm, advance, embed, rotation_angles
+
+from voxtral_ros.backends.cuda.norm_rope import add_rms_norm, advance, embed, rope_cos_sin
 from voxtral_ros.backends.cuda.weights import dequantize
 
 
@@ -26,7 +27,7 @@ from voxtral_ros.backends.cuda.weights import dequantize
 @pytest.mark.parametrize('dim', [384, 3072, 8192])
 @pytest.mark.parametrize('splits', [0, 1, 4])
 @pytest.mark.parametrize('extras', [False, True])
-def test_add_norm(device, dtype, dim, splits, extras):
+def test_add_rms_norm(device, dtype, dim, splits, extras):
     torch.manual_seed(0)
     m, length = 3, 2
     h = 5 * torch.randn(m, length, dim)
@@ -43,7 +44,7 @@ def test_add_norm(device, dtype, dim, splits, extras):
         return None if tensor is None else tensor.to(device)
 
     mine = h.clone().to(device)
-    out = add_norm(mine, there(weight), 1e-5, there(partial), there(bias) if extras else None,
+    out = add_rms_norm(mine, there(weight), 1e-5, there(partial), there(bias) if extras else None,
                    there(scales) if extras else None, there(slots) if extras else None)
     assert out.dtype == dtype
     assert relative_error(out, expected) < 1.2 * unit_roundoff(dtype)
@@ -75,19 +76,18 @@ def test_embed_with_columns_of_the_head(device, dtype, k, n):
 def test_angles_are_exact_after_a_year(device):
     year = 12 * 3600 * 24 * 365
     slots = torch.tensor([2, 0], device=device)
-    clock = torch.tensor([year, 0, 3], device=device)
-    origin = torch.tensor([1, 0, 0], device=device)
-    frequency = 1e6 ** -(torch.arange(0, 64, 2).double() / 64)
-    cosine, sine = rotation_angles(slots, clock, origin, frequency.to(device), 4, 4)
+    position = torch.tensor([year + 1, 0, 3], device=device)
+    inv_freq = 1e6 ** -(torch.arange(0, 64, 2).double() / 64)
+    cos, sin = rope_cos_sin(slots, position, inv_freq.to(device), 4, 4)
     first = torch.tensor([12, 4 * (year + 1)])
-    angles = (first[:, None] + torch.arange(4)).double()[..., None] * frequency
-    assert cosine.shape == (2, 4, 32)
-    assert (cosine.cpu() - angles.cos()).abs().max() < 1e-6
-    assert (sine.cpu() - angles.sin()).abs().max() < 1e-6
+    angles = (first[:, None] + torch.arange(4)).double()[..., None] * inv_freq
+    assert cos.shape == (2, 4, 32)
+    assert (cos.cpu() - angles.cos()).abs().max() < 1e-6
+    assert (sin.cpu() - angles.sin()).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize('device', DEVICES)
 def test_advance_moves_the_clocks_of_its_streams(device):
-    clock = torch.arange(5, device=device)
-    advance(torch.tensor([3, 1], device=device), clock, 7)
-    assert clock.tolist() == [0, 8, 2, 10, 4]
+    position = torch.arange(5, device=device)
+    advance(torch.tensor([3, 1], device=device), position, 7)
+    assert position.tolist() == [0, 8, 2, 10, 4]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Drafted pads change no token: the bodies of the graphs, launched one by one on the CPU."""
+"""Speculative pads change no token: the bodies of the graphs, launched one by one on the CPU."""
 
 from pathlib import Path
 from unittest import mock
@@ -21,14 +21,14 @@ import numpy as np
 import pytest
 import soundfile
 from support import checkpoints
-from support.kernels import packed_layer
 import torch
-from voxtral_ros.backends.cuda import backend as fused_step
-from voxtral_ros.backends.cuda import gemm as matmul
-from voxtral_ros.backends.cuda.modules import PackedEmbedding
-from voxtral_ros.backends.cuda.speculative import Drafting
+
+from voxtral_ros.backends.cuda import backend as cuda_backend
+from voxtral_ros.backends.cuda import gemm
+from voxtral_ros.backends.cuda.speculative import SpeculativeDecoding
+from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
 from voxtral_ros.backends.cuda.weights import dequantize
-from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
@@ -43,17 +43,16 @@ PARAMS = checkpoints.tiny_params(**{
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(4 * 16000)).astype(np.float32)
 
 
-class WithoutGraphs(fused_step.FusedStep):
+class WithoutGraphs(cuda_backend.CudaBackend):
     """Runs what would be captured."""
 
     def _capture(self, kind, n_streams, n_tokens):
+        audio = self._audio_config
+        n_samples = n_tokens * audio.samples_per_token + audio.context
         inputs = {'slots': torch.zeros(n_streams, dtype=torch.int64),
-                  'samples': torch.zeros(n_streams, n_tokens * self._hop + self._context),
-                  'given': torch.zeros(n_streams, n_tokens, dtype=torch.int64)}
-
-        def replay():
-            return getattr(self, f'_{kind}')(inputs, n_tokens)
-        return mock.Mock(staging=inputs, replay=replay)
+                  'samples': torch.zeros(n_streams, n_samples),
+                  'tokens': torch.zeros(n_streams, n_tokens, dtype=torch.int64)}
+        return mock.Mock(staging=inputs, replay=lambda: self._bodies[kind](inputs, n_tokens))
 
     def _replay(self, captured, slots, windows=None):
         captured.staging['slots'][:] = torch.tensor(slots)
@@ -78,28 +77,25 @@ def fast(monkeypatch):
         if id(weight) not in kept:
             kept[id(weight)] = weight, dequantize(weight)
         return kept[id(weight)][1]
-    monkeypatch.setattr(matmul, 'dequantize', once)
+    monkeypatch.setattr(gemm, 'dequantize', once)
 
 
-def fused_engine(folder, drafting):
-    with mock.patch('voxtral_ros.model.checkpoint.packed_layer', packed_layer):
-        network = load_network(folder, 'cpu', torch.float32)
-    tokenizer = Tokenizer.load(folder, network.config.vocab_size)
-
-    def passes(network, tokenizer, max_streams, max_chunk_tokens):
-        return WithoutGraphs(network, tokenizer.pad, [tokenizer.pad, tokenizer.word], max_streams,
-                             max_chunk_tokens, drafting)
-
-    with mock.patch('torch.cuda.graph_pool_handle'), mock.patch('torch.cuda.Stream'), \
-            mock.patch('voxtral_ros.recognizer.engine._passes', passes):
-        return Engine(network, tokenizer, max_chunk_tokens=6)
+def fused_engine(folder, speculative):
+    with open_weights(folder) as (network, weights), \
+            mock.patch('torch.cuda.graph_pool_handle'), mock.patch('torch.cuda.Stream'):
+        config = network.config
+        tokenizer = Tokenizer.load(folder, config.vocab_size)
+        source = CheckpointWeights(weights, torch.device('cpu'), torch.float32)
+        backend = WithoutGraphs(config, source, tokenizer.pad, [tokenizer.pad, tokenizer.word],
+                                max_chunk_tokens=6, speculative=speculative)
+    return Engine(backend, tokenizer, config.audio)
 
 
-def ids(engine, sound, penalty=0.0):
+def ids(engine, audio, penalty=0.0):
     slot = engine.take_slot(6)
     engine.penalise_pad(slot, penalty)
-    sizes = np.random.default_rng(1).integers(1, 9000, len(sound))
-    for part in np.split(sound, sizes.cumsum()[sizes.cumsum() < len(sound)]):
+    sizes = np.random.default_rng(1).integers(1, 9000, len(audio))
+    for part in np.split(audio, sizes.cumsum()[sizes.cumsum() < len(audio)]):
         slot.feed(part)
         while engine.step():
             pass
@@ -115,10 +111,10 @@ def test_tokens_are_those_of_serial_decoding(fast, speech, penalty, share):
     assert found == ids(fused_engine(demo_model(), False), speech, penalty)
     assert np.mean([token == drafted.tokenizer.pad for token in found]) \
         == pytest.approx(share, abs=0.2)
-    counted = drafted.passes.drafting
+    counted = drafted.backend.speculative
     # From two to six tokens waited.
     least, most = {0.0: (1, 1), 1.0: (2, 6)}.get(share, (1.2, 4))
-    assert least <= counted.n_tokens / counted.n_passes <= most
+    assert least <= counted.n_accepted / counted.n_passes <= most
 
 
 def test_the_embedding_of_a_packed_head_gives_the_tokens_of_the_dequantized_one(tmp_path):
@@ -127,7 +123,7 @@ def test_the_embedding_of_a_packed_head_gives_the_tokens_of_the_dequantized_one(
     quantize(tmp_path / 'dense', tmp_path / 'compact',
              Recipe('mse', encoder_bits=8, head_bits=4))
     engine = fused_engine(tmp_path / 'compact', True)
-    assert isinstance(engine.network.decoder.tok_embeddings, PackedEmbedding)
+    assert engine.backend.network.head.table is None
     found = ids(engine, NOISE)
     reference = Engine.load(tmp_path / 'compact', 'cpu', 'float32', max_chunk_tokens=6)
     assert found == ids(reference, NOISE)
@@ -135,20 +131,20 @@ def test_the_embedding_of_a_packed_head_gives_the_tokens_of_the_dequantized_one(
 
 
 def test_drafting_rests_when_it_does_not_pay_and_tries_again():
-    drafting = Drafting()
-    assert drafting.is_on
+    speculative = SpeculativeDecoding()
+    assert speculative.enabled
     for _ in range(200):
-        if drafting.pays:
-            drafting.count(3, 3)
-    assert not drafting.is_on
-    while not drafting.pays:
+        if speculative.next_chunk():
+            speculative.count(3, 3)
+    assert not speculative.enabled
+    while not speculative.next_chunk():
         pass
-    assert drafting.is_on
+    assert speculative.enabled
 
 
 def test_drafting_that_pays_goes_on():
-    drafting = Drafting()
+    speculative = SpeculativeDecoding()
     for _ in range(1000):
-        assert drafting.pays
-        drafting.count(3, 2)
-    assert drafting.n_tokens / drafting.n_passes == 1.5
+        assert speculative.next_chunk()
+        speculative.count(3, 2)
+    assert speculative.stats.n_accepted / speculative.stats.n_passes == 1.5

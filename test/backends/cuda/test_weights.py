@@ -15,17 +15,12 @@
 """The layouts of packed weights, element by element."""
 
 import pytest
-from support.kernels import random_weight
+from support.cuda import random_weight
 import torch
+
 from voxtral_ros.backends.cuda.gemm import plan
 from voxtral_ros.backends.cuda.weights import (
-    dequantize,
-    fits,
-    interleave,
-    merge,
-    pack_dense,
-    pack_int8,
-)
+    concatenate, dequantize, fits, interleave_gate_up, pack_dense, pack_int8)
 
 
 def test_int8_bytes_are_where_the_kernel_looks_for_them():
@@ -61,13 +56,13 @@ def test_dequantized_int8_is_code_times_scale():
 def test_merging_puts_outputs_side_by_side(bits):
     parts = [random_weight(bits, 256, n, seed=n) for n in (64, 128)]
     joined = torch.cat([dequantize(part) for part in parts], dim=1)
-    assert torch.equal(dequantize(merge(parts)), joined)
+    assert torch.equal(dequantize(concatenate(parts)), joined)
 
 
 @pytest.mark.parametrize(('bits', 'strip'), [(4, 64), (8, 32), (16, 16)])
 def test_interleaving_alternates_strips(bits, strip):
     gate, up = random_weight(bits, 256, 128, seed=1), random_weight(bits, 256, 128, seed=2)
-    strips = dequantize(interleave(gate, up)).unflatten(1, (-1, 2, strip))
+    strips = dequantize(interleave_gate_up(gate, up)).unflatten(1, (-1, 2, strip))
     assert torch.equal(strips[:, :, 0].flatten(1), dequantize(gate))
     assert torch.equal(strips[:, :, 1].flatten(1), dequantize(up))
 

@@ -12,40 +12,267 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The step on a CPU: one call of the compiled network per pass."""
+"""
+The network compiled for the CPU: one call of our library per pass, over weights that stay packed.
+
+All state lies in numpy arrays, whose addresses the library is given once. Nothing here needs torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+import ctypes
+from ctypes import c_float, c_int64, c_void_p
+import math
+import os
+from typing import Any
 
 import numpy as np
-import torch
-from voxtral_ros.backends.cpu.passes import NativePasses
-from voxtral_ros.backends.cuda.speculative import Drafting
-from voxtral_ros.backends.eager import Tokens
-from voxtral_ros.model.network import StreamState, VoxtralRealtime
+import numpy.typing as npt
+
+from voxtral_ros.backends.base import Tokens, WeightBytes
+from voxtral_ros.backends.cpu.library import Layer, load, Matrix, Model, Stack
+from voxtral_ros.backends.cpu.mel import LogMel
+from voxtral_ros.backends.cpu.weights import CpuWeight, float_of, read_weight, StoredWeights
+from voxtral_ros.model.config import ModelConfig, StackConfig
+from voxtral_ros.model.names import checkpoint_name
+
+Array = npt.NDArray[Any]
 
 
-class NativeStep:
-    """Compiled passes over all streams."""
+class CpuBackend:
+    """Compiled passes over the streams of one network."""
 
-    def __init__(self, network: VoxtralRealtime, pad: int, max_streams: int,
-                 max_chunk_tokens: int) -> None:
-        """Share the weights of `network`, which must be float32 where they are not packed."""
-        self.state = StreamState(network, max_streams, max_chunk_tokens)
-        self.last_token = torch.zeros(max_streams, dtype=torch.int64)
-        self.pad_penalty = torch.zeros(max_streams)
-        self.drafting: Drafting | None = None
-        self._passes = NativePasses(network, self.state, pad, self.pad_penalty, self.last_token,
-                                    max_chunk_tokens)
+    device = 'cpu'
+    speculative = None
 
-    def prompt(self, slots: Sequence[int], windows: np.ndarray,
-               given: Sequence[Sequence[int]], filled: int) -> Tokens:
-        ids, chances = self._passes.prompt(slots, torch.from_numpy(windows), given)
-        return [[token] for token in ids], [[chance] for chance in chances]
+    def __init__(self, config: ModelConfig, weights: StoredWeights, pad: int,
+                 max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0) -> None:
+        """
+        Read the weights and allocate the state of all streams.
 
-    def generate(self, slots: Sequence[int], windows: np.ndarray, filled: int) -> Tokens:
-        return self._passes.generate(slots, torch.from_numpy(windows))
+        :param weights: an open checkpoint file whose names and shapes are those of `config`
+        :param pad: id of the token whose logit pad penalties lower
+        :param threads: of large products and long attention; 0 is one per core
+        :raises BuildError: there is no library
+        """
+        self._library = load()
+        self._library.voxtral_cpu_threads(threads or len(os.sched_getaffinity(0)))
+        self.config = config
+        self.max_streams, self.max_chunk_tokens = max_streams, max_chunk_tokens
+        self._mel = LogMel(config.audio)
+        self._weights = weights
+        self._arrays: list[Any] = []  # what the library has the addresses of
+        self._sizes = {'encoder': 0, 'decoder': 0, 'head': 0}
+        self.state = CpuState(config, max_streams, max_chunk_tokens)
+        self._delay_weights = [tuple(
+            self._array(f'decoder.layers.{n}.ada_rms_norm_t_cond.{part}.weight')
+            for part in (0, 2)) for n in range(config.decoder.n_layers)]
+        self._model = self._marshal(pad)
+        del self._weights
+        workspace = self._library.voxtral_cpu_workspace(
+            self._model, max_streams, max_chunk_tokens)
+        self._memory = np.empty(workspace, np.float32)
+
+    # ---- the interface ----
+
+    @property
+    def description(self) -> str:
+        instructions = self._library.voxtral_cpu_instructions().decode()
+        return f'compiled for the CPU ({instructions})'
+
+    @property
+    def weight_bytes(self) -> WeightBytes:
+        return WeightBytes(**self._sizes)
+
+    @property
+    def cache_bytes(self) -> int:
+        return self.state.nbytes
+
+    def reset(self, slot: int, delay: int) -> None:
+        self.state.reset(slot)
+        for layer, (down, up) in enumerate(self._delay_weights):
+            self.state.delay_scales[layer, slot] = delay_scale(delay, down, up)
+
+    def set_pad_penalty(self, slot: int, penalty: float) -> None:
+        self.state.pad_penalty[slot] = penalty
+
+    def set_position(self, position: int) -> None:
+        self.state.encoder.position[:] = position
+        self.state.decoder.position[:] = position
+
+    def prefill(self, slots: Sequence[int], windows: np.ndarray,
+                prompt_tokens: Sequence[Sequence[int]]) -> Tokens:
+        index, mel, n = self._inputs(slots, windows)
+        if [len(row) for row in prompt_tokens] != [n] * len(slots):
+            raise ValueError(f'not every stream has {n} prompt tokens, as it has audio')
+        tokens = [token for row in prompt_tokens for token in row]
+        if not 0 <= min(tokens) <= max(tokens) < self.config.vocab_size:
+            raise IndexError(f'prompt tokens {min(tokens)} to {max(tokens)}, but the vocabulary '
+                             f'has {self.config.vocab_size}')
+        ids, probs = (c_int64 * len(slots))(), (c_float * len(slots))()
+        self._library.voxtral_cpu_prefill(
+            self._model, index, len(slots), _address(mel), n, (c_int64 * len(tokens))(*tokens),
+            _address(self._memory), ids, probs)
+        return [[token] for token in ids], [[probability] for probability in probs]
+
+    def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
+        index, mel, n = self._inputs(slots, windows)
+        ids, probs = (c_int64 * (len(slots) * n))(), (c_float * (len(slots) * n))()
+        self._library.voxtral_cpu_decode(
+            self._model, index, len(slots), _address(mel), n, _address(self._memory), ids, probs)
+        starts = range(0, len(ids), n)
+        return [ids[i:i + n] for i in starts], [probs[i:i + n] for i in starts]
 
     def warm_up(self) -> None:
         pass
+
+    def close(self) -> None:
+        del self._model, self.state, self._memory, self._delay_weights
+        self._arrays.clear()
+
+    # ---- inside ----
+
+    def _inputs(self, slots: Sequence[int], windows: np.ndarray,
+                ) -> tuple[ctypes.Array[c_int64], Array, int]:
+        """Return slots, mel frames [M, 8n, 128] and n; the library itself checks nothing."""
+        n_slots = self.max_streams
+        if len(set(slots)) < len(slots) or not 0 <= min(slots) <= max(slots) < n_slots:
+            raise IndexError(f'slots {list(slots)}: there are {n_slots}, and a pass takes each '
+                             'once')
+        n_tokens = self.config.audio.n_tokens(windows.shape[1])
+        if not 0 < n_tokens <= self.max_chunk_tokens or len(windows) != len(slots):
+            raise ValueError(f'a pass over {n_tokens} tokens of {len(windows)} streams, but it is '
+                             f'for {len(slots)} streams, and the state was made for '
+                             f'{self.max_chunk_tokens} tokens')
+        return (c_int64 * len(slots))(*slots), self._mel(windows), n_tokens
+
+    def _marshal(self, pad: int) -> Model:
+        """Return the network as the library sees it."""
+        config, state = self.config, self.state
+        return Model(
+            encoder=self._stack('encoder', config.encoder, state.encoder, config.downsample_factor),
+            decoder=self._stack('decoder', config.decoder, state.decoder, 1),
+            conv=(Matrix * 2)(*(self._matrix(f'encoder.conv_layers.{n}.conv', 'encoder', False)
+                                for n in (0, 1))),
+            adapter=(Matrix * 2)(*(self._matrix(f'adapter.{n}', 'encoder') for n in (0, 2))),
+            conv_state=(c_void_p * 2)(*map(self._keep, state.conv_state)),
+            head=self._matrix('decoder.tok_embeddings', 'head'),
+            delay_scales=self._keep(state.delay_scales),
+            pad_penalty=self._keep(state.pad_penalty), last_token=self._keep(state.last_token),
+            n_slots=self.max_streams, n_mels=config.audio.num_mel_bins, pad=pad)
+
+    def _stack(self, part: str, config: StackConfig, state: StackState, per_token: int) -> Stack:
+        layers = (Layer * config.n_layers)(*(
+            self._layer(f'{part}.layers.{n}', part) for n in range(config.n_layers)))
+        self._arrays.append(layers)
+        inv_freq = config.rope_theta ** -(np.arange(0, config.head_dim, 2) / config.head_dim)
+        return Stack(
+            dim=config.dim, n_layers=config.n_layers, n_heads=config.n_heads,
+            n_kv_heads=config.n_kv_heads, head_dim=config.head_dim, hidden_dim=config.hidden_dim,
+            sliding_window=config.sliding_window, per_token=per_token, eps=config.norm_eps,
+            inv_freq=self._keep(inv_freq), layers=layers, norm=self._vector(f'{part}.norm.weight'),
+            keys=self._keep(state.keys), values=self._keep(state.values),
+            capacity=state.keys.shape[2], position=self._keep(state.position))
+
+    def _layer(self, path: str, part: str) -> Layer:
+        query, key, value, out, gate, up, down = (
+            self._matrix(f'{path}.{name}', part) for name in (
+                'attention.wq', 'attention.wk', 'attention.wv', 'attention.wo',
+                'feed_forward.w1', 'feed_forward.w3', 'feed_forward.w2'))
+        return Layer(
+            attention_norm=self._vector(f'{path}.attention_norm.weight'), query=query, key=key,
+            value=value, out=out, ffn_norm=self._vector(f'{path}.ffn_norm.weight'), gate=gate,
+            up=up, down=down)
+
+    def _matrix(self, path: str, part: str, packed: bool = True) -> Matrix:
+        """Read weight and bias of a layer."""
+        weight: CpuWeight = read_weight(
+            self._weights, checkpoint_name(f'{path}.weight'), packed)
+        self._sizes[part] += weight.nbytes
+        n, k = weight.shape
+        return Matrix(
+            weight=self._keep(weight.codes), n=n, k=k, bits=weight.bits,
+            scale=None if weight.scales is None else self._keep(weight.scales),
+            bias=self._vector(f'{path}.bias'))
+
+    def _vector(self, name: str) -> int | None:
+        """Return the address of a weight in float32, None if there is none."""
+        return self._keep(self._array(name)) \
+            if self._weights.kind(checkpoint_name(name)) else None
+
+    def _array(self, name: str) -> Array:
+        array = self._weights.array(checkpoint_name(name))
+        return float_of(array) if array.dtype == np.uint16 else array
+
+    def _keep(self, array: Array) -> int:
+        """Return the address of an array that stays where it is for as long as we do."""
+        self._arrays.append(array)
+        return _address(array)
+
+
+class StackState:
+    """KV cache and position of one stack; the cache wraps as in voxtral_ros.model.kv_cache."""
+
+    def __init__(self, config: StackConfig, n_slots: int, max_positions: int) -> None:
+        capacity = config.sliding_window - 1 + max_positions
+        shape = (config.n_layers, n_slots, capacity, config.n_kv_heads, config.head_dim)
+        self.keys = np.zeros(shape, np.float32)
+        self.values = np.zeros(shape, np.float32)
+        self.position = np.zeros(n_slots, np.int64)  # tokens since the stream was opened
+
+    def reset(self, slot: int) -> None:
+        """Forget what a slot holds: entries are masked, but a masked NaN is still a NaN."""
+        self.keys[:, slot] = 0
+        self.values[:, slot] = 0
+        self.position[slot] = 0
+
+
+class CpuState:
+    """All that is remembered of `n_slots` streams; its memory is fixed at construction."""
+
+    def __init__(self, config: ModelConfig, n_slots: int, max_tokens: int) -> None:
+        """Allocate for passes over at most `max_tokens` tokens per stream."""
+        self.encoder = StackState(config.encoder, n_slots, max_tokens * config.downsample_factor)
+        self.decoder = StackState(config.decoder, n_slots, max_tokens)
+        # What the two convolutions remember, [slots, channels, frames]: as in model.encoder.
+        self.conv_state = (np.zeros((n_slots, config.audio.num_mel_bins, 2), np.float32),
+                           np.zeros((n_slots, config.encoder.dim, 1), np.float32))
+        self.delay_scales = np.ones(
+            (config.decoder.n_layers, n_slots, config.decoder.dim), np.float32)
+        self.pad_penalty = np.zeros(n_slots, np.float32)
+        self.last_token = np.zeros(n_slots, np.int64)
+
+    def reset(self, slot: int) -> None:
+        """Forget the stream in a slot."""
+        for state in self.conv_state:
+            state[slot] = 0
+        self.encoder.reset(slot)
+        self.decoder.reset(slot)
+        self.pad_penalty[slot] = 0
+
+    @property
+    def nbytes(self) -> int:
+        return sum(stack.keys.nbytes + stack.values.nbytes
+                   for stack in (self.encoder, self.decoder))
+
+
+def delay_scale(delay: int, down: Array, up: Array) -> Array:
+    """
+    Return what the feed-forward input of a layer is scaled by, [dim]; see model.decoder.
+
+    :param delay: tokens
+    :param down, up: float32 [ada_dim, dim] and [dim, ada_dim]
+    """
+    dim = len(up)
+    angles = delay * np.exp(-math.log(10000.0) * 2 / dim * np.arange(dim // 2))
+    embedding = np.concatenate((np.cos(angles), np.sin(angles)))
+    hidden = (down * embedding).sum(axis=1)
+    gelu = np.array([0.5 * x * (1 + math.erf(x / math.sqrt(2))) for x in hidden.tolist()])
+    return (1 + (up * gelu).sum(axis=1)).astype(np.float32)
+
+
+def _address(array: Array) -> int:
+    if not array.flags.c_contiguous:
+        raise ValueError(f'an array of {array.shape} does not lie in memory as it is')
+    return array.ctypes.data

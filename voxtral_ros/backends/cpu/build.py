@@ -28,13 +28,7 @@ import shutil
 import subprocess
 
 from voxtral_ros.backends.build import (
-    build_once,
-    BuildError,
-    cache_folder,
-    definition,
-    fingerprint,
-    source_files,
-)
+    build_once, BuildError, cache_folder, definition, fingerprint, source_files)
 
 LIBRARY = 'libvoxtral_cpu.so'
 

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-The network's passes compiled for the CPU: their library, and the structures that it takes.
+The network compiled for the CPU: its library, and the structures that it takes.
 
 The library has a C interface and no trace of torch, so it does not care which torch there is.
 """
@@ -42,7 +42,7 @@ _VARIABLE = 'VOXTRAL_CPU_KERNELS'
 
 class Matrix(ctypes.Structure):
     _fields_ = [('weight', c_void_p), ('scale', c_void_p), ('bias', c_void_p),
-                ('n', c_int64), ('k', c_int64), ('storage', c_int64)]
+                ('n', c_int64), ('k', c_int64), ('bits', c_int64)]
 
 
 class Layer(ctypes.Structure):
@@ -54,18 +54,17 @@ class Layer(ctypes.Structure):
 class Stack(ctypes.Structure):
     _fields_ = [('dim', c_int64), ('n_layers', c_int64), ('n_heads', c_int64),
                 ('n_kv_heads', c_int64), ('head_dim', c_int64), ('hidden_dim', c_int64),
-                ('window', c_int64), ('per_token', c_int64), ('eps', c_double),
-                ('turns', c_void_p), ('layers', POINTER(Layer)), ('norm', c_void_p),
+                ('sliding_window', c_int64), ('per_token', c_int64), ('eps', c_double),
+                ('inv_freq', c_void_p), ('layers', POINTER(Layer)), ('norm', c_void_p),
                 ('keys', c_void_p), ('values', c_void_p), ('capacity', c_int64),
-                ('clock', c_void_p)]
+                ('position', c_void_p)]
 
 
 class Model(ctypes.Structure):
     _fields_ = [('encoder', Stack), ('decoder', Stack), ('conv', Matrix * 2),
-                ('conv_past', c_void_p * 2), ('adapter', Matrix * 2), ('head', Matrix),
-                ('delay_scales', c_void_p), ('origin', c_void_p), ('pad_penalty', c_void_p),
-                ('last_token', c_void_p), ('n_slots', c_int64), ('n_mels', c_int64),
-                ('pad', c_int64)]
+                ('conv_state', c_void_p * 2), ('adapter', Matrix * 2), ('head', Matrix),
+                ('delay_scales', c_void_p), ('pad_penalty', c_void_p), ('last_token', c_void_p),
+                ('n_slots', c_int64), ('n_mels', c_int64), ('pad', c_int64)]
 
 
 @lru_cache(maxsize=1)
@@ -106,25 +105,24 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.voxtral_cpu_threads.restype = None
     library.voxtral_cpu_workspace.argtypes = [model, c_int64, c_int64]
     library.voxtral_cpu_workspace.restype = c_int64
-    library.voxtral_cpu_generate.argtypes = [  # slots, mel, memory, ids, probabilities
+    library.voxtral_cpu_decode.argtypes = [  # slots, mel, memory, ids, probabilities
         model, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p]
-    library.voxtral_cpu_generate.restype = None
-    library.voxtral_cpu_prompt.argtypes = [  # slots, mel, given, memory, ids, probabilities
+    library.voxtral_cpu_decode.restype = None
+    library.voxtral_cpu_prefill.argtypes = [  # slots, mel, tokens, memory, ids, probabilities
         model, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_void_p]
-    library.voxtral_cpu_prompt.restype = None
+    library.voxtral_cpu_prefill.restype = None
     return library
 
 
 @lru_cache(maxsize=1)
 def available() -> bool:
-    """Return whether there is a library; say once why not, or which instructions it uses."""
+    """Return whether there is a library; say once in the log why not."""
     try:
-        instructions = load().voxtral_cpu_instructions().decode()
+        load()
     except BuildError as error:
         if os.environ.get(_VARIABLE) == 'off':
             _LOGGER.info('the network runs in PyTorch: %s', error)
         else:
             _LOGGER.warning('the network runs in PyTorch, several times slower: %s', error)
         return False
-    _LOGGER.info('the network runs in compiled passes for the CPU (%s)', instructions)
     return True

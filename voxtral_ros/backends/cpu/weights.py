@@ -13,111 +13,98 @@
 # limitations under the License.
 
 """
-Weights as the CPU passes take them: bf16, INT8 and INT4 stay as small as they are in the file.
+Weights as the CPU kernels take them: bf16, INT8 and INT4 stay as small as they are in the file.
 
-The network can run with them in PyTorch, too: then they are dequantized whenever they are used.
+All of it is numpy: a process that runs on a CPU needs no torch for this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-import torch
-from torch import nn, Tensor
-import torch.nn.functional as F
-from voxtral_ros.quantization.marlin import GROUP, ZERO
-from voxtral_ros.quantization.weights import WeightFile
+import numpy as np
+import numpy.typing as npt
 
+GROUP = 128  # inputs that share a scale
 _HALF = 16  # codes of INT4 in the low halves of as many bytes, and as many in the high halves
+Array = npt.NDArray[Any]
+
+
+class StoredWeights(Protocol):
+    """What is needed of an open checkpoint file; see quantization.weights.WeightFile."""
+
+    def kind(self, name: str) -> str:
+        """Return how a weight is stored: 'dense', 'int8' or 'int4'; '' if there is none."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a weight."""
+
+    def array(self, name: str) -> Array:
+        """Read a dense weight: float32, or the bits of bfloat16 as uint16."""
+
+    def code_arrays(self, name: str) -> Iterator[tuple[int, Array, Array]]:
+        """Read a quantized weight in blocks of rows: first row, int8 codes, fp16 scales."""
 
 
 @dataclass(frozen=True)
-class NativeWeight:
+class CpuWeight:
     """A weight [N, K], row after row."""
 
-    storage: int  # bits: 32, 16 (bf16), 8 or 4
-    codes: Tensor  # float32 or bfloat16 [N, K], int8 [N, K], uint8 [N, K / 2]
-    scales: Tensor | None = None  # float32 [N, K / 128] of INT8 and INT4
-
-    @classmethod
-    def read(cls, weights: WeightFile, native: str) -> NativeWeight | None:
-        """Read a weight from a file; None if it has to be float32."""
-        stored = weights.stored[native]
-        if stored.kind == 'dense':
-            if weights.dtype(native) != torch.bfloat16:
-                return None
-            return cls(16, weights.read(native, 'cpu', torch.bfloat16))
-        n, k = stored.shape
-        bits = 8 if stored.kind == 'int8' else 4
-        codes = torch.empty(n, k * bits // 8, dtype=torch.int8 if bits == 8 else torch.uint8)
-        scales = torch.empty(n, k // GROUP)
-        for start, block, scale in weights.codes(native):
-            rows = slice(start, start + len(block))
-            codes[rows] = block if bits == 8 else pack_int4(block)
-            scales[rows] = scale
-        return cls(bits, codes, scales)
-
-    def dequantize(self, rows: Tensor | slice = slice(None)) -> Tensor:
-        """Return some rows as float32 [..., K]."""
-        codes = self.codes[rows]
-        if self.scales is None:
-            return codes.float()
-        groups = (unpack_int4(codes) if self.storage == 4 else codes).unflatten(-1, (-1, GROUP))
-        return (groups * self.scales[rows][..., None]).flatten(-2)
-
-
-def pack_int4(codes: Tensor) -> Tensor:
-    """Pack codes of -8..7, int8 [N, K], in pairs 16 apart: uint8 [N, K / 2]."""
-    low, high = (codes + ZERO).to(torch.uint8).unflatten(1, (-1, 2, _HALF)).unbind(2)
-    return (low | high << 4).flatten(1)
-
-
-def unpack_int4(packed: Tensor) -> Tensor:
-    """Undo pack_int4: int8 [..., K]."""
-    halves = packed.unflatten(-1, (-1, _HALF))  # [..., K / 32, 16]
-    pairs = torch.stack((halves & 15, halves >> 4), dim=-2)
-    return pairs.flatten(-3).to(torch.int8) - ZERO
-
-
-class NativeLinear(nn.Module):
-    """Linear layer over a NativeWeight."""
-
-    bias: nn.Parameter | None
-
-    def __init__(self, native: NativeWeight) -> None:
-        super().__init__()
-        self.native = native
-        self.register_parameter('bias', None)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map float32 [..., K] to [..., N]."""
-        return F.linear(x, self.native.dequantize(), self.bias)
-
-
-class NativeEmbedding(nn.Module):
-    """Token embedding over a NativeWeight."""
-
-    def __init__(self, native: NativeWeight) -> None:
-        super().__init__()
-        self.native = native
+    bits: int  # 32, 16 (bf16), 8 or 4
+    codes: Array  # float32, uint16 (bf16) or int8 [N, K], uint8 [N, K / 2]
+    scales: Array | None = None  # float32 [N, K / 128] of INT8 and INT4
 
     @property
-    def weight(self) -> Tensor:
-        return self.native.dequantize()
+    def shape(self) -> tuple[int, int]:
+        n, columns = self.codes.shape
+        return n, columns * (2 if self.bits == 4 else 1)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map int64 [...] to float32 [..., K]."""
-        return self.native.dequantize(tokens)
+    @property
+    def nbytes(self) -> int:
+        return self.codes.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
 
-def native_layer(weights: WeightFile, native: str, layer: nn.Module) -> nn.Module | None:
+def read_weight(weights: StoredWeights, name: str, packed: bool = True) -> CpuWeight:
     """
-    Return a layer for a weight that stays as small as it is, or None to make it float32.
+    Read a weight [N, ...] from a file; further axes are flattened.
 
-    :param layer: what it is to replace
+    :param name: checkpoint name
+    :param packed: let it be as small as it is in the file; else float32
     """
-    if not native.endswith('.weight') or 'ada_rms_norm' in native:
-        return None
-    kind = {nn.Linear: NativeLinear, nn.Embedding: NativeEmbedding}.get(type(layer))
-    weight = NativeWeight.read(weights, native) if kind else None
-    return kind(weight) if kind and weight else None
+    kind = weights.kind(name)
+    if kind == 'dense':
+        codes = weights.array(name)
+        codes = codes.reshape(len(codes), -1)
+        if codes.dtype == np.uint16 and not packed:
+            codes = float_of(codes)
+        return CpuWeight(8 * codes.itemsize, codes)
+    n, k = weights.shape(name)
+    bits = 4 if kind == 'int4' else 8
+    codes = np.empty((n, k * bits // 8), np.uint8 if bits == 4 else np.int8)
+    scales = np.empty((n, k // GROUP), np.float32)
+    for start, block, scale in weights.code_arrays(name):  # never two copies of a whole weight
+        rows = slice(start, start + len(block))
+        codes[rows] = pack_int4(block) if bits == 4 else block
+        scales[rows] = scale
+    return CpuWeight(bits, codes, scales)
+
+
+def float_of(bits: Array) -> Array:
+    """Return bfloat16 numbers, given as the uint16 of their bits, as float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def pack_int4(codes: Array) -> Array:
+    """Pack codes of -8..7, int8 [N, K], in pairs 16 apart: uint8 [N, K / 2]."""
+    pairs = (codes + np.int8(8)).astype(np.uint8).reshape(len(codes), -1, 2, _HALF)
+    packed: Array = (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(len(codes), -1)
+    return packed
+
+
+def unpack_int4(packed: Array) -> Array:
+    """Undo pack_int4: int8 [N, K]."""
+    halves = packed.reshape(len(packed), -1, 1, _HALF)
+    pairs = np.concatenate((halves & 15, halves >> 4), axis=2)
+    return pairs.reshape(len(packed), -1).astype(np.int8) - np.int8(8)

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from voxtral_ros.backends.cuda.gemm import matmul_logits
+
+from voxtral_ros.backends.cuda.gemm import gemm_logits
 from voxtral_ros.backends.cuda.library import call, DTYPES, load
 from voxtral_ros.backends.cuda.weights import PackedWeight
 
@@ -29,15 +30,20 @@ N_BEST = 64  # tokens whose logits are computed exactly
 
 @dataclass(frozen=True)
 class Head:
-    """The output head: INT4 to find candidates, 16 bits to choose among them."""
+    """The output head: INT4 to find candidates, 16 bits to compare them."""
 
     screen: PackedWeight  # INT4, [dim, vocabulary]
     table: Tensor | None  # [vocabulary, dim]; None: the screened logits are all there is
     special: Tensor  # int32, tokens that are always candidates
     pad: int
 
+    @property
+    def embedding(self) -> Tensor | PackedWeight:
+        """Return what embeds tokens: the table, or the INT4 weight whose columns it is."""
+        return self.screen if self.table is None else self.table
 
-def choose(hidden: Tensor, head: Head, slots: Tensor, pad_penalty: Tensor,
+
+def argmax(hidden: Tensor, head: Head, slots: Tensor, pad_penalty: Tensor,
            last_token: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """
     Return the likeliest tokens, int64 [M, T], and their probabilities, float32 [M, T].
@@ -50,15 +56,15 @@ def choose(hidden: Tensor, head: Head, slots: Tensor, pad_penalty: Tensor,
     :param last_token: int64 [slots], set to the last token of each stream if given
     """
     rows = hidden.flatten(0, 1)
-    logits, top, total = matmul_logits(rows, head.screen)
+    logits, top, total = gemm_logits(rows, head.screen)
     if not hidden.is_cuda:
         return _plain(hidden, logits, head, slots, pad_penalty, last_token)
     shape = hidden.shape[:2]
     token = torch.empty(shape, dtype=torch.int64, device=hidden.device)
     probability = torch.empty(shape, device=hidden.device)
-    scratch = torch.empty(len(rows), load().voxtral_head_scratch(), dtype=torch.uint8,
+    scratch = torch.empty(len(rows), load().voxtral_argmax_scratch(), dtype=torch.uint8,
                           device=hidden.device)
-    call('voxtral_head', DTYPES[hidden.dtype], logits, top, total, rows.contiguous(), head.table,
+    call('voxtral_argmax', DTYPES[hidden.dtype], logits, top, total, rows.contiguous(), head.table,
          head.special, len(head.special), head.pad, pad_penalty, slots, shape[1], token,
          probability, last_token, scratch, len(rows), head.screen.n, head.screen.k,
          device=hidden.device)
@@ -76,9 +82,9 @@ def _plain(hidden: Tensor, logits: Tensor, head: Head, slots: Tensor, pad_penalt
         logits.scatter_(-1, candidates, exact)
     logits[..., head.pad] -= pad_penalty[slots, None]
     outside = torch.ones_like(logits, dtype=torch.bool).scatter_(-1, candidates, False)
-    chosen = logits.masked_fill(outside, float('-inf'))
-    winner = chosen.amax(dim=-1, keepdim=True)
-    token = (chosen == winner).int().argmax(dim=-1)  # the first of equal ones
+    within = logits.masked_fill(outside, float('-inf'))
+    winner = within.amax(dim=-1, keepdim=True)
+    token = (within == winner).int().argmax(dim=-1)  # the first of equal ones
     if last_token is not None:
         last_token[slots] = token[:, -1]
     return token, (winner.squeeze(-1) - logits.logsumexp(dim=-1)).exp()

@@ -15,23 +15,26 @@
 """
 The step on a GPU: one CUDA graph per shape, replayed.
 
-An eager step is some 700 launches, which takes the CPU of a small board longer than the sound
-lasts. Captured, it is one launch: sound and slots are copied into fixed places, clocks and ring
-offsets live on the device, each token feeds the next position there, and a few numbers come back.
+An eager step is some 700 launches, which takes the CPU of a small board longer than the audio
+lasts. Captured, it is one launch: samples and slots are copied into fixed places, positions live on
+the device, each token feeds the next position there, and a few numbers come back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+import gc
 
 import numpy as np
 import torch
 from torch import Tensor
-from voxtral_ros.backends.cuda.network import FusedNetwork
-from voxtral_ros.backends.cuda.speculative import Drafting
-from voxtral_ros.backends.eager import Tokens
-from voxtral_ros.model.network import StreamState, VoxtralRealtime
+
+from voxtral_ros.backends.base import SpeculativeStats, Tokens, WeightBytes
+from voxtral_ros.backends.cuda.network import CudaNetwork
+from voxtral_ros.backends.cuda.speculative import SpeculativeDecoding
+from voxtral_ros.backends.cuda.weight_source import WeightSource
+from voxtral_ros.model.config import ModelConfig
 
 
 @dataclass
@@ -45,76 +48,119 @@ class Captured:
     results: list[Tensor]  # the same, in pinned memory
 
 
-class FusedStep:
+class CudaBackend:
     """Passes as replays of CUDA graphs, captured when a shape first appears or by warm_up."""
 
-    def __init__(self, network: VoxtralRealtime, pad: int, special: list[int], max_streams: int,
-                 max_chunk_tokens: int, drafting: bool = True) -> None:
+    def __init__(self, config: ModelConfig, weights: WeightSource, pad: int, special: list[int],
+                 max_streams: int = 1, max_chunk_tokens: int = 8,
+                 speculative: bool = True) -> None:
         """
-        Take the weights of `network`, see FusedNetwork, and allocate the state.
+        Read the weights and allocate the state of all streams.
 
-        :param drafting: with one stream, decode several waiting tokens in one pass (see Drafting)
+        :param special: tokens whose logits are always computed exactly
+        :param speculative: with one stream, decode several waiting tokens in one pass
         """
+        self.max_streams, self.max_chunk_tokens = max_streams, max_chunk_tokens
         self._spare = max_streams  # the slot of rows that are not needed
-        self._max_chunk = max_chunk_tokens
-        self.state = StreamState(network, max_streams, max_chunk_tokens, n_spare=1)
-        self._fused = FusedNetwork(network, self.state, pad, special)
-        self._device = network.decoder.norm.weight.device
-        self._pad = pad
-        self._context = network.mel.context
-        self._hop = network.config.audio.hop_length * 2 * network.config.downsample_factor
+        self.network = CudaNetwork(config, weights, max_streams, max_chunk_tokens, pad, special)
+        self.state = self.network.state
+        self.speculative_decoding = SpeculativeDecoding() if speculative else None
+        self._device, self._pad, self._audio_config = weights.device, pad, config.audio
         self.last_token = torch.zeros(max_streams + 1, dtype=torch.int64, device=self._device)
         self.pad_penalty = torch.zeros(max_streams + 1, device=self._device)
-        self._audio = torch.zeros(1, max_chunk_tokens, network.config.decoder.dim,
-                                  dtype=network.decoder.norm.weight.dtype, device=self._device)
+        self._audio = torch.zeros(1, max_chunk_tokens, config.decoder.dim, dtype=weights.dtype,
+                                  device=self._device)
         self._graphs: dict[tuple[str, int, int], Captured] = {}
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(self._device)
-        self.drafting = Drafting() if drafting else None
 
-    def prompt(self, slots: Sequence[int], windows: np.ndarray,
-               given: Sequence[Sequence[int]], filled: int) -> Tokens:
-        n_tokens = self._n_tokens(windows)
-        captured = self._captured('prompt', len(slots), n_tokens)
-        captured.staging['given'].fill_(self._pad)[:len(slots)] = torch.tensor(given)
-        tokens, probabilities = self._replay(captured, slots, windows)
-        return tokens[:len(slots)].tolist(), probabilities[:len(slots)].tolist()
+    # ---- the interface ----
 
-    def generate(self, slots: Sequence[int], windows: np.ndarray, filled: int) -> Tokens:
-        n_tokens = self._n_tokens(windows)
-        if self.drafting and len(slots) == 1 and n_tokens > 1 and self.drafting.pays:
-            return self._generate_drafted(slots, windows, n_tokens)
-        captured = self._captured('generate', len(slots), n_tokens)
-        tokens, probabilities = self._replay(captured, slots, windows)
-        return tokens[:len(slots)].tolist(), probabilities[:len(slots)].tolist()
+    @property
+    def device(self) -> str:
+        return str(self._device)
 
+    @property
+    def description(self) -> str:
+        return 'fused kernels in CUDA graphs'
+
+    @property
+    def weight_bytes(self) -> WeightBytes:
+        return self.network.weight_bytes
+
+    @property
+    def cache_bytes(self) -> int:
+        return self.state.nbytes
+
+    @property
+    def speculative(self) -> SpeculativeStats | None:
+        return self.speculative_decoding.stats if self.speculative_decoding else None
+
+    @torch.inference_mode()
+    def reset(self, slot: int, delay: int) -> None:
+        self.network.reset(slot, delay)
+        self.pad_penalty[slot] = 0
+
+    def set_pad_penalty(self, slot: int, penalty: float) -> None:
+        self.pad_penalty[slot] = penalty
+
+    def set_position(self, position: int) -> None:
+        self.state.encoder_position.fill_(position)
+        self.state.decoder_position.fill_(position)
+
+    @torch.inference_mode()
+    def prefill(self, slots: Sequence[int], windows: np.ndarray,
+                prompt_tokens: Sequence[Sequence[int]]) -> Tokens:
+        n_tokens = self._audio_config.n_tokens(windows.shape[1])
+        captured = self._captured('prefill', len(slots), n_tokens)
+        captured.staging['tokens'].fill_(self._pad)[:len(slots)] = torch.tensor(prompt_tokens)
+        tokens, probs = self._replay(captured, slots, windows)
+        return tokens[:len(slots)].tolist(), probs[:len(slots)].tolist()
+
+    @torch.inference_mode()
+    def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
+        n_tokens = self._audio_config.n_tokens(windows.shape[1])
+        speculative = self.speculative_decoding
+        if speculative and len(slots) == 1 and n_tokens > 1 and speculative.next_chunk():
+            return self._decode_speculatively(speculative, slots, windows, n_tokens)
+        captured = self._captured('decode', len(slots), n_tokens)
+        tokens, probs = self._replay(captured, slots, windows)
+        return tokens[:len(slots)].tolist(), probs[:len(slots)].tolist()
+
+    @torch.inference_mode()
     def warm_up(self) -> None:
         """Capture the graphs of all chunk lengths for one stream, and of one token for many."""
-        for n_tokens in range(1, self._max_chunk + 1):
-            for kind in ('prompt', 'generate', *(('draft', 'verify') if self.drafting else ())):
+        kinds = ('prefill', 'decode', *(('draft', 'verify') if self.speculative_decoding else ()))
+        for n_tokens in range(1, self.max_chunk_tokens + 1):
+            for kind in kinds:
                 self._captured(kind, 1, n_tokens)
-        for n_streams in range(2, self._spare + 1):
-            self._captured('generate', n_streams, 1)
+        for n_streams in range(2, self.max_streams + 1):
+            self._captured('decode', n_streams, 1)
 
-    def _n_tokens(self, windows: np.ndarray) -> int:
-        return (windows.shape[1] - self._context) // self._hop
+    def close(self) -> None:
+        self._graphs.clear()
+        del self.network, self.state, self.last_token, self.pad_penalty, self._audio
+        gc.collect()
+        torch.cuda.empty_cache()
 
-    def _generate_drafted(self, slots: Sequence[int], windows: np.ndarray,
-                          n_tokens: int) -> Tokens:
+    # ---- inside ----
+
+    def _decode_speculatively(self, speculative: SpeculativeDecoding, slots: Sequence[int],
+                              windows: np.ndarray, n_tokens: int) -> Tokens:
         """Decode as many positions per pass as the draft, pads, gets right."""
-        assert self.drafting is not None
         tokens: list[int] = []
-        probabilities: list[float] = []
+        probs: list[float] = []
         n_passes = 0
         while len(tokens) < n_tokens:
             kind = 'verify' if n_passes else 'draft'
             captured = self._captured(kind, 1, n_tokens - len(tokens))
-            ids, chances, n_kept = self._replay(captured, slots, None if n_passes else windows)
-            tokens += ids[0, :n_kept[0]].tolist()
-            probabilities += chances[0, :n_kept[0]].tolist()
+            ids, id_probs, n_accepted = self._replay(
+                captured, slots, None if n_passes else windows)
+            tokens += ids[0, :n_accepted[0]].tolist()
+            probs += id_probs[0, :n_accepted[0]].tolist()
             n_passes += 1
-        self.drafting.count(n_tokens, n_passes)
-        return [tokens], [probabilities]
+        speculative.count(n_tokens, n_passes)
+        return [tokens], [probs]
 
     def _replay(self, captured: Captured, slots: Sequence[int],
                 windows: np.ndarray | None = None) -> list[Tensor]:
@@ -142,12 +188,13 @@ class FusedStep:
     def _capture(self, kind: str, n_streams: int, n_tokens: int) -> Captured:
         inputs = {'slots': torch.full((n_streams,), self._spare, dtype=torch.int64)}
         if kind != 'verify':
-            inputs['samples'] = torch.zeros(n_streams, n_tokens * self._hop + self._context)
-        if kind == 'prompt':
-            inputs['given'] = torch.full((n_streams, n_tokens), self._pad)
+            n_samples = n_tokens * self._audio_config.samples_per_token
+            inputs['samples'] = torch.zeros(n_streams, n_samples + self._audio_config.context)
+        if kind == 'prefill':
+            inputs['tokens'] = torch.full((n_streams, n_tokens), self._pad)
         staging = {name: tensor.pin_memory() for name, tensor in inputs.items()}
         inputs = {name: tensor.to(self._device) for name, tensor in inputs.items()}
-        body: Callable[[dict[str, Tensor], int], list[Tensor]] = getattr(self, f'_{kind}')
+        body = self._bodies[kind]
         torch.cuda.synchronize(self._device)
         with torch.cuda.stream(self._stream):
             body(inputs, n_tokens)  # in the spare slot: libraries initialise, kernels load
@@ -160,38 +207,44 @@ class FusedStep:
 
     # What is captured: launches only, no host values that change from pass to pass.
 
-    def _prompt(self, inputs: dict[str, Tensor], n_tokens: int) -> list[Tensor]:
-        slots = inputs['slots']
-        audio = self._fused.encode(inputs['samples'], slots)
-        hidden = self._fused.decode(audio, inputs['given'], slots)
-        return list(self._fused.choose(hidden[:, -1:], slots, self.pad_penalty, self.last_token))
+    @property
+    def _bodies(self) -> dict[str, Callable[[dict[str, Tensor], int], list[Tensor]]]:
+        return {'prefill': self._prefill, 'decode': self._decode, 'draft': self._draft,
+                'verify': self._verify}
 
-    def _generate(self, inputs: dict[str, Tensor], n_tokens: int) -> list[Tensor]:
+    def _prefill(self, inputs: dict[str, Tensor], n_tokens: int) -> list[Tensor]:
         slots = inputs['slots']
-        audio = self._fused.encode(inputs['samples'], slots)
-        chosen = []
+        audio = self.network.encode(inputs['samples'], slots)
+        hidden = self.network.decode(audio, inputs['tokens'], slots)
+        return list(self.network.argmax(hidden[:, -1:], slots, self.pad_penalty, self.last_token))
+
+    def _decode(self, inputs: dict[str, Tensor], n_tokens: int) -> list[Tensor]:
+        slots = inputs['slots']
+        audio = self.network.encode(inputs['samples'], slots)
+        generated = []
         for n in range(n_tokens):
-            hidden = self._fused.decode(audio[:, n:n + 1], self.last_token[slots, None], slots)
-            chosen.append(self._fused.choose(hidden, slots, self.pad_penalty, self.last_token))
-        return [torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True)]
+            hidden = self.network.decode(audio[:, n:n + 1], self.last_token[slots, None], slots)
+            generated.append(
+                self.network.argmax(hidden, slots, self.pad_penalty, self.last_token))
+        return [torch.cat(parts, dim=1) for parts in zip(*generated, strict=True)]
 
     def _draft(self, inputs: dict[str, Tensor], n_tokens: int) -> list[Tensor]:
         # Aligned to the end: what is left to verify is always the last part.
-        self._audio[:, -n_tokens:] = self._fused.encode(inputs['samples'], inputs['slots'])
+        self._audio[:, -n_tokens:] = self.network.encode(inputs['samples'], inputs['slots'])
         return self._verify(inputs, n_tokens)
 
     def _verify(self, inputs: dict[str, Tensor], n_tokens: int) -> list[Tensor]:
         slots = inputs['slots']
         draft = torch.full((1, n_tokens), self._pad, device=self._device)
         draft[:, 0] = self.last_token[slots]
-        hidden = self._fused.decode(self._audio[:, -n_tokens:], draft, slots, n_kept=0)
-        tokens, probabilities = self._fused.choose(hidden, slots, self.pad_penalty, None)
+        hidden = self.network.decode(self._audio[:, -n_tokens:], draft, slots, n_accepted=0)
+        tokens, probs = self.network.argmax(hidden, slots, self.pad_penalty, None)
         # Right up to and including the first token that is no pad.
         right = (tokens[:, :-1] == self._pad).int().cumprod(dim=1)
-        n_kept = 1 + right.sum(dim=1)  # [1]
-        self.last_token[slots] = tokens.gather(1, n_kept[:, None] - 1)[:, 0]
-        self.state.decoded[slots] += n_kept
-        return [tokens, probabilities, n_kept]
+        n_accepted = 1 + right.sum(dim=1)  # [1]
+        self.last_token[slots] = tokens.gather(1, n_accepted[:, None] - 1)[:, 0]
+        self.state.decoder_position[slots] += n_accepted
+        return [tokens, probs, n_accepted]
 
 
 def _n_rows(n_streams: int) -> int:

@@ -29,13 +29,7 @@ import subprocess
 import sys
 
 from voxtral_ros.backends.build import (
-    build_once,
-    BuildError,
-    cache_folder,
-    definition,
-    fingerprint,
-    source_files,
-)
+    build_once, BuildError, cache_folder, definition, fingerprint, source_files)
 
 __all__ = ['BuildError', 'build', 'cached', 'find_nvcc', 'flags', 'native_architecture', 'sources']
 

@@ -12,54 +12,63 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The convolutions before the encoder as products with packed weights: the same for any chunk."""
+"""The convolutions before the encoder as GEMMs with packed weights: the same for any chunk."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 import torch.nn.functional as F
-from voxtral_ros.backends.cuda.gemm import matmul
-from voxtral_ros.backends.cuda.weights import fits, pack_dense
+
+from voxtral_ros.backends.cuda.gemm import gemm
+from voxtral_ros.backends.cuda.weights import fits, pack_dense, PackedWeight
+
+_TAPS, _STRIDES = 3, (1, 2)
 
 
-class PackedStem:
+@dataclass(frozen=True)
+class _Conv:
+    weight: PackedWeight
+    bias: Tensor
+    stride: int
+
+
+class ConvStem:
     """Two causal convolutions; a library's kernels for them depend on the number of frames."""
 
-    def __init__(self, conv_layers: Any) -> None:
-        """Take the weights out of CausalConv modules."""
-        self._layers = []
-        for layer in conv_layers:
-            conv = layer.conv
-            # [C', C, taps] to [C', taps * C]: the order of neighbouring frames in memory
-            weight = conv.weight.data.transpose(1, 2).flatten(1)
-            self._layers.append((pack_dense(weight), conv.bias.data, conv.stride[0],
-                                 layer.n_past, conv.kernel_size[0]))
-            layer.conv = None
+    def __init__(self, layers: list[tuple[Tensor, Tensor]]) -> None:
+        """Take weight, [C', C, taps], and bias of both convolutions."""
+        # [C', C, taps] to [C', taps * C]: the order of neighbouring frames in memory
+        self._layers = [_Conv(pack_dense(weight.transpose(1, 2).flatten(1)), bias, stride)
+                        for (weight, bias), stride in zip(layers, _STRIDES, strict=True)]
 
     @staticmethod
-    def fits(n_mels: int, dim: int, taps: int = 3) -> bool:
+    def fits(n_mels: int, dim: int) -> bool:
         """Return whether the kernels can take convolutions of these sizes."""
-        return fits(taps * n_mels, dim) and fits(taps * dim, dim)
+        return fits(_TAPS * n_mels, dim) and fits(_TAPS * dim, dim)
 
-    def __call__(self, mel: Tensor, pasts: tuple[Tensor, Tensor],
-                 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.weight.nbytes for layer in self._layers)
+
+    def __call__(self, mel: Tensor, conv_state: tuple[Tensor, ...],
+                 ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """
-        Convolve; as Encoder.stem.
+        Convolve; as the convolutions of model.encoder.Encoder.
 
         :param mel: [M, 128, 8n], in the type of the weights
-        :param pasts: [M, C, n_past] of both convolutions
-        :return: [M, 4n, dim] and the pasts of the next call
+        :param conv_state: [M, C, left context] of both convolutions
+        :return: [M, 4n, dim] and the conv_state for the next call
         """
         x = mel.transpose(1, 2)
-        kept = []
-        for (weight, bias, stride, n_past, taps), past in zip(self._layers, pasts, strict=True):
-            x = torch.cat((past.transpose(1, 2), x), dim=1)  # [M, T, C]
-            kept.append(x[:, -n_past:].transpose(1, 2))
+        new = []
+        for layer, state in zip(self._layers, conv_state, strict=True):
+            x = torch.cat((state.transpose(1, 2), x), dim=1)  # [M, T, C]
+            new.append(x[:, -state.shape[2]:].transpose(1, 2))
             m, length, channels = x.shape
-            windows = x.as_strided((m, (length - taps) // stride + 1, taps * channels),
-                                   (length * channels, stride * channels, 1))
-            x = F.gelu(matmul(windows.contiguous(), weight, bias))
-        return x, (kept[0], kept[1])
+            windows = x.as_strided((m, (length - _TAPS) // layer.stride + 1, _TAPS * channels),
+                                   (length * channels, layer.stride * channels, 1))
+            x = F.gelu(gemm(windows.contiguous(), layer.weight, layer.bias))
+        return x, tuple(new)

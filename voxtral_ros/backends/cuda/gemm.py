@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Small matrix products with packed weights: the CUDA kernel, or the same in plain PyTorch.
+GEMM of few rows with packed weights: the CUDA kernel, or the same in plain PyTorch.
 
 How K is shared out among warps and blocks follows from the shape of the weight alone, so that a
 row of the result depends neither on the other rows nor on the GPU.
@@ -26,15 +26,16 @@ from functools import cache
 import torch
 from torch import Tensor
 import torch.nn.functional as F
+
 from voxtral_ros.backends.cuda.library import call, DTYPES
 from voxtral_ros.backends.cuda.weights import dequantize, PackedWeight, STRIP
 from voxtral_ros.quantization.marlin import GROUP
 
-_STORE, _PARTIAL, _GATED, _LOGITS = range(4)
+_STORE, _SPLIT_K, _SWIGLU, _LOGITS = range(4)  # epilogues of the kernel
 _WARPS = 1152  # of all blocks: enough copies under way for any GPU, and many per SM of an Orin
 # Warps per strip in a block. Few: a block that is small leaves room for others, and they read
 # while it adds up. Measured: bench/results/kernels.md.
-_MOST = {_STORE: 8, _PARTIAL: 6, _GATED: 4, _LOGITS: 4}
+_MOST = {_STORE: 8, _SPLIT_K: 6, _SWIGLU: 4, _LOGITS: 4}
 
 
 @cache
@@ -47,7 +48,7 @@ def plan(k: int, n: int, bits: int, epilogue: int = _STORE) -> tuple[int, int]:
     groups, most = k // GROUP, _MOST[epilogue]
     divisors = [d for d in range(1, groups + 1) if groups % d == 0]
     wanted = max(4, -(-_WARPS // (n // STRIP[bits])))
-    if epilogue == _PARTIAL:
+    if epilogue == _SPLIT_K:
         shares = max(d for d in divisors if d <= wanted)
         warps = max(d for d in range(1, most + 1) if shares % d == 0)
         return warps, shares // warps
@@ -58,43 +59,39 @@ def plan(k: int, n: int, bits: int, epilogue: int = _STORE) -> tuple[int, int]:
     return max(d for d in divisors if d <= most), 1
 
 
-def matmul(x: Tensor, weight: PackedWeight, bias: Tensor | None = None,
-           residual: Tensor | None = None) -> Tensor:
+def gemm(x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
     """
-    Return x W (+ bias) (+ residual), summed in fp32.
+    Return x W (+ bias), summed in fp32.
 
     :param x: fp16 or bfloat16 [..., K]; on the CPU also float32
     :param bias: [N], in the type of x
-    :param residual: [..., N], in the type of x
     :return: [..., N], in the type of x
     """
     if not x.is_cuda:
         out = x.float() @ dequantize(weight)
-        for term in (bias, residual):
-            out = out if term is None else out + term.float()
-        return out.to(x.dtype)
+        return (out if bias is None else out + bias.float()).to(x.dtype)
     x = x.contiguous()
     y = x.new_empty(*x.shape[:-1], weight.n)
-    _launch(x, weight, _STORE, y, bias=bias, residual=residual)
+    _launch(x, weight, _STORE, y, bias=bias)
     return y
 
 
-def matmul_partial(x: Tensor, weight: PackedWeight) -> Tensor:
-    """Return x W as the sums of the splits of K, float32 [splits, ..., N]; see add_norm."""
+def gemm_split_k(x: Tensor, weight: PackedWeight) -> Tensor:
+    """Return x W as the sums of the splits of K, float32 [splits, ..., N]; see add_rms_norm."""
     if not x.is_cuda:
         return (x.float() @ dequantize(weight))[None]
     x = x.contiguous()
-    splits = plan(weight.k, weight.n, weight.bits, _PARTIAL)[1]
+    splits = plan(weight.k, weight.n, weight.bits, _SPLIT_K)[1]
     y = x.new_empty(splits, *x.shape[:-1], weight.n, dtype=torch.float32)
-    _launch(x, weight, _PARTIAL, y)
+    _launch(x, weight, _SPLIT_K, y)
     return y
 
 
-def matmul_gated(x: Tensor, weight: PackedWeight) -> Tensor:
+def gemm_swiglu(x: Tensor, weight: PackedWeight) -> Tensor:
     """
     Return silu(x W_gate) * (x W_up), [..., N / 2].
 
-    :param weight: gate and up, see weights.interleave
+    :param weight: gate and up, see weights.interleave_gate_up
     """
     if not x.is_cuda:
         strip = STRIP[weight.bits]
@@ -102,11 +99,11 @@ def matmul_gated(x: Tensor, weight: PackedWeight) -> Tensor:
         return (F.silu(gate) * up).flatten(-2).to(x.dtype)
     x = x.contiguous()
     y = x.new_empty(*x.shape[:-1], weight.n // 2)
-    _launch(x, weight, _GATED, y)
+    _launch(x, weight, _SWIGLU, y)
     return y
 
 
-def matmul_logits(x: Tensor, weight: PackedWeight) -> tuple[Tensor, Tensor, Tensor]:
+def gemm_logits(x: Tensor, weight: PackedWeight) -> tuple[Tensor, Tensor, Tensor]:
     """
     Return x W in float32 [M, N], and of every 64 of them maximum and sum of exp(logit - maximum).
 
@@ -127,12 +124,11 @@ def matmul_logits(x: Tensor, weight: PackedWeight) -> tuple[Tensor, Tensor, Tens
 
 
 def _launch(x: Tensor, weight: PackedWeight, epilogue: int, y: Tensor,
-            bias: Tensor | None = None, residual: Tensor | None = None,
-            strips: tuple[Tensor, Tensor] | None = None) -> None:
+            bias: Tensor | None = None, strips: tuple[Tensor, Tensor] | None = None) -> None:
     if x.shape[-1] != weight.k:
         raise ValueError(f'x has {x.shape[-1]} columns, the weight {weight.k} inputs')
     warps, splits = plan(weight.k, weight.n, weight.bits, epilogue)
     top, total = strips or (None, None)
-    call('voxtral_matmul', weight.bits, DTYPES[x.dtype], epilogue, x, weight.codes,
-         weight.scales, bias, None if residual is None else residual.contiguous(), y, top, total,
-         x.numel() // weight.k, weight.k, weight.n, warps, splits, device=x.device)
+    call('voxtral_gemm', weight.bits, DTYPES[x.dtype], epilogue, x, weight.codes, weight.scales,
+         bias, y, top, total, x.numel() // weight.k, weight.k, weight.n, warps, splits,
+         device=x.device)

@@ -26,6 +26,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+
 from voxtral_ros.backends.build import BuildError, installed, named
 from voxtral_ros.backends.cuda.build import build, cached, LIBRARY
 

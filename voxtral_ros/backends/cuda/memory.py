@@ -16,7 +16,7 @@
 What a model will take of a device's memory, known before the first weight is read.
 
 A board whose GPU shares the memory of the CPU does not run out of memory politely: the kernel ends
-some process. So the sum is made from the header of the file, and told.
+some process. So the sum is made from the header of the file, and logged.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 import logging
 import math
-from pathlib import Path
 
 import torch
-from voxtral_ros.model.checkpoint import open_weights
+
 from voxtral_ros.model.config import ModelConfig, StackConfig
+from voxtral_ros.model.kv_cache import cache_capacity
 from voxtral_ros.quantization.format import HEAD
-from voxtral_ros.quantization.weights import Stored
+from voxtral_ros.quantization.weights import Stored, WeightFile
 
 _LOGGER = logging.getLogger(__name__)
 # CUDA context, libraries and graphs: 0.5 to 1.5 GB on a Jetson, by report of others.
@@ -57,25 +57,21 @@ class MemoryPlan:
             f'{name} {size / 1e9:.2f}' for name, size in parts)
 
 
-def plan_memory(folder: str | Path, dtype: torch.dtype | None, max_streams: int,
-                max_chunk_tokens: int, packed: bool, window: int = 0) -> MemoryPlan:
+def plan_memory(config: ModelConfig, weights: WeightFile, dtype: torch.dtype, max_streams: int,
+                max_chunk_tokens: int, packed: bool) -> MemoryPlan:
     """
-    Add up what Engine.load will allocate.
+    Add up what a backend on this GPU will allocate.
 
-    :param dtype: of what is not packed; None is the type of the file
-    :param packed: weights in INT4 and INT8 stay as they are, for the CUDA kernels
-    :param window: tokens that the decoder looks back; 0 is the window of the checkpoint
-    :raises ConfigError, CheckpointError: as load_network
+    :param config: with the window that the decoder will have
+    :param dtype: of what is not packed
+    :param packed: weights in INT4 and INT8 stay as they are, for the kernels; else all are dense
     """
-    with open_weights(folder, window) as (network, file):
-        config = network.config
-        size = (dtype or file.main_dtype).itemsize
-        weights = sum(_weight(native, stored, size, packed)
-                      for native, stored in file.stored.items())
+    size = dtype.itemsize
+    total = sum(_weight(name, stored, size, packed) for name, stored in weights.stored.items())
     caches = sum(
         _cache(stack, max_chunk_tokens * frames) for stack, frames in
         ((config.encoder, config.downsample_factor), (config.decoder, 1)))
-    return MemoryPlan(round(weights), size * max_streams * caches, round(_OVERHEAD))
+    return MemoryPlan(round(total), size * max_streams * caches, round(_OVERHEAD))
 
 
 def check_memory(plan: MemoryPlan, free: int, total: int) -> None:
@@ -98,9 +94,9 @@ def check_memory(plan: MemoryPlan, free: int, total: int) -> None:
                         advice)
 
 
-def _weight(native: str, stored: Stored, size: int, packed: bool) -> float:
+def _weight(name: str, stored: Stored, size: int, packed: bool) -> float:
     n = math.prod(stored.shape)
-    if native == HEAD and stored.kind != 'int4':
+    if name == HEAD and stored.kind != 'int4':
         # In 16 bits for embeddings and exact logits, and in INT4 to screen tokens with.
         return n * (size + (0.5 + _SCALE if packed else 0))
     if packed and stored.kind != 'dense':
@@ -110,12 +106,5 @@ def _weight(native: str, stored: Stored, size: int, packed: bool) -> float:
 
 def _cache(stack: StackConfig, max_positions: int) -> int:
     """Return numbers per stream."""
-    capacity = stack.sliding_window - 1 + max_positions
+    capacity = cache_capacity(stack, max_positions)
     return 2 * stack.n_layers * capacity * stack.n_kv_heads * stack.head_dim
-
-
-def can_pack(config: ModelConfig, dtype: torch.dtype | None) -> bool:
-    """Return whether an engine on a GPU uses the kernels, with weights that stay packed."""
-    from voxtral_ros.backends.cuda.library import available
-    from voxtral_ros.backends.cuda.network import can_fuse
-    return can_fuse(config, dtype or torch.bfloat16) and available()

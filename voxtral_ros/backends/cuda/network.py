@@ -13,57 +13,56 @@
 # limitations under the License.
 
 """
-The network on fused kernels: the same weights and stream state, far fewer launches.
+The network on fused kernels: the same stream state as in PyTorch, far fewer launches.
 
-Per layer: norm, merged QKV, attention (rotary embedding, ring write and all), output product,
-norm, merged gate and up, down product. Residuals are fp32 and are added where the norm reads them.
-Nothing here waits for the device, so that a step can be captured in a CUDA graph.
+Per layer: RMSNorm, merged QKV GEMM, attention (RoPE, KV cache write and all), output GEMM, RMSNorm,
+merged gate and up GEMM with SwiGLU, down GEMM. The residual stream is fp32 and is added to where
+the norm reads it. Nothing here waits for the device, so that a step can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 import torch.nn.functional as F
-from voxtral_ros.backends.cuda import attention as ring_attention
-from voxtral_ros.backends.cuda.argmax import choose, Head
-from voxtral_ros.backends.cuda.attention import n_counters, Ring
-from voxtral_ros.backends.cuda.conv_stem import PackedStem
-from voxtral_ros.backends.cuda.gemm import matmul, matmul_gated, matmul_partial
+
+from voxtral_ros.backends.base import WeightBytes
+from voxtral_ros.backends.cuda import attention as kv_attention
+from voxtral_ros.backends.cuda.argmax import argmax, Head
+from voxtral_ros.backends.cuda.attention import LayerCache, n_counters
+from voxtral_ros.backends.cuda.conv_stem import ConvStem
+from voxtral_ros.backends.cuda.gemm import gemm, gemm_split_k, gemm_swiglu
 from voxtral_ros.backends.cuda.library import DTYPES
-from voxtral_ros.backends.cuda.modules import KernelLinear, PackedEmbedding
-from voxtral_ros.backends.cuda.norm_rope import add_norm, advance, embed, rotation_angles
+from voxtral_ros.backends.cuda.norm_rope import add_rms_norm, advance, embed, rope_cos_sin
+from voxtral_ros.backends.cuda.weight_source import WeightSource
 from voxtral_ros.backends.cuda.weights import (
-    fits,
-    interleave,
-    merge,
-    pack_dense,
-    pack_int4,
-    PackedWeight,
-    STRIP,
-)
+    concatenate, fits, interleave_gate_up, pack_int4, PackedWeight, STRIP)
 from voxtral_ros.model.config import ModelConfig, StackConfig
-from voxtral_ros.model.layers import frequencies
-from voxtral_ros.model.network import StreamState, VoxtralRealtime
+from voxtral_ros.model.decoder import delay_scale
+from voxtral_ros.model.kv_cache import KVCache
+from voxtral_ros.model.layers import rope_inv_freq
+from voxtral_ros.model.mel import LogMel
+from voxtral_ros.model.network import StreamState
 from voxtral_ros.quantization import marlin, rounding
 
+Linear = tuple[PackedWeight, Tensor | None]  # weight and bias
 
-def can_fuse(config: ModelConfig, dtype: torch.dtype) -> bool:
+
+def fits_kernels(config: ModelConfig, dtype: torch.dtype) -> bool:
     """Return whether there are kernels for a network of these sizes."""
     encoder, decoder = config.encoder, config.decoder
     sizes = [(decoder.dim, config.vocab_size), (decoder.dim, decoder.dim),
              (config.downsample_factor * encoder.dim, decoder.dim)]
     for stack in (encoder, decoder):
-        if stack.head_dim not in ring_attention.HEAD_DIMS \
+        if stack.head_dim not in kv_attention.HEAD_DIMS \
                 or stack.n_kv_heads * stack.head_dim % STRIP[4]:
             return False
         sizes += [(stack.dim, stack.hidden_dim), (stack.hidden_dim, stack.dim),
                   (stack.n_heads * stack.head_dim, stack.dim)]
     return dtype in DTYPES and all(fits(*size) for size in sizes) \
-        and PackedStem.fits(config.audio.num_mel_bins, encoder.dim)
+        and ConvStem.fits(config.audio.num_mel_bins, encoder.dim)
 
 
 @dataclass(frozen=True)
@@ -71,159 +70,188 @@ class Layer:
     """Merged weights of one layer."""
 
     attention_norm: Tensor
-    qkv: PackedWeight
-    qkv_bias: Tensor | None
-    out: PackedWeight
-    out_bias: Tensor | None
+    qkv: Linear
+    out: Linear
     ffn_norm: Tensor
     gate_up: PackedWeight
-    down: PackedWeight
-    down_bias: Tensor | None
+    down: Linear
+
+    @property
+    def nbytes(self) -> int:
+        return sum(weight.nbytes for weight in (
+            self.qkv[0], self.out[0], self.gate_up, self.down[0]))
 
 
 class Stack:
     """The layers of encoder or decoder."""
 
-    def __init__(self, config: StackConfig, layers: Any, norm: Tensor, per_token: int) -> None:
+    def __init__(self, config: StackConfig, weights: WeightSource, path: str,
+                 per_token: int) -> None:
         """
-        Merge the weights of `layers` and take them out of the modules.
+        Read and merge the weights, layer by layer.
 
+        :param path: 'encoder' or 'decoder'
         :param per_token: positions per token
         """
         self.config = config
-        self.norm = norm
         self.per_token = per_token
-        self.half_split = getattr(layers[0].attention.wq, 'half_split', False)
-        self.layers = [_fuse(layer, self.half_split) for layer in layers]
-        self.frequency = frequencies(config.head_dim, config.rope_theta, norm.device)
+        self.half_split = weights.half_split(f'{path}.layers.0.attention.wq.weight')
+        self.layers = [self._layer(weights, f'{path}.layers.{n}') for n in range(config.n_layers)]
+        self.norm = _tensor(weights, f'{path}.norm.weight')
+        self.inv_freq = rope_inv_freq(config.head_dim, config.rope_theta, weights.device)
 
-    def __call__(self, h: Tensor, rings: list[Ring], slots: Tensor, clock: Tensor,
-                 origin: Tensor, scales: Tensor | None, counters: Tensor) -> Tensor:
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.nbytes for layer in self.layers)
+
+    def __call__(self, h: Tensor, caches: list[LayerCache], slots: Tensor, position: Tensor,
+                 scales: Tensor | None, counters: Tensor) -> Tensor:
         """
         Return the normed output of the last layer, [M, T, dim] in 16 bits.
 
         :param h: float32 [M, T, dim], changed in place
+        :param position: int64 [slots], tokens
         :param scales: [n_layers, slots, dim] of the feed-forward inputs, or None
         """
         config, eps = self.config, self.config.norm_eps
-        cosine, sine = rotation_angles(slots, clock, origin, self.frequency, h.shape[1],
-                                       self.per_token)
+        cos, sin = rope_cos_sin(slots, position, self.inv_freq, h.shape[1], self.per_token)
         partial, bias = None, None
         for index, layer in enumerate(self.layers):
-            x = add_norm(h, layer.attention_norm, eps, partial, bias)
-            qkv = matmul(x, layer.qkv, layer.qkv_bias)
-            x = ring_attention.attention(qkv, rings[index], slots, clock, cosine, sine,
-                                         config.n_heads, self.half_split, counters)
-            x = add_norm(h, layer.ffn_norm, eps, matmul_partial(x, layer.out), layer.out_bias,
-                         None if scales is None else scales[index], slots)
-            partial = matmul_partial(matmul_gated(x, layer.gate_up), layer.down)
-            bias = layer.down_bias
-        return add_norm(h, self.norm, eps, partial, bias)
+            x = add_rms_norm(h, layer.attention_norm, eps, partial, bias)
+            qkv = gemm(x, *layer.qkv)
+            x = kv_attention.attention(qkv, caches[index], slots, position, cos, sin,
+                                       config.n_heads, self.half_split, counters)
+            out, bias = layer.out
+            x = add_rms_norm(h, layer.ffn_norm, eps, gemm_split_k(x, out), bias,
+                             None if scales is None else scales[index], slots)
+            down, bias = layer.down
+            partial = gemm_split_k(gemm_swiglu(x, layer.gate_up), down)
+        return add_rms_norm(h, self.norm, eps, partial, bias)
+
+    def _layer(self, weights: WeightSource, path: str) -> Layer:
+        for name in ('wq', 'wk'):
+            if weights.half_split(f'{path}.attention.{name}.weight') != self.half_split:
+                raise ValueError(f'{path}: rows of wq and wk are not in the same order as in the '
+                                 'first layer')
+        qkv = [_linear(weights, f'{path}.attention.{name}') for name in ('wq', 'wk', 'wv')]
+        gate, up = (weights.packed(f'{path}.feed_forward.{name}.weight') for name in ('w1', 'w3'))
+        norm = _tensor(weights, f'{path}.attention_norm.weight')
+        biases = [norm.new_zeros(weight.n) if bias is None else bias for weight, bias in qkv]
+        no_bias = all(bias is None for _, bias in qkv)
+        return Layer(
+            norm, (concatenate([weight for weight, _ in qkv]),
+                   None if no_bias else torch.cat(biases)),
+            _linear(weights, f'{path}.attention.wo'), _tensor(weights, f'{path}.ffn_norm.weight'),
+            interleave_gate_up(gate, up), _linear(weights, f'{path}.feed_forward.w2'))
 
 
-class FusedNetwork:
+class CudaNetwork:
     """VoxtralRealtime with its weights merged and packed for the kernels, over one StreamState."""
 
-    def __init__(self, network: VoxtralRealtime, state: StreamState, pad: int,
-                 special: list[int]) -> None:
+    def __init__(self, config: ModelConfig, weights: WeightSource, max_streams: int,
+                 max_chunk_tokens: int, pad: int, special: list[int]) -> None:
         """
-        Take the weights out of `network`, layer by layer, so that there is never a second copy.
+        Read the weights, one by one, and allocate the state of all streams and a spare one.
 
         :param special: tokens whose logits are always computed exactly
         """
-        config = network.config
-        self.network, self.state = network, state
-        self.stem = PackedStem(network.encoder.conv_layers)
-        self.adapter = [_take(network.adapter, name) for name in ('0', '2')]
-        self.encoder = Stack(config.encoder, network.encoder.layers,
-                             network.encoder.norm.weight, config.downsample_factor)
-        self.decoder = Stack(config.decoder, network.decoder.layers,
-                             network.decoder.norm.weight, 1)
-        embedding = network.decoder.tok_embeddings
-        self.table = embedding.packed if isinstance(embedding, PackedEmbedding) \
-            else embedding.weight
-        self.head = _head(network, pad, special)
-        n_rows = 1 << (len(state.encoded) - 1).bit_length()  # of the largest batch
-        self.encoder_rings, self.decoder_rings = (
-            [Ring(keys, values, ring.window, per_token)
-             for keys, values in zip(ring.keys, ring.values, strict=True)]
-            for ring, per_token in ((state.encoder_ring, config.downsample_factor),
-                                    (state.decoder_ring, 1)))
+        self.config = config
+        self.mel = LogMel(config.audio)
+        self.mel.place(weights.device)
+        self.stem = ConvStem([(_tensor(weights, f'encoder.conv_layers.{n}.conv.weight'),
+                               _tensor(weights, f'encoder.conv_layers.{n}.conv.bias'))
+                              for n in (0, 1)])
+        self.adapter = [_linear(weights, f'adapter.{n}') for n in (0, 2)]
+        self.encoder = Stack(config.encoder, weights, 'encoder', config.downsample_factor)
+        self.decoder = Stack(config.decoder, weights, 'decoder', 1)
+        self._delay_weights = [tuple(
+            _tensor(weights, f'decoder.layers.{n}.ada_rms_norm_t_cond.{part}.weight')
+            for part in (0, 2)) for n in range(config.decoder.n_layers)]
+        self.head = _head(weights, pad, special)
+        # The spare slot is for the rows of a batch that are not needed.
+        self.state = StreamState(config, max_streams, max_chunk_tokens, weights.dtype,
+                                 weights.device, n_spare=1)
+        self.encoder_caches = _layer_caches(self.state.encoder_cache, config.downsample_factor)
+        self.decoder_caches = _layer_caches(self.state.decoder_cache, 1)
+        n_rows = 1 << max_streams.bit_length()  # of the largest batch
         needed = max(
-            n_counters(n_rows, ring.capacity - ring.window + 1, stack.n_heads, stack.n_kv_heads)
-            for ring, stack in ((state.encoder_ring, config.encoder),
-                                (state.decoder_ring, config.decoder)))
-        self.counters = torch.zeros(needed, dtype=torch.int32, device=self.decoder.norm.device)
+            n_counters(n_rows, cache.capacity - cache.window + 1, stack.n_heads, stack.n_kv_heads)
+            for cache, stack in ((self.state.encoder_cache, config.encoder),
+                                 (self.state.decoder_cache, config.decoder)))
+        self.counters = torch.zeros(needed, dtype=torch.int32, device=weights.device)
+
+    @property
+    def weight_bytes(self) -> WeightBytes:
+        encoder = self.encoder.nbytes + self.stem.nbytes
+        return WeightBytes(encoder + sum(weight.nbytes for weight, _ in self.adapter),
+                           self.decoder.nbytes, self.head.screen.nbytes)
+
+    def reset(self, slot: int, delay: int) -> None:
+        """Begin a new stream in a slot, with a delay in tokens."""
+        tokens = torch.tensor([delay], device=self.decoder.norm.device)
+        scales = [delay_scale(tokens, down, up)[0] for down, up in self._delay_weights]
+        self.state.reset(slot, torch.stack(scales).to(self.decoder.norm.dtype))
 
     def encode(self, samples: Tensor, slots: Tensor) -> Tensor:
-        """Encode the next n tokens of sound; as VoxtralRealtime.encode."""
-        network, state = self.network, self.state
-        mel = network.mel(samples).to(self.encoder.norm.dtype)  # [M, 128, 8n]
-        past = (state.conv_past[0][slots], state.conv_past[1][slots])
-        frames, past = self.stem(mel, past)
-        for kept, new in zip(state.conv_past, past, strict=True):
-            kept[slots] = new
+        """Encode the next n tokens of audio; as VoxtralRealtime.encode."""
+        state = self.state
+        mel = self.mel(samples).to(self.encoder.norm.dtype)  # [M, 128, 8n]
+        frames, conv_state = self.stem(mel, tuple(part[slots] for part in state.conv_state))
+        for part, new in zip(state.conv_state, conv_state, strict=True):
+            part[slots] = new
         h = frames.float().contiguous()  # [M, 4n, dim]
-        x = self.encoder(h, self.encoder_rings, slots, state.encoded, state.origin, None,
+        x = self.encoder(h, self.encoder_caches, slots, state.encoder_position, None,
                          self.counters)
-        advance(slots, state.encoded, mel.shape[-1] // (2 * network.config.downsample_factor))
-        x = x.unflatten(1, (-1, network.encoder.group)).flatten(2)
-        (first, bias), (second, last_bias) = self.adapter
-        return matmul(F.gelu(matmul(x, first, bias)), second, last_bias)
+        advance(slots, state.encoder_position, mel.shape[-1] // self.config.audio.frames_per_token)
+        x = x.unflatten(1, (-1, self.config.downsample_factor)).flatten(2)
+        first, second = self.adapter
+        return gemm(F.gelu(gemm(x, *first)), *second)
 
-    def decode(self, audio: Tensor, tokens: Tensor, slots: Tensor, n_kept: int | None = None,
+    def decode(self, audio: Tensor, tokens: Tensor, slots: Tensor, n_accepted: int | None = None,
                ) -> Tensor:
         """
         Return the hidden states of the next T positions, [M, T, dim], ready for the head.
 
         :param audio: [M, T, dim]
         :param tokens: int64 [M, T]
-        :param n_kept: how far to move the clocks; None is T
+        :param n_accepted: how far to move the positions; None is T
         """
-        h = embed(audio, self.table, tokens)
-        x = self.decoder(h, self.decoder_rings, slots, self.state.decoded, self.state.origin,
+        h = embed(audio, self.head.embedding, tokens)
+        x = self.decoder(h, self.decoder_caches, slots, self.state.decoder_position,
                          self.state.delay_scales, self.counters)
-        advance(slots, self.state.decoded, tokens.shape[1] if n_kept is None else n_kept)
+        advance(slots, self.state.decoder_position,
+                tokens.shape[1] if n_accepted is None else n_accepted)
         return x
 
-    def choose(self, hidden: Tensor, slots: Tensor, pad_penalty: Tensor,
+    def argmax(self, hidden: Tensor, slots: Tensor, pad_penalty: Tensor,
                last_token: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return tokens and probabilities, see voxtral_ros.backends.cuda.argmax.choose."""
-        return choose(hidden, self.head, slots, pad_penalty, last_token)
+        """Return tokens and probabilities, see argmax.py."""
+        return argmax(hidden, self.head, slots, pad_penalty, last_token)
 
 
-def _fuse(layer: Any, half_split: bool) -> Layer:
-    attention, feed_forward = layer.attention, layer.feed_forward
-    if getattr(attention.wk, 'half_split', False) != half_split:
-        raise ValueError('rows of wq and wk are in different orders')
-    qkv = [_take(attention, name) for name in ('wq', 'wk', 'wv')]
-    gate, up = _take(feed_forward, 'w1'), _take(feed_forward, 'w3')
-    out, out_bias = _take(attention, 'wo')
-    down, down_bias = _take(feed_forward, 'w2')
-    norm = layer.attention_norm.weight
-    biases = [norm.new_zeros(weight.n) if bias is None else bias for weight, bias in qkv]
-    return Layer(
-        norm, merge([weight for weight, _ in qkv]),
-        None if all(bias is None for _, bias in qkv) else torch.cat(biases), out, out_bias,
-        layer.ffn_norm.weight, interleave(gate[0], up[0]), down, down_bias)
+def _tensor(weights: WeightSource, name: str) -> Tensor:
+    tensor = weights.tensor(name)
+    assert tensor is not None, name
+    return tensor
 
 
-def _take(module: nn.Module, name: str) -> tuple[PackedWeight, Tensor | None]:
-    """Return weight and bias of a linear layer and remove it from its module."""
-    linear = getattr(module, name)
-    setattr(module, name, None)
-    packed = linear.packed if isinstance(linear, KernelLinear) else pack_dense(linear.weight.data)
-    return packed, None if linear.bias is None else linear.bias.data
+def _linear(weights: WeightSource, path: str) -> Linear:
+    return weights.packed(f'{path}.weight'), weights.tensor(f'{path}.bias')
 
 
-def _head(network: VoxtralRealtime, pad: int, special: list[int]) -> Head:
-    embedding, device = network.decoder.tok_embeddings, network.decoder.norm.weight.device
-    tokens = torch.tensor(special, dtype=torch.int32, device=device)
-    if isinstance(embedding, PackedEmbedding):
-        return Head(embedding.packed, None, tokens, pad)
+def _layer_caches(cache: KVCache, per_token: int) -> list[LayerCache]:
+    return [LayerCache(keys, values, cache.window, per_token)
+            for keys, values in zip(cache.keys, cache.values, strict=True)]
+
+
+def _head(weights: WeightSource, pad: int, special: list[int]) -> Head:
+    embedding = weights.embedding()
+    tokens = torch.tensor(special, dtype=torch.int32, device=weights.device)
+    if isinstance(embedding, PackedWeight):
+        return Head(embedding, None, tokens, pad)
     blocks = []
-    for rows in embedding.weight.split(8192):
+    for rows in embedding.split(8192):
         codes, scales = rounding.round_int4(rows)
         words = marlin.pack((codes + marlin.ZERO).to(torch.uint8).T)
         blocks.append(pack_int4(words, marlin.permute_scales(scales.T)))
-    return Head(merge(blocks), embedding.weight, tokens, pad)
+    return Head(concatenate(blocks), embedding, tokens, pad)

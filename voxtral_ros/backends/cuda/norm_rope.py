@@ -12,27 +12,28 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What lies between the products of a step: embedding, rotation angles, residual and norm."""
+"""What lies between the GEMMs of a step: embedding, RoPE angles, residual and RMSNorm."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
 from voxtral_ros.backends.cuda.library import call, DTYPES
 from voxtral_ros.backends.cuda.weights import PackedWeight, scales_of
 from voxtral_ros.quantization import marlin
 
 
-def add_norm(h: Tensor, weight: Tensor, eps: float, partial: Tensor | None = None,
-             bias: Tensor | None = None, scales: Tensor | None = None,
-             slots: Tensor | None = None) -> Tensor:
+def add_rms_norm(h: Tensor, weight: Tensor, eps: float, partial: Tensor | None = None,
+                 bias: Tensor | None = None, scales: Tensor | None = None,
+                 slots: Tensor | None = None) -> Tensor:
     """
-    Add a product to the residual stream and return RMSNorm(h) * weight (* scale).
+    Add the output of a layer to the residual stream and return RMSNorm(h) * weight (* scale).
 
     :param h: float32 [M, T, dim], changed in place
     :param weight: [dim], in the type of the result
-    :param partial: float32 [splits, M, T, dim], see matmul_partial
-    :param bias: [dim], of that product
+    :param partial: float32 [splits, M, T, dim], see gemm_split_k
+    :param bias: [dim], of that layer
     :param scales: [slots, dim], with slots int64 [M]: of the streams' delays
     :return: [M, T, dim]
     """
@@ -48,7 +49,7 @@ def add_norm(h: Tensor, weight: Tensor, eps: float, partial: Tensor | None = Non
         return x.to(weight.dtype)
     m, length, dim = h.shape
     x = h.new_empty(m, length, dim, dtype=weight.dtype)
-    call('voxtral_add_norm', DTYPES[weight.dtype], h, partial,
+    call('voxtral_add_rms_norm', DTYPES[weight.dtype], h, partial,
          0 if partial is None else len(partial), bias, weight, scales, slots, length, x,
          m * length, dim, float(eps), device=h.device)
     return x
@@ -79,29 +80,29 @@ def embed(audio: Tensor, table: Tensor | PackedWeight, tokens: Tensor) -> Tensor
     return h
 
 
-def rotation_angles(slots: Tensor, clock: Tensor, origin: Tensor, frequency: Tensor, length: int,
-                    per_token: int) -> tuple[Tensor, Tensor]:
+def rope_cos_sin(slots: Tensor, position: Tensor, inv_freq: Tensor, length: int,
+                 per_token: int) -> tuple[Tensor, Tensor]:
     """
     Return cos and sin of the rotary angles of the next positions, float32 [M, length, D / 2].
 
     :param slots: int64 [M]
-    :param clock, origin: int64 [slots], tokens
-    :param frequency: float64 [D / 2], theta ** (-2 j / D)
+    :param position: int64 [slots], tokens
+    :param inv_freq: float64 [D / 2], theta ** (-2 j / D)
     :param per_token: positions per token
     """
     if not slots.is_cuda:
-        first = (clock[slots] + origin[slots]) * per_token
-        angles = (first[:, None] + torch.arange(length))[..., None].double() * frequency
+        first = position[slots] * per_token
+        angles = (first[:, None] + torch.arange(length))[..., None].double() * inv_freq
         return angles.cos().float(), angles.sin().float()
-    cosine, sine = torch.empty(2, len(slots), length, len(frequency), device=slots.device)
-    call('voxtral_rotation', slots, clock, origin, frequency, cosine, sine, len(slots) * length,
-         length, per_token, len(frequency), device=slots.device)
-    return cosine, sine
+    cos, sin = torch.empty(2, len(slots), length, len(inv_freq), device=slots.device)
+    call('voxtral_rope', slots, position, inv_freq, cos, sin, len(slots) * length, length,
+         per_token, len(inv_freq), device=slots.device)
+    return cos, sin
 
 
-def advance(slots: Tensor, clock: Tensor, n_tokens: int) -> None:
-    """Move the clocks, int64 [slots], of some streams by n tokens."""
+def advance(slots: Tensor, position: Tensor, n_tokens: int) -> None:
+    """Move the positions, int64 [slots], of some streams by n tokens."""
     if not slots.is_cuda:
-        clock[slots] += n_tokens
+        position[slots] += n_tokens
         return
-    call('voxtral_advance', slots, clock, len(slots), n_tokens, device=slots.device)
+    call('voxtral_advance', slots, position, len(slots), n_tokens, device=slots.device)

@@ -16,48 +16,60 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import nn
-from voxtral_ros.backends.cuda.modules import KernelLinear, PackedEmbedding
-from voxtral_ros.backends.cuda.weights import PackedWeight, STRIP
-from voxtral_ros.model.checkpoint import native_name
+from torch import Tensor
+
+from voxtral_ros.backends.cuda.weights import pack_dense, PackedWeight, STRIP
 from voxtral_ros.model.config import ModelConfig
+from voxtral_ros.model.names import checkpoint_name
 from voxtral_ros.model.network import VoxtralRealtime
-from voxtral_ros.quantization.format import HEAD, Recipe
+from voxtral_ros.quantization.format import HEAD, is_rotated, Recipe
 
 
-def random_network(config: ModelConfig, device: torch.device, dtype: torch.dtype,
-                   recipe: Recipe) -> VoxtralRealtime:
-    """
-    Make a network whose activations stay finite, directly on a device.
+class RandomWeights:
+    """Random weights of any size, directly on a device; activations stay finite."""
 
-    :param recipe: what is in how many bits, as of `voxtral quantize`
-    """
-    with torch.device('meta'):
-        network = VoxtralRealtime(config)
-    network.mel.place(device)
-    for name, parameter in list(network.named_parameters()):
-        native = native_name(name)
-        bits = recipe.bits(native)
-        path, _, leaf = name.rpartition('.')
-        if native == HEAD and bits == 4:
-            network.decoder.tok_embeddings = PackedEmbedding(
-                random_packed(4, parameter.shape, device), dtype)
-            continue
-        if bits < 16 and native != HEAD:
-            parent, _, child = path.rpartition('.')
-            packed = random_packed(bits, parameter.shape, device)
-            half_split = name.startswith('decoder.')  # the same order in all of its layers
-            setattr(network.get_submodule(parent), child,
-                    KernelLinear(packed, half_split, config.decoder.head_dim))
-            continue
-        tensor = torch.empty(parameter.shape, dtype=dtype, device=device)
+    def __init__(self, config: ModelConfig, recipe: Recipe, device: torch.device,
+                 dtype: torch.dtype) -> None:
+        """
+        Note what to make.
+
+        :param recipe: what is in how many bits, as of `voxtral quantize`
+        """
+        self.device, self.dtype = device, dtype
+        self._recipe = recipe
+        with torch.device('meta'):
+            network = VoxtralRealtime(config)
+        self._shapes = {name: tuple(parameter.shape)
+                        for name, parameter in network.named_parameters()}
+
+    def packed(self, name: str) -> PackedWeight:
+        bits = self._recipe.bits(checkpoint_name(name))
+        if bits == 16:
+            return pack_dense(self._dense(name))
+        return random_packed(bits, self._shapes[name], self.device)
+
+    def tensor(self, name: str) -> Tensor | None:
+        return self._dense(name) if name in self._shapes else None
+
+    def embedding(self) -> Tensor | PackedWeight:
+        name = 'decoder.tok_embeddings.weight'
+        if self._recipe.bits(HEAD) == 4:
+            return random_packed(4, self._shapes[name], self.device)
+        return self._dense(name)
+
+    def half_split(self, name: str) -> bool:
+        name = checkpoint_name(name)
+        return self._recipe.bits(name) == 4 and is_rotated(name)
+
+    def _dense(self, name: str) -> Tensor:
+        shape = self._shapes[name]
+        tensor = torch.empty(shape, dtype=self.dtype, device=self.device)
         if name.endswith('norm.weight'):
-            tensor.fill_(1)
-        else:
-            tensor.normal_(std=parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.02)
-        setattr(network.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
-    return network.eval().requires_grad_(False)
+            return tensor.fill_(1)
+        return tensor.normal_(std=math.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.02)
 
 
 def random_packed(bits: int, shape: tuple[int, ...], device: torch.device) -> PackedWeight:

@@ -13,9 +13,9 @@
 # limitations under the License.
 
 """
-Pad drafting: most tokens are pads, so guess that all are and check the guess in one pass.
+Speculative decoding of pads: most tokens are pads, so draft nothing else and verify in one pass.
 
-The input at a position is sound plus the token before it. With n tokens of sound waiting, one pass
+The input at a position is audio plus the token before it. With n tokens of audio waiting, one pass
 over n positions assumes that all unknown tokens are pads; it is right up to and including the
 first position that predicts something else, and the next pass starts there. Rows do not depend on
 each other in any kernel, so the tokens are those of serial decoding, bit for bit. A pass costs
@@ -28,36 +28,42 @@ others is nearly always due.
 
 from __future__ import annotations
 
-_FORGET = 0.98  # per pass over waiting sound
-_LIMIT = 0.9  # passes per token above which serial decoding is as good
-_RETRY = 250  # tokens
+from voxtral_ros.backends.base import SpeculativeStats
+
+_DECAY = 0.98  # per chunk, of the running mean
+_WORTHWHILE = 0.9  # passes per token above which serial decoding is as good
+_RETRY = 250  # chunks
 
 
-class Drafting:
-    """Counts how often the draft is right, and says whether it pays."""
+class SpeculativeDecoding:
+    """Counts how many drafted tokens are accepted, and decides whether to draft at all."""
 
     def __init__(self) -> None:
-        self.n_tokens = 0  # decoded with drafts
+        self.n_accepted = 0  # tokens
         self.n_passes = 0  # that this took
-        self._recent = 0.5  # passes per token
-        self._rest = 0  # tokens to decode serially before another try
+        self._passes_per_token = 0.5  # running mean
+        self._serial = 0  # chunks to decode serially before another try
 
-    @property
-    def pays(self) -> bool:
-        """Return whether to draft now; asked once per chunk."""
-        if self._rest > 0:
-            self._rest -= 1
+    def next_chunk(self) -> bool:
+        """Return whether to draft the chunk that comes now; to be asked once per chunk."""
+        if self._serial > 0:
+            self._serial -= 1
             return False
         return True
 
     @property
-    def is_on(self) -> bool:
-        return self._rest == 0
+    def enabled(self) -> bool:
+        return self._serial == 0
 
-    def count(self, n_tokens: int, n_passes: int) -> None:
+    @property
+    def stats(self) -> SpeculativeStats:
+        return SpeculativeStats(self.enabled, self.n_accepted, self.n_passes)
+
+    def count(self, n_accepted: int, n_passes: int) -> None:
         """Record that n tokens took some passes."""
-        self.n_tokens += n_tokens
+        self.n_accepted += n_accepted
         self.n_passes += n_passes
-        self._recent = _FORGET * self._recent + (1 - _FORGET) * n_passes / n_tokens
-        if self._recent > _LIMIT:
-            self._rest, self._recent = _RETRY, 0.5
+        self._passes_per_token = _DECAY * self._passes_per_token \
+            + (1 - _DECAY) * n_passes / n_accepted
+        if self._passes_per_token > _WORTHWHILE:
+            self._serial, self._passes_per_token = _RETRY, 0.5

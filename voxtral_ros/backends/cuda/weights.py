@@ -27,16 +27,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
 from voxtral_ros.quantization import marlin
 from voxtral_ros.quantization.marlin import GROUP
 
-# Outputs of the strip that one warp computes, by bits; see kernels/weights.cuh.
+# Outputs of the strip that one warp computes, by bits; see kernels/cuda/weights.cuh.
 STRIP = {4: 64, 8: 32, 16: 16}
 
 
 @dataclass(frozen=True)
 class PackedWeight:
-    """A weight of K inputs and N outputs, as voxtral_ros.backends.cuda.gemm takes it."""
+    """A weight of K inputs and N outputs, as gemm.py takes it."""
 
     bits: int  # 4, 8 or 16
     k: int
@@ -104,7 +105,7 @@ def pack_dense(weight: Tensor) -> PackedWeight:
     return PackedWeight(16, k, n, ordered.reshape(k // 16, n // STRIP[16], -1).contiguous(), None)
 
 
-def merge(weights: Sequence[PackedWeight]) -> PackedWeight:
+def concatenate(weights: Sequence[PackedWeight]) -> PackedWeight:
     """Join layers that share their input: their outputs follow each other."""
     first = weights[0]
     codes = torch.cat([weight.codes for weight in weights], dim=1)
@@ -113,8 +114,8 @@ def merge(weights: Sequence[PackedWeight]) -> PackedWeight:
     return PackedWeight(first.bits, first.k, sum(weight.n for weight in weights), codes, scales)
 
 
-def interleave(gate: PackedWeight, up: PackedWeight) -> PackedWeight:
-    """Join gate and up strip by strip, as the gated product wants them."""
+def interleave_gate_up(gate: PackedWeight, up: PackedWeight) -> PackedWeight:
+    """Join gate and up strip by strip, as gemm_swiglu wants them."""
     codes = torch.stack((gate.codes, up.codes), dim=2).flatten(1, 2)
     scales = None
     if gate.scales is not None:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Unusable sound on the topic: it is told what is wrong, and the next good block is heard."""
+"""Unusable audio on the topic: diagnostics name what is wrong, and the next block is taken."""
 
 import os
 from pathlib import Path
@@ -20,13 +20,14 @@ import textwrap
 
 from node.driver import ACTIVATE, CONFIGURE, driven, running
 import pytest
+
 from voxtral_ros.node.diagnostics import ERROR, OK, WARN
 
 DATA = Path(__file__).resolve().parents[1] / 'data'
 pytestmark = pytest.mark.skipif(
     'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make setup`')
 
-# Publishes a message every 20 ms, of the kind that the file `kind` says; good ones are a sound,
+# Publishes a message every 20 ms, of the kind that the file `kind` says; good ones are a tone,
 # over and over.
 PUBLISHER = textwrap.dedent("""
     import sys, time
@@ -78,19 +79,19 @@ OTHER = textwrap.dedent("""
     node = rclpy.create_node('radio')
     publisher = node.create_publisher(String, 'audio', 10)
     while True:
-        publisher.publish(String(data='sound'))
+        publisher.publish(String(data='audio'))
         time.sleep(0.1)
 """)
 
 
 @pytest.mark.parametrize(('overlay', 'kinds'), [
     ('ros_drivers', [('odd', ERROR, '641 bytes are not a whole number of 2-byte frames'),
-                     ('empty', ERROR, 'no sound for')]),
+                     ('empty', ERROR, 'no audio for')]),
     ('mgonzs13', [('rate', ERROR, 'sample rate 1 Hz'),
                   ('flag', ERROR, 'unknown PortAudio sample format 77'),
                   ('nan', WARN, 'samples were NaN')]),
 ])
-def test_it_says_what_is_wrong_and_hears_what_follows(tmp_path, monkeypatch, overlay, kinds):
+def test_it_says_what_is_wrong_and_transcribes_what_follows(tmp_path, monkeypatch, overlay, kinds):
     monkeypatch.chdir(tmp_path)
 
     def publish(kind):
@@ -104,9 +105,9 @@ def test_it_says_what_is_wrong_and_hears_what_follows(tmp_path, monkeypatch, ove
         assert driver.change(ACTIVATE)
         for n, (kind, level, words) in enumerate(kinds):
             publish(kind)
-            n_told = len(driver.transcripts)
+            n_published = len(driver.transcripts)
             driver.wait(lambda level=level, words=words: driver.diagnosed(level, words))
-            assert len(driver.transcripts) == n_told
+            assert len(driver.transcripts) == n_published
             publish('good')
             driver.wait(lambda n=n: len(driver.finals) > n)
         assert driver.finals[0].text == 'robot go to the kitchen and bring me the red cup'

@@ -12,19 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which network runs where: compiled where it can be, PyTorch's elsewhere, and the log says so."""
+"""Which backend runs: compiled where it can be, PyTorch elsewhere, and the log says so."""
 
 import logging
 from pathlib import Path
 import subprocess
 
 import pytest
+
 from voxtral_ros.backends.cpu import build as cpu_build
 from voxtral_ros.backends.cpu import library as cpu
-from voxtral_ros.backends.cpu.backend import NativeStep
-from voxtral_ros.backends.cpu.weights import NativeLinear
+from voxtral_ros.backends.cpu.backend import CpuBackend
 from voxtral_ros.backends.cuda.build import BuildError
-from voxtral_ros.backends.eager import EagerStep
+from voxtral_ros.backends.eager import EagerBackend
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Transcript
 from voxtral_ros.resources import demo_model
@@ -52,26 +52,26 @@ def transcript(engine, samples):
     return [(event.text, event.is_final) for event in events if isinstance(event, Transcript)]
 
 
-def test_the_demo_model_hears_the_same_either_way(fresh, caplog):
+def test_the_demo_model_transcribes_the_same_either_way(fresh, caplog):
     samples = soundfile.read(ORDERS, dtype='float32')[0][:8 * 16000]
     compiled = Engine.load(demo_model(), 'cpu')
-    assert isinstance(compiled.passes, NativeStep)
-    assert isinstance(compiled.network.decoder.layers[0].attention.wq, NativeLinear)
-    assert 'compiled passes for the CPU' in caplog.text
+    assert isinstance(compiled.backend, CpuBackend)
+    assert compiled.backend._model.decoder.layers[0].query.bits == 4
+    assert 'backend: compiled for the CPU' in caplog.text
     cpu.load.cache_clear()
     cpu.available.cache_clear()
     fresh.setenv('VOXTRAL_CPU_KERNELS', 'off')
     plain = Engine.load(demo_model(), 'cpu')
-    assert isinstance(plain.passes, EagerStep)
-    assert not isinstance(plain.network.decoder.layers[0].attention.wq, NativeLinear)
+    assert isinstance(plain.backend, EagerBackend)
+    assert 'backend: PyTorch, operation by operation, on cpu' in caplog.text
     assert 'VOXTRAL_CPU_KERNELS is off' in caplog.text
-    heard = transcript(compiled, samples)
-    assert heard == transcript(plain, samples)
-    assert len(' '.join(text for text, is_final in heard if is_final).split()) > 10
+    found = transcript(compiled, samples)
+    assert found == transcript(plain, samples)
+    assert len(' '.join(text for text, is_final in found if is_final).split()) > 10
 
 
 def test_other_types_run_in_pytorch():
-    assert isinstance(Engine.load(demo_model(), 'cpu', 'bfloat16').passes, EagerStep)
+    assert isinstance(Engine.load(demo_model(), 'cpu', 'bfloat16').backend, EagerBackend)
 
 
 def test_without_a_compiler_there_is_one_warning_and_the_network_of_pytorch(
@@ -81,7 +81,7 @@ def test_without_a_compiler_there_is_one_warning_and_the_network_of_pytorch(
     fresh.delenv('CXX', raising=False)
     fresh.setattr(cpu, 'installed', lambda name: None)
     for _ in range(2):
-        assert isinstance(Engine.load(demo_model(), 'cpu').passes, EagerStep)
+        assert isinstance(Engine.load(demo_model(), 'cpu').backend, EagerBackend)
     warnings = [record for record in caplog.records if record.levelname == 'WARNING']
     assert len(warnings) == 1
     assert 'apt install g++' in warnings[0].getMessage()
@@ -105,7 +105,7 @@ def test_the_installed_library_needs_no_compiler(fresh, tmp_path):
 
 def test_a_library_of_another_version_is_refused(fresh, tmp_path):
     library = tmp_path / 'lib.so'
-    functions = ('instructions', 'use', 'threads', 'workspace', 'generate', 'prompt', 'sizes')
+    functions = ('instructions', 'use', 'threads', 'workspace', 'decode', 'prefill', 'sizes')
     whole = ''.join(f'long voxtral_cpu_{name}() {{return 7;}}' for name in functions)
     for source, message in (('int other() {return 0;}', 'cannot be used'),
                             (f'extern "C" {{{whole}}}', 'another version'),

@@ -12,18 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Helpers of the tests of voxtral_ros.ops: devices, random weights, comparisons."""
+"""Helpers of the tests of the CUDA backend: devices, random weights, comparisons."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn, Tensor
-from voxtral_ros.backends.cuda import modules as quantized
+from torch import Tensor
+
 from voxtral_ros.backends.cuda.library import available
 from voxtral_ros.backends.cuda.weights import pack_dense, pack_int4, pack_int8, PackedWeight
 from voxtral_ros.quantization import marlin
-from voxtral_ros.quantization.weights import WeightFile
 
 on_gpu = pytest.mark.skipif(not available(), reason='no GPU of SM87 or newer, or no nvcc')
 DEVICES = ['cpu', pytest.param('cuda', marks=on_gpu)]
@@ -47,16 +46,6 @@ def random_weight(bits: int, k: int, n: int, seed: int = 0,
         return pack_int4(marlin.pack(codes), marlin.permute_scales(scales))
     codes = torch.randint(-127, 128, (n, k), generator=generator, dtype=torch.int8)
     return pack_int8(codes, scales.T.contiguous())
-
-
-def packed_layer(weights: WeightFile, native: str, device: torch.device,
-                 dtype: torch.dtype) -> nn.Module | None:
-    """Return the layer that a GPU is given, on any device; see model.quantized.packed_layer."""
-    kind = weights.stored[native].kind
-    if native == quantized.HEAD:
-        return quantized.PackedEmbedding(pack_int4(*weights.raw(native, device)), dtype) \
-            if kind == 'int4' else None
-    return quantized.KernelLinear.read(weights, native, device) if kind != 'dense' else None
 
 
 def relative_error(out: Tensor, reference: Tensor) -> float:

@@ -19,14 +19,15 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 import pytest
-from voxtral_ros.recognizer.clock import HeardClock
+
+from voxtral_ros.recognizer.stream_clock import StreamClock
 
 RATE = 100
 STEPS = st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=30)
 
 
 def brute_force(steps: list[tuple[bool, int]]) -> list[int]:
-    """Return how many fed samples lie before each heard sample and before the end."""
+    """Return how many fed samples lie before each processed sample and before the end."""
     n_fed, before = 0, []
     for inserted, n_samples in steps:
         for _ in range(n_samples):
@@ -35,8 +36,8 @@ def brute_force(steps: list[tuple[bool, int]]) -> list[int]:
     return [*before, n_fed]
 
 
-def run(steps: list[tuple[bool, int]]) -> HeardClock:
-    clock = HeardClock(RATE)
+def run(steps: list[tuple[bool, int]]) -> StreamClock:
+    clock = StreamClock(RATE)
     for inserted, n_samples in steps:
         (clock.insert if inserted else clock.feed)(n_samples)
     return clock
@@ -73,15 +74,15 @@ def test_time_never_runs_backwards(steps, times):
 
 
 @given(STEPS, STEPS)
-def test_later_sound_does_not_change_what_was_told(steps, later):
+def test_later_audio_does_not_change_what_was_published(steps, later):
     before, after = run(steps), run(steps + later)
-    heard_s = sum(n for _, n in steps) / RATE
-    for t in (0.0, heard_s / 3, heard_s):
+    processed_s = sum(n for _, n in steps) / RATE
+    for t in (0.0, processed_s / 3, processed_s):
         assert after.fed_s(t) == pytest.approx(before.fed_s(t))
 
 
 def test_flushes_of_hours_leave_no_error():
     clock = run([(False, 1000), (True, 144)] * 2000)
-    heard_s = 2000 * 11.44
-    assert clock.fed_s(heard_s) == pytest.approx(20_000.0, abs=1e-6)
-    assert clock.fed_s(heard_s - 100.0) == pytest.approx(20_000.0 - 100.0 + 9 * 1.44, abs=1e-6)
+    processed_s = 2000 * 11.44
+    assert clock.fed_s(processed_s) == pytest.approx(20_000.0, abs=1e-6)
+    assert clock.fed_s(processed_s - 100.0) == pytest.approx(20_000.0 - 100.0 + 9 * 1.44, abs=1e-6)

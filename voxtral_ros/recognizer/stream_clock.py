@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Heard time to time of the fed sound: takes out the silence that flushes have put in."""
+"""Processed time to time of the fed audio: takes out the silence that flushes have put in."""
 
 from __future__ import annotations
 
@@ -21,33 +21,40 @@ from collections import deque
 _KEEP_S = 120.0  # nothing asks for times that lie further back
 
 
-class HeardClock:
+class StreamClock:
     """Counts what was fed and what was inserted between."""
 
-    def __init__(self, rate_hz: int) -> None:
+    def __init__(self, rate_hz: int, start_s: float = 0.0) -> None:
+        """
+        Begin.
+
+        :param start_s: fed time of the first sample
+        """
         self._rate_hz = rate_hz
-        self._n_heard = 0
+        self._start_s = start_s
+        self._n_samples = 0
         self._inserted_s = 0.0  # of the insertions that are forgotten
-        self._insertions: deque[tuple[float, float]] = deque()  # start in heard time, length; s
+        self._insertions: deque[tuple[float, float]] = deque()  # start, length; processed time, s
 
     def feed(self, n_samples: int) -> None:
-        """Count samples of sound."""
-        self._n_heard += n_samples
+        """Count samples of audio."""
+        self._n_samples += n_samples
 
     def insert(self, n_samples: int) -> None:
-        """Count samples of silence that were not in the sound."""
-        start_s = self._n_heard / self._rate_hz
+        """Count samples of silence that were not in the audio."""
+        start_s = self._n_samples / self._rate_hz
         self._insertions.append((start_s, n_samples / self._rate_hz))
-        self._n_heard += n_samples
+        self._n_samples += n_samples
 
-    def passed(self, heard_s: float) -> None:
-        """Forget what lies far before: the stream has come to `heard_s`."""
-        while self._insertions and sum(self._insertions[0]) < heard_s - _KEEP_S:
+    def passed(self, processed_s: float) -> None:
+        """Forget what lies far before: the stream has come to `processed_s`."""
+        while self._insertions and sum(self._insertions[0]) < processed_s - _KEEP_S:
             self._inserted_s += self._insertions.popleft()[1]
 
-    def fed_s(self, heard_s: float) -> float:
-        """Return the time of the fed sound; inserted silence counts as the moment before it."""
+    def fed_s(self, processed_s: float) -> float:
+        """Return the time of the fed audio; inserted silence counts as the moment before it."""
         inserted_s = self._inserted_s + sum(
-            min(max(heard_s - start_s, 0.0), length_s) for start_s, length_s in self._insertions)
+            min(max(processed_s - start_s, 0.0), length_s)
+            for start_s, length_s in self._insertions)
         # In whole nanoseconds: a difference of seconds can lie a hair before a time it equals.
-        return round(heard_s - inserted_s, 9)
+        return round(self._start_s + processed_s - inserted_s, 9)

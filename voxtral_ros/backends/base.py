@@ -1,0 +1,114 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What a backend is: the state of all streams, and the passes of the network that advance it.
+
+There are three: eager.py runs the network in PyTorch as it is, on any device; cpu/ runs it compiled,
+with packed weights; cuda/ replays CUDA graphs of fused kernels. select.py chooses. All of them take
+and return host values, so nothing above this folder knows torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+Tokens = tuple[list[list[int]], list[list[float]]]  # ids and probabilities, [M][n]
+
+
+@dataclass(frozen=True)
+class WeightBytes:
+    """What a backend holds of the weights in memory, and so reads in every pass."""
+
+    encoder: int  # convolutions and adapter included
+    decoder: int
+    head: int  # as it is read for every token
+
+
+@dataclass(frozen=True)
+class SpeculativeStats:
+    """How speculative decoding of pads is doing."""
+
+    enabled: bool  # whether the next backlog will be decoded that way
+    n_accepted: int  # tokens that were accepted so far
+    n_passes: int  # passes of the decoder that this took
+
+
+class Backend(Protocol):
+    """
+    Runs one network for up to `max_streams` streams, each in a slot of its own.
+
+    A slot has its own convolution state, KV cache, position, delay and last token. One position is
+    one token of 80 ms: 1280 samples in, one text token out. A backend belongs to one thread.
+    """
+
+    max_streams: int
+    max_chunk_tokens: int  # tokens of audio that one pass may take
+
+    @property
+    def device(self) -> str:
+        """Return where it runs: 'cpu' or 'cuda:0'."""
+
+    @property
+    def description(self) -> str:
+        """Return what runs, for people, as 'compiled for the CPU (avx512)'."""
+
+    @property
+    def weight_bytes(self) -> WeightBytes:
+        """Return the size of the weights in memory."""
+
+    @property
+    def cache_bytes(self) -> int:
+        """Return the size of the KV caches of all slots."""
+
+    @property
+    def speculative(self) -> SpeculativeStats | None:
+        """Return how speculative decoding is doing, None where there is none."""
+
+    def reset(self, slot: int, delay: int) -> None:
+        """Begin a new stream in a slot, with a delay in tokens."""
+
+    def set_pad_penalty(self, slot: int, penalty: float) -> None:
+        """Subtract this from the logit of the pad token of a stream from now on."""
+
+    def set_position(self, position: int) -> None:
+        """
+        Let all streams be at this position, as if they had come so far with silent caches.
+
+        For benchmarks and tests of streams that run for days.
+        """
+
+    def prefill(self, slots: Sequence[int], windows: np.ndarray,
+                prompt_tokens: Sequence[Sequence[int]]) -> Tokens:
+        """
+        Pass n positions at once whose tokens are known; return what the last one predicts.
+
+        :param slots: [M], different ones
+        :param windows: float32 [M, n * 1280 + 240], overlapping by 240 samples
+        :param prompt_tokens: [M][n]
+        :return: [M][1]
+        """
+
+    def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
+        """Pass n positions, each with the token that the one before has predicted: [M][n]."""
+
+    def warm_up(self) -> None:
+        """Do now what would make the first passes slow."""
+
+    def close(self) -> None:
+        """Give the memory back; the backend cannot be used any more."""

@@ -1,0 +1,141 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+vLLM's dialect, and the original's, which has the same events: what comes in, what goes out.
+
+Source: vLLM 0.33 `entrypoints/speech_to_text/realtime/{protocol,connection}.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from voxtral_ros.recognizer.events import SpeechActivity, Transcript
+from voxtral_ros.server.dialects.base import speech_event, usage_of, words_of
+from voxtral_ros.server.events import (
+    delay, EventError, flag, Message, rate, SessionOptions, SessionUpdate, short)
+from voxtral_ros.server.worker import Update
+
+
+@dataclass(frozen=True)
+class VllmDialect:
+    """Clients that get `transcription.delta` and `transcription.done`."""
+
+    name: str
+    append_starts: bool
+    bare_commit_ends: bool
+    keeps_late_audio: bool
+    every_token: bool  # a delta per token, empty ones too
+
+    def transcription(self, options: SessionOptions) -> VllmTranscription:
+        """Begin the events of a generation."""
+        return VllmTranscription(options.words, options.utterances, self.every_token)
+
+    def updated(self, reply: str, options: SessionOptions) -> Message | None:
+        """Answer nothing to session.update."""
+        return None
+
+    def error(self, code: str, message: str) -> Message:
+        """Return an error event."""
+        return {'type': 'error', 'error': message, 'code': code}
+
+
+# session.update without a model: a bare commit ends the audio
+ORIGINAL = VllmDialect('original', append_starts=True, bare_commit_ends=True,
+                       keeps_late_audio=True, every_token=False)
+# session.update with a model: a bare commit starts a generation
+VLLM = VllmDialect('vllm', append_starts=False, bare_commit_ends=False, keeps_late_audio=False,
+                   every_token=True)
+
+
+def parse_session(event: Message) -> SessionUpdate:
+    """Read `session.update` with its fields at the top."""
+    model = event.get('model')
+    if model is not None and not isinstance(model, str):
+        raise EventError('invalid_event', f'"model" is {short(model)}, expected a string')
+    return SessionUpdate(
+        model, delay(event), flag(event, 'words'), flag(event, 'utterances'),
+        rate(event, 'sample_rate'), dialect='' if model is None else VLLM.name)
+
+
+class VllmTranscription:
+    """
+    The events of one generation: `delta` ..., `done`.
+
+    The deltas joined are the text of `done`. Utterances are sent as `segment` if asked for, and
+    are apart by a space in the text otherwise.
+    """
+
+    def __init__(self, words: bool = False, utterances: bool = False,
+                 every_token: bool = False) -> None:
+        """
+        Begin.
+
+        :param every_token: send a delta per token, empty ones too, as vLLM does
+        """
+        self._words, self._utterances, self._every_token = words, utterances, every_token
+        self._text: list[str] = []
+        self._n_words = 0  # of the open utterance
+        self._in_utterance = False
+
+    def committed(self) -> Message | None:
+        """Answer nothing to a commit."""
+        return None
+
+    def events(self, update: Update) -> Iterator[Message]:
+        """Yield the events for what is new."""
+        n_empty = update.n_tokens
+        for event in update.events:
+            if isinstance(event, SpeechActivity):
+                if self._utterances:
+                    yield speech_event(event)
+                continue
+            if event.delta:
+                n_empty -= 1
+                yield self._delta(event)
+            if event.is_final:
+                self._in_utterance = False
+                if self._utterances:
+                    yield self._segment(event)
+        if self._every_token:
+            for _ in range(n_empty):
+                yield {'type': 'transcription.delta', 'delta': ''}
+        if update.error:
+            yield VLLM.error('processing_error', update.error)
+        if update.usage:
+            yield {'type': 'transcription.done', 'text': ''.join(self._text),
+                   'usage': usage_of(update.usage)}
+
+    def _delta(self, event: Transcript) -> Message:
+        delta = event.delta
+        if not self._in_utterance:
+            self._in_utterance, self._n_words = True, 0
+            delta = f' {delta}' if self._text else delta
+        self._text.append(delta)
+        message: Message = {'type': 'transcription.delta', 'delta': delta}
+        if self._words:
+            goes_on = self._n_words and not delta[0].isspace()
+            new = event.words[self._n_words - 1 if goes_on else self._n_words:]
+            message['words'] = words_of(new)
+        self._n_words = len(event.words)
+        return message
+
+    def _segment(self, event: Transcript) -> Message:
+        message = {'type': 'transcription.segment', 'id': event.utterance_id, 'text': event.text,
+                   'start_s': round(event.start_s, 3), 'end_s': round(event.end_s, 3)}
+        if self._words:
+            message['words'] = words_of(event.words)
+        return message

@@ -1,0 +1,145 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The events of /v1/realtime that all clients share, and the checks of their fields.
+
+What is particular to a kind of client, in and out, stands in one module of `dialects` each;
+`docs/server.md` says which one a client speaks. Nothing here keeps state.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+import json
+from typing import Any
+
+import numpy as np
+
+from voxtral_ros.audio.block import AudioError, check_rate, Samples
+from voxtral_ros.audio.resample import TARGET_RATE_HZ
+
+_MAX_DELAY_MS = 1e6  # not the limit of any model: only numbers that can be computed with
+Message = dict[str, Any]
+
+
+class EventError(ValueError):
+    """An event cannot be used; `code` goes to the client besides the message."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """What a client may choose; taken over when a generation starts."""
+
+    delay_ms: float | None = None
+    words: bool = False
+    utterances: bool = False
+    sample_rate: int = TARGET_RATE_HZ
+
+
+@dataclass(frozen=True)
+class SessionUpdate:
+    """`session.update`: what it does not name stays None, as it was."""
+
+    model: str | None = None
+    delay_ms: float | None = None
+    words: bool | None = None
+    utterances: bool | None = None
+    sample_rate: int | None = None
+    dialect: str = ''  # the one that the client speaks from now on; '' is the same as before
+    reply: str = ''  # type of the event that the client waits for
+
+
+@dataclass(frozen=True)
+class Append:
+    """`input_audio_buffer.append`: samples at the rate of the session."""
+
+    samples: Samples
+
+
+@dataclass(frozen=True)
+class Commit:
+    """`input_audio_buffer.commit`; a bare one has no `final`."""
+
+    final: bool | None = None
+
+
+@dataclass(frozen=True)
+class Clear:
+    """`input_audio_buffer.clear`: forget the audio that is not transcribed yet."""
+
+
+ClientEvent = SessionUpdate | Append | Commit | Clear
+
+
+def pcm16(audio: Any) -> Samples:
+    """Return base64 of PCM16, little-endian, mono, as float32 [n]."""
+    if not isinstance(audio, str):
+        raise EventError('processing_error', 'append needs "audio", a string: base64 of PCM16, '
+                         'little-endian, mono')
+    try:
+        data = base64.b64decode(audio, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise EventError('invalid_audio', f'"audio" is not base64: {error}') from None
+    if not data or len(data) % 2:
+        raise EventError('invalid_audio', f'"audio" is {len(data)} bytes: PCM16 is an even number '
+                         'of bytes, and not 0')
+    return np.frombuffer(data, '<i2').astype(np.float32) / np.float32(32768)
+
+
+def flag(event: Message, name: str) -> bool | None:
+    """Return a flag of an event, None if it is not there."""
+    value = event.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise EventError('invalid_event', f'"{name}" is {short(value)}, expected true or false')
+    return value
+
+
+def delay(event: Message) -> float | None:
+    """Return `delay_ms` of an event, None if it is not there."""
+    value = event.get('delay_ms')
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) \
+            or not 0 < value < _MAX_DELAY_MS:
+        raise EventError('invalid_event', f'"delay_ms" is {short(value)}, expected milliseconds')
+    return float(value)
+
+
+def rate(event: Message, name: str) -> int | None:
+    """Return a sample rate of an event in Hz, None if it is not there."""
+    value = event.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise EventError('invalid_event', f'"{name}" is {short(value)}, expected whole Hz')
+    try:
+        return check_rate(value)
+    except AudioError as error:
+        raise EventError('invalid_event', f'"{name}": {error}') from None
+
+
+def short(value: Any) -> str:
+    """Return a value for a message, however long it is."""
+    try:
+        text = json.dumps(value)
+    except ValueError:  # an integer of thousands of digits
+        return 'a huge number'
+    return text if len(text) <= 60 else f'{text[:57]}...'
