@@ -39,6 +39,7 @@ from safetensors.torch import load_file
 import torch
 from torch import nn, Tensor
 from tqdm import tqdm
+from voxtral_ros.evaluation.manifest import read_manifest, sample
 from voxtral_ros.model.checkpoint import load_network, native_name
 from voxtral_ros.model.layers import Attend, banded_attention, Rotation, rotation
 from voxtral_ros.model.network import VoxtralRealtime
@@ -227,16 +228,17 @@ def main() -> None:
     tokenizer = Tokenizer.load(arguments.model_dir, network.config.vocab_size)
     protocol = Protocol(tokenizer, network.config.audio)
     delays = [protocol.delay_tokens(delay) for delay in arguments.delays_ms]
-    recordings = streams.read_manifest(arguments.calibration, arguments.count)
+    recordings = sample(read_manifest(arguments.calibration), arguments.count)
     sequences = []
     progress = tqdm(total=len(delays) + 7 * network.config.decoder.n_layers)
     with torch.inference_mode():
         for n, delay in enumerate(delays):
-            heard = streams.hear(network, protocol, recordings[n::len(delays)], delay)
-            written = streams.generate(network, protocol, heard, delay)
+            samples = (recording.samples() for recording in recordings[n::len(delays)])
+            embeddings = streams.embed(network, protocol, samples, delay)
+            written = streams.generate(network, protocol, embeddings, delay)
             sequences += [
                 sequence(network, stream_inputs(network, protocol, audio, tokens, delay), delay)
-                for audio, tokens in zip(heard, written, strict=True)]
+                for audio, tokens in zip(embeddings, written, strict=True)]
             progress.update()
         rounded = calibrate(network, sequences, arguments.rounding, progress.update)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)

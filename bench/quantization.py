@@ -26,6 +26,7 @@ has. Only weights differ: all but one of the variants compute in float32.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 import platform
@@ -33,22 +34,21 @@ import sys
 import tempfile
 import time
 
-sys.path += map(str, Path(__file__).resolve().parents[:2])  # bench/, and training/ beside it
-
-import gptq  # noqa: E402
-import numpy as np  # noqa: E402
-import token_streams as streams  # noqa: E402
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-from training.vocabulary import load_pieces, WordEncoder  # noqa: E402
-from voxtral_ros.cli.evaluate import error_rate, normalise, Score, word_errors  # noqa: E402
-from voxtral_ros.model.checkpoint import load_network  # noqa: E402
-from voxtral_ros.model.network import VoxtralRealtime  # noqa: E402
-from voxtral_ros.model.protocol import Protocol  # noqa: E402
-from voxtral_ros.model.tokenizer import Tokenizer  # noqa: E402
-from voxtral_ros.quantization.format import Recipe  # noqa: E402
-from voxtral_ros.quantization.quantizer import quantize  # noqa: E402
+import gptq
+import numpy as np
+import token_streams as streams
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from voxtral_ros.evaluation.confidence import difference, error_rate
+from voxtral_ros.evaluation.manifest import read_manifest, Recording, sample
+from voxtral_ros.evaluation.word_error_rate import count_words, Score, score
+from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.network import VoxtralRealtime
+from voxtral_ros.model.protocol import Protocol
+from voxtral_ros.model.tokenizer import Tokenizer
+from voxtral_ros.quantization.format import Recipe
+from voxtral_ros.quantization.quantizer import quantize
 
 DELAY_MS = 480
 MAX_SHIFT = 10  # tokens; what lies further off is another word of the same spelling
@@ -109,20 +109,20 @@ class Bench:
         self.tokenizer = Tokenizer.load(self.source, self.native.config.vocab_size)
         self.protocol = Protocol(self.tokenizer, self.native.config.audio)
         self.delay = self.protocol.delay_tokens(DELAY_MS)
-        self.sets = {name: streams.read_manifest(Path(path), arguments.limit)
+        self.sets = {name: sample(read_manifest(Path(path)), arguments.limit)
                      for name, _, path in (part.partition('=') for part in arguments.manifest)}
-        self.calibration = streams.read_manifest(
-            arguments.calibration, arguments.calibration_count)
+        self.calibration = sample(read_manifest(arguments.calibration),
+                                  arguments.calibration_count)
         tested = {recording.text for recordings in self.sets.values() for recording in recordings}
         if tested & {recording.text for recording in self.calibration}:
             raise SystemExit('a text of the calibration is in a manifest, too: what is measured '
                              'must not have been calibrated on')
-        self._heard: dict[object, list[Tensor]] = {}  # by what the encoder is
-        heard = streams.hear(self.native, self.protocol, self.calibration, self.delay)
-        written = streams.generate(self.native, self.protocol, heard, self.delay)
-        self._calibration = list(zip(heard, written, strict=True))
+        self._embedded: dict[object, list[Tensor]] = {}  # by what the encoder is
+        embeddings = self._embed(self.native, self.calibration)
+        written = streams.generate(self.native, self.protocol, embeddings, self.delay)
+        self._calibration = list(zip(embeddings, written, strict=True))
 
-    def recordings(self) -> list[streams.Recording]:
+    def recordings(self) -> list[Recording]:
         """Return the recordings of all sets."""
         return [recording for recordings in self.sets.values() for recording in recordings]
 
@@ -150,13 +150,11 @@ class Bench:
 
         'stream' is what the decoder is given in use: sums of audio embeddings and those of its
         own tokens, with the delay conditioning. 'no delay' leaves out the conditioning. 'text'
-        leaves out the sound, too: a decoder taken for a language model, calibrated on text.
+        leaves out the audio, too: a decoder taken for a language model, calibrated on text.
         """
         if kind == 'text':
-            encode = WordEncoder(load_pieces(self.source / 'tekken.json'))
             h = [network.decoder.tok_embeddings(torch.tensor(
-                [self.tokenizer.bos, *(token for word in recording.text.split()
-                                       for token in encode(word))]))
+                [self.tokenizer.bos, *streams.encode(recording.text, self.tokenizer)]))
                  for recording in self.calibration]
         else:
             h = [gptq.stream_inputs(network, self.protocol, audio, tokens, self.delay)
@@ -168,14 +166,13 @@ class Bench:
         """Let a variant write freely, and say what it thinks of the stream that BF16 wrote."""
         network, nbytes = self.load(variant)
         encoder = (variant.recipe.encoder_bits if variant.recipe else 16, variant.dtype)
-        if encoder not in self._heard:
-            self._heard[encoder] = streams.hear(network, self.protocol, self.recordings(),
-                                                self.delay)
-        heard = self._heard[encoder]
+        if encoder not in self._embedded:
+            self._embedded[encoder] = self._embed(network, self.recordings())
+        embeddings = self._embedded[encoder]
         result = Result(nbytes)
-        result.streams = streams.generate(network, self.protocol, heard, self.delay)
+        result.streams = streams.generate(network, self.protocol, embeddings, self.delay)
         spoken = (bf16 or result).streams
-        for n, (audio, tokens) in enumerate(zip(heard, spoken, strict=True)):
+        for n, (audio, tokens) in enumerate(zip(embeddings, spoken, strict=True)):
             logits = streams.score(network, self.protocol, audio, tokens, self.delay)
             chances = logits.log_softmax(-1)
             if bf16 is None:
@@ -186,23 +183,13 @@ class Bench:
             result.margins.append(streams.margins(logits, tokens, self.tokenizer.pad))
         texts = iter([self.tokenizer.decode(tokens.tolist()) for tokens in result.streams])
         for name, recordings in self.sets.items():
-            result.scores[name] = [_scored(recording, next(texts)) for recording in recordings]
+            result.scores[name] = [score(recording.path.name, recording.text, next(texts))
+                                   for recording in recordings]
         return result
 
-
-def _scored(recording: streams.Recording, transcript: str) -> Score:
-    reference = normalise(recording.text)
-    return Score(recording.file, recording.text, transcript,
-                 word_errors(reference, normalise(transcript)), len(reference))
-
-
-def difference(scores: list[Score], bf16: list[Score]) -> tuple[float, float, float]:
-    """Return by how much the error rate is higher, and 95 % limits, by paired bootstrap."""
-    errors = np.array([one.errors - other.errors for one, other in zip(scores, bf16, strict=True)])
-    n_words = np.array([score.n_words for score in scores])
-    pick = np.random.default_rng(0).integers(0, len(errors), (2000, len(errors)))
-    low, high = np.percentile(errors[pick].sum(1) / n_words[pick].sum(1), (2.5, 97.5))
-    return float(errors.sum() / n_words.sum()), float(low), float(high)
+    def _embed(self, network: VoxtralRealtime, recordings: Sequence[Recording]) -> list[Tensor]:
+        samples = (recording.samples() for recording in recordings)
+        return streams.embed(network, self.protocol, samples, self.delay)
 
 
 def word_shifts(bench: Bench, result: Result, bf16: Result) -> np.ndarray:
@@ -234,7 +221,7 @@ def print_tables(bench: Bench, results: dict[str, Result]) -> None:
                for cell in _rate_cells(scores, bf16.scores[key])]
         for name, result in results.items()})
     for name, scores in bf16.scores.items():
-        print(f'{name}: {len(scores)} recordings, {sum(score.n_words for score in scores)} words')
+        print(f'{name}: {len(scores)} recordings, {count_words(scores)} words')
 
 
 def _print_rows(title: str, columns: tuple[str, ...] | list[str],
@@ -275,7 +262,7 @@ def _spread(values: Tensor) -> str:
 
 def _rate_cells(scores: list[Score], bf16: list[Score]) -> list[str]:
     rate, low, high = error_rate(scores)
-    more, less, most = difference(scores, bf16)
+    more, less, most = difference(bf16, scores)
     above = f'{100 * more:+.1f} ({100 * less:+.1f} to {100 * most:+.1f})'
     return [f'{100 * rate:.1f} ({100 * low:.1f} to {100 * high:.1f})',
             '-' if scores is bf16 else above]
@@ -303,7 +290,7 @@ def draw(path: Path, results: dict[str, Result]) -> None:
     left.set_xlabel('logit[pad] - best other logit (whiskers: 5 and 95 %)')
     left.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, fontsize=8, frameon=False)
     for n, key in enumerate(bf16.scores):
-        rows = [difference(result.scores[key], bf16.scores[key]) for result in results.values()]
+        rows = [difference(bf16.scores[key], result.scores[key]) for result in results.values()]
         middle, low, high = 100 * np.array(rows).T
         place = at + 0.22 * ((len(bf16.scores) - 1) / 2 - n)
         right.errorbar(middle, place, xerr=(middle - low, high - middle), fmt='o', markersize=3,

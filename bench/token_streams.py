@@ -20,17 +20,15 @@ Recordings are encoded once and decoded by many checkpoints, so comparing decode
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
+from collections.abc import Iterable
 from difflib import SequenceMatcher
-from pathlib import Path
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from voxtral_ros.audio.files import read_file
-from voxtral_ros.audio.resample import resampled
+from voxtral_ros.audio.block import Samples
 from voxtral_ros.model.layers import banded_attention, rotation
 from voxtral_ros.model.network import StreamState, VoxtralRealtime
 from voxtral_ros.model.protocol import Protocol
@@ -38,15 +36,6 @@ from voxtral_ros.model.tokenizer import TextDecoder, Tokenizer
 from voxtral_ros.recognizer.text import Utterance
 
 _BATCH = 48  # streams side by side
-
-
-@dataclass
-class Recording:
-    """A recording, and what is said in it."""
-
-    file: str
-    text: str
-    samples: np.ndarray  # float32, 16 kHz
 
 
 class Margins(NamedTuple):
@@ -68,42 +57,31 @@ class WordAt(NamedTuple):
     token: int  # where its first token was written
 
 
-def read_manifest(path: Path, limit: int | None = None) -> list[Recording]:
-    """Read the recordings that a table with the columns file and text names."""
-    with path.open(encoding='utf-8', newline='') as file:
-        rows = list(csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE))
-    step = max(1, len(rows) // (limit or len(rows)))  # from all over the table
-    return [Recording(row['file'], row['text'],
-                      np.concatenate(list(resampled(read_file(path.parent / row['file'])))))
-            for row in rows[::step][:limit]]
-
-
 @torch.inference_mode()
-def hear(network: VoxtralRealtime, protocol: Protocol, recordings: list[Recording], delay: int,
-         ) -> list[Tensor]:
+def embed(network: VoxtralRealtime, protocol: Protocol, recordings: Iterable[Samples], delay: int,
+          ) -> list[Tensor]:
     """Return the audio embeddings, [T, dim] each, of recordings as a stream pads them."""
-    heard = []
-    for recording in recordings:
-        right = protocol.right_pad(len(recording.samples), delay)
-        samples = np.pad(recording.samples, (protocol.left_pad, right))
+    embeddings = []
+    for samples in recordings:
+        samples = np.pad(samples, (protocol.left_pad, protocol.right_pad(len(samples), delay)))
         n_tokens = (len(samples) - protocol.context) // protocol.samples_per_token
         samples = samples[:n_tokens * protocol.samples_per_token + protocol.context]
         mel = network.mel(torch.from_numpy(samples)[None])
-        heard.append(network.embed_audio(mel)[0])
-    return heard
+        embeddings.append(network.embed_audio(mel)[0])
+    return embeddings
 
 
 @torch.inference_mode()
-def generate(network: VoxtralRealtime, protocol: Protocol, heard: list[Tensor], delay: int,
+def generate(network: VoxtralRealtime, protocol: Protocol, embeddings: list[Tensor], delay: int,
              ) -> list[Tensor]:
     """Return the tokens that a stream over each of these embeddings writes, prompt left out."""
     prompt = torch.tensor(protocol.prompt(delay))
     scales = network.decoder.delay_scales(torch.tensor([delay]))[:, 0]
-    written: list[Tensor] = [torch.empty(0)] * len(heard)
-    order = sorted(range(len(heard)), key=lambda n: len(heard[n]))
+    written: list[Tensor] = [torch.empty(0)] * len(embeddings)
+    order = sorted(range(len(embeddings)), key=lambda n: len(embeddings[n]))
     for at in range(0, len(order), _BATCH):
         chosen = order[at:at + _BATCH]
-        audio = torch.nn.utils.rnn.pad_sequence([heard[n] for n in chosen], batch_first=True)
+        audio = torch.nn.utils.rnn.pad_sequence([embeddings[n] for n in chosen], batch_first=True)
         slots = torch.arange(len(chosen))
         state = StreamState(network, len(chosen), len(prompt))
         for slot in slots.tolist():
@@ -120,7 +98,7 @@ def generate(network: VoxtralRealtime, protocol: Protocol, heard: list[Tensor], 
             position += 1
         rows = torch.stack(tokens, 1)
         for n, row in zip(chosen, rows, strict=True):
-            written[n] = row[:len(heard[n]) - len(prompt) + 1].clone()
+            written[n] = row[:len(embeddings[n]) - len(prompt) + 1].clone()
     return written
 
 
@@ -154,6 +132,23 @@ def margins(logits: Tensor, tokens: Tensor, pad: int) -> Margins:
     onset = ~is_pad[1:] & is_pad[:-1]
     offset = is_pad[1:] & ~is_pad[:-1]
     return Margins(margin[:-1][onset], margin[1:][onset], margin[1:][offset])
+
+
+def encode(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens of a text, a space before each word: pieces of lowest rank merge first."""
+    ranks = {piece: rank for rank, piece in enumerate(tokenizer.pieces)}
+    tokens = []
+    for word in text.split():
+        parts = [bytes([byte]) for byte in f' {word}'.encode()]
+        while len(parts) > 1:
+            merged = [ranks.get(first + second, len(ranks)) for first, second in pairwise(parts)]
+            best = min(merged)
+            if best == len(ranks):
+                break
+            at = merged.index(best)
+            parts[at:at + 2] = [parts[at] + parts[at + 1]]
+        tokens += [tokenizer.n_special + ranks[part] for part in parts]
+    return tokens
 
 
 def words(tokens: Tensor, tokenizer: Tokenizer) -> list[WordAt]:

@@ -20,9 +20,12 @@ import subprocess
 import sys
 
 from bench.scripts import BENCH, load
+import numpy as np
 import pytest
 from quantization import packable
 import torch
+from voxtral_ros.audio.files import read_file
+from voxtral_ros.audio.resample import resampled
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.quantization import rounding
 from voxtral_ros.quantization.format import Recipe
@@ -103,9 +106,8 @@ def test_calibration_without_usable_inputs_is_refused(hessian):
 def test_the_decoder_is_calibrated_on_what_it_gets_in_a_stream():
     engine = Engine.load(demo_model(), 'cpu')
     network, protocol = engine.network, engine.protocol
-    recordings = [recording for recording in streams.read_manifest(DATA / 'manifest.tsv')
-                  if recording.file == 'go_forward_ten_meters.flac']
-    audio, = streams.hear(network, protocol, recordings, delay=6)
+    samples = np.concatenate(list(resampled(read_file(DATA / 'go_forward_ten_meters.flac'))))
+    audio, = streams.embed(network, protocol, [samples], delay=6)
     tokens, = streams.generate(network, protocol, [audio], delay=6)
     inputs = gptq.stream_inputs(network, protocol, audio, tokens, delay=6)
 

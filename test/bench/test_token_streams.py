@@ -20,6 +20,7 @@ from bench.scripts import load
 import numpy as np
 import pytest
 import torch
+from voxtral_ros.evaluation.manifest import read_manifest
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.resources import demo_model
 
@@ -37,36 +38,36 @@ def engine():
 
 @pytest.fixture(scope='module')
 def recordings():
-    """Return two short ones of different lengths."""
-    return streams.read_manifest(MANIFEST)[1:4:2]
+    """Return the samples of two short ones of different lengths."""
+    return [recording.samples() for recording in read_manifest(MANIFEST)[1:4:2]]
 
 
 @pytest.fixture(scope='module')
-def heard(engine, recordings):
-    return streams.hear(engine.network, engine.protocol, recordings, DELAY)
+def embeddings(engine, recordings):
+    return streams.embed(engine.network, engine.protocol, recordings, DELAY)
 
 
-def of_the_engine(engine, recording):
+def of_the_engine(engine, samples):
     slot = engine.take_slot(DELAY)
-    silence = engine.protocol.right_pad(len(recording.samples), DELAY)
-    slot.feed(np.pad(recording.samples, (0, silence)))
+    silence = engine.protocol.right_pad(len(samples), DELAY)
+    slot.feed(np.pad(samples, (0, silence)))
     while engine.step():
         pass
     engine.release(slot)
     return [token.id for token in slot.tokens]
 
 
-def test_streams_are_those_of_the_engine(engine, recordings, heard):
-    written = streams.generate(engine.network, engine.protocol, heard, DELAY)
+def test_streams_are_those_of_the_engine(engine, recordings, embeddings):
+    written = streams.generate(engine.network, engine.protocol, embeddings, DELAY)
     for recording, tokens in zip(recordings, written, strict=True):
         assert tokens.tolist() == of_the_engine(engine, recording)
     assert len(written[0]) != len(written[1])
     assert any((tokens != PAD).any() for tokens in written)
 
 
-def test_a_network_agrees_with_what_it_has_written(engine, heard):
-    written = streams.generate(engine.network, engine.protocol, heard, DELAY)
-    for audio, tokens in zip(heard, written, strict=True):
+def test_a_network_agrees_with_what_it_has_written(engine, embeddings):
+    written = streams.generate(engine.network, engine.protocol, embeddings, DELAY)
+    for audio, tokens in zip(embeddings, written, strict=True):
         logits = streams.score(engine.network, engine.protocol, audio, tokens, DELAY)
         assert torch.equal(logits.argmax(-1), tokens)
 
@@ -100,8 +101,8 @@ def test_shifts_are_of_words_that_both_have():
     assert streams.shifts(before, after) == [1, -1, 0]
 
 
-def test_a_limit_takes_recordings_from_all_over_the_table():
-    every = [recording.file for recording in streams.read_manifest(MANIFEST)]
-    some = [recording.file for recording in streams.read_manifest(MANIFEST, 3)]
-    assert some == every[:6:2]
-    assert every[0] == 'orders.flac'
+def test_a_text_becomes_the_tokens_that_write_it(engine):
+    text = 'robot go to the kitchen'
+    tokens = streams.encode(text, engine.tokenizer)
+    assert engine.tokenizer.decode(tokens) == f' {text}'
+    assert len(tokens) < 12  # pieces, not letters

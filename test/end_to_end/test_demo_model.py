@@ -20,7 +20,7 @@ import subprocess
 import sys
 
 import pytest
-from voxtral_ros.cli.evaluate import normalise, word_errors
+from voxtral_ros.evaluation.word_error_rate import normalize, word_errors
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.resources import demo_model
 
@@ -47,7 +47,7 @@ def orders():
 
 
 def test_orders_are_understood(orders):
-    errors = word_errors(' '.join(ORDERS).split(), normalise(orders['text']))
+    errors = word_errors(' '.join(ORDERS).split(), normalize(orders['text']))
     assert errors <= 4  # of 38
 
 

@@ -24,7 +24,7 @@ import soundfile
 from support.realtime import DATA, Running, running, ServedScript, ServerProcess
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled, Resampler
-from voxtral_ros.cli.evaluate import normalise, word_errors
+from voxtral_ros.evaluation.word_error_rate import normalize, word_errors
 from voxtral_ros.server.app import Access
 
 playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
@@ -102,7 +102,7 @@ def test_microphone(browser, server):
         assert page.inner_text('#lag-text').endswith(' s')
         page.click('#microphone')
         page.wait_for_selector('#partial:empty', state='attached')
-        heard = normalise(finals(page))[:18]
+        heard = normalize(finals(page))[:18]
         assert word_errors(ORDERS.split(), heard) <= 4
         assert page.get_attribute('#microphone', 'aria-pressed') == 'false'
         assert page.is_hidden('#error')
