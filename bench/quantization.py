@@ -28,13 +28,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 import platform
 import sys
 import tempfile
 import time
 
-import gptq
 import numpy as np
 import token_streams as streams
 import torch
@@ -47,8 +47,11 @@ from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.protocol import Protocol
 from voxtral_ros.model.tokenizer import Tokenizer
+from voxtral_ros.quantization.calibration import (
+    decoder_input, DecoderInput, embed, generate, stream_inputs)
 from voxtral_ros.quantization.format import Recipe
-from voxtral_ros.quantization.quantizer import quantize
+from voxtral_ros.quantization.gptq import quantize_decoder
+from voxtral_ros.quantization.quantizer import Codes, quantize
 
 DELAY_MS = 480
 MAX_SHIFT = 10  # tokens; what lies further off is another word of the same spelling
@@ -61,7 +64,7 @@ class Variant:
 
     name: str
     recipe: Recipe | None = None
-    gptq_inputs: str = ''  # '', 'text', 'no delay' or 'stream'
+    inputs: str = ''  # of GPTQ: 'text', 'no delay' or 'stream'
     dtype: torch.dtype = torch.float32  # of the arithmetic
 
 
@@ -70,16 +73,17 @@ VARIANTS = (
     Variant('BF16, arithmetic in BF16 too', dtype=torch.bfloat16),
     Variant('INT4 decoder, RTN seed', Recipe()),
     Variant('INT4 decoder, RTN mse', Recipe('mse')),
-    Variant('INT4 decoder, GPTQ on text', Recipe(), 'text'),
-    Variant('INT4 decoder, GPTQ without delay', Recipe(), 'no delay'),
-    Variant('INT4 decoder, GPTQ on streams', Recipe(), 'stream'),
-    Variant('INT4 decoder, GPTQ on streams, mse', Recipe('mse'), 'stream'),
+    Variant('INT4 decoder, GPTQ on text', Recipe(method='gptq'), 'text'),
+    Variant('INT4 decoder, GPTQ without delay', Recipe(method='gptq'), 'no delay'),
+    Variant('INT4 decoder, GPTQ on streams', Recipe(method='gptq'), 'stream'),
+    Variant('INT4 decoder, GPTQ on streams, mse', Recipe('mse', method='gptq'), 'stream'),
     Variant('INT8 encoder alone', Recipe(encoder_bits=8, skip=DECODER)),
     Variant('INT8 head alone', Recipe(head_bits=8, skip=DECODER)),
     Variant('INT4 head alone', Recipe(head_bits=4, skip=DECODER)),
     Variant('RTN mse, INT8 encoder, INT8 head', Recipe('mse', 8, 8)),
     Variant('RTN mse, INT8 encoder, INT4 head', Recipe('mse', 8, 4)),
-    Variant('GPTQ on streams, mse, INT8 encoder, INT8 head', Recipe('mse', 8, 8), 'stream'),
+    Variant('GPTQ on streams, mse, INT8 encoder, INT8 head',
+            Recipe('mse', 8, 8, method='gptq'), 'stream'),
 )
 
 
@@ -90,7 +94,7 @@ class Result:
     nbytes: int
     scores: dict[str, list[Score]] = field(default_factory=dict)  # per set
     streams: list[Tensor] = field(default_factory=list)
-    chances: list[Tensor] = field(default_factory=list)  # of BF16: log-probabilities [T, V]
+    log_probs: list[Tensor] = field(default_factory=list)  # of BF16: log-probabilities [T, V]
     divergence: list[Tensor] = field(default_factory=list)  # KL from BF16, nats, of each token
     agrees: list[Tensor] = field(default_factory=list)  # on BF16's stream, bool of each token
     margins: list[streams.Margins] = field(default_factory=list)
@@ -119,7 +123,7 @@ class Bench:
                              'must not have been calibrated on')
         self._embedded: dict[object, list[Tensor]] = {}  # by what the encoder is
         embeddings = self._embed(self.native, self.calibration)
-        written = streams.generate(self.native, self.protocol, embeddings, self.delay)
+        written = generate(self.native, self.protocol, embeddings, self.delay)
         self._calibration = list(zip(embeddings, written, strict=True))
 
     def recordings(self) -> list[Recording]:
@@ -131,20 +135,18 @@ class Bench:
         folder = self.source
         if variant.recipe:
             folder = self._folder / variant.name.replace(' ', '_')
-            folder.mkdir()
-            if variant.gptq_inputs:
-                network = load_network(self.source, dtype=torch.float32)
-                with torch.inference_mode():
-                    sequences = self.inputs(network, variant.gptq_inputs)
-                    rounded = gptq.calibrate(network, sequences, variant.recipe.rounding)
-                gptq.write(self.source, folder, rounded, variant.recipe,
-                           network.config.decoder.head_dim)
-            else:
-                quantize(self.source, folder, variant.recipe)
+            calibrated = partial(self.codes, variant) if variant.inputs else None
+            quantize(self.source, folder, variant.recipe, calibrated=calibrated)
         network = load_network(folder, dtype=variant.dtype)
         return network, (folder / 'consolidated.safetensors').stat().st_size
 
-    def inputs(self, network: VoxtralRealtime, kind: str) -> list[gptq.Sequence]:
+    def codes(self, variant: Variant) -> Codes:
+        """Return what GPTQ makes of the decoder."""
+        network = load_network(self.source, dtype=torch.float32)
+        return quantize_decoder(network, self.inputs(network, variant.inputs), variant.recipe)
+
+    @torch.inference_mode()
+    def inputs(self, network: VoxtralRealtime, kind: str) -> list[DecoderInput]:
         """
         Return what to calibrate on.
 
@@ -157,10 +159,10 @@ class Bench:
                 [self.tokenizer.bos, *streams.encode(recording.text, self.tokenizer)]))
                  for recording in self.calibration]
         else:
-            h = [gptq.stream_inputs(network, self.protocol, audio, tokens, self.delay)
+            h = [stream_inputs(network, self.protocol, audio, tokens, self.delay)
                  for audio, tokens in self._calibration]
         delay = self.delay if kind == 'stream' else None
-        return [gptq.sequence(network, states, delay) for states in h]
+        return [decoder_input(network, states, delay) for states in h]
 
     def measure(self, variant: Variant, bf16: Result | None) -> Result:
         """Let a variant write freely, and say what it thinks of the stream that BF16 wrote."""
@@ -170,15 +172,15 @@ class Bench:
             self._embedded[encoder] = self._embed(network, self.recordings())
         embeddings = self._embedded[encoder]
         result = Result(nbytes)
-        result.streams = streams.generate(network, self.protocol, embeddings, self.delay)
+        result.streams = generate(network, self.protocol, embeddings, self.delay)
         spoken = (bf16 or result).streams
         for n, (audio, tokens) in enumerate(zip(embeddings, spoken, strict=True)):
             logits = streams.score(network, self.protocol, audio, tokens, self.delay)
-            chances = logits.log_softmax(-1)
+            log_probs = logits.log_softmax(-1)
             if bf16 is None:
-                result.chances.append(chances)
-            reference = (bf16 or result).chances[n]
-            result.divergence.append((reference.exp() * (reference - chances)).sum(-1))
+                result.log_probs.append(log_probs)
+            reference = (bf16 or result).log_probs[n]
+            result.divergence.append((reference.exp() * (reference - log_probs)).sum(-1))
             result.agrees.append(logits.argmax(-1) == tokens)
             result.margins.append(streams.margins(logits, tokens, self.tokenizer.pad))
         texts = iter([self.tokenizer.decode(tokens.tolist()) for tokens in result.streams])
@@ -189,7 +191,7 @@ class Bench:
 
     def _embed(self, network: VoxtralRealtime, recordings: Sequence[Recording]) -> list[Tensor]:
         samples = (recording.samples() for recording in recordings)
-        return streams.embed(network, self.protocol, samples, self.delay)
+        return embed(network, self.protocol, samples, self.delay)
 
 
 def word_shifts(bench: Bench, result: Result, bf16: Result) -> np.ndarray:

@@ -13,29 +13,24 @@
 # limitations under the License.
 
 """
-Token streams of recordings: greedy, step by step as in the engine, and scored against another's.
+Token streams of recordings, and how two networks differ on them.
 
-Recordings are encoded once and decoded by many checkpoints, so comparing decoders is quick.
+voxtral_ros/quantization/calibration.py writes them: greedy, step by step as in the engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from voxtral_ros.audio.block import Samples
 from voxtral_ros.model.layers import banded_attention, rotation
-from voxtral_ros.model.network import StreamState, VoxtralRealtime
+from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.protocol import Protocol
 from voxtral_ros.model.tokenizer import TextDecoder, Tokenizer
 from voxtral_ros.recognizer.text import Utterance
-
-_BATCH = 48  # streams side by side
 
 
 class Margins(NamedTuple):
@@ -55,51 +50,6 @@ class WordAt(NamedTuple):
 
     text: str
     token: int  # where its first token was written
-
-
-@torch.inference_mode()
-def embed(network: VoxtralRealtime, protocol: Protocol, recordings: Iterable[Samples], delay: int,
-          ) -> list[Tensor]:
-    """Return the audio embeddings, [T, dim] each, of recordings as a stream pads them."""
-    embeddings = []
-    for samples in recordings:
-        samples = np.pad(samples, (protocol.left_pad, protocol.right_pad(len(samples), delay)))
-        n_tokens = (len(samples) - protocol.context) // protocol.samples_per_token
-        samples = samples[:n_tokens * protocol.samples_per_token + protocol.context]
-        mel = network.mel(torch.from_numpy(samples)[None])
-        embeddings.append(network.embed_audio(mel)[0])
-    return embeddings
-
-
-@torch.inference_mode()
-def generate(network: VoxtralRealtime, protocol: Protocol, embeddings: list[Tensor], delay: int,
-             ) -> list[Tensor]:
-    """Return the tokens that a stream over each of these embeddings writes, prompt left out."""
-    prompt = torch.tensor(protocol.prompt(delay))
-    scales = network.decoder.delay_scales(torch.tensor([delay]))[:, 0]
-    written: list[Tensor] = [torch.empty(0)] * len(embeddings)
-    order = sorted(range(len(embeddings)), key=lambda n: len(embeddings[n]))
-    for at in range(0, len(order), _BATCH):
-        chosen = order[at:at + _BATCH]
-        audio = torch.nn.utils.rnn.pad_sequence([embeddings[n] for n in chosen], batch_first=True)
-        slots = torch.arange(len(chosen))
-        state = StreamState(network, len(chosen), len(prompt))
-        for slot in slots.tolist():
-            state.reset(slot, scales)
-        given = prompt.expand(len(chosen), -1)
-        tokens, position = [], len(prompt)
-        logits = network.decode(audio[:, :position], given, state, slots, position)
-        while True:
-            tokens.append(logits.argmax(-1))
-            if position == audio.shape[1]:
-                break
-            logits = network.decode(audio[:, position:position + 1], tokens[-1][:, None], state,
-                                    slots, position + 1)
-            position += 1
-        rows = torch.stack(tokens, 1)
-        for n, row in zip(chosen, rows, strict=True):
-            written[n] = row[:len(embeddings[n]) - len(prompt) + 1].clone()
-    return written
 
 
 @torch.inference_mode()
