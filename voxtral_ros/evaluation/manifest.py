@@ -16,7 +16,7 @@
 Tables of recordings: tab-separated text with the names of the columns in the first line.
 
 `file` is the path of a recording, relative to the folder of the table, and `text` is what is said
-in it. Other columns, such as speaker or microphone, are whatever the recordings are told apart by.
+in it. Other columns, such as speaker or microphone, are for grouping the recordings.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Score(NamedTuple):
     transcript: str
     errors: int
     n_words: int  # of the reference
-    kind: str = ''  # a speaker, a microphone: what recordings are told apart by
+    kind: str = ''  # a speaker, a microphone: what recordings are grouped by
 
 
 def normalize(text: str) -> list[str]:
