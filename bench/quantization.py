@@ -26,30 +26,32 @@ has. Only weights differ: all but one of the variants compute in float32.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 import platform
 import sys
 import tempfile
 import time
 
-sys.path += map(str, Path(__file__).resolve().parents[:2])  # bench/, and training/ beside it
-
-import gptq  # noqa: E402
-import numpy as np  # noqa: E402
-import token_streams as streams  # noqa: E402
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-from training.vocabulary import load_pieces, WordEncoder  # noqa: E402
-
-from voxtral_ros.cli.evaluate import error_rate, normalise, Score, word_errors  # noqa: E402
-from voxtral_ros.model.checkpoint import load_network  # noqa: E402
-from voxtral_ros.model.network import VoxtralRealtime  # noqa: E402
-from voxtral_ros.model.protocol import StreamingProtocol  # noqa: E402
-from voxtral_ros.model.tokenizer import Tokenizer  # noqa: E402
-from voxtral_ros.quantization.format import Recipe  # noqa: E402
-from voxtral_ros.quantization.quantizer import quantize  # noqa: E402
+import numpy as np
+import token_streams as streams
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from voxtral_ros.evaluation.confidence import difference, error_rate
+from voxtral_ros.evaluation.manifest import read_manifest, Recording, sample
+from voxtral_ros.evaluation.word_error_rate import count_words, Score, score
+from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.network import VoxtralRealtime
+from voxtral_ros.model.protocol import Protocol
+from voxtral_ros.model.tokenizer import Tokenizer
+from voxtral_ros.quantization.calibration import (
+    decoder_input, DecoderInput, embed, generate, stream_inputs)
+from voxtral_ros.quantization.format import Recipe
+from voxtral_ros.quantization.gptq import quantize_decoder
+from voxtral_ros.quantization.quantizer import Codes, quantize
 
 DELAY_MS = 480
 MAX_SHIFT = 10  # tokens; what lies further off is another word of the same spelling
@@ -62,7 +64,7 @@ class Variant:
 
     name: str
     recipe: Recipe | None = None
-    gptq_inputs: str = ''  # '', 'text', 'no delay' or 'stream'
+    inputs: str = ''  # of GPTQ: 'text', 'no delay' or 'stream'
     dtype: torch.dtype = torch.float32  # of the arithmetic
 
 
@@ -71,16 +73,17 @@ VARIANTS = (
     Variant('BF16, arithmetic in BF16 too', dtype=torch.bfloat16),
     Variant('INT4 decoder, RTN seed', Recipe()),
     Variant('INT4 decoder, RTN mse', Recipe('mse')),
-    Variant('INT4 decoder, GPTQ on text', Recipe(), 'text'),
-    Variant('INT4 decoder, GPTQ without delay', Recipe(), 'no delay'),
-    Variant('INT4 decoder, GPTQ on streams', Recipe(), 'stream'),
-    Variant('INT4 decoder, GPTQ on streams, mse', Recipe('mse'), 'stream'),
+    Variant('INT4 decoder, GPTQ on text', Recipe(method='gptq'), 'text'),
+    Variant('INT4 decoder, GPTQ without delay', Recipe(method='gptq'), 'no delay'),
+    Variant('INT4 decoder, GPTQ on streams', Recipe(method='gptq'), 'stream'),
+    Variant('INT4 decoder, GPTQ on streams, mse', Recipe('mse', method='gptq'), 'stream'),
     Variant('INT8 encoder alone', Recipe(encoder_bits=8, skip=DECODER)),
     Variant('INT8 head alone', Recipe(head_bits=8, skip=DECODER)),
     Variant('INT4 head alone', Recipe(head_bits=4, skip=DECODER)),
     Variant('RTN mse, INT8 encoder, INT8 head', Recipe('mse', 8, 8)),
     Variant('RTN mse, INT8 encoder, INT4 head', Recipe('mse', 8, 4)),
-    Variant('GPTQ on streams, mse, INT8 encoder, INT8 head', Recipe('mse', 8, 8), 'stream'),
+    Variant('GPTQ on streams, mse, INT8 encoder, INT8 head',
+            Recipe('mse', 8, 8, method='gptq'), 'stream'),
 )
 
 
@@ -91,7 +94,7 @@ class Result:
     nbytes: int
     scores: dict[str, list[Score]] = field(default_factory=dict)  # per set
     streams: list[Tensor] = field(default_factory=list)
-    chances: list[Tensor] = field(default_factory=list)  # of BF16: log-probabilities [T, V]
+    log_probs: list[Tensor] = field(default_factory=list)  # of BF16: log-probabilities [T, V]
     divergence: list[Tensor] = field(default_factory=list)  # KL from BF16, nats, of each token
     agrees: list[Tensor] = field(default_factory=list)  # on BF16's stream, bool of each token
     margins: list[streams.Margins] = field(default_factory=list)
@@ -110,20 +113,20 @@ class Bench:
         self.tokenizer = Tokenizer.load(self.source, self.native.config.vocab_size)
         self.protocol = Protocol(self.tokenizer, self.native.config.audio)
         self.delay = self.protocol.delay_tokens(DELAY_MS)
-        self.sets = {name: streams.read_manifest(Path(path), arguments.limit)
+        self.sets = {name: sample(read_manifest(Path(path)), arguments.limit)
                      for name, _, path in (part.partition('=') for part in arguments.manifest)}
-        self.calibration = streams.read_manifest(
-            arguments.calibration, arguments.calibration_count)
+        self.calibration = sample(read_manifest(arguments.calibration),
+                                  arguments.calibration_count)
         tested = {recording.text for recordings in self.sets.values() for recording in recordings}
         if tested & {recording.text for recording in self.calibration}:
             raise SystemExit('a text of the calibration is in a manifest, too: what is measured '
                              'must not have been calibrated on')
-        self._transcribed: dict[object, list[Tensor]] = {}  # by what the encoder is
-        transcribed = streams.transcribe(self.native, self.protocol, self.calibration, self.delay)
-        written = streams.generate(self.native, self.protocol, transcribed, self.delay)
-        self._calibration = list(zip(transcribed, written, strict=True))
+        self._embedded: dict[object, list[Tensor]] = {}  # by what the encoder is
+        embeddings = self._embed(self.native, self.calibration)
+        written = generate(self.native, self.protocol, embeddings, self.delay)
+        self._calibration = list(zip(embeddings, written, strict=True))
 
-    def recordings(self) -> list[streams.Recording]:
+    def recordings(self) -> list[Recording]:
         """Return the recordings of all sets."""
         return [recording for recordings in self.sets.values() for recording in recordings]
 
@@ -132,20 +135,18 @@ class Bench:
         folder = self.source
         if variant.recipe:
             folder = self._folder / variant.name.replace(' ', '_')
-            folder.mkdir()
-            if variant.gptq_inputs:
-                network = load_network(self.source, dtype=torch.float32)
-                with torch.inference_mode():
-                    sequences = self.inputs(network, variant.gptq_inputs)
-                    rounded = gptq.calibrate(network, sequences, variant.recipe.rounding)
-                gptq.write(self.source, folder, rounded, variant.recipe,
-                           network.config.decoder.head_dim)
-            else:
-                quantize(self.source, folder, variant.recipe)
+            calibrated = partial(self.codes, variant) if variant.inputs else None
+            quantize(self.source, folder, variant.recipe, calibrated=calibrated)
         network = load_network(folder, dtype=variant.dtype)
         return network, (folder / 'consolidated.safetensors').stat().st_size
 
-    def inputs(self, network: VoxtralRealtime, kind: str) -> list[gptq.Sequence]:
+    def codes(self, variant: Variant) -> Codes:
+        """Return what GPTQ makes of the decoder."""
+        network = load_network(self.source, dtype=torch.float32)
+        return quantize_decoder(network, self.inputs(network, variant.inputs), variant.recipe)
+
+    @torch.inference_mode()
+    def inputs(self, network: VoxtralRealtime, kind: str) -> list[DecoderInput]:
         """
         Return what to calibrate on.
 
@@ -154,56 +155,43 @@ class Bench:
         leaves out the audio, too: a decoder taken for a language model, calibrated on text.
         """
         if kind == 'text':
-            encode = WordEncoder(load_pieces(self.source / 'tekken.json'))
             h = [network.decoder.tok_embeddings(torch.tensor(
-                [self.tokenizer.bos, *(token for word in recording.text.split()
-                                       for token in encode(word))]))
+                [self.tokenizer.bos, *streams.encode(recording.text, self.tokenizer)]))
                  for recording in self.calibration]
         else:
-            h = [gptq.stream_inputs(network, self.protocol, audio, tokens, self.delay)
+            h = [stream_inputs(network, self.protocol, audio, tokens, self.delay)
                  for audio, tokens in self._calibration]
         delay = self.delay if kind == 'stream' else None
-        return [gptq.sequence(network, states, delay) for states in h]
+        return [decoder_input(network, states, delay) for states in h]
 
     def measure(self, variant: Variant, bf16: Result | None) -> Result:
         """Let a variant write freely, and say what it thinks of the stream that BF16 wrote."""
         network, nbytes = self.load(variant)
         encoder = (variant.recipe.encoder_bits if variant.recipe else 16, variant.dtype)
-        if encoder not in self._transcribed:
-            self._transcribed[encoder] = streams.transcribe(network, self.protocol, self.recordings(),
-                                                self.delay)
-        transcribed = self._transcribed[encoder]
+        if encoder not in self._embedded:
+            self._embedded[encoder] = self._embed(network, self.recordings())
+        embeddings = self._embedded[encoder]
         result = Result(nbytes)
-        result.streams = streams.generate(network, self.protocol, transcribed, self.delay)
+        result.streams = generate(network, self.protocol, embeddings, self.delay)
         spoken = (bf16 or result).streams
-        for n, (audio, tokens) in enumerate(zip(transcribed, spoken, strict=True)):
+        for n, (audio, tokens) in enumerate(zip(embeddings, spoken, strict=True)):
             logits = streams.score(network, self.protocol, audio, tokens, self.delay)
-            chances = logits.log_softmax(-1)
+            log_probs = logits.log_softmax(-1)
             if bf16 is None:
-                result.chances.append(chances)
-            reference = (bf16 or result).chances[n]
-            result.divergence.append((reference.exp() * (reference - chances)).sum(-1))
+                result.log_probs.append(log_probs)
+            reference = (bf16 or result).log_probs[n]
+            result.divergence.append((reference.exp() * (reference - log_probs)).sum(-1))
             result.agrees.append(logits.argmax(-1) == tokens)
             result.margins.append(streams.margins(logits, tokens, self.tokenizer.pad))
         texts = iter([self.tokenizer.decode(tokens.tolist()) for tokens in result.streams])
         for name, recordings in self.sets.items():
-            result.scores[name] = [_scored(recording, next(texts)) for recording in recordings]
+            result.scores[name] = [score(recording.path.name, recording.text, next(texts))
+                                   for recording in recordings]
         return result
 
-
-def _scored(recording: streams.Recording, transcript: str) -> Score:
-    reference = normalise(recording.text)
-    return Score(recording.file, recording.text, transcript,
-                 word_errors(reference, normalise(transcript)), len(reference))
-
-
-def difference(scores: list[Score], bf16: list[Score]) -> tuple[float, float, float]:
-    """Return by how much the error rate is higher, and 95 % limits, by paired bootstrap."""
-    errors = np.array([one.errors - other.errors for one, other in zip(scores, bf16, strict=True)])
-    n_words = np.array([score.n_words for score in scores])
-    pick = np.random.default_rng(0).integers(0, len(errors), (2000, len(errors)))
-    low, high = np.percentile(errors[pick].sum(1) / n_words[pick].sum(1), (2.5, 97.5))
-    return float(errors.sum() / n_words.sum()), float(low), float(high)
+    def _embed(self, network: VoxtralRealtime, recordings: Sequence[Recording]) -> list[Tensor]:
+        samples = (recording.samples() for recording in recordings)
+        return embed(network, self.protocol, samples, self.delay)
 
 
 def word_shifts(bench: Bench, result: Result, bf16: Result) -> np.ndarray:
@@ -235,7 +223,7 @@ def print_tables(bench: Bench, results: dict[str, Result]) -> None:
                for cell in _rate_cells(scores, bf16.scores[key])]
         for name, result in results.items()})
     for name, scores in bf16.scores.items():
-        print(f'{name}: {len(scores)} recordings, {sum(score.n_words for score in scores)} words')
+        print(f'{name}: {len(scores)} recordings, {count_words(scores)} words')
 
 
 def _print_rows(title: str, columns: tuple[str, ...] | list[str],
@@ -276,7 +264,7 @@ def _spread(values: Tensor) -> str:
 
 def _rate_cells(scores: list[Score], bf16: list[Score]) -> list[str]:
     rate, low, high = error_rate(scores)
-    more, less, most = difference(scores, bf16)
+    more, less, most = difference(bf16, scores)
     above = f'{100 * more:+.1f} ({100 * less:+.1f} to {100 * most:+.1f})'
     return [f'{100 * rate:.1f} ({100 * low:.1f} to {100 * high:.1f})',
             '-' if scores is bf16 else above]
@@ -304,7 +292,7 @@ def draw(path: Path, results: dict[str, Result]) -> None:
     left.set_xlabel('logit[pad] - best other logit (whiskers: 5 and 95 %)')
     left.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, fontsize=8, frameon=False)
     for n, key in enumerate(bf16.scores):
-        rows = [difference(result.scores[key], bf16.scores[key]) for result in results.values()]
+        rows = [difference(bf16.scores[key], result.scores[key]) for result in results.values()]
         middle, low, high = 100 * np.array(rows).T
         place = at + 0.22 * ((len(bf16.scores) - 1) / 2 - n)
         right.errorbar(middle, place, xerr=(middle - low, high - middle), fmt='o', markersize=3,

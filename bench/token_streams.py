@@ -13,41 +13,24 @@
 # limitations under the License.
 
 """
-Token streams of recordings: greedy, step by step as in the engine, and scored against another's.
+Token streams of recordings, and how two networks differ on them.
 
-Recordings are encoded once and decoded by many checkpoints, so comparing decoders is quick.
+voxtral_ros/quantization/calibration.py writes them: greedy, step by step as in the engine.
 """
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
 from difflib import SequenceMatcher
-from pathlib import Path
+from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from voxtral_ros.audio.files import read_file
-from voxtral_ros.audio.resample import resampled
 from voxtral_ros.model.layers import banded_attention, rotation
-from voxtral_ros.model.network import StreamState, VoxtralRealtime
-from voxtral_ros.model.protocol import StreamingProtocol
+from voxtral_ros.model.network import VoxtralRealtime
+from voxtral_ros.model.protocol import Protocol
 from voxtral_ros.model.tokenizer import TextDecoder, Tokenizer
 from voxtral_ros.recognizer.text import Utterance
-
-_BATCH = 48  # streams side by side
-
-
-@dataclass
-class Recording:
-    """A recording, and what is said in it."""
-
-    file: str
-    text: str
-    samples: np.ndarray  # float32, 16 kHz
 
 
 class Margins(NamedTuple):
@@ -67,62 +50,6 @@ class WordAt(NamedTuple):
 
     text: str
     token: int  # where its first token was written
-
-
-def read_manifest(path: Path, limit: int | None = None) -> list[Recording]:
-    """Read the recordings that a table with the columns file and text names."""
-    with path.open(encoding='utf-8', newline='') as file:
-        rows = list(csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE))
-    step = max(1, len(rows) // (limit or len(rows)))  # from all over the table
-    return [Recording(row['file'], row['text'],
-                      np.concatenate(list(resampled(read_file(path.parent / row['file'])))))
-            for row in rows[::step][:limit]]
-
-
-@torch.inference_mode()
-def transcribe(network: VoxtralRealtime, protocol: Protocol, recordings: list[Recording], delay: int,
-         ) -> list[Tensor]:
-    """Return the audio embeddings, [T, dim] each, of recordings as a stream pads them."""
-    transcribed = []
-    for recording in recordings:
-        right = protocol.right_pad(len(recording.samples), delay)
-        samples = np.pad(recording.samples, (protocol.left_pad, right))
-        n_tokens = (len(samples) - protocol.context) // protocol.samples_per_token
-        samples = samples[:n_tokens * protocol.samples_per_token + protocol.context]
-        mel = network.mel(torch.from_numpy(samples)[None])
-        transcribed.append(network.embed_audio(mel)[0])
-    return transcribed
-
-
-@torch.inference_mode()
-def generate(network: VoxtralRealtime, protocol: Protocol, transcribed: list[Tensor], delay: int,
-             ) -> list[Tensor]:
-    """Return the tokens that a stream over each of these embeddings writes, prompt left out."""
-    prompt = torch.tensor(protocol.prompt(delay))
-    scales = network.decoder.delay_scales(torch.tensor([delay]))[:, 0]
-    written: list[Tensor] = [torch.empty(0)] * len(transcribed)
-    order = sorted(range(len(transcribed)), key=lambda n: len(transcribed[n]))
-    for at in range(0, len(order), _BATCH):
-        chosen = order[at:at + _BATCH]
-        audio = torch.nn.utils.rnn.pad_sequence([transcribed[n] for n in chosen], batch_first=True)
-        slots = torch.arange(len(chosen))
-        state = StreamState(network, len(chosen), len(prompt))
-        for slot in slots.tolist():
-            state.reset(slot, scales)
-        given = prompt.expand(len(chosen), -1)
-        tokens, position = [], len(prompt)
-        logits = network.decode(audio[:, :position], given, state, slots, position)
-        while True:
-            tokens.append(logits.argmax(-1))
-            if position == audio.shape[1]:
-                break
-            logits = network.decode(audio[:, position:position + 1], tokens[-1][:, None], state,
-                                    slots, position + 1)
-            position += 1
-        rows = torch.stack(tokens, 1)
-        for n, row in zip(chosen, rows, strict=True):
-            written[n] = row[:len(transcribed[n]) - len(prompt) + 1].clone()
-    return written
 
 
 @torch.inference_mode()
@@ -155,6 +82,23 @@ def margins(logits: Tensor, tokens: Tensor, pad: int) -> Margins:
     onset = ~is_pad[1:] & is_pad[:-1]
     offset = is_pad[1:] & ~is_pad[:-1]
     return Margins(margin[:-1][onset], margin[1:][onset], margin[1:][offset])
+
+
+def encode(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens of a text, a space before each word: pieces of lowest rank merge first."""
+    ranks = {piece: rank for rank, piece in enumerate(tokenizer.pieces)}
+    tokens = []
+    for word in text.split():
+        parts = [bytes([byte]) for byte in f' {word}'.encode()]
+        while len(parts) > 1:
+            merged = [ranks.get(first + second, len(ranks)) for first, second in pairwise(parts)]
+            best = min(merged)
+            if best == len(ranks):
+                break
+            at = merged.index(best)
+            parts[at:at + 2] = [parts[at] + parts[at + 1]]
+        tokens += [tokenizer.n_special + ranks[part] for part in parts]
+    return tokens
 
 
 def words(tokens: Tensor, tokenizer: Tokenizer) -> list[WordAt]:

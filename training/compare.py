@@ -30,7 +30,6 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable
-import csv
 from difflib import SequenceMatcher
 import hashlib
 import json
@@ -44,8 +43,9 @@ import soundfile
 import torch
 from tqdm import tqdm
 from training.judge_peers import pocketsphinx, Recogniser, spoken_form, whisper, Word
-
-from voxtral_ros.cli.evaluate import error_rate, Score, word_errors
+from voxtral_ros.evaluation.confidence import error_rate
+from voxtral_ros.evaluation.manifest import read_manifest
+from voxtral_ros.evaluation.word_error_rate import Score, score
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Transcript
 
@@ -80,12 +80,11 @@ class Heard(NamedTuple):
 def read_set(manifest: Path) -> list[Recording]:
     """Read a manifest and its recordings."""
     recordings = []
-    with manifest.open(encoding='utf-8', newline='') as file:
-        for row in csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE):
-            samples, rate = soundfile.read(manifest.parent / row['file'], dtype='float32')
-            assert rate == _RATE_HZ and samples.ndim == 1, f'{row["file"]} is not 16 kHz mono'
-            ends = [float(end) for end in (row['ends'] or '').split()]
-            recordings.append(Recording(row['file'], row['text'], row['speaker'], ends, samples))
+    for path, text, row in read_manifest(manifest, ('file', 'text', 'speaker')):
+        samples, rate = soundfile.read(path, dtype='float32')
+        assert rate == _RATE_HZ and samples.ndim == 1, f'{path} is not 16 kHz mono'
+        ends = [float(end) for end in row.get('ends', '').split()]
+        recordings.append(Recording(row['file'], text, row['speaker'], ends, samples))
     return recordings
 
 
@@ -166,13 +165,9 @@ class Peers:
 
 def scored(heard: Heard, recordings: list[Recording]) -> list[Score]:
     """Compare with what was said."""
-    scores = []
-    for recording in recordings:
-        reference = spoken_form(recording.text)
-        transcript = ' '.join(word.text for word in heard.words[recording.file])
-        scores.append(Score(recording.file, recording.text, transcript,
-                            word_errors(reference, spoken_form(transcript)), len(reference)))
-    return scores
+    return [score(recording.file, recording.text,
+                  ' '.join(word.text for word in heard.words[recording.file]), words=spoken_form)
+            for recording in recordings]
 
 
 def end_errors(heard: Heard, recordings: list[Recording]) -> np.ndarray:

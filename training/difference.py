@@ -25,13 +25,13 @@ widen it.
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
 from training.judge_peers import spoken_form
-
-from voxtral_ros.cli.evaluate import interval, Score, word_errors
+from voxtral_ros.evaluation.confidence import bootstrap
+from voxtral_ros.evaluation.manifest import read_table
+from voxtral_ros.evaluation.word_error_rate import word_errors
 
 
 def count_errors(before: Path, after: Path) -> np.ndarray:
@@ -57,16 +57,14 @@ def difference(counts: np.ndarray) -> tuple[float, float, float]:
 
     :param counts: see count_errors
     """
-    more = [Score('', '', '', int(after - before), int(words)) for before, after, words in counts]
-    before, after, words = counts.sum(0)
-    return float((after - before) / words), *interval(more)
+    more = counts[:, 1] - counts[:, 0]
+    return float(more.sum() / counts[:, 2].sum()), *bootstrap(more, counts[:, 2])
 
 
 def read_texts(path: Path) -> dict[str, tuple[str, str]]:
     """Return text and transcript of every recording of a table of `voxtral evaluate --texts`."""
-    with path.open(encoding='utf-8', newline='') as file:
-        rows = csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE)
-        return {row['file']: (row['text'], row['transcript']) for row in rows}
+    return {row['file']: (row['text'], row['transcript'])
+            for row in read_table(path, ('file', 'text', 'transcript'))}
 
 
 def main() -> None:

@@ -27,8 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from training.speech import RATE_HZ
 from training.synthesis.shards import ShardReader
-
-from voxtral_ros.cli.evaluate import word_errors
+from voxtral_ros.evaluation.word_error_rate import word_errors
 from voxtral_ros.recognizer.engine import Engine
 
 _SLOTS = 64

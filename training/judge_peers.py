@@ -29,8 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from training.commands import number_words
-
-from voxtral_ros.cli.evaluate import normalise
+from voxtral_ros.evaluation.word_error_rate import normalize
 
 _SHORT = {'mr': 'mister', 'mrs': 'missus', 'dr': 'doctor', 'okay': 'ok'}
 
@@ -51,7 +50,7 @@ def spoken_form(text: str) -> list[str]:
     text = re.sub(r'(?<=\d),(?=\d{3})', '', text.lower())
     text = text.replace('%', ' percent ').replace('\u2019', "'")
     text = re.sub(r'\d+', lambda match: f' {_number(match.group())} ', text)
-    words = (word.strip("'") for word in normalise(text))
+    words = (word.strip("'") for word in normalize(text))
     return [_SHORT.get(word, word) for word in words if word]
 
 

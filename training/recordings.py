@@ -35,6 +35,7 @@ import soundfile
 from training.judge_noise import level, scattered
 from training.speech import RATE_HZ
 from training.synthesis.shards import ShardWriter
+from voxtral_ros.evaluation.manifest import read_manifest
 
 _PART_S = 20  # longer sounds are kept in parts
 _SHORTEST = 400  # samples
@@ -58,10 +59,7 @@ def read(path: Path) -> np.ndarray:
 
 def read_table(manifest: Path) -> list[tuple[Path, str]]:
     """Return the recordings of a table and what is said in them, by its columns file and text."""
-    header, *rows = (line.split('\t') for line in
-                     manifest.read_text(encoding='utf-8').splitlines())
-    file, text = header.index('file'), header.index('text')
-    return [(manifest.parent / row[file], row[text]) for row in rows]
+    return [(path, text) for path, text, _ in read_manifest(manifest)]
 
 
 def sounds(folder: Path) -> Iterator[np.ndarray]:

@@ -36,6 +36,7 @@ import re
 from training.commands import command, number_words
 from training.requests import requests
 from training.templates import expand_intents
+from voxtral_ros.evaluation.manifest import read_table
 
 N_HELD_OUT = 1000
 N_COMMANDS = 40_000
@@ -99,10 +100,8 @@ def excluded_runs(paths: list[Path], length: int = 5) -> set[tuple[str, ...]]:
     """Return the runs of words that must stay unseen, from TSV files with a column `text`."""
     runs = set()
     for path in paths:
-        rows = [line.split('\t') for line in path.read_text(encoding='utf-8').splitlines()]
-        column = rows[0].index('text')
-        for row in rows[1:]:
-            words = row[column].lower().split()
+        for row in read_table(path, ('text',)):
+            words = row['text'].lower().split()
             runs |= set(zip(*(words[n:] for n in range(length)), strict=False))
     return runs
 

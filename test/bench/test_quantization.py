@@ -14,6 +14,7 @@
 
 """The comparison of ways to quantize runs on any native checkpoint, and guards its own rules."""
 
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -42,7 +43,8 @@ def compare(tmp_path_factory):
             [sys.executable, BENCH / 'quantization.py', '--model-dir', model,
              '--manifest', f'short={table("measured.tsv", measured)}',
              '--calibration', table('calibration.tsv', calibration), *options],
-            capture_output=True, text=True)
+            # As for everybody else: scripts find the modules beside them.
+            env={**os.environ, 'PYTHONSAFEPATH': ''}, capture_output=True, text=True)
 
     return run
 

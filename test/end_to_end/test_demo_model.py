@@ -20,8 +20,7 @@ import subprocess
 import sys
 
 import pytest
-
-from voxtral_ros.cli.evaluate import normalise, word_errors
+from voxtral_ros.evaluation.word_error_rate import normalize, word_errors
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.resources import demo_model
 
@@ -48,7 +47,7 @@ def orders():
 
 
 def test_orders_are_understood(orders):
-    errors = word_errors(' '.join(ORDERS).split(), normalise(orders['text']))
+    errors = word_errors(' '.join(ORDERS).split(), normalize(orders['text']))
     assert errors <= 4  # of 38
 
 
@@ -58,7 +57,7 @@ def test_every_order_is_one_utterance(orders):
         assert utterance['text'].split()[0] == order.split()[0]
 
 
-def test_words_have_rising_times_within_the_audio(orders):
+def test_words_have_rising_times_within_the_sound(orders):
     ends = [word['end_s'] for word in orders['words']]
     assert ends == sorted(ends)
     assert ends[0] > 0
@@ -72,8 +71,8 @@ def test_words_end_where_the_voice_pauses(orders):
     assert second['start_s'] - first['end_s'] > 0.5
 
 
-def test_all_generated_tokens_are_published(orders):
-    """N tokens of audio, less the prompt, as the protocol counts them."""
+def test_all_generated_tokens_are_told(orders):
+    """N tokens of sound, less the prompt, as the protocol counts them."""
     speech = -(-round(orders['audio_s'] * 16000) // 1280)
     assert len(orders['token_ids']) == 32 + speech + 6 + 11 - 39 + 1
 
@@ -115,7 +114,7 @@ def test_evaluate_prints_the_word_error_rate(tmp_path):
     assert (tmp_path / 'texts.tsv').read_text().count('\n') == 2
 
 
-def test_evaluate_reports_kinds_of_recordings_apart(tmp_path):
+def test_evaluate_tells_kinds_of_recordings_apart(tmp_path):
     manifest = tmp_path / 'voices.tsv'
     manifest.write_text('\n'.join([
         'voice\tfile\ttext', f'engine\t{DATA}/orders.flac\t{" ".join(ORDERS)}',

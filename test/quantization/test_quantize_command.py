@@ -15,7 +15,9 @@
 """`voxtral quantize`: a thin face that says what it did and what was wrong."""
 
 import csv
+import json
 import os
+from pathlib import Path
 import subprocess
 import sys
 
@@ -25,6 +27,10 @@ from quantization import packable
 from voxtral_ros.cli.main import main
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.quantization import quantizer
+
+DATA = Path(__file__).resolve().parents[1] / 'data'
+CALIBRATED = ('--method', 'gptq', '--calibration', str(DATA / 'manifest.tsv'),
+              '--calibration-count', '2', '--calibration-delays-ms', '480', '80')
 
 
 @pytest.fixture(scope='module')
@@ -104,8 +110,61 @@ def test_an_output_that_cannot_be_written(source, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('option', [('--encoder-bits', '4'), ('--head-bits', '5'),
-                                    ('--rounding', 'gptq')])
+                                    ('--rounding', 'gptq'), ('--method', 'awq'),
+                                    ('--calibration-count', '0')])
 def test_wrong_options(source, tmp_path, option):
     with pytest.raises(SystemExit) as error:
         voxtral_quantize(source, tmp_path, *option)
     assert error.value.code == 2
+
+
+def test_gptq_from_the_shell(source, tmp_path):
+    output = tmp_path / 'gptq'
+    command = [sys.executable, '-m', 'voxtral_ros', 'quantize', '--model-dir', str(source),
+               '--output-dir', str(output), *CALIBRATED, '--encoder-bits', '8', '--head-bits', '8',
+               '--verify']
+    run = subprocess.run(command, capture_output=True, text=True,
+                         env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    assert run.returncode == 0, run.stderr
+    packable.logits(load_network(output))
+    config = json.loads((output / 'params.json').read_text())['quantization_config']
+    assert (config['quant_method'], config['rounding']) == ('gptq', 'mse')
+    assert (config['encoder_bits'], config['head_bits']) == (8, 8)
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 2
+    assert 'not overwritten' in again.stderr
+
+
+@pytest.mark.parametrize(('options', 'rounding'), [
+    ((), 'seed'), (CALIBRATED, 'mse'), ((*CALIBRATED, '--rounding', 'seed'), 'seed')])
+def test_every_method_has_its_own_rule_for_scales(source, tmp_path, options, rounding):
+    assert voxtral_quantize(source, tmp_path, *options) == 0
+    config = json.loads((tmp_path / 'params.json').read_text())['quantization_config']
+    assert config.get('rounding', 'seed') == rounding
+    assert config['quant_method'] == ('gptq' if options else 'rtn')
+
+
+def test_layers_that_are_skipped_are_not_calibrated(source, tmp_path):
+    assert voxtral_quantize(source, tmp_path, *CALIBRATED, '--skip', 'layers.0.*', '--verify') == 0
+    load_network(tmp_path)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (('--method', 'gptq'), '--calibration MANIFEST'),
+    (('--calibration', str(DATA / 'manifest.tsv')), 'rtn needs none'),
+    ((*CALIBRATED, '--calibration-delays-ms', '481'), 'delay of 481 ms'),
+    (('--method', 'gptq', '--calibration', 'none.tsv'), 'none.tsv cannot be read: No such file'),
+    (('--method', 'gptq', '--calibration', 'wrong.tsv'), 'wrong.tsv needs a first line'),
+    (('--method', 'gptq', '--calibration', 'empty.tsv'), 'empty.tsv names no recording'),
+    (('--method', 'gptq', '--calibration', 'gone.tsv'), 'gone.wav: no such file'),
+])
+def test_what_cannot_be_calibrated_on_is_said_in_one_line(
+        source, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (('wrong', 'text\n'), ('empty', 'file\n'), ('gone', 'file\ngone.wav\n')):
+        Path(f'{name}.tsv').write_text(text)
+    assert voxtral_quantize(source, tmp_path / 'out', *options) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith('voxtral quantize: ')
+    assert message in line
+    assert not (tmp_path / 'out').exists()

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The live page in a real browser, with a microphone that processes a recording."""
+"""The live page in a real browser, with a microphone that hears a recording."""
 
 from contextlib import contextmanager
 import os
@@ -22,10 +22,9 @@ import numpy as np
 import pytest
 import soundfile
 from support.realtime import DATA, Running, running, ServedScript, ServerProcess
-
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled, Resampler
-from voxtral_ros.cli.evaluate import normalise, word_errors
+from voxtral_ros.evaluation.word_error_rate import normalize, word_errors
 from voxtral_ros.server.app import Access
 
 playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
@@ -50,9 +49,9 @@ def server():
 @pytest.fixture(scope='module')
 def wav(tmp_path_factory):
     """Return the spoken orders as a WAV of 48 kHz, as microphones have."""
-    path = tmp_path_factory.mktemp('audio') / 'orders.wav'
-    samples = recording('orders.flac')
-    soundfile.write(path, Resampler(16000, 48000).process(samples, last=True), 48000,
+    path = tmp_path_factory.mktemp('sound') / 'orders.wav'
+    sound = recording('orders.flac')
+    soundfile.write(path, Resampler(16000, 48000).process(sound, last=True), 48000,
                     subtype='PCM_16')
     return path
 
@@ -103,8 +102,8 @@ def test_microphone(browser, server):
         assert page.inner_text('#lag-text').endswith(' s')
         page.click('#microphone')
         page.wait_for_selector('#partial:empty', state='attached')
-        transcribed = normalise(finals(page))[:18]
-        assert word_errors(ORDERS.split(), transcribed) <= 4
+        heard = normalize(finals(page))[:18]
+        assert word_errors(ORDERS.split(), heard) <= 4
         assert page.get_attribute('#microphone', 'aria-pressed') == 'false'
         assert page.is_hidden('#error')
 
@@ -126,7 +125,7 @@ def test_file(browser, server):
 
 def test_a_file_that_is_none(browser, server, tmp_path):
     path = tmp_path / 'noise.wav'
-    path.write_bytes(b'this is no audio')
+    path.write_bytes(b'this is no sound')
     with opened(browser, f'{server.http}/') as page:
         page.wait_for_selector('#state.ok')
         page.set_input_files('#file', path)

@@ -20,9 +20,8 @@ import sys
 
 import pytest
 from support.realtime import DATA, ServerProcess
-
-from voxtral_ros.cli.evaluate import normalise, word_errors
 from voxtral_ros.cli.serve import add_arguments
+from voxtral_ros.evaluation.word_error_rate import normalize, word_errors
 
 ORDERS = ('robot go to the kitchen and bring me the red cup turn left and go forward three meters '
           'please put the book next to the lamp and come back stop following me and return to the '
@@ -37,7 +36,7 @@ def serve(*arguments):
 def test_a_file_is_transcribed_through_the_server():
     result = serve('--test', DATA / 'orders.flac')
     assert result.returncode == 0, result.stderr
-    assert word_errors(ORDERS.split(), normalise(result.stdout)) <= 4
+    assert word_errors(ORDERS.split(), normalize(result.stdout)) <= 4
 
 
 @pytest.mark.parametrize('arguments, complaint', [

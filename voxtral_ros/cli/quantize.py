@@ -17,13 +17,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 import csv
 from pathlib import Path
 import sys
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from voxtral_ros.quantization.quantizer import Record
+    from tqdm import tqdm
+    from voxtral_ros.model.protocol import Protocol
+    from voxtral_ros.quantization.format import Recipe
+    from voxtral_ros.quantization.quantizer import Codes, Record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +36,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='folder with params.json, tekken.json, consolidated.safetensors')
     parser.add_argument('--output-dir', required=True, type=Path, metavar='DIR',
                         help='folder for the result; must not hold weights yet')
-    parser.add_argument('--rounding', choices=('seed', 'mse'), default='seed',
-                        help='rule for INT4: as in the original, or least squared error [seed]')
+    parser.add_argument('--method', choices=('rtn', 'gptq'), default='rtn',
+                        help='how the decoder gets its codes: rtn rounds every weight to the '
+                             'nearest one and needs little memory; gptq chooses them so that the '
+                             'outputs stay near on recordings (--calibration), and has the whole '
+                             'network in memory in float32, 18 GB for the 4B model, and 3 GB of '
+                             'codes [rtn]')
+    parser.add_argument('--rounding', choices=('seed', 'mse'),
+                        help='rule for the scales of INT4: as in the original, or least squared '
+                             'error [seed for rtn, mse for gptq]')
+    parser.add_argument('--calibration', type=Path, metavar='MANIFEST',
+                        help='for gptq: table with a header and the column file; paths are '
+                             'relative to it. Not the recordings that will measure the result')
+    parser.add_argument('--calibration-count', type=_count, default=60, metavar='N',
+                        help='recordings to take, from all over the table [60]')
+    parser.add_argument('--calibration-delays-ms', type=float, nargs='+', metavar='MS',
+                        default=[480, 240, 480, 960, 80],
+                        help='delays that the recordings are transcribed with, in turns '
+                             '[480 240 480 960 80]')
     parser.add_argument('--encoder-bits', type=int, choices=(16, 8), default=16,
                         help='bits of the weights of encoder layers [16]')
     parser.add_argument('--head-bits', type=int, choices=(16, 8, 4), default=16,
@@ -51,22 +71,29 @@ def run(arguments: argparse.Namespace) -> int:
     """Quantize; return 2 when the model or the arguments cannot be used, 1 on disk errors."""
     # Not at the top: torch takes a second to load, and `voxtral --help` must not.
     from tqdm import tqdm
-
-    from voxtral_ros.model.checkpoint import open_weights
+    from voxtral_ros.model.checkpoint import native_parameters, open_weights
+    from voxtral_ros.model.protocol import Protocol
     from voxtral_ros.model.tokenizer import Tokenizer
     from voxtral_ros.quantization.format import Recipe
     from voxtral_ros.quantization.quantizer import quantize
-    recipe = Recipe(arguments.rounding, arguments.encoder_bits, arguments.head_bits,
-                    tuple(arguments.skip))
+    rounding = arguments.rounding or ('mse' if arguments.method == 'gptq' else 'seed')
+    recipe = Recipe(rounding, arguments.encoder_bits, arguments.head_bits,
+                    tuple(arguments.skip), arguments.method)
     try:
+        _check(arguments)
         with open_weights(arguments.model_dir) as (network, _):
-            Tokenizer.load(arguments.model_dir, network.config.vocab_size)
-            total = sum(parameter.numel() for parameter in network.parameters())
-        total *= 2 if arguments.verify else 1
-        # Mistakes are told at once, and without a bar at 0 %.
+            tokenizer = Tokenizer.load(arguments.model_dir, network.config.vocab_size)
+            sizes = {native: parameter.numel() for native, parameter in native_parameters(network)}
+        total = sum(sizes.values()) * (2 if arguments.verify else 1)
+        total += sum(size for native, size in sizes.items() if recipe.is_calibrated(native))
+        # Mistakes are reported at once, and without a bar at 0 %.
         with tqdm(total=total, unit=' weights', unit_scale=True, delay=0.1) as bar:
+            calibrated = None
+            if arguments.method == 'gptq':
+                protocol = Protocol(tokenizer, network.config.audio)
+                calibrated = _calibration(arguments, recipe, protocol, bar)
             records = quantize(arguments.model_dir, arguments.output_dir, recipe,
-                               arguments.verify, bar.update)
+                               arguments.verify, bar.update, calibrated)
         if arguments.report:
             _report(arguments.report, records)
     except ValueError as error:
@@ -77,6 +104,51 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     print(_summary(records), file=sys.stderr)
     return 0
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f'{count} is less than 1')
+    return count
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.method == 'gptq' and not arguments.calibration:
+        raise ValueError('--method gptq chooses codes on recordings: name a table of them with '
+                         '--calibration MANIFEST')
+    if arguments.method != 'gptq' and arguments.calibration:
+        raise ValueError(f'--calibration is for --method gptq; {arguments.method} needs none')
+
+
+def _calibration(arguments: argparse.Namespace, recipe: Recipe, protocol: Protocol,
+                 bar: tqdm[Any]) -> Callable[[], Codes]:
+    """Read the recordings, and return what chooses codes on them; `bar` counts weights."""
+    import torch
+    from tqdm import tqdm
+    from voxtral_ros.evaluation.manifest import ManifestError, read_manifest, sample
+    from voxtral_ros.model.checkpoint import load_network
+    from voxtral_ros.quantization.calibration import calibration_inputs
+    from voxtral_ros.quantization.gptq import quantize_decoder
+    delays = [protocol.delay_tokens(delay) for delay in arguments.calibration_delays_ms]
+    try:
+        table = read_manifest(arguments.calibration, ['file'])
+    except OSError as error:
+        raise ManifestError(f'{arguments.calibration} cannot be read: {error.strerror}') from None
+    recordings = sample(table, arguments.calibration_count)
+    if not recordings:
+        raise ManifestError(f'{arguments.calibration} names no recording')
+    samples = [recording.samples() for recording in recordings]
+
+    def codes() -> Codes:
+        network = load_network(arguments.model_dir, dtype=torch.float32)
+        with tqdm(total=len(samples), desc='transcribing', unit=' recordings', position=0,
+                  leave=False, delay=0.1) as transcribed:
+            inputs = calibration_inputs(network, protocol, samples, delays, transcribed.update)
+        bar.reset()  # its clock
+        return quantize_decoder(network, inputs, recipe, bar.update)
+
+    return codes
 
 
 def _report(path: Path, records: list[Record]) -> None:

@@ -46,6 +46,8 @@ _LINEARS = {
 }
 _NATIVE = {packed: native for native, packed in _LINEARS.items()}
 
+METHODS = ('rtn', 'gptq')  # of choosing codes; all of them give the same format
+
 # What the original says, and what is understood if nothing is said. Values of other keys than
 # these are our extensions and absent where they are the original's.
 _ORIGINAL: dict[str, Any] = {
@@ -65,9 +67,10 @@ class Recipe:
     encoder_bits: int = 16  # 16 or 8
     head_bits: int = 16  # 16, 8 or 4, of the token embedding, which is also the output head
     skip: tuple[str, ...] = ()  # patterns, as of a shell, of native names to leave alone
+    method: str = 'rtn'  # of METHODS, for the linear layers of the decoder
 
     def __post_init__(self) -> None:
-        for key, allowed in _EXTENSIONS.items():
+        for key, allowed in {**_EXTENSIONS, 'method': METHODS}.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(f'{key} is {getattr(self, key)!r}, expected one of '
                                  + ', '.join(map(str, allowed)))
@@ -82,11 +85,17 @@ class Recipe:
             return 4
         return self.encoder_bits if _encoder_linear(native) else 16
 
+    def is_calibrated(self, native: str) -> bool:
+        """Return whether the codes of a tensor are chosen on data, and not by rounding alone."""
+        return self.method == 'gptq' and self.bits(native) == 4 and native != HEAD
+
     def quantization_config(self) -> dict[str, Any]:
         """Return what params.json is to say."""
-        own = {key: getattr(self, key) for key in _EXTENSIONS
-               if getattr(self, key) != getattr(Recipe, key)}
-        return _ORIGINAL | own | ({'skip': list(self.skip)} if self.skip else {})
+        own: dict[str, Any] = {key: getattr(self, key) for key in _EXTENSIONS
+                               if getattr(self, key) != getattr(Recipe, key)}
+        if self.skip:
+            own['skip'] = list(self.skip)
+        return _ORIGINAL | {'quant_method': self.method} | own
 
 
 def check_config(config: Any) -> None:
@@ -96,8 +105,7 @@ def check_config(config: Any) -> None:
     if not isinstance(config, Mapping):
         raise ValueError(f'"quantization_config" is {config!r}, expected an object')
     allowed = {key: (value,) for key, value in _ORIGINAL.items()} | _EXTENSIONS
-    # All methods of choosing codes give the same format.
-    allowed['quant_method'] = ('rtn', 'gptq')
+    allowed['quant_method'] = METHODS
     for key, value in config.items():
         if key == 'skip':
             continue

@@ -21,7 +21,7 @@ form of one weight. The result gets its final name when it is complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 import json
@@ -41,6 +41,9 @@ from voxtral_ros.quantization.weights import half_split, row_blocks, row_unit, W
 
 _PARTIAL = WEIGHTS + '.partial'
 _SPARE = 64 << 20  # bytes that must stay free on the disk
+
+# Checkpoint name -> codes int8 [N, K] and scales fp16 [N, K / 128] of whole weights.
+Codes = Mapping[str, tuple[Tensor, Tensor]]
 
 
 class QuantizationError(ValueError):
@@ -69,7 +72,8 @@ class _Item:
 
 
 def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, verify: bool = False,
-             progress: Callable[[int], object] = lambda count: None) -> list[Record]:
+             progress: Callable[[int], object] = lambda count: None,
+             calibrated: Callable[[], Codes] | None = None) -> list[Record]:
     """
     Quantize a native checkpoint folder into a new one.
 
@@ -77,6 +81,8 @@ def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, veri
     :param verify: read the result back and compare it with the source before it gets its name
     :param progress: is called with the count of weights just done; `verify` goes through all
         of them once more
+    :param calibrated: returns codes and scales of the weights that the recipe does not round
+        (see Recipe.is_calibrated); called when all else is known to be in order
     :return: one record per tensor, in the order of the source
     :raises CheckpointError: the source is not usable
     :raises QuantizationError: it cannot be quantized that way, or there is a result already
@@ -86,6 +92,8 @@ def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, veri
     target, partial = target_dir / WEIGHTS, target_dir / _PARTIAL
     if target.exists():
         raise QuantizationError(f'{target} exists and is not overwritten: give another folder')
+    if (recipe.method == 'gptq') != (calibrated is not None):
+        raise QuantizationError('codes are calibrated where the method is gptq, and only there')
     params = json.loads((source_dir / 'params.json').read_text(encoding='utf-8'))
     tekken = (source_dir / 'tekken.json').read_bytes()
     with WeightFile(source_dir / WEIGHTS, params['head_dim']) as source:
@@ -93,6 +101,8 @@ def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, veri
         target_dir.mkdir(parents=True, exist_ok=True)
         job.check_disk(target_dir)
         try:
+            if calibrated:
+                job.take(calibrated())
             records = job.write(partial)
             if verify:
                 job.verify(partial)
@@ -117,6 +127,7 @@ class _Job:
         self._recipe = recipe
         self._head_dim = head_dim
         self._progress = progress
+        self._given: Codes = {}
         self._items = [self._plan(native) for native in source.stored]
         for pattern in recipe.skip:
             if not any(fnmatchcase(native, pattern) for native in source.stored):
@@ -161,6 +172,18 @@ class _Job:
             raise QuantizationError(f'the result needs {needed / 1e9:.2f} GB, but on the disk of '
                                     f'{folder} are {free / 1e9:.2f} GB free')
 
+    def take(self, codes: Codes) -> None:
+        """Take the codes of weights that are not rounded here: of all of them, and no others."""
+        shapes = {item.native: item.shape for item in self._items
+                  if self._recipe.is_calibrated(item.native)}
+        found = {native: tuple(part.shape) for native, (part, _) in codes.items()}
+        if found != shapes:
+            wrong = next(native for native in sorted({*found, *shapes})
+                         if found.get(native) != shapes.get(native))
+            raise QuantizationError(f'{wrong} has calibrated codes {found.get(wrong)}, expected '
+                                    f'{shapes.get(wrong)}: calibrate with the same recipe')
+        self._given = codes
+
     def write(self, path: Path) -> list[Record]:
         """Write the whole result."""
         specs = {name: spec for item in self._items for name, spec in item.specs.items()}
@@ -199,11 +222,15 @@ class _Job:
         words, scales = (torch.empty(spec.shape, dtype=spec.dtype)
                          for spec in item.specs.values())
         for start, weight in self._blocks(item, row_unit(item.native, self._head_dim)):
-            codes, scale = self._rounded(item, rounding.round_int4, weight, self._recipe.rounding)
+            stop = start + len(weight)
+            if item.native in self._given:
+                codes, scale = (part[start:stop] for part in self._given[item.native])
+            else:
+                codes, scale = self._rounded(item, rounding.round_int4, weight,
+                                             self._recipe.rounding)
             error.add(weight, rounding.dequantize(codes, scale))
             if is_rotated(item.native):
                 codes, scale = (half_split(part, self._head_dim) for part in (codes, scale))
-            stop = start + len(weight)
             words[:, 2 * start:2 * stop] = marlin.pack((codes + marlin.ZERO).to(torch.uint8).T)
             scales[:, start:stop] = marlin.permute_scales(scale.T)
         for name, part in zip(item.specs, (words, scales), strict=True):
@@ -227,8 +254,8 @@ class _Job:
         """
         Compare what a file holds with the source.
 
-        Of quantized weights, every code must be the nearest one to the source for the scale that
-        is in the file; everything else must be equal.
+        Of rounded weights, every code must be the nearest one to the source for the scale that is
+        in the file; calibrated codes and their scales, and everything else, must be equal.
         """
         with WeightFile(path, self._head_dim) as result:
             for item in self._items:
@@ -238,9 +265,15 @@ class _Job:
                         self._compare(item, kept, weight.to(kept.dtype))
                     continue
                 for start, codes, scale in result.codes(item.native):
-                    weight = self._source.rows(item.native, start, start + len(codes))
-                    self._compare(item, codes, rounding.nearest(weight, scale, item.bits))
-                    self._progress(weight.numel())
+                    stop = start + len(codes)
+                    if item.native in self._given:
+                        for part, given in zip((codes, scale), self._given[item.native],
+                                               strict=True):
+                            self._compare(item, part, given[start:stop])
+                    else:
+                        weight = self._source.rows(item.native, start, stop)
+                        self._compare(item, codes, rounding.nearest(weight, scale, item.bits))
+                    self._progress(codes.numel())
 
     def _compare(self, item: _Item, found: Tensor, expected: Tensor) -> None:
         if not torch.equal(found, expected):
