@@ -32,9 +32,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from training.judge_noise import level, scattered
-from training.speech import RATE_HZ
+from training.noise_test_set import level, scattered
 from training.synthesis.shards import ShardWriter
+from training.utterances import RATE_HZ
 
 _PART_S = 20  # longer sounds are kept in parts
 _SHORTEST = 400  # samples
@@ -101,7 +101,7 @@ def main(command_line: list[str] | None = None) -> None:
     kind.add_argument('--manifest', type=Path, help='table of file and text')
     arguments = parser.parse_args(command_line)
     if arguments.manifest and not arguments.judge:
-        parser.error('speech to train on needs the ends of its words: use training.align')
+        parser.error('speech to train on needs word ends: use training.forced_alignment')
     texts: list[str] = []
     recordings: Iterable[np.ndarray]
     if arguments.manifest:

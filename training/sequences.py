@@ -31,8 +31,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info, IterableDataset
-from training.sounds import Sounds
-from training.speech import RATE_HZ, Source, tail
+from training.sound_effects import Sounds
+from training.utterances import RATE_HZ, Source, tail
 from training.vocabulary import load_pieces, WordEncoder
 
 BOS, PAD, WORD = 1, 32, 33

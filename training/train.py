@@ -18,11 +18,11 @@ Train the demo model: cross-entropy on the tokens of the streaming protocol.
     python -m training.train --root build/training --out build/training/model --seconds 1200
 
 The network is that of voxtral_ros.model, run in parallel over whole sequences. With a teacher (see
-training.teacher) the encoder also learns to say what the teacher would, of the same sound before
-room and noise. In the last part the decoder computes with weights rounded as the compact layout
-rounds them. The average of the weights is judged on the way, and what heard people best (the sets
-`dev_...`: people kept out of training for this) is kept in OUT/best; words that are written where
-nobody speaks (`dev_noise`) count against it.
+training.distillation) the encoder also learns to say what the teacher would, of the same sound
+before room and noise. In the last part the decoder computes with weights rounded as the compact
+layout rounds them. The average of the weights is judged on the way, and what heard people best
+(the sets `dev_...`: people kept out of training for this) is kept in OUT/best; words that are
+written where nobody speaks (`dev_noise`) count against it.
 
 Started with torchrun, processes share the work: each trains on sequences of its own, the gradients
 are averaged.
@@ -49,11 +49,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from training.augment import augment, mask, roughen, WarpedMel
+from training.distillation import lesson, speaking, Teacher
+from training.evaluate import evaluate, load_sets
 from training.export import save
-from training.judge import evaluate, load_sets
 from training.sequences import collate, LEFT_PAD, PAD, Sequences, TOKEN_SAMPLES
-from training.student import Student, windowed_attention
-from training.teacher import lesson, speaking, Teacher
+from training.training_network import Student, windowed_attention
 from training.vocabulary import N_SPECIAL
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.config import ModelConfig

@@ -17,10 +17,10 @@
 import numpy as np
 import pytest
 import soundfile
-from training.judge import load_sets
+from training.evaluate import load_sets
 from training.recordings import main
-from training.speech import RATE_HZ
 from training.synthesis.shards import ShardReader
+from training.utterances import RATE_HZ
 
 
 @pytest.fixture
@@ -71,4 +71,4 @@ def test_another_rate_is_refused(folder, tmp_path):
 def test_speech_to_train_on_is_not_taken_without_the_ends_of_its_words(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(['--out', str(tmp_path), '--manifest', str(tmp_path / 'people.tsv')])
-    assert 'use training.align' in capsys.readouterr().err
+    assert 'use training.forced_alignment' in capsys.readouterr().err

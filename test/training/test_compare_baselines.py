@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What training.compare counts: words in one form, ends of words, and an hour without any."""
+"""What the comparison counts: words in one form, ends of words, and an hour without any."""
 
 import json
 from pathlib import Path
@@ -24,8 +24,8 @@ import soundfile
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # training/ is not installed
 
-from training import compare, judge_noise  # noqa: E402
-from training.judge_peers import spoken_form, Word  # noqa: E402
+from training import compare_baselines as compare, noise_test_set  # noqa: E402
+from training.baselines import spoken_form, Word  # noqa: E402
 
 RATE = 16000
 
@@ -86,7 +86,7 @@ def test_peers_hear_a_set_once_and_again_when_it_has_changed(tmp_path):
     assert set(json.loads((tmp_path / 'peers.json').read_text())['somebody']) == {'orders'}
 
 
-@pytest.mark.parametrize('make', judge_noise.SYNTHETIC, ids=lambda make: make.__name__)
+@pytest.mark.parametrize('make', noise_test_set.SYNTHETIC, ids=lambda make: make.__name__)
 def test_noises_fill_their_time_and_the_range_of_a_microphone(make):
     sound = make(12 * RATE, np.random.default_rng(0))
     assert sound.shape == (12 * RATE,)
@@ -94,7 +94,7 @@ def test_noises_fill_their_time_and_the_range_of_a_microphone(make):
     assert np.abs(sound).max() <= 1
     # Sound from beginning to end, but for the one that is silence.
     seconds = np.abs(sound).reshape(12, RATE).max(1)
-    assert (seconds > 0).all() if make is not judge_noise.silence else not seconds.any()
+    assert (seconds > 0).all() if make is not noise_test_set.silence else not seconds.any()
 
 
 def test_short_real_sounds_are_scattered_and_long_ones_joined(tmp_path):
@@ -102,13 +102,13 @@ def test_short_real_sounds_are_scattered_and_long_ones_joined(tmp_path):
     click[0] = 0.5
     (tmp_path / 'clicks').mkdir()
     soundfile.write(tmp_path / 'clicks' / 'click.wav', click, RATE)
-    clicks = judge_noise.real(tmp_path / 'clicks', 30 * RATE, np.random.default_rng(0))
+    clicks = noise_test_set.real(tmp_path / 'clicks', 30 * RATE, np.random.default_rng(0))
     assert len(clicks) == 30 * RATE
     assert 30 < (np.abs(clicks) > 0.05).sum() < 600
     (tmp_path / 'music').mkdir()
     for name, hz in (('a', 200), ('b', 400)):
         tone = 0.1 * np.sin(2 * np.pi * hz * np.arange(40 * RATE) / RATE)
         soundfile.write(tmp_path / 'music' / f'{name}.wav', tone, RATE)
-    music = judge_noise.real(tmp_path / 'music', 50 * RATE, np.random.default_rng(0))
+    music = noise_test_set.real(tmp_path / 'music', 50 * RATE, np.random.default_rng(0))
     for part, hz in ((music[:25 * RATE], 200), (music[25 * RATE:], 400)):
         assert np.abs(np.fft.rfft(part)).argmax() / 25 == pytest.approx(hz, abs=1)

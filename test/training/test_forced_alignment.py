@@ -16,7 +16,7 @@
 
 import numpy as np
 import pytest
-from training.align import end_of_sound, plausible, word_ends
+from training.forced_alignment import end_of_sound, plausible, word_ends
 
 
 def test_a_word_ends_where_the_token_after_it_begins():

@@ -16,7 +16,7 @@
 
 import numpy as np
 import pytest
-from training.difference import count_errors, difference
+from training.compare_transcripts import count_errors, difference
 
 
 def write(path, rows):

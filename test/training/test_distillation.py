@@ -18,7 +18,7 @@ import struct
 
 import numpy as np
 import torch
-from training.teacher import LAG, lesson, read_ctranslate2, speaking, Teacher
+from training.distillation import LAG, lesson, read_ctranslate2, speaking, Teacher
 
 
 def test_tensors_of_a_ctranslate2_file_are_read(tmp_path):

@@ -20,7 +20,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from training import judge, train
+from training import evaluate, train
 
 PARAMS = {'dim': 1}
 
@@ -66,11 +66,11 @@ def test_without_sets_of_people_nothing_is_best(judged):
 
 
 def test_of_noise_the_words_in_an_hour_are_told(monkeypatch):
-    half_an_hour = judge.Recording(np.zeros(1800 * 16000, np.int8), '')
-    spoken = judge.Recording(np.zeros(16000, np.int16), 'go to the kitchen')
-    monkeypatch.setattr(judge.Engine, 'load', lambda *_, **__: None)
-    monkeypatch.setattr(judge, 'transcribe', lambda _engine, recordings: [
+    half_an_hour = evaluate.Recording(np.zeros(1800 * 16000, np.int8), '')
+    spoken = evaluate.Recording(np.zeros(16000, np.int16), 'go to the kitchen')
+    monkeypatch.setattr(evaluate.Engine, 'load', lambda *_, **__: None)
+    monkeypatch.setattr(evaluate, 'transcribe', lambda _engine, recordings: [
         'two words' if recording is half_an_hour else 'go two the kitchen'
         for recording in recordings])
-    assert judge.evaluate('model', {'noise': [half_an_hour], 'people': [spoken]}, 'cpu') == {
+    assert evaluate.evaluate('model', {'noise': [half_an_hour], 'people': [spoken]}, 'cpu') == {
         'noise': 4.0, 'people': 0.25}

@@ -15,7 +15,8 @@
 """
 Word ends of recordings with known texts, found by the attention of Whisper tiny.en.
 
-    python -m training.align --manifest T.tsv --whisper DIR --out build/training --name clean-100
+    python -m training.forced_alignment --manifest T.tsv --whisper DIR --out build/training \
+        --name clean-100
 
 Whisper is given the sound and the text; which frames its decoder looks at when it comes to a word
 tells when that word begins, and so when the one before ends. Writes the shard `<name>0` and
@@ -31,8 +32,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 from training.recordings import read, read_table
-from training.speech import FRAME, levels, RATE_HZ
 from training.synthesis.shards import ShardWriter
+from training.utterances import FRAME, levels, RATE_HZ
 
 _LATE_S = 0.06  # Whisper's word ends lie this much behind those of the synthesisers
 _FRAME_S = 0.02  # of Whisper's attention

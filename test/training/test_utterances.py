@@ -18,7 +18,7 @@ import random
 
 import numpy as np
 import pytest
-from training.speech import join, pauses, play, RATE_HZ, span, Speech, stretch, tail
+from training.utterances import join, pauses, play, RATE_HZ, span, Speech, stretch, tail
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@
 """Requests are made of the names that a dictionary has for things of a household."""
 
 import pytest
-from training.requests import requests, things
+from training.household_requests import requests, things
 
 NOUNS = """\
   1 This is the licence of WordNet

@@ -19,8 +19,8 @@ import pytest
 from safetensors.torch import save_file
 import torch
 from training import train
+from training.distillation import Teacher
 from training.sequences import LEFT_PAD, PAD, TOKEN_SAMPLES
-from training.teacher import Teacher
 
 N_HEARD, DELAY = 12, 2
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from training import sequences, speech, train, vocabulary
+from training import sequences, train, utterances, vocabulary
 from training.synthesis.shards import ShardWriter
 from voxtral_ros.quantization.weights import WEIGHTS
 
@@ -60,7 +60,7 @@ def test_two_orders_are_learnt_by_heart(root, monkeypatch):
     # quiet are learnt sooner.
     monkeypatch.setattr(sequences, 'DELAYS', (6,))
     monkeypatch.setattr(sequences, '_SOUNDS', (0, 0))
-    monkeypatch.setattr(speech, '_HURRIED', 0.0)
+    monkeypatch.setattr(utterances, '_HURRIED', 0.0)
 
     train.main(['--root', str(root), '--out', str(root / 'model'),
                 '--params', str(root / 'params.json'), '--steps', '250', '--batch', '8',

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
-from training.teacher import DIM
+from training.distillation import DIM
 from voxtral_ros.model.layers import Attend, grouped_attention, rotation, WholeAttention
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization.marlin import GROUP

@@ -18,7 +18,7 @@
 import pytest
 import torch
 from training import train
-from training.student import blocked_attention, RoundedLinear, Student
+from training.training_network import blocked_attention, RoundedLinear, Student
 from voxtral_ros.model.layers import banded_attention
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization.rounding import dequantize, round_int4

@@ -17,7 +17,7 @@
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
-from training.blend import main
+from training.average_checkpoints import main
 
 
 @pytest.fixture

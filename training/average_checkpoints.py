@@ -15,7 +15,7 @@
 """
 The weighted mean of checkpoints that were trained on from one another.
 
-    python -m training.blend --out W/blend W/model/best:0.35 W/model:0.35 BEFORE:0.3
+    python -m training.average_checkpoints --out W/blend W/model/best:0.35 W/model:0.35 BEFORE:0.3
 
 What was trained on for new people hears them better and the old ones a little worse; the mean of
 both often hears either as well (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").

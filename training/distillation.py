@@ -15,7 +15,7 @@
 """
 The encoder of Whisper tiny.en, which has heard people, as a teacher for an encoder that has not.
 
-    python -m training.teacher --model DIR/model.bin --out build/training
+    python -m training.distillation --model DIR/model.bin --out build/training
 
 Takes the encoder out of a CTranslate2 file and writes `teacher.safetensors`. Its states at 50 Hz
 are what the states of our encoder are to predict, a little later and from the past alone.

@@ -25,8 +25,8 @@ from pathlib import Path
 import random
 
 import numpy as np
-from training.speech import between, RATE_HZ
 from training.synthesis.shards import Shards
+from training.utterances import between, RATE_HZ
 
 _RECORDED = 0.6  # share of recordings, where there are any
 _STRUCK = 0.7  # share of what is struck, of the others

@@ -15,7 +15,7 @@
 """
 An hour in which nobody speaks: noises, music and silence, for counting invented words.
 
-    python -m training.judge_noise --out build/judge --real DIR
+    python -m training.noise_test_set --out build/judge --real DIR
 
 Writes noise.tsv, with empty texts, and its recordings. `--real` is a folder of folders of real
 sounds, each of which becomes a kind of its own, such as music (Debian: asterisk-moh-opsound-wav),

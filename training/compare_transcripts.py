@@ -15,7 +15,7 @@
 """
 How much worse one set of transcripts is than another of the same recordings.
 
-    python -m training.difference before/ after/
+    python -m training.compare_transcripts before/ after/
 
 Two folders of tables as `voxtral evaluate --texts` writes them. What is drawn for the interval is
 recordings, and a recording keeps both of its transcripts: what makes it hard for both does not
@@ -29,7 +29,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from training.judge_peers import spoken_form
+from training.baselines import spoken_form
 from voxtral_ros.cli.evaluate import interval, Score, word_errors
 
 
