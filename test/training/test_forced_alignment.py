@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Words end where the attention of Whisper moves on to the next one."""
+"""Word ends are where the attention of Whisper moves on to the next word."""
 
 import numpy as np
 import pytest
-from training.forced_alignment import end_of_sound, plausible, word_ends
+from training.forced_alignment import end_of_audio, plausible, word_ends
 
 
 def test_a_word_ends_where_the_token_after_it_begins():
@@ -32,28 +32,28 @@ def test_ends_stay_within_the_recording():
 
 @pytest.mark.parametrize(('ends', 'possible'), [
     ([0.4, 0.6, 1.0], True),
-    ([0.4, 0.41, 1.0], True),  # one word the aligner could not tell from the next
-    ([0.4, 0.41, 0.42, 0.43], False),  # the rest of the text is not there
+    ([0.4, 0.41, 1.0], True),  # one word not separated from the next
+    ([0.4, 0.41, 0.42, 0.43], False),  # the audio lacks the rest of the text
     ([2.0, 2.01, 2.02, 3.0], False),
     ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], False),
     ([0.0], False),
 ])
-def test_a_text_that_cannot_have_been_said_is_found_out(ends, possible):
+def test_a_text_that_does_not_match_the_audio_is_implausible(ends, possible):
     assert plausible(ends) is possible
 
 
-@pytest.mark.parametrize(('said_s', 'end_s'), [
-    (0.85, 1.05),  # 50 ms after the sound
+@pytest.mark.parametrize(('aligned_s', 'end_s'), [
+    (0.85, 1.05),  # 50 ms after the audio ends
     (1.02, 1.05),
-    (1.3, 1.45),  # the sound is over long before: Whisper heard something else there
-    (0.4, 0.55),  # it goes on for long: something else is said
-    (1.95, 2.0),  # not behind the recording
+    (1.3, 1.45),  # the audio ends long before
+    (0.4, 0.55),  # the audio goes on: there is more speech
+    (1.95, 2.0),  # not after the recording
 ])
-def test_the_last_of_a_few_words_ends_with_the_sound(said_s, end_s):
+def test_the_last_of_a_few_words_ends_with_the_audio(aligned_s, end_s):
     samples = np.random.default_rng(0).normal(0, 0.002, 32000).astype(np.float32)
     samples[6400:16000] += 0.3 * np.sin(np.arange(9600) * 0.1, dtype=np.float32)
-    assert end_of_sound(samples, said_s) == pytest.approx(end_s, abs=0.025)
+    assert end_of_audio(samples, aligned_s) == pytest.approx(end_s, abs=0.025)
 
 
-def test_silence_has_no_end_of_sound():
-    assert end_of_sound(np.zeros(16000, np.float32), 0.5) == pytest.approx(0.65)
+def test_silence_has_no_end_of_audio():
+    assert end_of_audio(np.zeros(16000, np.float32), 0.5) == pytest.approx(0.65)

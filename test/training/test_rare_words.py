@@ -12,34 +12,35 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which words are rare in training, and how often they are wrong."""
+"""Words that are rare in the training sentences, and how often they are wrong."""
 
 from training import rare_words
 
 
-def test_a_word_is_right_where_the_transcript_has_it():
-    said, heard = 'a small iced latte please'.split(), 'a small eyes to lattay please'.split()
-    assert rare_words.right_words(said, heard) == [True, True, False, False, True]
-    assert rare_words.right_words(said, []) == [False] * 5
+def test_a_word_is_matched_where_the_transcript_has_it():
+    reference = 'a small iced latte please'.split()
+    transcript = 'a small eyes to lattay please'.split()
+    assert rare_words.matched_words(reference, transcript) == [True, True, False, False, True]
+    assert rare_words.matched_words(reference, []) == [False] * 5
 
 
 def test_words_are_counted_as_they_are_spoken():
-    counts = rare_words.count_wrong([('go to room 12', 'go to room twelve'), ('Go up', 'no up')])
+    counts = rare_words.count_errors([('go to room 12', 'go to room twelve'), ('Go up', 'no up')])
     assert counts == {'go': (2, 1), 'to': (1, 0), 'room': (1, 0), 'twelve': (1, 0), 'up': (1, 0)}
 
 
-def test_rare_words_are_told_apart(tmp_path, capsys, monkeypatch):
+def test_rare_and_other_words_are_counted_apart(tmp_path, capsys, monkeypatch):
     sentences, texts = tmp_path / 'sentences.txt', tmp_path / 'texts.tsv'
     sentences.write_text('make some tea tea\nmake it\nmake the mocha\n', encoding='utf-8')
     texts.write_text('file\ttext\ttranscript\na\tmake a mocha\tmake some\nb\tmake tea\tmake tea\n',
                      encoding='utf-8')
-    monkeypatch.setattr('sys.argv', ['rare', '--sentences', str(sentences), '--texts', str(texts),
-                                     '--at-most', '1'])
+    monkeypatch.setattr('sys.argv', ['rare_words', '--sentences', str(sentences),
+                                     '--texts', str(texts), '--at-most', '1'])
     rare_words.main()
     lines = capsys.readouterr().out.splitlines()
     assert set(lines[:3]) == {
-        'a: in 0 sentences, said 1 times, 1 times wrong',
-        'mocha: in 1 sentences, said 1 times, 1 times wrong',
-        'tea: in 1 sentences, said 1 times, 0 times wrong'}
-    assert lines[3:] == ['3 rare words: said 3 times, 2 times wrong',
-                         '1 other words: said 2 times, 0 times wrong']
+        'a: in 0 training sentences, 1 of 1 wrong',
+        'mocha: in 1 training sentences, 1 of 1 wrong',
+        'tea: in 1 training sentences, 0 of 1 wrong'}
+    assert lines[3:] == ['3 rare words: 2 of 3 wrong',
+                         '1 other words: 0 of 2 wrong']

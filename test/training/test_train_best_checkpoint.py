@@ -17,10 +17,9 @@
 from argparse import Namespace
 import json
 
-import numpy as np
 import pytest
 import torch
-from training import evaluate, train
+from training import train
 
 PARAMS = {'dim': 1}
 
@@ -63,14 +62,3 @@ def test_words_in_noise_count_against_it(judged):
 def test_without_sets_of_people_nothing_is_best(judged):
     assert judged(1.0, kokoro=0.1) is None
     assert judged(2.0) is None
-
-
-def test_of_noise_the_words_in_an_hour_are_told(monkeypatch):
-    half_an_hour = evaluate.Recording(np.zeros(1800 * 16000, np.int8), '')
-    spoken = evaluate.Recording(np.zeros(16000, np.int16), 'go to the kitchen')
-    monkeypatch.setattr(evaluate.Engine, 'load', lambda *_, **__: None)
-    monkeypatch.setattr(evaluate, 'transcribe', lambda _engine, recordings: [
-        'two words' if recording is half_an_hour else 'go two the kitchen'
-        for recording in recordings])
-    assert evaluate.evaluate('model', {'noise': [half_an_hour], 'people': [spoken]}, 'cpu') == {
-        'noise': 4.0, 'people': 0.25}

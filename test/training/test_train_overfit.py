@@ -35,7 +35,7 @@ def root(tmp_path):
     """Return a training folder with what train.main reads, and the same to judge it by."""
     samples, _ = soundfile.read(DATA / 'orders.flac', dtype='int16')
     texts = [text for text, *_ in SPOKEN]
-    for shard, sentences in (('kokoro0', 'sentences.txt'), ('judge_dev', 'judge_dev.txt')):
+    for shard, sentences in (('kokoro0', 'sentences.txt'), ('eval_dev', 'eval_dev.txt')):
         writer = ShardWriter(tmp_path / 'shards' / shard)
         for number, (_, begin, end, ends) in enumerate(SPOKEN):
             writer.add(number, samples[int(begin * RATE):int(end * RATE)], ends)
