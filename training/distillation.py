@@ -13,12 +13,12 @@
 # limitations under the License.
 
 """
-The encoder of Whisper tiny.en, which has heard people, as a teacher for an encoder that has not.
+Distillation: the encoder of Whisper tiny.en, trained on real speech, teaches our encoder.
 
     python -m training.distillation --model DIR/model.bin --out build/training
 
-Takes the encoder out of a CTranslate2 file and writes `teacher.safetensors`. Its states at 50 Hz
-are what the states of our encoder are to predict, a little later and from the past alone.
+Extracts Whisper's encoder from a CTranslate2 file and writes `teacher.safetensors`. A linear head
+on our encoder learns to predict its states at 50 Hz, LAG frames later and from past audio alone.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ import torch.nn.functional as F
 from voxtral_ros.model.mel import mel_filters
 
 DIM = 384
-LAG = 16  # frames of 20 ms that our encoder may wait: 320 ms, of the 480 ms before it must write
+LAG = 16  # frames of 20 ms that our encoder may look ahead: 320 ms of a delay of 480 ms
 _HEADS = 6
 _LAYERS = 4
-_FRAMES = 1500  # of 20 ms: the teacher hears 30 s at a time
+_FRAMES = 1500  # of 20 ms: the input length of Whisper, 30 s
 _SAMPLES = 480_000
 _TYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)
 
@@ -86,7 +86,7 @@ class Block(nn.Module):
 
 
 class Teacher(nn.Module):
-    """Sound to states at 50 Hz."""
+    """The encoder of Whisper tiny.en: audio to states at 50 Hz."""
 
     filters: Tensor
     window: Tensor
@@ -119,9 +119,9 @@ class Teacher(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """
-        Map sound [B, n], at most 30 s, to states [B, n / 320, 384].
+        Map audio [B, n], at most 30 s, to states [B, n / 320, 384].
 
-        State t belongs to the sound around 20 t ms.
+        State t belongs to the audio around 20 t ms.
         """
         length = samples.shape[1]
         x = F.gelu(self.conv1(self.mel(F.pad(samples, (0, _SAMPLES - length)))))
@@ -132,30 +132,30 @@ class Teacher(nn.Module):
         return out
 
 
-def speaking(samples: Tensor) -> Tensor:
-    """Return which frames of 20 ms of [B, n] have sound within 100 ms, bool [B, n / 320]."""
+def active_frames(samples: Tensor) -> Tensor:
+    """Return which frames of 20 ms of [B, n] have audio within 100 ms, bool [B, n / 320]."""
     level = samples.unflatten(1, (-1, 320)).square().mean(-1)
     loud = level > 1e-3 * level.amax(1, keepdim=True) + 1e-9
     return F.max_pool1d(loud.float()[:, None], 11, 1, 5)[:, 0] > 0
 
 
-def lesson(student: Tensor, teacher: Tensor, heard: Tensor) -> Tensor:
+def distillation_loss(student: Tensor, teacher: Tensor, active: Tensor) -> Tensor:
     """
     Return the mean squared error of predicted states, each dimension scaled to unit variance.
 
     :param student: predictions [B, T, 384], of which number t + LAG is about state t
     :param teacher: states [B, T, 384]
-    :param heard: bool [B, T], the states that count
+    :param active: bool [B, T], the states that have a loss
     """
-    weight = heard.float()[..., None] / heard.sum().clamp(min=1)
+    weight = active.float()[..., None] / active.sum().clamp(min=1)
     mean = (teacher * weight).sum((0, 1))
-    spread = ((teacher - mean).square() * weight).sum((0, 1)).sqrt() + 1e-4
-    error = (student[:, LAG:].float() - ((teacher - mean) / spread)[:, :-LAG]).square()
+    std = ((teacher - mean).square() * weight).sum((0, 1)).sqrt() + 1e-4
+    error = (student[:, LAG:].float() - ((teacher - mean) / std)[:, :-LAG]).square()
     return (error * weight[:, :-LAG]).sum() / DIM
 
 
 def main() -> None:
-    """Convert the encoder."""
+    """Extract the encoder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--model', type=Path, required=True, help='model.bin of CTranslate2')
     parser.add_argument('--out', type=Path, required=True)

@@ -13,9 +13,9 @@
 # limitations under the License.
 
 """
-The network as it is trained: a head for what the teacher says, dropout, and weights that round.
+The network as it is trained: with a distillation head, dropout and fake quantization.
 
-None of it is part of what is saved: the head is thrown away, the weights stay as wide as they are.
+None of these are part of the saved checkpoint: the head is dropped and the weights stay BF16.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ from voxtral_ros.quantization.rounding import round_int4
 
 
 def blocked_attention(length: int, window: int, device: torch.device) -> Attend:
-    """Return the same as banded_attention: a block of `window` queries sees two such of keys."""
+    """Return banded_attention in blocks: `window` queries attend to two such blocks of keys."""
     n_blocks = -(-length // window)
     query = torch.arange(n_blocks * window, device=device).unflatten(0, (n_blocks, window))
     key = torch.cat((query - window, query), 1)
     age = query[:, :, None] - key[:, None, :]
-    sees = (age >= 0) & (age < window) & (key >= 0)[:, None, :]  # [n_blocks, window, 2 * window]
+    visible = (age >= 0) & (age < window) & (key >= 0)[:, None, :]  # [n_blocks, W, 2 * W]
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (F.pad(x, (0, 0, 0, 0, 0, n_blocks * window - length)).unflatten(
             1, (n_blocks, window)) for x in (q, k, v))
         k, v = (torch.cat((x.roll(1, 1), x), 2) for x in (k, v))
         out = grouped_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1),
-                                sees.repeat(len(q), 1, 1))
+                                visible.repeat(len(q), 1, 1))
         return out.unflatten(0, (-1, n_blocks)).flatten(1, 2)[:, :length]
 
     return attend
 
 
 def windowed_attention(length: int, window: int, device: torch.device) -> Attend:
-    """Return the same as banded_attention, fused on a GPU, in blocks on a CPU."""
+    """Return banded_attention as FlexAttention on a GPU, in blocks on a CPU."""
     if device.type != 'cuda':
         return blocked_attention(length, window, device)
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-    def sees(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    def visible(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return (q >= k) & (q - k < window)
 
-    blocks = create_block_mask(sees, None, None, length, length, device=str(device))
+    blocks = create_block_mask(visible, None, None, length, length, device=str(device))
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out: Any = flex_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
@@ -70,55 +70,56 @@ def windowed_attention(length: int, window: int, device: torch.device) -> Attend
     return attend
 
 
-class RoundedLinear(nn.Linear):
+class FakeQuantizedLinear(nn.Linear):
     """
-    A linear layer that computes with weights on their way to INT4.
+    A linear layer with fake quantization of its weights to INT4 (quantization-aware training).
 
-    share 0 is the weight as it is, 1 its rounded value; the gradient goes to the weight as if it
-    had not been rounded. Made by `convert` out of an nn.Linear, whose parameters keep their names.
+    `fraction` interpolates from the weight (0) to its quantized value (1). The gradient is passed
+    straight through to the weight. `convert` makes one of an nn.Linear, whose parameters keep
+    their names.
     """
 
     scale: Tensor  # fp32 [N, K / 128]
-    share: Tensor  # []
+    fraction: Tensor  # []
 
     @staticmethod
-    def convert(linear: nn.Module) -> RoundedLinear:
-        """Change a linear layer, in place."""
+    def convert(linear: nn.Module) -> FakeQuantizedLinear:
+        """Convert a linear layer in place."""
         assert isinstance(linear, nn.Linear)
-        linear.__class__ = RoundedLinear
-        assert isinstance(linear, RoundedLinear)
+        linear.__class__ = FakeQuantizedLinear
+        assert isinstance(linear, FakeQuantizedLinear)
         weight = linear.weight
         linear.register_buffer('scale', weight.new_ones(
             weight.shape[0], weight.shape[1] // GROUP), persistent=False)
-        linear.register_buffer('share', weight.new_zeros(()), persistent=False)
+        linear.register_buffer('fraction', weight.new_zeros(()), persistent=False)
         return linear
 
     @torch.no_grad()
-    def choose(self, share: float) -> None:
-        """Choose scales anew by the rule of the export, and how far to go."""
+    def update_scale(self, fraction: float) -> None:
+        """Compute the scales as the export does, and set the fraction."""
         self.scale.copy_(round_int4(self.weight, 'mse')[1])
-        self.share.fill_(share)
+        self.fraction.fill_(fraction)
 
-    def rounded(self) -> Tensor:
-        """Return the weights to compute with, [N, K]."""
+    def fake_quantized_weight(self) -> Tensor:
+        """Return the fake-quantized weights, [N, K]."""
         groups = self.weight.unflatten(1, (-1, GROUP))
         scale = torch.where(self.scale == 0, torch.inf, self.scale)[..., None]
-        near = (groups / scale).round().clamp(-8, 7) * self.scale[..., None]
-        return (groups + self.share * (near - groups).detach()).flatten(1)
+        quantized = (groups / scale).round().clamp(-8, 7) * self.scale[..., None]
+        return (groups + self.fraction * (quantized - groups).detach()).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., K] to [..., N]."""
-        return F.linear(x, self.rounded(), self.bias)
+        return F.linear(x, self.fake_quantized_weight(), self.bias)
 
 
-class Student(nn.Module):
-    """Network and head."""
+class TrainingNetwork(nn.Module):
+    """The network with a distillation head, dropout and fake quantization of the decoder."""
 
     def __init__(self, network: VoxtralRealtime, dropout: float = 0.0) -> None:
         """
-        Take a network, to train it.
+        Wrap a network.
 
-        :param dropout: share of what each attention and feed-forward adds that is left out
+        :param dropout: probability of dropping a frame of an attention or feed-forward output
         """
         super().__init__()
         self.network = network
@@ -126,23 +127,23 @@ class Student(nn.Module):
         for layer in (*network.encoder.layers, *network.decoder.layers):
             for branch in (layer.attention, layer.feed_forward):
                 branch.register_forward_hook(self._drop)
-        self.head = nn.Linear(network.config.encoder.dim, DIM)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
-        self.rounding = [
-            RoundedLinear.convert(linear) for layer in network.decoder.layers
+        self.distillation_head = nn.Linear(network.config.encoder.dim, DIM)
+        nn.init.normal_(self.distillation_head.weight, std=0.02)
+        nn.init.zeros_(self.distillation_head.bias)
+        self.fake_quantized = [
+            FakeQuantizedLinear.convert(linear) for layer in network.decoder.layers
             for part in (layer.attention, layer.feed_forward) for linear in part.children()]
 
-    def _drop(self, _branch: nn.Module, _inputs: object, added: Tensor) -> Tensor:
-        # Whole frames of it: random numbers for all elements would take a CPU a tenth of a step.
-        return added * F.dropout(torch.ones_like(added[..., :1]), self.dropout, self.training)
+    def _drop(self, _branch: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        # Whole frames: random numbers for all elements would take a CPU a tenth of a step.
+        return output * F.dropout(torch.ones_like(output[..., :1]), self.dropout, self.training)
 
     def forward(self, mel: Tensor, tokens: Tensor, delay: Tensor,
                 attention: WholeAttention) -> tuple[Tensor, Tensor]:
         """
-        Compute what VoxtralRealtime.forward does, and the predicted states of the teacher.
+        Run VoxtralRealtime.forward, and predict the states of the distillation teacher.
 
-        :return: [B, N, vocab_size] and [B, 4N, 384]
+        :return: logits [B, N, vocab_size] and states [B, 4N, 384]
         """
         network = self.network
         config = network.config.encoder
@@ -151,7 +152,7 @@ class Student(nn.Module):
             mel, network.encoder.conv_past(len(mel), mel),
             rotation(position, config.head_dim, config.rope_theta),
             [attention(position.shape[1], config.sliding_window, mel.device)] * config.n_layers)
-        states = self.head(groups.unflatten(-1, (-1, config.dim)).flatten(1, 2))
+        states = self.distillation_head(groups.unflatten(-1, (-1, config.dim)).flatten(1, 2))
         config = network.config.decoder
         position = torch.arange(tokens.shape[1], device=tokens.device)[None]
         hidden = network.decoder(

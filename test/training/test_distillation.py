@@ -12,13 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the teacher says reaches the student at the right time, and only where somebody speaks."""
+"""The distillation loss compares states at the right time, and only where there is audio."""
 
 import struct
 
 import numpy as np
 import torch
-from training.distillation import LAG, lesson, read_ctranslate2, speaking, Teacher
+from training.distillation import (
+    active_frames, distillation_loss, LAG, read_ctranslate2, Teacher)
 
 
 def test_tensors_of_a_ctranslate2_file_are_read(tmp_path):
@@ -40,7 +41,7 @@ def test_tensors_of_a_ctranslate2_file_are_read(tmp_path):
 
 
 @torch.no_grad()
-def test_states_come_at_50_hz_and_belong_to_the_sound_around_them():
+def test_states_come_at_50_hz_and_belong_to_the_audio_around_them():
     torch.manual_seed(0)
     teacher = Teacher().eval()
     for block in teacher.blocks:  # without attention and feed-forward, states see 45 ms around
@@ -57,22 +58,22 @@ def test_states_come_at_50_hz_and_belong_to_the_sound_around_them():
     assert not moved[58:].any()
 
 
-def test_only_sound_counts():
+def test_only_frames_with_audio_are_active():
     samples = torch.zeros(1, 32000)
     samples[:, 16000:17600] = 0.1
-    heard = speaking(samples)[0].nonzero()[:, 0]
-    assert heard.tolist() == list(range(45, 60))
-    assert not speaking(torch.zeros(1, 32000)).any()
+    active = active_frames(samples)[0].nonzero()[:, 0]
+    assert active.tolist() == list(range(45, 60))
+    assert not active_frames(torch.zeros(1, 32000)).any()
 
 
-def test_a_student_who_says_the_same_later_has_learnt_the_lesson():
+def test_the_loss_is_zero_for_the_same_states_later():
     torch.manual_seed(0)
-    said = 3 + 5 * torch.randn(2, 200, 384)
-    heard = torch.rand(2, 200) < 0.7
-    counted = said[heard]
-    scaled = (said - counted.mean(0)) / counted.std(0, correction=0)
-    scaled[~heard] = 100.0  # what does not count may be anything
+    states = 3 + 5 * torch.randn(2, 200, 384)
+    active = torch.rand(2, 200) < 0.7
+    counted = states[active]
+    scaled = (states - counted.mean(0)) / counted.std(0, correction=0)
+    scaled[~active] = 100.0  # inactive states may be anything
     late = scaled.roll(LAG, 1)
-    assert lesson(late, said, heard) < 1e-6
-    assert lesson(scaled.masked_fill(~heard[..., None], 0), said, heard) > 0.5
-    assert 0.8 < lesson(torch.zeros_like(said), said, heard) < 1.0
+    assert distillation_loss(late, states, active) < 1e-6
+    assert distillation_loss(scaled.masked_fill(~active[..., None], 0), states, active) > 0.5
+    assert 0.8 < distillation_loss(torch.zeros_like(states), states, active) < 1.0

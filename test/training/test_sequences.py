@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tokens of the streaming protocol: where words are announced and written, and what is heard."""
+"""Training sequences: target tokens of the streaming protocol, and the audio they belong to."""
 
 from itertools import islice
 import json
@@ -50,8 +50,8 @@ def test_the_delay_is_part_of_the_prompt(delay):
 
 @pytest.fixture
 def root(tmp_path):
-    """Return a training folder with one utterance of two words: 0.5 s each, loud to the end."""
-    writer = ShardWriter(tmp_path / 'shards' / 'spoken0')
+    """Return a training folder with one utterance of two words: 0.5 s each, without silence."""
+    writer = ShardWriter(tmp_path / 'shards' / 'speech0')
     writer.add(0, np.full(16000, 8000, np.int16), [0.5, 1.0])
     writer.flush()
     (tmp_path / 'sentences.txt').write_text('red cup\n', encoding='utf-8')
@@ -60,31 +60,31 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_tokens_follow_the_sound(root):
+def test_tokens_follow_the_audio(root):
     encode = WordEncoder(load_pieces(root / 'tekken.json'))
-    n_spoken = 0
-    sources = {('spoken', 'sentences.txt', 0.0): 1.0}
+    n_words = 0
+    sources = {('speech', 'sentences.txt', 0.0): 1.0}
     for sequence in islice(Sequences(root, sources, LEFT_PAD + 50, seed=1), 20):
         assert sequence.samples.shape == (50 * 1280,)
         assert sequence.tokens.shape == (LEFT_PAD + 50 + 1,)
         generated = sequence.tokens[1 + LEFT_PAD + sequence.delay:]
         loud = np.abs(sequence.samples.astype(int)) > 500
-        # Every second word ends where sound does.
+        # Every second word ends where the audio does.
         stops = np.flatnonzero(loud[:-1] & ~loud[1:]) / 1280
         cups = np.flatnonzero(generated == encode('cup')[0])
-        n_spoken += len(cups)
+        n_words += len(cups)
         for cup in cups:
             assert np.abs(stops - (cup - 1)).min() < 1
-    assert n_spoken > 10
+    assert n_words > 10
 
 
 def test_some_sequences_begin_with_speech(root):
-    sequences = Sequences(root, {('spoken', 'sentences.txt', 0.0): 1.0}, LEFT_PAD + 50)
-    at_once = [abs(int(sequence.samples[0])) > 500 for sequence in islice(sequences, 60)]
-    assert 5 < sum(at_once) < 40
+    sequences = Sequences(root, {('speech', 'sentences.txt', 0.0): 1.0}, LEFT_PAD + 50)
+    immediate = [abs(int(sequence.samples[0])) > 500 for sequence in islice(sequences, 60)]
+    assert 5 < sum(immediate) < 40
 
 
-def test_clips_that_never_fit_are_given_up(root):
+def test_clips_that_never_fit_are_skipped(root):
     writer = ShardWriter(root / 'shards' / 'long0')
     writer.add(0, np.full(10 * 16000, 8000, np.int16), [5.0, 10.0])
     writer.flush()
@@ -100,7 +100,7 @@ def test_sequences_have_room_for_the_longest_delay(root):
 
 def test_sequences_can_be_repeated_and_batched(root):
     def some():
-        sources = {('spoken', 'sentences.txt', 0.5): 1.0}
+        sources = {('speech', 'sentences.txt', 0.5): 1.0}
         return list(islice(Sequences(root, sources, LEFT_PAD + 50), 3))
 
     first, again = some(), some()

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From an empty folder to a model that knows two orders by heart, as the engine streams."""
+"""From an empty folder to a model that overfits to two orders, through the streaming engine."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ SPOKEN = [('red cup', 2.90, 3.75, [0.30, 0.70]),
 
 @pytest.fixture
 def root(tmp_path):
-    """Return a training folder with what train.main reads, and the same to judge it by."""
+    """Return a training folder with what train.main reads, and the same as a development set."""
     samples, _ = soundfile.read(DATA / 'orders.flac', dtype='int16')
     texts = [text for text, *_ in SPOKEN]
     for shard, sentences in (('kokoro0', 'sentences.txt'), ('eval_dev', 'eval_dev.txt')):
@@ -55,17 +55,17 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_two_orders_are_learnt_by_heart(root, monkeypatch):
-    # What suits hundreds of steps instead of thousands; one delay, one tempo and
-    # quiet are learnt sooner.
+def test_the_network_overfits_to_two_orders(root, monkeypatch):
+    # For hundreds of steps instead of thousands: one delay, one tempo, no sound effects.
     monkeypatch.setattr(sequences, 'DELAYS', (6,))
-    monkeypatch.setattr(sequences, '_SOUNDS', (0, 0))
-    monkeypatch.setattr(utterances, '_HURRIED', 0.0)
+    monkeypatch.setattr(sequences, '_SOUND_EFFECTS', (0, 0))
+    monkeypatch.setattr(utterances, '_TIME_STRETCHED', 0.0)
 
     train.main(['--root', str(root), '--out', str(root / 'model'),
                 '--params', str(root / 'params.json'), '--steps', '250', '--batch', '8',
-                '--tokens', '66', '--rate', '5e-3', '--warm-up', '20', '--average', '10',
-                '--workers', '0', '--device', 'cpu', '--eager', '--clean', '--judge-every', '1e9'])
+                '--tokens', '66', '--learning-rate', '5e-3', '--warmup', '20', '--ema', '10',
+                '--workers', '0', '--device', 'cpu', '--eager', '--no-augmentation',
+                '--eval-every', '1e9'])
 
     *_, last = (root / 'model' / 'curve.jsonl').read_text(encoding='utf-8').splitlines()
     assert json.loads(last)['dev'] == 0.0

@@ -12,8 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A training step: learning rates, both losses going down, and the average that follows."""
-
+"""A training step: learning-rate schedule, both losses, fake quantization and the EMA."""
 
 import pytest
 from safetensors.torch import save_file
@@ -22,7 +21,7 @@ from training import train
 from training.distillation import Teacher
 from training.sequences import LEFT_PAD, PAD, TOKEN_SAMPLES
 
-N_HEARD, DELAY = 12, 2
+N_AUDIO, DELAY = 12, 2
 
 
 @pytest.fixture
@@ -30,27 +29,27 @@ def trainer(config, tmp_path):
     torch.manual_seed(0)
     save_file(Teacher().state_dict(), str(tmp_path / 'teacher.safetensors'))
     return train.Trainer(config, torch.device('cpu'), 2e-3, False,
-                         clean=True, teacher=tmp_path / 'teacher.safetensors', warm_up=1)
+                         augmented=False, teacher=tmp_path / 'teacher.safetensors', warmup=1)
 
 
 @pytest.fixture
 def batch():
     """Return noise, and tokens of which those after the prompt are words."""
-    samples = (3000 * torch.randn(2, N_HEARD * TOKEN_SAMPLES)).to(torch.int16)
-    tokens = torch.full((2, LEFT_PAD + N_HEARD + 1), PAD)
-    tokens[:, 1 + LEFT_PAD + DELAY:] = torch.arange(1200, 1200 + N_HEARD - DELAY)
+    samples = (3000 * torch.randn(2, N_AUDIO * TOKEN_SAMPLES)).to(torch.int16)
+    tokens = torch.full((2, LEFT_PAD + N_AUDIO + 1), PAD)
+    tokens[:, 1 + LEFT_PAD + DELAY:] = torch.arange(1200, 1200 + N_AUDIO - DELAY)
     return samples, tokens, torch.full((2,), DELAY)
 
 
 def test_steps_lower_both_losses(trainer, batch):
     losses = [trainer.step(batch, 0.0) for _ in range(6)]
-    (first, first_error), *_, (last, last_error) = losses
+    (first, first_distillation), *_, (last, last_distillation) = losses
     assert last < 0.8 * first
-    assert last_error < 0.98 * first_error
+    assert last_distillation < 0.98 * first_distillation
     assert trainer.steps == 6
 
 
-def test_the_prompt_predicts_nothing(trainer, batch, monkeypatch):
+def test_the_prompt_has_no_loss(trainer, batch, monkeypatch):
     counted = []
 
     def cross_entropy(logits, target, ignore_index):
@@ -65,7 +64,7 @@ def test_the_prompt_predicts_nothing(trainer, batch, monkeypatch):
 
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
-def test_a_bad_step_spoils_nothing(trainer, batch, monkeypatch, bad):
+def test_a_step_with_bad_gradients_leaves_the_weights_finite(trainer, batch, monkeypatch, bad):
     with monkeypatch.context() as patch:
         patch.setattr(train.F, 'cross_entropy',
                       lambda logits, *_, **__: (bad * logits).mean())
@@ -74,37 +73,39 @@ def test_a_bad_step_spoils_nothing(trainer, batch, monkeypatch, bad):
     losses = [trainer.step(batch, 0.0)[0] for _ in range(6)]
     assert losses[-1] < 0.8 * losses[0]
     assert trainer.n_bad == 1
-    assert all(parameter.isfinite().all() for parameter in trainer.average.parameters())
+    assert all(parameter.isfinite().all() for parameter in trainer.ema.parameters())
 
 
-def test_weights_round_in_the_last_part(trainer, batch):
-    begin, whole = train._ROUNDING
-    for progress, share in ((begin, 0.0), ((begin + whole) / 2, 0.5), (1.0, 1.0)):
-        trainer.steps = 0  # new scales are due
+def test_fake_quantization_ramps_up_in_the_last_part(trainer, batch):
+    begin, complete = train._FAKE_QUANTIZATION
+    for progress, fraction in ((begin, 0.0), ((begin + complete) / 2, 0.5), (1.0, 1.0)):
+        trainer.steps = 0  # an update of the scales is due
         trainer.step(batch, progress)
-        assert {round(linear.share.item(), 3) for linear in trainer.student.rounding} == {share}
+        assert {round(linear.fraction.item(), 3)
+                for linear in trainer.training_network.fake_quantized} == {fraction}
 
 
-def test_the_average_lags_behind(trainer, batch):
-    before = [parameter.detach().clone() for parameter in trainer.average.parameters()]
+def test_the_ema_lags_behind(trainer, batch):
+    before = [parameter.detach().clone() for parameter in trainer.ema.parameters()]
     trainer.step(batch, 0.0)
-    for old, average, new in zip(before, trainer.average.parameters(),
-                                 trainer.network.parameters(), strict=True):
-        torch.testing.assert_close(average, old.lerp(new, 0.5))
+    for old, ema, new in zip(before, trainer.ema.parameters(),
+                             trainer.network.parameters(), strict=True):
+        torch.testing.assert_close(ema, old.lerp(new, 0.5))
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
-    warm_up = [train.schedule(step, 300, 0.0) for step in (0, 150, 300)]
-    assert 0 < warm_up[0] < warm_up[1] < warm_up[2] == 1
+    warmup = [train.schedule(step, 300, 0.0) for step in (0, 150, 300)]
+    assert 0 < warmup[0] < warmup[1] < warmup[2] == 1
     assert train.schedule(10 ** 6, 300, 1 - train._DECAY) == 1
     assert train.schedule(10 ** 6, 300, 1 - train._DECAY / 2) == pytest.approx(0.5)
     assert train.schedule(10 ** 6, 300, 1.0) == 0
 
 
-def test_people_have_their_share_of_what_is_said():
-    shares = train.sources(0.3)
-    assert sum(shares.values()) == pytest.approx(1)
-    assert sum(shares[kind] for kind in train.PEOPLE) == pytest.approx(0.3)
-    assert shares.keys() == {*train.PEOPLE, *train.ENGINES}
-    some, other, *_ = train.PEOPLE
-    assert shares[some] / shares[other] == pytest.approx(train.PEOPLE[some] / train.PEOPLE[other])
+def test_real_speech_has_its_fraction_of_the_utterances():
+    weights = train.sources(0.3)
+    assert sum(weights.values()) == pytest.approx(1)
+    assert sum(weights[kind] for kind in train.REAL_SPEECH) == pytest.approx(0.3)
+    assert weights.keys() == {*train.REAL_SPEECH, *train.SYNTHETIC_SPEECH}
+    some, other, *_ = train.REAL_SPEECH
+    assert weights[some] / weights[other] == pytest.approx(
+        train.REAL_SPEECH[some] / train.REAL_SPEECH[other])

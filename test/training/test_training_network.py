@@ -12,13 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The student computes what the network computes, with the weights the compact layout holds."""
-
+"""The training network computes what the network does, with weights fake-quantized to INT4."""
 
 import pytest
 import torch
 from training import train
-from training.training_network import blocked_attention, RoundedLinear, Student
+from training.training_network import blocked_attention, FakeQuantizedLinear, TrainingNetwork
 from voxtral_ros.model.layers import banded_attention
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization.rounding import dequantize, round_int4
@@ -28,16 +27,16 @@ from voxtral_ros.quantization.rounding import dequantize, round_int4
 def network(config):
     torch.manual_seed(0)
     network = VoxtralRealtime(config)
-    train.initialise(network)
+    train.init_weights(network)
     return network
 
 
 @torch.no_grad()
-def test_a_student_computes_what_the_network_does(network):
+def test_the_training_network_computes_what_the_network_does(network):
     mel, tokens = torch.randn(2, 128, 8 * 20), torch.randint(1300, (2, 20))
     delay = torch.tensor([6, 3])
     expected = network(mel, tokens, delay)
-    logits, states = Student(network)(mel, tokens, delay, banded_attention)
+    logits, states = TrainingNetwork(network)(mel, tokens, delay, banded_attention)
     torch.testing.assert_close(logits, expected)
     assert states.shape == (2, 80, 384)
 
@@ -58,46 +57,48 @@ def test_attention_in_blocks_is_that_of_the_whole(length, n_kv_heads):
 
 
 @torch.no_grad()
-def test_dropout_is_for_training_alone(network):
-    student = Student(network, dropout=0.3)
+def test_dropout_is_for_training_only(network):
+    training_network = TrainingNetwork(network, dropout=0.3)
     inputs = (torch.randn(1, 128, 8 * 20), torch.randint(1300, (1, 20)), torch.tensor([6]),
               banded_attention)
-    (first, _), (second, _) = student(*inputs), student(*inputs)
+    (first, _), (second, _) = training_network(*inputs), training_network(*inputs)
     assert not torch.isclose(first, second).all(1).any()
-    student.eval()
-    torch.testing.assert_close(student(*inputs), student(*inputs), rtol=0, atol=0)
+    training_network.eval()
+    torch.testing.assert_close(
+        training_network(*inputs), training_network(*inputs), rtol=0, atol=0)
 
 
-def test_the_student_adds_nothing_to_what_is_saved(network):
+def test_the_training_network_adds_nothing_to_the_checkpoint(network):
     names = list(network.state_dict())
-    Student(network)
+    TrainingNetwork(network)
     assert list(network.state_dict()) == names
 
 
-def test_weights_round_as_the_export_rounds_them():
+def test_weights_are_quantized_as_in_the_export():
     torch.manual_seed(0)
-    linear = RoundedLinear.convert(torch.nn.Linear(256, 64, bias=False))
+    linear = FakeQuantizedLinear.convert(torch.nn.Linear(256, 64, bias=False))
     wide = linear.weight.detach().clone()
     codes, scale = round_int4(wide, 'mse')
-    rounded = dequantize(codes, scale)
-    linear.choose(0.0)
-    torch.testing.assert_close(linear.rounded(), wide)
-    linear.choose(1.0)
+    quantized = dequantize(codes, scale)
+    linear.update_scale(0.0)
+    torch.testing.assert_close(linear.fake_quantized_weight(), wide)
+    linear.update_scale(1.0)
     # The export goes through fp16 first, which may move a weight to the next code.
-    same = (linear.rounded() - rounded).abs() < 1e-6
+    same = (linear.fake_quantized_weight() - quantized).abs() < 1e-6
     assert same.float().mean() > 0.995
-    linear.choose(0.5)
-    torch.testing.assert_close(linear.rounded()[same], ((wide + rounded) / 2)[same])
+    linear.update_scale(0.5)
+    torch.testing.assert_close(
+        linear.fake_quantized_weight()[same], ((wide + quantized) / 2)[same])
 
 
-def test_gradients_reach_the_weights_as_if_they_were_not_rounded():
+def test_gradients_are_passed_straight_through():
     torch.manual_seed(0)
-    linear = RoundedLinear.convert(torch.nn.Linear(128, 32, bias=False))
-    linear.choose(1.0)
+    linear = FakeQuantizedLinear.convert(torch.nn.Linear(128, 32, bias=False))
+    linear.update_scale(1.0)
     x = torch.randn(5, 128)
     linear(x).sum().backward()
     torch.testing.assert_close(linear.weight.grad, x.sum(0).expand(32, 128))
 
 
-def test_every_matrix_of_the_decoder_layers_rounds(network):
-    assert len(Student(network).rounding) == 7
+def test_every_matrix_of_the_decoder_layers_is_fake_quantized(network):
+    assert len(TrainingNetwork(network).fake_quantized) == 7
