@@ -35,7 +35,7 @@ def save(network: VoxtralRealtime, params: dict[str, Any], tekken: Path, folder:
     shutil.copyfile(tekken, folder / 'tekken.json')
     tensors = {name: parameter.detach().to('cpu', torch.bfloat16).contiguous()
                for name, parameter in native_parameters(network)}
-    # Whoever looks while this is written finds the weights before it.
+    # Written to another name first: readers find the old weights until the new ones are complete.
     unfinished = folder / f'{WEIGHTS}.unfinished'
     save_file(tensors, str(unfinished))
     unfinished.replace(folder / WEIGHTS)

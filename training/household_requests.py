@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Requests for things of a household: the dictionary's names in sentences of our own."""
+"""Household requests: templates filled with food, drinks and objects of WordNet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pathlib import Path
 import random
 import re
 
-# kind -> the words of WordNet whose kinds belong to it, and the file that WordNet keeps them in
+# kind -> the words of WordNet whose hyponyms belong to it, and their lexicographer file
 _ROOTS = {
     'drink': (('beverage',), 13),
     'food': (('solid_food', 'dish', 'baked_goods', 'edible_fruit', 'condiment', 'sweetening',
@@ -55,7 +55,7 @@ _NAME = re.compile(r'[a-z]+(_[a-z]+){0,2}')
 
 
 def things(folder: Path) -> dict[str, list[str]]:
-    """Return the names of each kind of thing, at most three words each, from WordNet's nouns."""
+    """Return the names of each kind of thing, at most three words each: hyponyms in WordNet."""
     names: dict[str, list[str]] = {}
     files: dict[str, int] = {}
     below: dict[str, list[str]] = defaultdict(list)
@@ -89,7 +89,7 @@ def requests(folder: Path, known: set[str], count: int, seed: int = 0) -> Iterat
     Yield random requests in lower case.
 
     :param folder: of WordNet
-    :param known: words that can be spoken; things with others are left out
+    :param known: words in the lexicon; names with other words are left out
     """
     chance = random.Random(seed)
     kinds = {kind: [name for name in names if known.issuperset(name.split())]

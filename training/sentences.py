@@ -13,13 +13,13 @@
 # limitations under the License.
 
 """
-Sentences to speak: everyday language, speeches, novels, requests, voice and robot commands.
+The training sentences: everyday language, speeches, novels, requests, voice and robot commands.
 
     python -m training.sentences --sources build/training/sources --out build/training
 
 Writes sentences.txt and heldout.txt: lower case, letters and apostrophes only, 2 to 22 words,
 every word in the pronunciation lexicon. Sentences that share five words in a row with a text in
-`--exclude` files (the recordings that judge the model) are left out.
+the `--exclude` files (the manifests of the test sets) are left out.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ N_HELD_OUT = 1000
 N_COMMANDS = 40_000
 N_INTENTS = 15_000
 N_REQUESTS = 30_000
-REQUEST_TIMES = 3  # they are few beside the examples and novels
+REQUEST_TIMES = 3  # repeated: they are few compared with the examples and novels
 _SENTENCE = re.compile(r'[^.!?;:\n]+')
 _ALLOWED = re.compile(r"[a-z]+('[a-z]+)?")
 _QUOTED = re.compile(r'"([^"]+)"')
@@ -49,7 +49,7 @@ _ABBREVIATIONS = {'mr': 'mister', 'mrs': 'missus', 'dr': 'doctor', 'st': 'saint'
 
 
 def normalise(text: str) -> list[str] | None:
-    """Return the words of a sentence in lower case, None when it holds what is not spoken."""
+    """Return the words of a sentence in lower case, None if it has other than words."""
     text = html.unescape(text).replace('\u2019', "'").replace('--', ' ').replace('\u2014', ' ')
     text = re.sub(r'\b\d{1,4}\b', lambda match: f' {number_words(int(match.group()))} ', text)
     words = re.sub(r'[,()"\[\]_*\u201c\u201d\u2018-]', ' ', text.lower()).split()
@@ -60,7 +60,7 @@ def normalise(text: str) -> list[str] | None:
 
 
 def wordnet(folder: Path) -> Iterator[str]:
-    """Yield the usage examples of WordNet, and its glosses for the breadth of their words."""
+    """Yield the usage examples of WordNet, and its glosses for their vocabulary."""
     for name in ('adj', 'adv', 'noun', 'verb'):
         for line in (folder / f'data.{name}').read_text(encoding='utf-8').splitlines():
             if ' | ' in line:
@@ -84,19 +84,19 @@ def novels(folder: Path) -> Iterator[str]:
         yield from _SENTENCE.findall(re.sub(r'\s+', ' ', parts[1]))
 
 
-def spoken(texts: Iterable[str], known: set[str], unseen: set[tuple[str, ...]]) -> set[str]:
-    """Return the sentences of known words that share no run of five with the unseen ones."""
+def select(texts: Iterable[str], known: set[str], excluded: set[tuple[str, ...]]) -> set[str]:
+    """Return the sentences of known words that contain none of the excluded runs of words."""
     found = set()
     for text in texts:
         words = normalise(text)
         if words and known.issuperset(words) \
-                and unseen.isdisjoint(zip(*(words[n:] for n in range(5)), strict=False)):
+                and excluded.isdisjoint(zip(*(words[n:] for n in range(5)), strict=False)):
             found.add(' '.join(words))
     return found
 
 
 def excluded_runs(paths: list[Path], length: int = 5) -> set[tuple[str, ...]]:
-    """Return the runs of words that must stay unseen, from TSV files with a column `text`."""
+    """Return the runs of words to exclude, from TSV files with a column `text`."""
     runs = set()
     for path in paths:
         rows = [line.split('\t') for line in path.read_text(encoding='utf-8').splitlines()]
@@ -121,16 +121,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--sources', type=Path, required=True)
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--exclude', type=Path, nargs='*', default=[])
+    parser.add_argument('--exclude', type=Path, nargs='*', default=[],
+                        help='manifests of the test sets')
     arguments = parser.parse_args()
     random.seed(1)
     sources = arguments.sources
-    unseen = excluded_runs(arguments.exclude)
+    excluded = excluded_runs(arguments.exclude)
     known = lexicon(sources / 'hibari' / 'assets')
     texts = [*wordnet(sources / 'wordnet'), *running_text(sources / 'sotu'),
              *running_text(sources / 'moby-dick')]
     texts += expand_intents(sources / 'intents.json', N_INTENTS)
-    sentences = sorted(spoken(texts, known, unseen))
+    sentences = sorted(select(texts, known, excluded))
     random.shuffle(sentences)
     held_out, sentences = sentences[:N_HELD_OUT], sentences[N_HELD_OUT:]
     commands = sorted(text for text in {command() for _ in range(N_COMMANDS)}
@@ -139,17 +140,17 @@ def main() -> None:
     held_out += commands[:N_HELD_OUT // 4]
     sentences += commands[N_HELD_OUT // 4:]
     random.shuffle(sentences)
-    # What has come later is put last, so that the lines before it stay what they were: shards that
-    # have been spoken refer to sentences by their numbers.
+    # New sources are appended, so that the lines before them stay the same: existing shards refer
+    # to sentences by line number.
     for more, times in ((novels(sources / 'novels'), 1),
                         (requests(sources / 'wordnet', known, N_REQUESTS), REQUEST_TIMES)):
-        sentences += times * sorted(spoken(more, known, unseen) - {*sentences, *held_out})
+        sentences += times * sorted(select(more, known, excluded) - {*sentences, *held_out})
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / 'heldout.txt').write_text('\n'.join(held_out) + '\n', encoding='utf-8')
     (arguments.out / 'sentences.txt').write_text('\n'.join(sentences) + '\n', encoding='utf-8')
     n_words = sum(len(text.split()) for text in sentences)
     print(f'{len(sentences)} sentences, {n_words} words, '
-          f'{len(set(" ".join(sentences).split()))} different ones; {len(held_out)} held out')
+          f'{len(set(" ".join(sentences).split()))} distinct words; {len(held_out)} held out')
 
 
 if __name__ == '__main__':

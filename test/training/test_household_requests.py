@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Requests are made of the names that a dictionary has for things of a household."""
+"""Household requests are templates filled with nouns of WordNet."""
 
 import pytest
 from training.household_requests import requests, things
@@ -37,14 +37,14 @@ def wordnet(tmp_path):
     return tmp_path
 
 
-def test_names_of_all_that_is_below_a_kind(wordnet):
+def test_names_are_the_hyponyms_of_a_kind(wordnet):
     assert things(wordnet) == {
         'drink': ['beverage', 'caffe latte', 'coffee', 'drink', 'java'],
         'food': ['apple', 'solid food'],
         'object': ['hammer', 'tool']}
 
 
-def test_only_words_that_can_be_spoken_are_asked_for(wordnet):
+def test_only_words_of_the_lexicon_are_requested(wordnet):
     known = {'coffee', 'apple', 'hammer', 'caffe'}
     texts = list(requests(wordnet, known, 500))
     words = set(' '.join(texts).split())
@@ -59,7 +59,7 @@ def test_the_article_goes_with_the_word_after_it(wordnet):
     assert not any(' a apple' in text or ' an hammer' in text for text in texts)
 
 
-def test_the_same_seed_asks_for_the_same(wordnet):
+def test_the_same_seed_makes_the_same_requests(wordnet):
     known = {'coffee', 'apple', 'hammer'}
     first = list(requests(wordnet, known, 50, seed=3))
     assert first == list(requests(wordnet, known, 50, seed=3))

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""RHVoice's C interface as its header has it, by a library that speaks 100 ms a word."""
+"""RHVoice's C interface, with a stand-in library that synthesizes 100 ms a word."""
 
 import ctypes
 import shutil
@@ -56,7 +56,7 @@ static std::string text, voices;
 static short loud;
 
 extern "C" {
-const char* voices_heard() { return voices.c_str(); }
+const char* voices_used() { return voices.c_str(); }
 void* RHVoice_new_tts_engine(const Init* init) {
   engine = *init;
   std::string place = init->data_path;
@@ -108,19 +108,19 @@ def folder(tmp_path):
 
 
 def test_words_end_where_their_samples_do(folder):
-    sound, ends = RHVoice(folder).speak('find my coffee cup')
+    audio, ends = RHVoice(folder).synthesize('find my coffee cup')
     assert ends == pytest.approx([0.1, 0.2, 0.3, 0.4])
-    assert sound.dtype == np.int16
-    assert len(sound) == 6400  # at 16 kHz
-    assert np.median(sound) == 10000
+    assert audio.dtype == np.int16
+    assert len(audio) == 6400  # at 16 kHz
+    assert np.median(audio) == 10000
 
 
-def test_each_sentence_is_for_itself_and_in_any_voice(folder):
+def test_each_sentence_is_synthesized_on_its_own_in_any_voice(folder):
     engine = RHVoice(folder)
-    assert [len(engine.speak('no')[1]) for _ in range(60)] == [1] * 60
-    heard = engine._rhvoice.voices_heard
-    heard.restype = ctypes.c_char_p
-    assert set(heard().decode().split()) == set(VOICES)
+    assert [len(engine.synthesize('no')[1]) for _ in range(60)] == [1] * 60
+    voices_used = engine._rhvoice.voices_used
+    voices_used.restype = ctypes.c_char_p
+    assert set(voices_used().decode().split()) == set(VOICES)
 
 
 def test_a_folder_without_voices_is_an_error(folder):
@@ -141,5 +141,5 @@ def test_each_process_writes_a_shard_of_its_own(folder, monkeypatch):
         shard.refresh()
         assert {clip.sentence for clip in shard.clips} == set(range(20))
         assert all(len(clip.ends) == 4 for clip in shard.clips)
-    said = [[clip.sentence for clip in shard.clips[:20]] for shard in (first, second)]
-    assert said[0] != said[1]  # each has chances of its own
+    sentences = [[clip.sentence for clip in shard.clips[:20]] for shard in (first, second)]
+    assert sentences[0] != sentences[1]  # each has its own random numbers
