@@ -19,7 +19,7 @@ The training sentences: everyday language, speeches, novels, requests, voice and
 
 Writes sentences.txt and heldout.txt: lower case, letters and apostrophes only, 2 to 22 words,
 every word in the pronunciation lexicon. Sentences that share five words in a row with a text in
-the `--exclude` files (the manifests of the test sets) are left out.
+the `--exclude` files (manifests of real test recordings) are left out.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument('--sources', type=Path, required=True)
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--exclude', type=Path, nargs='*', default=[],
-                        help='manifests of the test sets')
+                        help='manifests of real test recordings')
     arguments = parser.parse_args()
     random.seed(1)
     sources = arguments.sources
