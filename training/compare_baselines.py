@@ -164,7 +164,7 @@ class Baselines:
         return Result(words, cached['real_time_factor'])
 
 
-def score(result: Result, recordings: list[Recording]) -> list[Score]:
+def score_recordings(result: Result, recordings: list[Recording]) -> list[Score]:
     """Count the word errors of each recording."""
     scores = []
     for recording in recordings:
@@ -215,7 +215,7 @@ def compare_rates(sets: dict[str, list[Recording]], ours: dict[str, Result],
     print_table('Word error rate, % (95 %)', ['recordings', 'words', *names], {
         name: [str(len(recordings)),
                str(sum(len(spoken_form(recording.text)) for recording in recordings)),
-               *(rate_cell(score(results[who, name], recordings)) for who in names)]
+               *(rate_cell(score_recordings(results[who, name], recordings)) for who in names)]
         for name, recordings in sets.items()})
     rows = {}
     for name, recordings in sets.items():
@@ -259,7 +259,7 @@ def compare_noise(engine: Engine, recordings: list[Recording], baselines: Baseli
 def compare_delays(engine: Engine, sets: dict[str, list[Recording]], ours: dict[str, Result],
                    plot: Path | None) -> None:
     """Print and plot word error rates by delay; `ours` are those of the default delay."""
-    scores = {(name, delay): score(
+    scores = {(name, delay): score_recordings(
         ours[name] if delay == _DELAY_MS else stream(engine, recordings, delay), recordings)
         for name, recordings in sets.items() for delay in DELAYS_MS}
     print_table('Word error rate by delay, % (95 %)', [f'{delay} ms' for delay in DELAYS_MS], {

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from tqdm import tqdm
-from training.recordings import read_audio, read_manifest
+from training.recordings import load_manifest, read_audio
 from training.synthesis.shards import ShardWriter
 from training.utterances import FRAME, levels, RATE_HZ
 
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument('--name', required=True, help='name of the shard and its texts')
     arguments = parser.parse_args()
     align = Aligner(arguments.whisper)
-    rows = read_manifest(arguments.manifest)
+    rows = load_manifest(arguments.manifest)
     writer = ShardWriter(arguments.out / 'shards' / f'{arguments.name}0')
     texts: list[str] = []
     for path, text in tqdm(rows):

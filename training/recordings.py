@@ -57,7 +57,7 @@ def read_audio(path: Path) -> np.ndarray:
     return np.asarray(samples)
 
 
-def read_manifest(manifest: Path) -> list[tuple[Path, str]]:
+def load_manifest(manifest: Path) -> list[tuple[Path, str]]:
     """Return the recordings of a manifest and their texts, from its columns file and text."""
     header, *rows = (line.split('\t') for line in
                      manifest.read_text(encoding='utf-8').splitlines())
@@ -106,7 +106,7 @@ def main(command_line: list[str] | None = None) -> None:
     texts: list[str] = []
     recordings: Iterable[np.ndarray]
     if arguments.manifest:
-        rows = read_manifest(arguments.manifest)
+        rows = load_manifest(arguments.manifest)
         texts = [text for _, text in rows]
         recordings = ((read_audio(path) * 32767).astype(np.int16) for path, _ in rows)
     elif arguments.eval_set:

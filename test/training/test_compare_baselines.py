@@ -19,7 +19,7 @@ import json
 import numpy as np
 import pytest
 from training.baselines import spoken_form, Word
-from training.compare_baselines import Baselines, end_errors, Recording, Result, score
+from training.compare_baselines import Baselines, end_errors, Recording, Result, score_recordings
 
 RATE = 16000
 
@@ -54,7 +54,7 @@ def test_numbers_do_not_move_the_ends_of_other_words():
 
 def test_scores_count_wrong_words():
     result = Result({'a': [Word('Go', 0.6), Word('two', 0.7), Word('the', 0.7)]}, 0.1)
-    counted, = score(result, [recording('a')])
+    counted, = score_recordings(result, [recording('a')])
     assert (counted.errors, counted.n_words) == (2, 4)
 
 
