@@ -45,7 +45,7 @@ from voxtral_ros.evaluation.manifest import read_manifest, Recording, sample
 from voxtral_ros.evaluation.word_error_rate import count_words, Score, score
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.network import VoxtralRealtime
-from voxtral_ros.model.protocol import Protocol
+from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization.calibration import (
     decoder_input, DecoderInput, embed, generate, stream_inputs)

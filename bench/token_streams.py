@@ -26,9 +26,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from voxtral_ros.model.layers import banded_attention, rotation
+from voxtral_ros.model.layers import sliding_window_attention, rope_cos_sin
 from voxtral_ros.model.network import VoxtralRealtime
-from voxtral_ros.model.protocol import Protocol
+from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.model.tokenizer import TextDecoder, Tokenizer
 from voxtral_ros.recognizer.text import Utterance
 
@@ -53,7 +53,7 @@ class WordAt(NamedTuple):
 
 
 @torch.inference_mode()
-def score(network: VoxtralRealtime, protocol: Protocol, audio: Tensor, tokens: Tensor, delay: int,
+def score(network: VoxtralRealtime, protocol: StreamingProtocol, audio: Tensor, tokens: Tensor, delay: int,
           ) -> Tensor:
     """
     Return what a network thinks at each step of a stream that is given.
@@ -62,14 +62,14 @@ def score(network: VoxtralRealtime, protocol: Protocol, audio: Tensor, tokens: T
     :param tokens: generated ones, [G]
     :return: logits [G, vocab_size], float32; row g is about tokens[g]
     """
-    prompt = torch.tensor(protocol.prompt(delay))
+    prompt = torch.tensor(protocol.prompt_tokens(delay))
     given = torch.cat((prompt, tokens[:-1]))[None]
     config = network.config.decoder
     position = torch.arange(given.shape[1])[None]
-    attend = banded_attention(given.shape[1], config.sliding_window, audio.device)
+    attend = sliding_window_attention(given.shape[1], config.sliding_window, audio.device)
     hidden = network.decoder(
         audio[None], given, network.decoder.delay_scales(torch.tensor([delay])),
-        rotation(position, config.head_dim, config.rope_theta), [attend] * config.n_layers)
+        rope_cos_sin(position, config.head_dim, config.rope_theta), [attend] * config.n_layers)
     return network.decoder.logits(hidden[0, len(prompt) - 1:]).float()
 
 

@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How the demo model was made; see README.md in this folder."""
+"""The training recipe of the demo model; see README.md in this folder."""

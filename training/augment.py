@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-Augmentation of whole batches on the device: rooms, channels, noise, levels, vocal tracts.
+Data augmentation of batches on the device: reverberation, channel, noise, level, vocal tract.
 
-Synthetic speech is too clean and too alike; a model that has heard it through a thousand rooms and
-microphones transfers better to people.
+Synthetic speech is too clean and too uniform. Augmented, it makes a model that transfers better to
+real speech.
 """
 
 from __future__ import annotations
@@ -38,36 +38,37 @@ def _uniform(low: float, high: float, batch: int, device: torch.device) -> Tenso
     return torch.empty(batch, 1, device=device).uniform_(low, high)
 
 
-def _chance(probability: float, batch: int, device: torch.device) -> Tensor:
+def _bernoulli(probability: float, batch: int, device: torch.device) -> Tensor:
     """Return [B, 1] flags."""
     return torch.rand(batch, 1, device=device) < probability
 
 
-def rooms_and_channels(x: Tensor) -> Tensor:
-    """Convolve with random rooms, microphones and telephone lines, all in one pass."""
+def reverberate_and_filter(x: Tensor) -> Tensor:
+    """Convolve with random room impulse responses, microphones and telephone channels."""
     batch, length = x.shape
     device = x.device
     tail = 8000
     n_fft = length + tail
-    # Room: direct sound, a few early reflections, an exponential tail of 0.1 to 0.8 s.
+    # Room impulse response: direct path, early reflections, RT60 of 0.08 to 0.8 s.
     time = torch.arange(tail, device=device)[None] / _RATE_HZ
     decay = torch.exp(-6.9 * time / _uniform(0.08, 0.8, batch, device))
-    room = torch.randn(batch, tail, device=device) * decay
-    room *= (time > _uniform(0.002, 0.03, batch, device))
-    room = room / (room.norm(dim=1, keepdim=True) + 1e-6)
-    room *= 10 ** (_uniform(-18, 4, batch, device) / 20)
+    impulse_response = torch.randn(batch, tail, device=device) * decay
+    impulse_response *= (time > _uniform(0.002, 0.03, batch, device))
+    impulse_response = impulse_response / (impulse_response.norm(dim=1, keepdim=True) + 1e-6)
+    impulse_response *= 10 ** (_uniform(-18, 4, batch, device) / 20)
     early = torch.rand(batch, 800, device=device) > 0.99
-    room[:, :800] += early * torch.randn(batch, 800, device=device) * 0.3 * decay[:, :800]
-    room *= _chance(0.6, batch, device)
-    room[:, 0] = 1
-    spectrum = torch.fft.rfft(room, n_fft)
-    # Microphone: a smooth random response of +-8 dB; sometimes band limits.
+    reflections = early * torch.randn(batch, 800, device=device) * 0.3
+    impulse_response[:, :800] += reflections * decay[:, :800]
+    impulse_response *= _bernoulli(0.6, batch, device)
+    impulse_response[:, 0] = 1
+    spectrum = torch.fft.rfft(impulse_response, n_fft)
+    # Microphone: a smooth random frequency response of +-8 dB; sometimes band limits.
     hz = torch.linspace(0, _RATE_HZ / 2, spectrum.shape[1], device=device)[None]
     knots = torch.randn(batch, 1, 9, device=device) * 3.5
     response_db = nn.functional.interpolate(
         knots, spectrum.shape[1], mode='linear', align_corners=True)[:, 0]
-    high = torch.where(_chance(0.25, batch, device), _uniform(3000, 7800, batch, device), 9000)
-    low = torch.where(_chance(0.25, batch, device), _uniform(50, 350, batch, device), 0)
+    high = torch.where(_bernoulli(0.25, batch, device), _uniform(3000, 7800, batch, device), 9000)
+    low = torch.where(_bernoulli(0.25, batch, device), _uniform(50, 350, batch, device), 0)
     response_db = response_db - 40 * ((hz - high) / 600).clamp(0, 1)
     response_db = response_db - 30 * ((low - hz) / 150).clamp(0, 1)
     spectrum = spectrum * 10 ** (response_db / 20)
@@ -75,15 +76,16 @@ def rooms_and_channels(x: Tensor) -> Tensor:
 
 
 def chords(note: Tensor, length: int) -> Tensor:
-    """Play half seconds of three tones each, [B, 3, ceil(n / 8000)] semitones above 110 Hz."""
-    # Not with repeat_interleave: compiled for a CPU, its sum reads what nobody has written.
+    """Return chords of 0.5 s, of the notes [B, 3, ceil(n / 8000)] in semitones above 110 Hz."""
+    # Not with repeat_interleave: compiled for a CPU (torch 2.13), its cumsum reads uninitialized
+    # memory.
     now = torch.arange(length, device=note.device) // _NOTE
     pitch_hz = (110 * 2 ** (note / 12.0))[..., now]
     return torch.sin(2 * math.pi * torch.cumsum(pitch_hz / _RATE_HZ, dim=2)).sum(1)
 
 
 def noise(batch: int, length: int, device: torch.device) -> Tensor:
-    """Return coloured, modulated, humming, ticking or singing noise of unit power, [B, n]."""
+    """Return coloured noise of unit power, [B, n], with modulation, hum, chords or clicks."""
     x = torch.randn(batch, length, device=device)
     spectrum = torch.fft.rfft(x)
     hz = torch.arange(spectrum.shape[1], device=device)[None] + 20.0
@@ -91,60 +93,60 @@ def noise(batch: int, length: int, device: torch.device) -> Tensor:
     x = torch.fft.irfft(spectrum, length)
     x = x / (x.std(dim=1, keepdim=True) + 1e-6)
     time = torch.arange(length, device=device)[None] / _RATE_HZ
-    # Comes and goes, from once in 10 s to several times a second.
-    depth = _uniform(0, 1, batch, device) * _chance(0.4, batch, device)
+    # Amplitude modulation, from once in 10 s to several times a second.
+    depth = _uniform(0, 1, batch, device) * _bernoulli(0.4, batch, device)
     rate = 10 ** _uniform(-1, 0.8, batch, device)
     swing = torch.sin(2 * math.pi * (rate * time + torch.rand(batch, 1, device=device)))
     x = x * (1 + depth * swing)
-    # Motors and mains: a harmonic series.
+    # Motors and mains hum: a harmonic series.
     tone = torch.zeros_like(x)
     pitch = 10 ** _uniform(1.6, 2.9, batch, device)
     for n in range(1, 7):
         phase = 2 * math.pi * torch.rand(batch, 1, device=device)
         tone += _uniform(0, 1 / n, batch, device) * torch.sin(
             2 * math.pi * n * pitch * time + phase)
-    x = x + tone * _uniform(0, 3, batch, device) * _chance(0.25, batch, device)
+    x = x + tone * _uniform(0, 3, batch, device) * _bernoulli(0.25, batch, device)
     # Music: chords that change twice a second.
     note = torch.randint(0, 36, (batch, 3, -(-length // _NOTE)), device=device)
     fade = 1 - (time * 2) % 1 * 0.7
-    loudness = _uniform(0, 3, batch, device) * _chance(0.15, batch, device)
+    loudness = _uniform(0, 3, batch, device) * _bernoulli(0.15, batch, device)
     x = x + chords(note, length) * fade * loudness
-    # Ticks and knocks.
-    ticks = (torch.rand(batch, length, device=device) > 0.9998) & _chance(0.2, batch, device)
-    x = x + ticks * 30 * torch.randn(batch, length, device=device)
+    # Clicks.
+    clicks = (torch.rand(batch, length, device=device) > 0.9998) & _bernoulli(0.2, batch, device)
+    x = x + clicks * 30 * torch.randn(batch, length, device=device)
     return x / (x.std(dim=1, keepdim=True) + 1e-6)
 
 
 def augment(x: Tensor) -> Tensor:
-    """Return [B, n] as some microphone in some place would have heard it, -1..1."""
+    """Return [B, n] with random reverberation, channel, noise, clipping and level, -1..1."""
     batch, length = x.shape
     device = x.device
-    x = rooms_and_channels(x)
+    x = reverberate_and_filter(x)
     power = x.square().mean(dim=1, keepdim=True).sqrt()
     silent = power < 1e-4
     power = torch.where(silent, 10 ** (_uniform(-60, -15, batch, device) / 20), power)
-    ratio_db = torch.where(_chance(0.6, batch, device), _uniform(12, 45, batch, device),
-                           _uniform(0, 20, batch, device))
-    mixed = x + noise(batch, length, device) * power * 10 ** (-ratio_db / 20)
+    snr_db = torch.where(_bernoulli(0.6, batch, device), _uniform(12, 45, batch, device),
+                         _uniform(0, 20, batch, device))
+    mixed = x + noise(batch, length, device) * power * 10 ** (-snr_db / 20)
     babble = x.roll(1, 0) + x.roll(2, 0).flip(1) + x.roll(3, 0)
     babble = babble * 10 ** (-_uniform(8, 25, batch, device) / 20)
-    mixed = mixed + babble * _chance(0.12, batch, device)
-    x = torch.where(_chance(0.85, batch, device) | silent, mixed, x)
+    mixed = mixed + babble * _bernoulli(0.12, batch, device)
+    x = torch.where(_bernoulli(0.85, batch, device) | silent, mixed, x)
     x = x / (x.abs().amax(dim=1, keepdim=True) + 1e-5)
     clipped = x.clamp(-0.4, 0.4) / 0.4
-    x = torch.where(_chance(0.04, batch, device), clipped, x)
+    x = torch.where(_bernoulli(0.04, batch, device), clipped, x)
     companded = torch.sign(x) * torch.log1p(255 * x.abs()) / math.log(256)
     companded = (companded * 127).round() / 127
     companded = torch.sign(x) * (256 ** companded.abs() - 1) / 255
-    x = torch.where(_chance(0.05, batch, device), companded, x)
-    level_db = torch.where(_chance(0.7, batch, device), _uniform(-24, 0, batch, device),
+    x = torch.where(_bernoulli(0.05, batch, device), companded, x)
+    level_db = torch.where(_bernoulli(0.7, batch, device), _uniform(-24, 0, batch, device),
                            _uniform(-45, 0, batch, device))
     x = x * 10 ** (level_db / 20)
     return (x * 32768).round().clamp(-32768, 32767) / 32768
 
 
 class WarpedMel(nn.Module):
-    """Log-mel as in the network, its frequency axis warped at random: other vocal tracts."""
+    """The log-mel of the network with vocal tract length perturbation (VTLP)."""
 
     def __init__(self, config: AudioConfig, device: torch.device, n_warps: int = 25) -> None:
         super().__init__()
@@ -177,28 +179,28 @@ class WarpedMel(nn.Module):
         return ((log.clamp(min=floor) + 4.0) / 4.0).transpose(1, 2)
 
 
-def mask(mel: Tensor) -> Tensor:
-    """Hide bands and moments of [B, mels, n] (SpecAugment) in most of the batch."""
+def spec_augment(mel: Tensor) -> Tensor:
+    """Mask bands and times of [B, mels, n] (SpecAugment) in 70 % of the batch."""
     batch, n_mels, length = mel.shape
     device = mel.device
     band = torch.arange(n_mels, device=device)[None]
-    hidden = torch.zeros_like(mel, dtype=torch.bool)
+    masked = torch.zeros_like(mel, dtype=torch.bool)
     for _ in range(2):
         start, width = _uniform(0, n_mels - 8, batch, device), _uniform(0, 24, batch, device)
-        hidden |= ((band >= start) & (band < start + width))[:, :, None]
+        masked |= ((band >= start) & (band < start + width))[:, :, None]
     frame = torch.arange(length, device=device)[None]
     for _ in range(10):
         start, width = _uniform(0, length, batch, device), _uniform(0, 12, batch, device)
-        hidden |= ((frame >= start) & (frame < start + width))[:, None, :]
-    hidden &= _chance(0.7, batch, device)[..., None]
-    return mel.masked_fill(hidden, -0.625)
+        masked |= ((frame >= start) & (frame < start + width))[:, None, :]
+    masked &= _bernoulli(0.7, batch, device)[..., None]
+    return mel.masked_fill(masked, -0.625)
 
 
-def roughen(mel: Tensor) -> Tensor:
+def add_jitter(mel: Tensor) -> Tensor:
     """
-    Make [B, mels, n] less smooth than a synthesiser does.
+    Add jitter to [B, mels, n], which synthetic speech has too little of.
 
-    Half of the batch gets a level that wanders over time and frequency and some grain.
+    Half of the batch gets a gain that varies slowly over time and frequency, and white noise.
     """
     batch, n_mels, length = mel.shape
     device = mel.device
@@ -208,5 +210,5 @@ def roughen(mel: Tensor) -> Tensor:
         coarse, (n_mels, length), mode='bilinear', align_corners=True)[:, 0]
     field = field * _uniform(0, 0.06, batch, device)[..., None]
     grain = torch.randn_like(mel) * _uniform(0, 0.05, batch, device)[..., None]
-    rough = (mel + field + grain).clamp(min=-0.625)
-    return torch.where(_chance(0.5, batch, device)[..., None], rough, mel)
+    jittered = (mel + field + grain).clamp(min=-0.625)
+    return torch.where(_bernoulli(0.5, batch, device)[..., None], jittered, mel)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Orders that people give to robots, from a small grammar of our own."""
+"""Robot commands, from a small grammar."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def number_words(number: int) -> str:
 
 
 def command() -> str:
-    """Return a random order in lower case."""
+    """Return a random robot command in lower case."""
     def thing() -> str:
         colour = f'{random.choice(_COLOURS)} ' if random.random() < 0.4 else ''
         return colour + random.choice(_OBJECTS)

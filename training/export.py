@@ -24,7 +24,7 @@ from typing import Any
 from safetensors.torch import save_file
 import torch
 
-from voxtral_ros.model.checkpoint import native_parameters
+from voxtral_ros.model.checkpoint import checkpoint_parameters
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization.weights import WEIGHTS
 
@@ -35,8 +35,8 @@ def save(network: VoxtralRealtime, params: dict[str, Any], tekken: Path, folder:
     (folder / 'params.json').write_text(json.dumps(params, indent=2), encoding='utf-8')
     shutil.copyfile(tekken, folder / 'tekken.json')
     tensors = {name: parameter.detach().to('cpu', torch.bfloat16).contiguous()
-               for name, parameter in native_parameters(network)}
-    # Whoever looks while this is written finds the weights before it.
+               for name, parameter in checkpoint_parameters(network)}
+    # Written to another name first: readers find the old weights until the new ones are complete.
     unfinished = folder / f'{WEIGHTS}.unfinished'
     save_file(tensors, str(unfinished))
     unfinished.replace(folder / WEIGHTS)

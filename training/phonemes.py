@@ -17,8 +17,8 @@ Sentences to phonemes, word by word, with the grapheme-to-phoneme converter of h
 
     python -m training.phonemes --sources build/training/sources --out build/training
 
-Writes `<name>.phonemes.txt` beside `<name>.txt`, line by line; an empty line where the converter
-does not keep the words apart, which the synthesisers skip.
+Writes `<name>.phonemes.txt` beside `<name>.txt`, line by line. A line is empty where the converter
+does not keep the words apart; the synthesizers skip it.
 """
 
 from __future__ import annotations

@@ -13,15 +13,16 @@
 # limitations under the License.
 
 """
-Shards of recordings whose words need no ends: sounds to train on, and sets to judge by.
+Shards of recordings that need no word ends: noise to train with, and evaluation sets.
 
-    python -m training.recordings --out W --sounds DIR
-    python -m training.recordings --out W --judge dev_reading --manifest dev_reading.tsv
-    python -m training.recordings --out W --judge dev_noise --sounds OTHER_DIR
+    python -m training.recordings --out W --noise DIR
+    python -m training.recordings --out W --eval-set dev_reading --manifest dev_reading.tsv
+    python -m training.recordings --out W --eval-set dev_noise --noise OTHER_DIR
 
-The first adds what is in a folder to what is heard beside speech (shard `noise0`). The others make
-sets for training.train, which keeps the model that hears the sets `dev_...` best: what is in them,
-people and sounds, must not be trained on. All recordings are FLAC or WAV, 16 kHz, one channel.
+The first writes the shard `noise0`, which training mixes with speech. The others write development
+sets for training.train, which keeps the checkpoint with the lowest error rate on the sets `dev_*`:
+keep their speakers and noises out of the training data. All recordings are FLAC or WAV, 16 kHz,
+one channel.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from training.judge_noise import level, scattered
-from training.speech import RATE_HZ
+from training.noise_test_set import scattered, set_level
 from training.synthesis.shards import ShardWriter
 from voxtral_ros.evaluation.manifest import read_manifest
+from training.utterances import RATE_HZ
 
-_PART_S = 20  # longer sounds are kept in parts
-_SHORTEST = 400  # samples
+_CLIP_S = 20  # longer recordings are cut into clips
+_MIN_SAMPLES = 400
 _NOISE_MINUTES = 8
-_NOISE_S = 8  # of each sound in them
+_NOISE_S = 8  # of each recording in them
 _NOISE_PAUSE_S = 0.5
 
 
-def read(path: Path) -> np.ndarray:
+def read_audio(path: Path) -> np.ndarray:
     """
     Return samples, float32 [n], -1..1.
 
@@ -57,65 +58,65 @@ def read(path: Path) -> np.ndarray:
     return np.asarray(samples)
 
 
-def read_table(manifest: Path) -> list[tuple[Path, str]]:
-    """Return the recordings of a table and what is said in them, by its columns file and text."""
+def load_manifest(manifest: Path) -> list[tuple[Path, str]]:
+    """Return the recordings of a manifest and their texts, from its columns file and text."""
     return [(path, text) for path, text, _ in read_manifest(manifest)]
 
 
-def sounds(folder: Path) -> Iterator[np.ndarray]:
-    """Yield the recordings in a folder and its subfolders, without what is too short or silent."""
+def noise_recordings(folder: Path) -> Iterator[np.ndarray]:
+    """Yield the recordings in a folder and its subfolders that are not too short or silent."""
     for path in sorted(path for path in folder.rglob('*') if path.suffix in ('.flac', '.wav')):
-        samples = read(path)
-        if len(samples) >= _SHORTEST and np.abs(samples).max() > 1e-4:
+        samples = read_audio(path)
+        if len(samples) >= _MIN_SAMPLES and np.abs(samples).max() > 1e-4:
             yield samples
 
 
-def parts(folder: Path) -> Iterator[np.ndarray]:
-    """Yield the sounds of a folder in parts, equally loud, int16."""
-    for whole in sounds(folder):
-        for at in range(0, len(whole), _PART_S * RATE_HZ):
-            part = whole[at:at + _PART_S * RATE_HZ]
-            if len(part) >= _SHORTEST and np.abs(part).max() > 1e-4:
-                yield (part * (0.7 * 32767 / np.abs(part).max())).astype(np.int16)
+def noise_clips(folder: Path) -> Iterator[np.ndarray]:
+    """Yield the recordings of a folder in clips of the same peak level, int16."""
+    for whole in noise_recordings(folder):
+        for at in range(0, len(whole), _CLIP_S * RATE_HZ):
+            clip = whole[at:at + _CLIP_S * RATE_HZ]
+            if len(clip) >= _MIN_SAMPLES and np.abs(clip).max() > 1e-4:
+                yield (clip * (0.7 * 32767 / np.abs(clip).max())).astype(np.int16)
 
 
-def noise(folder: Path, minutes: int = _NOISE_MINUTES) -> Iterator[np.ndarray]:
-    """Yield minutes in which the sounds of a folder follow each other in random order, int16."""
+def noise_minutes(folder: Path, minutes: int = _NOISE_MINUTES) -> Iterator[np.ndarray]:
+    """Yield minutes of noise: the recordings of a folder in random order, int16."""
     random = np.random.default_rng(77)
-    heard = [level(sound[:_NOISE_S * RATE_HZ], -20) for sound in sounds(folder)]
+    parts = [set_level(whole[:_NOISE_S * RATE_HZ], -20) for whole in noise_recordings(folder)]
     for _ in range(minutes):
-        minute = scattered(60 * RATE_HZ, lambda: heard[random.integers(len(heard))],
+        minute = scattered(60 * RATE_HZ, lambda: parts[random.integers(len(parts))],
                            _NOISE_PAUSE_S, random)
-        yield (level(minute, -26) * 32767).astype(np.int16)
+        yield (set_level(minute, -26) * 32767).astype(np.int16)
 
 
 def main(command_line: list[str] | None = None) -> None:
-    """Write a shard, and the texts of a set to judge by."""
+    """Write a shard, and the reference texts of an evaluation set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--judge', metavar='NAME', help='make a set to judge by')
+    parser.add_argument('--eval-set', metavar='NAME', help='write an evaluation set')
     kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument('--sounds', type=Path, metavar='DIR')
-    kind.add_argument('--manifest', type=Path, help='table of file and text')
+    kind.add_argument('--noise', type=Path, metavar='DIR')
+    kind.add_argument('--manifest', type=Path, help='table of file and text; needs --eval-set')
     arguments = parser.parse_args(command_line)
-    if arguments.manifest and not arguments.judge:
-        parser.error('speech to train on needs the ends of its words: use training.align')
+    if arguments.manifest and not arguments.eval_set:
+        parser.error('speech to train on needs word ends: use training.forced_alignment')
     texts: list[str] = []
     recordings: Iterable[np.ndarray]
     if arguments.manifest:
-        rows = read_table(arguments.manifest)
+        rows = load_manifest(arguments.manifest)
         texts = [text for _, text in rows]
-        recordings = ((read(path) * 32767).astype(np.int16) for path, _ in rows)
-    elif arguments.judge:
-        recordings = noise(arguments.sounds)
+        recordings = ((read_audio(path) * 32767).astype(np.int16) for path, _ in rows)
+    elif arguments.eval_set:
+        recordings = noise_minutes(arguments.noise)
     else:
-        recordings = parts(arguments.sounds)
-    name = f'judge_{arguments.judge}' if arguments.judge else 'noise0'
+        recordings = noise_clips(arguments.noise)
+    name = f'eval_{arguments.eval_set}' if arguments.eval_set else 'noise0'
     writer = ShardWriter(arguments.out / 'shards' / name)
     for number, samples in enumerate(recordings):
         writer.add(number if texts else 0, samples, [])
     writer.flush()
-    if arguments.judge:
+    if arguments.eval_set:
         (arguments.out / f'{name}.txt').write_text('\n'.join(texts) + '\n', encoding='utf-8')
     print(f'{name}: {writer.seconds / 60:.1f} minutes')
 

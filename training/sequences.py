@@ -13,12 +13,13 @@
 # limitations under the License.
 
 """
-Training sequences: utterances, pauses and silence on one time line, and the tokens to write.
+Training sequences: utterances, pauses and silence on one time line, and the target tokens.
 
-A sequence is N tokens of 80 ms as the streaming protocol lays them out: 32 tokens of left pad,
-then sound. A word that ends at e seconds is announced by the token k = round(e / 80 ms) and
-written from k + 1 on, one token after the other; while a word is still being written, the next one
-follows in the same group. Delays are drawn for each sequence, so one model serves all of them.
+A sequence is N tokens of 80 ms, laid out as in the streaming protocol: 32 tokens of left pad, then
+audio. For a word that ends at e seconds, token k = round(e / 80 ms) is [STREAMING_WORD], and its
+pieces follow from k + 1 on, one a token. If the next word ends while pieces are still being
+written, its pieces follow in the same group. Each sequence has a random delay, so that one model
+serves all delays.
 """
 
 from __future__ import annotations
@@ -31,43 +32,43 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info, IterableDataset
-from training.sounds import Sounds
-from training.speech import RATE_HZ, Source, tail
+from training.sound_effects import SoundEffects
+from training.utterances import RATE_HZ, Source, tail
 from training.vocabulary import load_pieces, WordEncoder
 
 BOS, PAD, WORD = 1, 32, 33
 LEFT_PAD = 32
 TOKEN_S = 0.08
 TOKEN_SAMPLES = 1280
-SLOWEST, FASTEST = 0.84, 1.2
+MIN_SPEED, MAX_SPEED = 0.84, 1.2
 DELAYS = (*range(1, 16), 30)
-_REFRESH = 400  # sequences between looks for new shards
-_NOBODY = 0.1  # share of sequences without speech
-_SOUNDS = 0.7, 0.2  # share of these, and of the others, in which something knocks or beeps
-_AT_ONCE = 0.15  # share that begins with speech, half of them in the middle of it
-_MISFITS = 20  # utterances that may be too long before a sequence stays as it is
+_REFRESH = 400  # sequences between refreshes of the shards
+_NO_SPEECH = 0.1  # fraction of sequences without speech
+_SOUND_EFFECTS = 0.7, 0.2  # fraction with sound effects, without and with speech
+_NO_LEADING_PAUSE = 0.15  # fraction that starts with speech, half of them within an utterance
+_MAX_MISFITS = 20  # utterances that do not fit before a sequence is left as it is
 
 
 class Sequence(NamedTuple):
     """One training sequence."""
 
-    samples: np.ndarray  # int16 [n_heard * 1280], without the left pad
+    samples: np.ndarray  # int16 [n_audio_tokens * 1280], without the left pad
     tokens: np.ndarray  # int64 [N + 1]
     delay: int
 
 
 def write_tokens(words: list[tuple[list[int], float]], n_generated: int) -> np.ndarray:
     """
-    Return the generated tokens of a time line.
+    Return the target tokens after the prompt.
 
     :param words: token ids and end in seconds of each word, in order
     """
     tokens = np.full(n_generated, PAD, np.int64)
     at = 0
     for ids, end_s in words:
-        announced = round(end_s / TOKEN_S)
-        if announced >= at:
-            at = announced
+        word_at = round(end_s / TOKEN_S)
+        if word_at >= at:
+            at = word_at
             tokens[at:at + 1] = WORD
             at += 1
         tokens[at:at + len(ids)] = ids[:max(0, n_generated - at)]
@@ -88,7 +89,7 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
     def __init__(self, root: Path, sources: dict[tuple[str, str, float], float], n_tokens: int,
                  seed: int = 0) -> None:
         """
-        Take sources: (shard prefix, sentences file, spliced share) -> weight per utterance.
+        Take sources: (shard prefix, sentences file, spliced fraction) -> sampling weight.
 
         :param n_tokens: length of a sequence, the left pad included
         :raises ValueError: no room for left pad and delay
@@ -105,47 +106,47 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
         np.random.seed(seed)
         encode = WordEncoder(load_pieces(self.root / 'tekken.json'))
         sources = {Source(self.root, *key): weight for key, weight in self.sources.items()}
-        sounds = Sounds(self.root)
+        sound_effects = SoundEffects(self.root)
         count = 0
         while True:
             if count % _REFRESH == 0:
-                sounds.shards.refresh()
+                sound_effects.shards.refresh()
                 for source in sources:
                     source.shards.refresh()
             count += 1
             ready = {source: weight for source, weight in sources.items() if source.shards.n_clips}
-            yield self._compose(ready, encode, sounds)
+            yield self._compose(ready, encode, sound_effects)
 
     def _compose(self, sources: dict[Source, float], encode: WordEncoder,
-                 sounds: Sounds) -> Sequence:
+                 sound_effects: SoundEffects) -> Sequence:
         samples = np.zeros((self.n_tokens - LEFT_PAD) * TOKEN_SAMPLES, np.float32)
         limit = len(samples)
         delay = 6 if random.random() < 0.4 else random.choice(DELAYS)
         words: list[tuple[list[int], float]] = []
         at = int(random.uniform(0.0, 1.2) * RATE_HZ)
-        if random.random() < _NOBODY:
+        if random.random() < _NO_SPEECH:
             at = limit
-        elif random.random() < _AT_ONCE:
+        elif random.random() < _NO_LEADING_PAUSE:
             at = 0
         misfits = 0
         while sources and at < limit - RATE_HZ:
             source = random.choices(list(sources), list(sources.values()))[0]
-            speech = source.draw(SLOWEST, FASTEST)
+            utterance = source.draw(MIN_SPEED, MAX_SPEED)
             if at == 0 and random.random() < 0.5:
-                speech = tail(speech, random.uniform(0.0, 0.8 * float(speech.ends[-1])))
-            stop = at + len(speech.samples)
+                utterance = tail(utterance, random.uniform(0.0, 0.8 * float(utterance.ends[-1])))
+            stop = at + len(utterance.samples)
             if stop > limit:
                 misfits += 1
-                if at > limit / 2 or misfits == _MISFITS:
+                if at > limit / 2 or misfits == _MAX_MISFITS:
                     break
                 continue
-            samples[at:stop] = speech.samples * 10 ** (random.uniform(-9, 3) / 20)
+            samples[at:stop] = utterance.samples * 10 ** (random.uniform(-9, 3) / 20)
             words += [(encode(word), at / RATE_HZ + float(end))
-                      for word, end in zip(speech.words, speech.ends, strict=True)]
+                      for word, end in zip(utterance.words, utterance.ends, strict=True)]
             pause_s = random.uniform(0, 0.6) if random.random() < 0.7 else random.uniform(0, 4)
             at = stop + int(pause_s * RATE_HZ)
-        if random.random() < _SOUNDS[bool(words)]:
-            sounds.scatter(samples)
+        if random.random() < _SOUND_EFFECTS[bool(words)]:
+            sound_effects.scatter(samples)
         tokens = lay_out(words, delay, self.n_tokens)
         return Sequence(np.clip(samples, -32768, 32767).astype(np.int16), tokens, delay)
 

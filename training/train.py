@@ -17,19 +17,20 @@ Train the demo model: cross-entropy on the tokens of the streaming protocol.
 
     python -m training.train --root build/training --out build/training/model --seconds 1200
 
-The network is that of voxtral_ros.model, run in parallel over whole sequences. With a teacher (see
-training.teacher) the encoder also learns to say what the teacher would, of the same sound before
-room and noise. In the last part the decoder computes with weights rounded as the compact layout
-rounds them. The average of the weights is judged on the way, and what heard people best (the sets
-`dev_...`: people kept out of training for this) is kept in OUT/best; words that are written where
-nobody speaks (`dev_noise`) count against it.
+The network is that of voxtral_ros.model, run in parallel over whole sequences. With --teacher (see
+training.distillation) the encoder also learns to predict the states of Whisper's encoder, of the
+same audio before augmentation. In the last part of the training the decoder is fake-quantized to
+the INT4 of the packed checkpoint.
 
-Started with torchrun, processes share the work: each trains on sequences of its own, the gradients
-are averaged.
+The exponential moving average (EMA) of the weights is what is evaluated and saved. OUT/best keeps
+the EMA with the lowest mean word error rate on the development sets of real speech (`dev_*`),
+where false words in noise (`dev_noise`) count as errors too.
 
-Speech may still be synthesised while this runs: shards are read as they grow. All schedules follow
-the wall clock (or, with --steps, the steps), so a run ends where it was meant to end, whatever the
-speed of the machine.
+Under torchrun, each process trains on its own sequences, and gradients are averaged (all-reduce).
+
+Speech may still be synthesized while this runs: shards are read as they grow. All schedules follow
+the wall clock (or, with --steps, the steps), so that a run ends when planned, however fast the
+machine is.
 """
 
 from __future__ import annotations
@@ -48,27 +49,27 @@ from torch import nn, Tensor
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
-from training.augment import augment, mask, roughen, WarpedMel
+from training.augment import add_jitter, augment, spec_augment, WarpedMel
+from training.distillation import active_frames, distillation_loss, Teacher
+from training.evaluate import evaluate, load_sets
 from training.export import save
-from training.judge import evaluate, load_sets
 from training.sequences import collate, LEFT_PAD, PAD, Sequences, TOKEN_SAMPLES
-from training.student import Student, windowed_attention
-from training.teacher import lesson, speaking, Teacher
+from training.training_network import TrainingNetwork, windowed_attention
 from training.vocabulary import N_SPECIAL
 
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.network import VoxtralRealtime
 
-# (shards, sentences, spliced share) -> weight of its utterances among those of its kind
-ENGINES = {
+# (shards, sentences, spliced fraction) -> sampling weight among the sources of its kind
+SYNTHETIC_SPEECH = {
     ('kokoro', 'sentences.txt', 0.05): 16,
     ('hibari', 'sentences.txt', 0.05): 12,
     ('flite', 'sentences.txt', 0.0): 5,
     ('espeak', 'sentences.txt', 0.0): 3,
     ('rhvoice', 'sentences.txt', 0.0): 4,
 }
-PEOPLE = {
+REAL_SPEECH = {
     ('clean-100', 'clean-100.txt', 0.9): 7,
     ('dev-clean', 'dev-clean.txt', 0.8): 12,
     ('common-voice', 'common-voice.txt', 0.3): 33,
@@ -77,25 +78,25 @@ PEOPLE = {
     ('gsc', 'gsc.txt', 0.5): 2,
     ('more', 'more.txt', 0.3): 2,
 }
-_NOISE = 1e-4  # rate of errors that a word an hour counts as which is written where nobody speaks
-_DECAY = 0.5  # the last part of the time, in which the learning rate falls to zero
-_PEOPLE = 0.65
-_DROPOUT = 0.1  # without it, half an hour of real speech was soon known by heart
-_WRONG_INPUT = 0.1  # of the text tokens that are fed back: the model must survive its own errors
-_LESSON = (0.6, 0.3)  # weight of what the teacher says, at the start and at the end
-_ROUNDING = (0.85, 0.90)  # when the decoder starts to round, and when it rounds wholly
-_NEW_SCALES = 20  # steps between new scales of the rounding
+_FALSE_WORD = 1e-4  # error rate that one false word per hour of noise counts as
+_DECAY = 0.5  # last fraction of the training, in which the learning rate falls to zero
+_REAL_SPEECH = 0.65  # of the utterances
+_DROPOUT = 0.1  # without it, the network soon overfits to half an hour of real speech
+_CORRUPTED = 0.1  # of the input text tokens: the model must recover from its own errors
+_DISTILLATION = (0.6, 0.3)  # weight of the distillation loss, at the start and at the end
+_FAKE_QUANTIZATION = (0.85, 0.90)  # progress at which it starts, and at which it is complete
+_SCALE_INTERVAL = 20  # steps between updates of the scales of the fake quantization
 
 
-def sources(people: float) -> dict[tuple[str, str, float], float]:
-    """Return what to train on: a share of people, the rest of engines."""
-    return {source: share * weight / sum(kind.values())
-            for kind, share in ((PEOPLE, people), (ENGINES, 1 - people))
+def sources(real_speech: float) -> dict[tuple[str, str, float], float]:
+    """Return the sampling weights: a fraction of real speech, the rest synthetic speech."""
+    return {source: fraction * weight / sum(kind.values())
+            for kind, fraction in ((REAL_SPEECH, real_speech), (SYNTHETIC_SPEECH, 1 - real_speech))
             for source, weight in kind.items()}
 
 
-def initialise(network: VoxtralRealtime) -> None:
-    """Set weights as for any pre-norm transformer: 0.02, less where residuals add up."""
+def init_weights(network: VoxtralRealtime) -> None:
+    """Initialize as usual for a pre-norm transformer: smaller where residuals add up."""
     config = network.config
     depth = {'encoder': config.encoder.n_layers, 'decoder': config.decoder.n_layers}
     for name, parameter in network.named_parameters():
@@ -115,26 +116,26 @@ def initialise(network: VoxtralRealtime) -> None:
             nn.init.zeros_(parameter)
 
 
-def optimisers(network: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices inside the stacks and AdamW for everything else."""
-    inside: list[nn.Parameter] = []
+def optimizers(network: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices of the layers and AdamW for everything else."""
+    matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         is_matrix = parameter.dim() == 2 and '.layers.' in name and 'ada_rms' not in name
-        (inside if is_matrix else rest).append(parameter)
+        (matrices if is_matrix else rest).append(parameter)
     return [
-        torch.optim.Muon(inside, lr=rate, weight_decay=0.05, momentum=0.95,
+        torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.05, momentum=0.95,
                          adjust_lr_fn='match_rms_adamw'),
-        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)]
+        torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)]
 
 
-def schedule(step: int, warm_up: int, progress: float) -> float:
-    """Return the share of the full learning rate: warm-up, constant, then down to zero."""
-    return min(1.0, (step + 1) / warm_up) * min(1.0, (1.0 - progress) / _DECAY)
+def schedule(step: int, warmup: int, progress: float) -> float:
+    """Return the learning rate as a fraction of its maximum: warmup, constant, linear decay."""
+    return min(1.0, (step + 1) / warmup) * min(1.0, (1.0 - progress) / _DECAY)
 
 
-def share_gradients(network: nn.Module) -> None:
-    """Give all processes that train together the mean of their gradients."""
+def all_reduce_gradients(network: nn.Module) -> None:
+    """Average the gradients over all processes."""
     if not dist.is_initialized():
         return
     gradients = [parameter.grad for parameter in network.parameters()
@@ -147,166 +148,171 @@ def share_gradients(network: nn.Module) -> None:
 
 def clip_gradients(network: nn.Module) -> Tensor:
     """
-    Bring the norm of all gradients to at most one, and return whether it was finite, [].
+    Clip the norm of all gradients to 1, and return whether it was finite, bool [].
 
-    If not, all of them are zero after it, and the step goes on in the direction of those before:
-    one bad step must not spoil the weights for ever.
+    If not, all gradients are set to zero, so that one bad step does not ruin the weights.
     """
     norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     for parameter in network.parameters():
-        if parameter.grad is not None:  # all NaN by now, if the norm is not finite
+        if parameter.grad is not None:  # all NaN after clipping if the norm is not finite
             parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
     return norm.isfinite()
 
 
-def agreed(number: float) -> float:
-    """Return what the first process says, so that all stop at the same step."""
+def broadcast(number: float) -> float:
+    """Return the number of rank 0, so that all processes stop at the same step."""
     if not dist.is_initialized():
         return number
-    said = [number]
-    dist.broadcast_object_list(said)
-    return said[0]
+    numbers = [number]
+    dist.broadcast_object_list(numbers)
+    return numbers[0]
 
 
 class Trainer:
-    """Network, average, teacher, optimisers and the step."""
+    """Network, EMA, distillation teacher, optimizers and the training step."""
 
-    def __init__(self, config: ModelConfig, device: torch.device, rate: float,
-                 compiled: bool, clean: bool = False, teacher: Path | None = None,
-                 warm_up: int = 300, averaged: int = 2000, narrow: bool = False,
+    def __init__(self, config: ModelConfig, device: torch.device, learning_rate: float,
+                 compiled: bool, augmented: bool = True, teacher: Path | None = None,
+                 warmup: int = 300, ema_steps: int = 2000, bf16: bool = False,
                  dropout: float = _DROPOUT) -> None:
         """
-        Prepare.
+        Initialize.
 
-        :param warm_up: steps until the learning rate is full
-        :param averaged: steps over which the weights are averaged
-        :param narrow: multiply in BF16 on a CPU too
-        :param dropout: share of what attention and feed-forward add that is left out
+        :param learning_rate: its maximum
+        :param warmup: steps until the learning rate is at its maximum
+        :param ema_steps: time constant of the EMA of the weights
+        :param bf16: mixed precision on a CPU too; a GPU always trains with it
+        :param dropout: probability of dropping a frame of an attention or feed-forward output
         """
         self.device = device
-        self.narrow = narrow or device.type == 'cuda'
-        self.clean = clean
-        self.rate, self.warm_up, self.averaged = rate, warm_up, averaged
+        self.bf16 = bf16 or device.type == 'cuda'
+        self.augmented = augmented
+        self.learning_rate, self.warmup, self.ema_steps = learning_rate, warmup, ema_steps
         self.network = VoxtralRealtime(config).to(device)
-        initialise(self.network)
-        self.average = VoxtralRealtime(config).to(device).requires_grad_(False)
-        self.average.load_state_dict(self.network.state_dict())
-        self.average.mel.place(device)
-        self.student = Student(self.network, 0.0 if clean else dropout).to(device)
+        init_weights(self.network)
+        self.ema = VoxtralRealtime(config).to(device).requires_grad_(False)
+        self.ema.load_state_dict(self.network.state_dict())
+        self.ema.mel.place(device)
+        self.training_network = TrainingNetwork(
+            self.network, dropout if augmented else 0.0).to(device)
         self.teacher = Teacher.load(teacher).to(device) if teacher else None
         self.mel = WarpedMel(config.audio, device)
-        self.optimisers = optimisers(self.student, rate)
+        self.optimizers = optimizers(self.training_network, learning_rate)
         self.losses = torch.compile(self._losses, dynamic=False) if compiled else self._losses
         self.features = torch.compile(self._features, dynamic=False) if compiled \
             else self._features
-        self.teach = torch.compile(self._teach, dynamic=False) if compiled else self._teach
+        self.teacher_targets = torch.compile(self._teacher_targets, dynamic=False) if compiled \
+            else self._teacher_targets
         self.steps = 0
-        self.n_bad = torch.zeros((), dtype=torch.int64, device=device)  # steps without gradient
+        self.n_bad = torch.zeros((), dtype=torch.int64, device=device)  # steps with bad gradients
         self.best = math.inf
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint."""
         state = load_network(folder, 'cpu', torch.float32).state_dict()
         self.network.load_state_dict(state)
-        self.average.load_state_dict(state)
+        self.ema.load_state_dict(state)
 
     def _features(self, x: Tensor) -> Tensor:
-        """Return the mel spectrogram of a batch of sound, left pad included."""
-        if not self.clean:
+        """Return the mel spectrogram of a batch of audio, left pad included."""
+        if self.augmented:
             x = augment(x)
         context = self.network.mel.context
         half = self.network.config.audio.window_size // 2
         x = F.pad(x, (LEFT_PAD * TOKEN_SAMPLES + half, context - half))
-        return self.mel(x, warp=False) if self.clean else mask(roughen(self.mel(x)))
+        return spec_augment(add_jitter(self.mel(x))) if self.augmented else self.mel(x, warp=False)
 
-    def _teach(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the states of the teacher and which of them count."""
+    def _teacher_targets(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states of the teacher and which of them have a loss."""
         assert self.teacher is not None
         with self._autocast():
             states = self.teacher(x)
-        return states.float(), speaking(x)
+        return states.float(), active_frames(x)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, self.narrow)
+        return torch.autocast(self.device.type, torch.bfloat16, self.bf16)
 
     def _losses(self, mel: Tensor, tokens: Tensor, delay: Tensor,
-                said: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-        """Return the cross-entropy of the tokens and the error of the predicted states."""
-        given, wanted = tokens[:, :-1], tokens[:, 1:]
-        wrong = (torch.rand_like(given, dtype=torch.float) < _WRONG_INPUT) & (given >= N_SPECIAL)
-        other = torch.randint_like(given, N_SPECIAL, self.network.config.vocab_size)
+                teacher_targets: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy of the tokens and the distillation loss."""
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        corrupted = (torch.rand_like(inputs, dtype=torch.float) < _CORRUPTED) \
+            & (inputs >= N_SPECIAL)
+        other = torch.randint_like(inputs, N_SPECIAL, self.network.config.vocab_size)
         other = torch.where(torch.rand_like(other, dtype=torch.float) < 0.3, PAD, other)
-        given = torch.where(wrong, other, given)
+        inputs = torch.where(corrupted, other, inputs)
         with self._autocast():
-            logits, states = self.student(mel, given, delay, windowed_attention)
-        # The prompt predicts nothing: its tokens are given.
-        position = torch.arange(wanted.shape[1], device=wanted.device)[None]
-        free = position >= LEFT_PAD + delay[:, None]
+            logits, states = self.training_network(mel, inputs, delay, windowed_attention)
+        # No loss on the prompt tokens.
+        position = torch.arange(targets.shape[1], device=targets.device)[None]
+        generated = position >= LEFT_PAD + delay[:, None]
         loss = F.cross_entropy(logits.float().flatten(0, 1),
-                               wanted.masked_fill(~free, -100).flatten(), ignore_index=-100)
-        if said is None:
+                               targets.masked_fill(~generated, -100).flatten(), ignore_index=-100)
+        if teacher_targets is None:
             return loss, loss.new_zeros(())
-        heard = states[:, LEFT_PAD * self.network.config.downsample_factor:]
-        return loss, lesson(heard, *said)
+        states = states[:, LEFT_PAD * self.network.config.downsample_factor:]
+        return loss, distillation_loss(states, *teacher_targets)
 
     def step(self, batch: tuple[Tensor, ...], progress: float) -> tuple[Tensor, Tensor]:
-        """Make one step and return the losses."""
+        """Make one step and return the losses: cross-entropy and distillation."""
         samples, tokens, delay = (part.to(self.device, non_blocking=True) for part in batch)
         x = samples.float() / 32768
         with torch.no_grad():
-            said = self.teach(x) if self.teacher else None
+            teacher_targets = self.teacher_targets(x) if self.teacher else None
             mel = self.features(x)
-        share = schedule(self.steps, self.warm_up, progress)
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group['lr'] = self.rate * share
-            optimiser.zero_grad(set_to_none=True)
-        begin, whole = _ROUNDING
-        if progress > begin and self.steps % _NEW_SCALES == 0:
-            for linear in self.student.rounding:
-                linear.choose(min(1.0, (progress - begin) / (whole - begin)))
-        loss, error = self.losses(mel, tokens, delay, said)
-        first, last = _LESSON
-        (loss + error * (first + (last - first) * min(1.0, progress))).backward()
-        share_gradients(self.student)
-        self.n_bad += ~clip_gradients(self.student)
-        for optimiser in self.optimisers:
-            optimiser.step()
+        factor = schedule(self.steps, self.warmup, progress)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group['lr'] = self.learning_rate * factor
+            optimizer.zero_grad(set_to_none=True)
+        begin, complete = _FAKE_QUANTIZATION
+        if progress > begin and self.steps % _SCALE_INTERVAL == 0:
+            for linear in self.training_network.fake_quantized:
+                linear.update_scale(min(1.0, (progress - begin) / (complete - begin)))
+        loss, distillation = self.losses(mel, tokens, delay, teacher_targets)
+        first, last = _DISTILLATION
+        (loss + distillation * (first + (last - first) * min(1.0, progress))).backward()
+        all_reduce_gradients(self.training_network)
+        self.n_bad += ~clip_gradients(self.training_network)
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.steps += 1
-        keep = 1 - 1 / min(self.averaged, self.steps + 1)
+        decay = 1 - 1 / min(self.ema_steps, self.steps + 1)
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()),
-                                 list(self.network.parameters()), 1 - keep)
-        return loss.detach(), error.detach()
+            torch._foreach_lerp_(list(self.ema.parameters()),
+                                 list(self.network.parameters()), 1 - decay)
+        return loss.detach(), distillation.detach()
 
 
 def main(command_line: list[str] | None = None) -> None:
-    """Train until the time is up, saving and judging on the way."""
+    """Train until the time is up, evaluating and saving at intervals."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--root', type=Path, required=True)
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--params', type=Path, default=Path(__file__).with_name('params.json'))
     parser.add_argument('--init', type=Path, help='checkpoint folder to continue from')
-    parser.add_argument('--teacher', type=Path, help='teacher.safetensors')
+    parser.add_argument('--teacher', type=Path, help='teacher.safetensors, for distillation')
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument('--seconds', type=float, help='how long to train')
     length.add_argument('--steps', type=int, help='the same in steps')
-    parser.add_argument('--judge-every', type=float, default=150, metavar='SECONDS')
-    parser.add_argument('--batch', type=int, default=64)
+    parser.add_argument('--eval-every', type=float, default=150, metavar='SECONDS')
+    parser.add_argument('--batch', type=int, default=64, help='sequences [%(default)s]')
     parser.add_argument('--tokens', type=int, default=400, help='per sequence')
-    parser.add_argument('--rate', type=float, default=1.2e-3)
-    parser.add_argument('--warm-up', type=int, default=300, metavar='STEPS')
-    parser.add_argument('--average', type=int, default=2000, metavar='STEPS')
+    parser.add_argument('--learning-rate', type=float, default=1.2e-3)
+    parser.add_argument('--warmup', type=int, default=300, metavar='STEPS')
+    parser.add_argument('--ema', type=int, default=2000, metavar='STEPS',
+                        help='time constant of the moving average of the weights [%(default)s]')
     parser.add_argument('--dropout', type=float, default=_DROPOUT)
-    parser.add_argument('--people', type=float, default=_PEOPLE, metavar='SHARE',
-                        help='of the utterances; the rest is of the engines [%(default)s]')
-    parser.add_argument('--seed', type=int, default=0, help='another one for another run')
+    parser.add_argument('--real-speech', type=float, default=_REAL_SPEECH, metavar='FRACTION',
+                        help='of the utterances; the rest is synthetic speech [%(default)s]')
+    parser.add_argument('--seed', type=int, default=0, help='of data, augmentation and dropout')
     parser.add_argument('--workers', type=int, default=12)
     parser.add_argument('--device', default='cuda')
     parser.add_argument('--bf16', action='store_true',
-                        help='on a CPU, if it multiplies BF16 in hardware (AMX)')
+                        help='mixed precision on a CPU, for one with AMX')
     parser.add_argument('--eager', action='store_true', help='do not compile')
-    parser.add_argument('--clean', action='store_true', help='do not augment (to test the loop)')
+    parser.add_argument('--no-augmentation', action='store_true',
+                        help='neither data augmentation nor dropout (to test the loop)')
     arguments = parser.parse_args(command_line)
     begin = time.time()
     rank, n_processes = 0, 1
@@ -320,25 +326,25 @@ def main(command_line: list[str] | None = None) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     params = json.loads(arguments.params.read_text(encoding='utf-8'))
     device = torch.device(arguments.device)
-    trainer = Trainer(ModelConfig.from_params(params), device, arguments.rate,
-                      not arguments.eager, arguments.clean, arguments.teacher,
-                      arguments.warm_up, arguments.average, arguments.bf16, arguments.dropout)
+    trainer = Trainer(ModelConfig.from_params(params), device, arguments.learning_rate,
+                      not arguments.eager, not arguments.no_augmentation, arguments.teacher,
+                      arguments.warmup, arguments.ema, arguments.bf16, arguments.dropout)
     if arguments.init:
         trainer.load(arguments.init)
-    seed = 100 * arguments.seed + rank  # from here on, each process has chances of its own
+    seed = 100 * arguments.seed + rank  # from here on, each process has its own random numbers
     torch.manual_seed(seed)
-    sequences = Sequences(arguments.root, sources(arguments.people), arguments.tokens, seed)
+    sequences = Sequences(arguments.root, sources(arguments.real_speech), arguments.tokens, seed)
     loader = DataLoader(sequences, arguments.batch, collate_fn=collate,
                         num_workers=arguments.workers, pin_memory=device.type == 'cuda',
                         prefetch_factor=4 if arguments.workers else None)
-    heard_h, smooth, judged = 0.0, math.nan, time.time()
+    audio_h, smooth, evaluated = 0.0, math.nan, time.time()
     for batch in loader:
-        progress = agreed(trainer.steps / arguments.steps if arguments.steps
-                          else (time.time() - begin) / arguments.seconds)
+        progress = broadcast(trainer.steps / arguments.steps if arguments.steps
+                             else (time.time() - begin) / arguments.seconds)
         if progress >= 1:
             break
-        loss, error = trainer.step(batch, progress)
-        heard_h += n_processes * arguments.batch * (arguments.tokens - LEFT_PAD) * 0.08 / 3600
+        loss, distillation = trainer.step(batch, progress)
+        audio_h += n_processes * arguments.batch * (arguments.tokens - LEFT_PAD) * 0.08 / 3600
         if rank:
             continue
         if trainer.steps % 50 == 0:
@@ -347,39 +353,39 @@ def main(command_line: list[str] | None = None) -> None:
                 smooth = value if math.isnan(smooth) else 0.8 * smooth + 0.2 * value
             if trainer.steps % 200 == 0:
                 print(f'{time.time() - begin:.0f} s, step {trainer.steps}, '
-                      f'loss {smooth:.3f}, teacher {error.item():.3f}, '
-                      f'{heard_h:.0f} h heard, {trainer.n_bad.item()} bad steps', flush=True)
-        if time.time() - judged > arguments.judge_every:
-            judge(trainer, arguments, params, begin, heard_h)
-            judged = time.time()
+                      f'loss {smooth:.3f}, distillation {distillation.item():.3f}, '
+                      f'{audio_h:.0f} h of audio, {trainer.n_bad.item()} bad steps', flush=True)
+        if time.time() - evaluated > arguments.eval_every:
+            evaluate_and_save(trainer, arguments, params, begin, audio_h)
+            evaluated = time.time()
     if not rank:
-        judge(trainer, arguments, params, begin, heard_h, examples=3)
+        evaluate_and_save(trainer, arguments, params, begin, audio_h, examples=3)
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def judge(trainer: Trainer, arguments: argparse.Namespace, params: dict[str, Any],
-          begin: float, heard_h: float, examples: int = 0) -> None:
-    """Save the average, print its word error rates and keep it if it hears people best."""
-    save(trainer.average, params, arguments.root / 'tekken.json', arguments.out)
+def evaluate_and_save(trainer: Trainer, arguments: argparse.Namespace, params: dict[str, Any],
+                      begin: float, audio_h: float, examples: int = 0) -> None:
+    """Save the EMA, report its word error rates, and keep it if those of real speech are best."""
+    save(trainer.ema, params, arguments.root / 'tekken.json', arguments.out)
     try:
         rates = evaluate(arguments.out, load_sets(arguments.root), str(trainer.device), examples)
-    except Exception:  # an hour of training is worth more than one judgement
+    except Exception:  # a failed evaluation must not end the training
         traceback.print_exc()
         rates = {}
     line = {'seconds': round(time.time() - begin), 'step': trainer.steps,
-            'hours_heard': round(heard_h), **rates}
-    print('JUDGED ' + json.dumps(line), flush=True)
+            'audio_hours': round(audio_h), **rates}
+    print('EVALUATION ' + json.dumps(line), flush=True)
     with (arguments.out / 'curve.jsonl').open('a', encoding='utf-8') as file:
         file.write(json.dumps(line) + '\n')
-    people = [rate for name, rate in rates.items()
-              if name.startswith('dev') and name != 'dev_noise']
-    if not people:
+    real_speech = [rate for name, rate in rates.items()
+                   if name.startswith('dev') and name != 'dev_noise']
+    if not real_speech:
         return
-    score = sum(people) / len(people) + _NOISE * rates.get('dev_noise', 0.0)
+    score = sum(real_speech) / len(real_speech) + _FALSE_WORD * rates.get('dev_noise', 0.0)
     if score < trainer.best:
         trainer.best = score
-        save(trainer.average, params, arguments.root / 'tekken.json', arguments.out / 'best')
+        save(trainer.ema, params, arguments.root / 'tekken.json', arguments.out / 'best')
 
 
 if __name__ == '__main__':

@@ -13,12 +13,13 @@
 # limitations under the License.
 
 """
-The vocabulary of the demo model, as tekken.json.
+The tokenizer of the demo model: trains its vocabulary and writes tekken.json.
 
     python -m training.vocabulary --out build/training
 
-Byte-level BPE over the sentences. One token is 80 ms, so 2,000 pieces are what fast speech needs;
-the format is that of the published model: 1,000 special ids, then pieces by rank.
+Byte-level BPE over the training sentences. A token is 80 ms, and fast speech needs pieces as long
+as those of a vocabulary of 2,000. The format is that of the published model: 1,000 special ids,
+then pieces by rank.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def tekken(vocabulary: list[bytes]) -> dict[str, object]:
 
 
 class WordEncoder:
-    """Words to token ids, by the merges of tekken.json."""
+    """Encodes words as token ids, by the merges of tekken.json."""
 
     def __init__(self, vocabulary: list[bytes]) -> None:
         self._rank = {piece: rank for rank, piece in enumerate(vocabulary)}

@@ -79,7 +79,7 @@ def test_the_decoder_writes_the_same_from_its_inputs(engine, embeddings):
         for layer, scale in zip(network.decoder.layers, given.scales, strict=True):
             h = layer(h, scale[:, None], given.angles, given.attend)
         logits = network.decoder.logits(network.decoder.norm(h))[0]
-        return logits[len(protocol.prompt(DELAY)) - 1:].argmax(-1).tolist()
+        return logits[len(protocol.prompt_tokens(DELAY)) - 1:].argmax(-1).tolist()
 
     assert written(DELAY) == tokens.tolist()
     assert written(None) != tokens.tolist()

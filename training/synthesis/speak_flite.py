@@ -13,11 +13,11 @@
 # limitations under the License.
 
 """
-Speak sentences with flite's unit-selection and diphone voices until the time is up.
+Synthesize sentences with flite's unit-selection and diphone voices until the time is up.
 
     python -m training.synthesis.speak_flite --root build/training --processes 4 --seconds 200
 
-A third engine, from recordings of four people. Needs Debian's libflite1; `--libraries` names the
+Voices made of recordings of four speakers. Needs Debian's libflite1; `--libraries` names the
 folder of libflite.so.1 when it is not installed.
 """
 
@@ -27,7 +27,7 @@ import ctypes
 import random
 
 import numpy as np
-from training.synthesis.shards import speak_in_processes, speaking_arguments
+from training.synthesis.shards import synthesis_parser, synthesize_in_processes
 
 VOICES = ('cmu_us_awb', 'cmu_us_rms', 'cmu_us_slt', 'cmu_us_kal16')
 _WORD_END = b'R:SylStructure.daughtern.daughtern.R:Segment.end'
@@ -62,8 +62,8 @@ class Flite:
             register.restype = ctypes.c_void_p
             self._voices.append(register(None))
 
-    def speak(self, text: str) -> tuple[np.ndarray, list[float]]:
-        """Return sound, int16 at 16 kHz, in a random voice, and where its words end in seconds."""
+    def synthesize(self, text: str) -> tuple[np.ndarray, list[float]]:
+        """Return audio, int16 at 16 kHz, in a random voice, and its word ends in seconds."""
         flite = self._flite
         utterance = ctypes.c_void_p(flite.flite_synth_text(
             text.encode(), ctypes.c_void_p(random.choice(self._voices))))
@@ -80,10 +80,10 @@ class Flite:
 
 def main() -> None:
     """Start the processes and wait for them."""
-    parser = speaking_arguments(__doc__.splitlines()[1], 4)
+    parser = synthesis_parser(__doc__.splitlines()[1], 4)
     parser.add_argument('--libraries', default='')
     arguments = parser.parse_args()
-    speak_in_processes(arguments, 'flite', 1000, Flite, arguments.libraries)
+    synthesize_in_processes(arguments, 'flite', 1000, Flite, arguments.libraries)
 
 
 if __name__ == '__main__':

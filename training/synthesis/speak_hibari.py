@@ -13,12 +13,13 @@
 # limitations under the License.
 
 """
-Speak sentences with hibari-tts, every one as another pseudo-speaker, until the time is up.
+Synthesize sentences with hibari-tts, each in a random pseudo-speaker, until the time is up.
 
     python -m training.synthesis.speak_hibari --root build/training --processes 16 --seconds 400
 
-hibari has one voice, but between its network and its waveform lie pitch and spectral envelopes:
-warping them makes speakers of any size, pitch, liveliness, tilt and breathiness.
+hibari has one voice, but its network predicts pitch and spectral envelopes for a vocoder. Warping
+these makes pseudo-speakers of any vocal tract length, pitch, intonation, spectral tilt and
+breathiness.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import time
 from typing import Any
 
 import numpy as np
-from training.synthesis.shards import run_processes, ShardWriter, speaking_arguments
+from training.synthesis.shards import run_processes, ShardWriter, synthesis_parser
 
 _DURATIONS = '/Clip_output_0'  # per phoneme, in frames of 25 ms
 _FRAME_S = 0.025
@@ -48,14 +49,14 @@ def _with_durations(path: Path) -> bytes:
 
 
 def _warp(envelope: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Take rows of an envelope at fractional places: a longer or shorter vocal tract."""
+    """Resample an envelope in frequency: a longer or shorter vocal tract."""
     low = index.astype(int)
     part = (index - low)[:, None].astype(np.float32)
     return envelope[low] * (1 - part) + envelope[low + 1] * part
 
 
 class Morpher:
-    """One process's synthesiser."""
+    """A synthesizer of random pseudo-speakers."""
 
     def __init__(self, sources: Path, seed: int) -> None:
         sys.path.insert(0, str(sources))
@@ -71,8 +72,8 @@ class Morpher:
         self._names = [output.name for output in self._session.get_outputs()]
         self._rng = np.random.default_rng(seed)
 
-    def speak(self, phonemes: str) -> tuple[np.ndarray, list[float]]:
-        """Return sound, float32 at 24 kHz, and where its words end in seconds."""
+    def synthesize(self, phonemes: str) -> tuple[np.ndarray, list[float]]:
+        """Return audio, float32 at 24 kHz, and its word ends in seconds."""
         rng = self._rng
         ids = self._hibari.ids(phonemes)
         speed = np.exp(rng.uniform(np.log(0.75), np.log(1.4)))
@@ -81,23 +82,23 @@ class Morpher:
             strict=True))
         envelopes = [outputs[name][0] for name in self._names[:5]]
         pitch = outputs[self._names[5]][0].copy()
-        sound = self._synthesise(envelopes, pitch)
+        audio = self._vocode(envelopes, pitch)
         ends = np.cumsum(outputs[_DURATIONS].reshape(-1)) * _FRAME_S
-        scale = len(sound) / self._hibari.sample_rate / ends[-1]
+        scale = len(audio) / self._hibari.sample_rate / ends[-1]
         kept = [c for c in phonemes if c in self._hibari.vocab]
         last = len(kept) - 1
-        return sound, [float(ends[n + (c != ' ')] * scale) for n, c in enumerate(kept)
+        return audio, [float(ends[n + (c != ' ')] * scale) for n, c in enumerate(kept)
                        if c == ' ' or n == last]
 
-    def _synthesise(self, envelopes: list[np.ndarray], pitch: np.ndarray) -> np.ndarray:
+    def _vocode(self, envelopes: list[np.ndarray], pitch: np.ndarray) -> np.ndarray:
         rng = self._rng
         voiced = pitch > 40
         if voiced.any():
             log = np.log(pitch[voiced])
-            lively = rng.uniform(0.3, 1.7)
+            intonation = rng.uniform(0.3, 1.7)
             shift = rng.uniform(-0.85, 0.3)
             pitch[voiced] = np.clip(
-                np.exp(log.mean() + shift + (log - log.mean()) * lively), 55, 520)
+                np.exp(log.mean() + shift + (log - log.mean()) * intonation), 55, 520)
         tract = np.exp(rng.uniform(np.log(0.84), np.log(1.2)))
         index = np.clip(np.arange(_BINS) / tract, 0, _BINS - 1.001)
         harmonic, theta, noise, rest, phase = (_warp(part, index) for part in envelopes)
@@ -121,17 +122,17 @@ def work(root: Path, sources: Path, number: int, seconds: float) -> None:
         for n in random.sample(range(len(lines)), 20):
             if not 0 < len(lines[n]) < 250:
                 continue
-            sound, ends = morpher.speak(lines[n])
-            sound = resample_poly(sound, 2, 3)
-            sound = sound / (np.abs(sound).max() + 1e-4) * 0.7
-            writer.add(n, (sound * 32767).astype(np.int16), ends)
+            audio, ends = morpher.synthesize(lines[n])
+            audio = resample_poly(audio, 2, 3)
+            audio = audio / (np.abs(audio).max() + 1e-4) * 0.7
+            writer.add(n, (audio * 32767).astype(np.int16), ends)
         writer.flush()
     print(f'hibari{number}: {writer.seconds / 3600:.2f} h', flush=True)
 
 
 def main() -> None:
     """Start the processes and wait for them."""
-    parser = speaking_arguments(__doc__.splitlines()[1], os.cpu_count())
+    parser = synthesis_parser(__doc__.splitlines()[1], os.cpu_count())
     parser.add_argument('--sources', type=Path, required=True, help='folder with hibari/')
     arguments = parser.parse_args()
     os.environ['OMP_NUM_THREADS'] = '1'

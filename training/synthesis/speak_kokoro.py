@@ -13,12 +13,13 @@
 # limitations under the License.
 
 """
-Speak sentences with Kokoro until the time is up.
+Synthesize sentences with Kokoro until the time is up.
 
     python -m training.synthesis.speak_kokoro --root build/training --shard kokoro0 --seconds 400
 
 Speakers: the 28 English and 26 other voices, and mixtures of three of them with separately mixed
-prosody. Four English voices are held out: `--held-out` speaks held-out sentences with them alone.
+prosody. Four English voices are held out: `--held-out` synthesizes held-out sentences with only
+these.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def groups(utterances: list[Utterance]) -> list[list[Utterance]]:
 
 
 def main() -> None:
-    """Speak."""
+    """Synthesize."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--root', type=Path, required=True)
     parser.add_argument('--kokoro', type=Path, required=True, help='folder of the kokoro wheel')
@@ -127,10 +128,10 @@ def main() -> None:
             utterances += [item._replace(item=item.item + at)
                            for item in kokoro.predict(batch, styles, speeds)]
         for group in groups(utterances):
-            sound, ends = kokoro.decode(group)
-            sound = resample(sound)
-            sound = sound / (sound.abs().amax(1, keepdim=True) + 1e-4) * 0.7
-            samples = (sound * 32767).to(torch.int16).cpu().numpy()
+            audio, ends = kokoro.decode(group)
+            audio = resample(audio)
+            audio = audio / (audio.abs().amax(1, keepdim=True) + 1e-4) * 0.7
+            samples = (audio * 32767).to(torch.int16).cpu().numpy()
             for utterance, row, end in zip(group, samples, ends, strict=True):
                 item = items[utterance.item]
                 # A word ends where the token before its space ends; the last one before the pad.

@@ -13,16 +13,15 @@
 # limitations under the License.
 
 """
-Speak sentences with RHVoice's statistical voices until the time is up.
+Synthesize sentences with RHVoice's statistical voices until the time is up.
 
     python -m training.synthesis.speak_rhvoice --root build/training --folder build/rhvoice \
         --processes 2 --seconds 200
 
-A fifth engine: hidden Markov models of three people of CMU ARCTIC, at random pitches and rates;
-not of slt, whom flite has and another engine that models are judged by. Needs a folder with
-libRHVoice.so and data/. RHVoice collects sound for 100 ms before it plays it, and with that tells
-the end of a word too early: compile it (1.14.0, C API alone, without MAGE) with
-`get_audio_buffer_size` in src/lib/lib.cpp returning 0.
+Hidden Markov models of three speakers of CMU ARCTIC, at random pitches and rates. slt is left out:
+flite has this speaker, and so has a TTS engine of the test sets. Needs a folder with libRHVoice.so
+and data/. RHVoice buffers audio for 100 ms, which makes its word ends too early: compile it
+(1.14.0, C API only, without MAGE) with `get_audio_buffer_size` in src/lib/lib.cpp returning 0.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ import random
 
 import numpy as np
 import soxr
-from training.synthesis.shards import speak_in_processes, speaking_arguments
+from training.synthesis.shards import synthesis_parser, synthesize_in_processes
 
 VOICES = ('Bdl', 'Clb', 'Ksp')
 _TEXT = 0  # RHVoice_message_text
@@ -75,7 +74,7 @@ class RHVoice:
         self._rhvoice.RHVoice_new_tts_engine.restype = ctypes.c_void_p
         self._rhvoice.RHVoice_new_message.restype = ctypes.c_void_p
         self._rate_hz = 24000
-        self._sound = bytearray()
+        self._audio = bytearray()
         self._ends: list[float] = []
         # kept with its functions: the library keeps only their addresses
         self._params = _InitParams(
@@ -92,21 +91,21 @@ class RHVoice:
         return 1
 
     def _play(self, samples: int, n_samples: int, _user: int | None) -> int:
-        self._sound += ctypes.string_at(samples, 2 * n_samples)
+        self._audio += ctypes.string_at(samples, 2 * n_samples)
         return 1
 
     def _end_word(self, _position: int, _length: int, _user: int | None) -> int:
-        self._ends.append(len(self._sound) / 2 / self._rate_hz)
+        self._ends.append(len(self._audio) / 2 / self._rate_hz)
         return 1
 
-    def speak(self, text: str) -> tuple[np.ndarray, list[float]]:
+    def synthesize(self, text: str) -> tuple[np.ndarray, list[float]]:
         """
-        Return sound, int16 at 16 kHz, in a random voice, and where its words end in seconds.
+        Return audio, int16 at 16 kHz, in a random voice, and its word ends in seconds.
 
-        The library tells that a word has ended after it has played the word's samples, 5 ms at a
+        The library reports the end of a word after it has played the word's samples, 5 ms at a
         time.
         """
-        self._sound, self._ends = bytearray(), []
+        self._audio, self._ends = bytearray(), []
         content = text.encode()
         message = ctypes.c_void_p(self._rhvoice.RHVoice_new_message(
             self._engine, content, len(content), _TEXT, ctypes.byref(_SynthParams(
@@ -115,16 +114,16 @@ class RHVoice:
                 relative_volume=1)), None))
         self._rhvoice.RHVoice_speak(message)
         self._rhvoice.RHVoice_delete_message(message)
-        sound = np.frombuffer(self._sound, np.int16)
-        return soxr.resample(sound, self._rate_hz, 16000), self._ends
+        audio = np.frombuffer(self._audio, np.int16)
+        return soxr.resample(audio, self._rate_hz, 16000), self._ends
 
 
 def main() -> None:
     """Start the processes and wait for them."""
-    parser = speaking_arguments(__doc__.splitlines()[1], 2)
+    parser = synthesis_parser(__doc__.splitlines()[1], 2)
     parser.add_argument('--folder', type=Path, required=True, help='of libRHVoice.so and data/')
     arguments = parser.parse_args()
-    speak_in_processes(arguments, 'rhvoice', 3000, RHVoice, arguments.folder)
+    synthesize_in_processes(arguments, 'rhvoice', 3000, RHVoice, arguments.folder)
 
 
 if __name__ == '__main__':

@@ -25,7 +25,7 @@ from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tqdm import tqdm
-    from voxtral_ros.model.protocol import Protocol
+    from voxtral_ros.model.protocol import StreamingProtocol
     from voxtral_ros.quantization.format import Recipe
     from voxtral_ros.quantization.quantizer import Codes, Record
 
@@ -71,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Quantize; return 2 when the model or the arguments cannot be used, 1 on disk errors."""
     # Not at the top: torch takes a second to load, and `voxtral --help` must not.
     from tqdm import tqdm
-    from voxtral_ros.model.checkpoint import native_parameters, open_weights
-    from voxtral_ros.model.protocol import Protocol
+    from voxtral_ros.model.checkpoint import checkpoint_parameters, open_weights
+    from voxtral_ros.model.protocol import StreamingProtocol
     from voxtral_ros.model.tokenizer import Tokenizer
     from voxtral_ros.quantization.format import Recipe
     from voxtral_ros.quantization.quantizer import quantize
@@ -83,14 +83,14 @@ def run(arguments: argparse.Namespace) -> int:
         _check(arguments)
         with open_weights(arguments.model_dir) as (network, _):
             tokenizer = Tokenizer.load(arguments.model_dir, network.config.vocab_size)
-            sizes = {native: parameter.numel() for native, parameter in native_parameters(network)}
+            sizes = {native: parameter.numel() for native, parameter in checkpoint_parameters(network)}
         total = sum(sizes.values()) * (2 if arguments.verify else 1)
         total += sum(size for native, size in sizes.items() if recipe.is_calibrated(native))
         # Mistakes are reported at once, and without a bar at 0 %.
         with tqdm(total=total, unit=' weights', unit_scale=True, delay=0.1) as bar:
             calibrated = None
             if arguments.method == 'gptq':
-                protocol = Protocol(tokenizer, network.config.audio)
+                protocol = StreamingProtocol(tokenizer, network.config.audio)
                 calibrated = _calibration(arguments, recipe, protocol, bar)
             records = quantize(arguments.model_dir, arguments.output_dir, recipe,
                                arguments.verify, bar.update, calibrated)
@@ -121,7 +121,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError(f'--calibration is for --method gptq; {arguments.method} needs none')
 
 
-def _calibration(arguments: argparse.Namespace, recipe: Recipe, protocol: Protocol,
+def _calibration(arguments: argparse.Namespace, recipe: Recipe, protocol: StreamingProtocol,
                  bar: tqdm[Any]) -> Callable[[], Codes]:
     """Read the recordings, and return what chooses codes on them; `bar` counts weights."""
     import torch

@@ -31,9 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
-from voxtral_ros.model.layers import Attend, banded_attention, Rotation, rotation
+from voxtral_ros.model.layers import Attend, sliding_window_attention, Rope, rope_cos_sin
 from voxtral_ros.model.network import StreamState, VoxtralRealtime
-from voxtral_ros.model.protocol import Protocol
+from voxtral_ros.model.protocol import StreamingProtocol
 
 _BATCH = 48  # streams side by side
 
@@ -46,12 +46,12 @@ class DecoderInput:
 
     h: Tensor  # [1, T, dim]; becomes the output of each block in turn
     scales: Tensor  # [n_layers, 1, dim], of the feed-forward inputs; ones: no delay conditioning
-    angles: Rotation
+    angles: Rope
     attend: Attend
 
 
 @torch.inference_mode()
-def calibration_inputs(network: VoxtralRealtime, protocol: Protocol, recordings: Sequence[Samples],
+def calibration_inputs(network: VoxtralRealtime, protocol: StreamingProtocol, recordings: Sequence[Samples],
                        delays: Sequence[int],
                        progress: Callable[[int], object] = lambda count: None,
                        ) -> list[DecoderInput]:
@@ -75,7 +75,7 @@ def calibration_inputs(network: VoxtralRealtime, protocol: Protocol, recordings:
 
 
 @torch.inference_mode()
-def embed(network: VoxtralRealtime, protocol: Protocol, recordings: Iterable[Samples], delay: int,
+def embed(network: VoxtralRealtime, protocol: StreamingProtocol, recordings: Iterable[Samples], delay: int,
           ) -> list[Tensor]:
     """Return the audio embeddings, [T, dim] each, of recordings as a stream pads them."""
     embeddings = []
@@ -89,7 +89,7 @@ def embed(network: VoxtralRealtime, protocol: Protocol, recordings: Iterable[Sam
 
 
 @torch.inference_mode()
-def generate(network: VoxtralRealtime, protocol: Protocol, embeddings: Sequence[Tensor],
+def generate(network: VoxtralRealtime, protocol: StreamingProtocol, embeddings: Sequence[Tensor],
              delay: int) -> list[Tensor]:
     """
     Return the tokens that a stream over each of these embeddings writes, step by step.
@@ -97,7 +97,7 @@ def generate(network: VoxtralRealtime, protocol: Protocol, embeddings: Sequence[
     :param embeddings: see embed
     :return: int64 [T - prompt + 1] each: those after the prompt
     """
-    prompt_tokens = torch.tensor(protocol.prompt(delay))
+    prompt_tokens = torch.tensor(protocol.prompt_tokens(delay))
     scales = network.decoder.delay_scales(torch.tensor([delay]))[:, 0]
     written: list[Tensor] = [torch.empty(0)] * len(embeddings)
     # Streams of about the same length side by side: the shorter ones of a batch are padded.
@@ -129,10 +129,10 @@ def _greedy(network: VoxtralRealtime, audio: Tensor, prompt_tokens: Tensor, scal
     return torch.stack(tokens, 1)
 
 
-def stream_inputs(network: VoxtralRealtime, protocol: Protocol, audio: Tensor, tokens: Tensor,
+def stream_inputs(network: VoxtralRealtime, protocol: StreamingProtocol, audio: Tensor, tokens: Tensor,
                   delay: int) -> Tensor:
     """Return what the first block is given, [T, dim], in a stream that writes `tokens`."""
-    given = torch.cat((torch.tensor(protocol.prompt(delay)), tokens[:-1]))
+    given = torch.cat((torch.tensor(protocol.prompt_tokens(delay)), tokens[:-1]))
     return audio + network.decoder.tok_embeddings(given)
 
 
@@ -148,5 +148,5 @@ def decoder_input(network: VoxtralRealtime, h: Tensor, delay: int | None) -> Dec
     position = torch.arange(len(h))[None]
     return DecoderInput(
         h[None], torch.ones_like(scales) if delay is None else scales,
-        rotation(position, config.head_dim, config.rope_theta),
-        banded_attention(len(h), config.sliding_window, h.device))
+        rope_cos_sin(position, config.head_dim, config.rope_theta),
+        sliding_window_attention(len(h), config.sliding_window, h.device))

@@ -28,7 +28,7 @@ from typing import cast
 
 import torch
 from torch import nn, Tensor
-from voxtral_ros.model.checkpoint import native_name
+from voxtral_ros.model.checkpoint import checkpoint_name
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization import marlin, rounding
 from voxtral_ros.quantization.calibration import DecoderInput
@@ -59,7 +59,7 @@ def quantize_decoder(network: VoxtralRealtime, inputs: Sequence[DecoderInput], r
     quantized = {}
     for n, layer in enumerate(network.decoder.layers):
         for step in _STEPS:
-            names = {native_name(f'decoder.layers.{n}.{name}.weight'): name for name in step}
+            names = {checkpoint_name(f'decoder.layers.{n}.{name}.weight'): name for name in step}
             linears = {native: cast(nn.Linear, layer.get_submodule(name))
                        for native, name in names.items() if recipe.is_calibrated(native)}
             if not linears:
