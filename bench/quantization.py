@@ -40,6 +40,7 @@ import token_streams as streams
 import torch
 from torch import Tensor
 from tqdm import tqdm
+
 from voxtral_ros.evaluation.confidence import difference, error_rate
 from voxtral_ros.evaluation.manifest import read_manifest, Recording, sample
 from voxtral_ros.evaluation.word_error_rate import count_words, Score, score

@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from voxtral_ros.model.layers import sliding_window_attention, rope_cos_sin
+
+from voxtral_ros.model.layers import rope_cos_sin, sliding_window_attention
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.model.tokenizer import TextDecoder, Tokenizer

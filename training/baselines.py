@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from training.commands import number_words
+
 from voxtral_ros.evaluation.word_error_rate import normalize
 
 _ABBREVIATIONS = {'mr': 'mister', 'mrs': 'missus', 'dr': 'doctor', 'okay': 'ok'}

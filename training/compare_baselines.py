@@ -44,6 +44,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 from training.baselines import pocketsphinx, Recognizer, spoken_form, whisper, Word
+
 from voxtral_ros.evaluation.confidence import error_rate
 from voxtral_ros.evaluation.manifest import read_manifest
 from voxtral_ros.evaluation.word_error_rate import Score, score

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from training.baselines import spoken_form
+
 from voxtral_ros.evaluation.confidence import bootstrap
 from voxtral_ros.evaluation.manifest import read_table
 from voxtral_ros.evaluation.word_error_rate import word_errors

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from training.synthesis.shards import ShardReader
 from training.utterances import RATE_HZ
+
 from voxtral_ros.evaluation.word_error_rate import word_errors
 from voxtral_ros.recognizer.engine import Engine
 

@@ -35,8 +35,9 @@ import numpy as np
 import soundfile
 from training.noise_test_set import scattered, set_level
 from training.synthesis.shards import ShardWriter
-from voxtral_ros.evaluation.manifest import read_manifest
 from training.utterances import RATE_HZ
+
+from voxtral_ros.evaluation.manifest import read_manifest
 
 _CLIP_S = 20  # longer recordings are cut into clips
 _MIN_SAMPLES = 400

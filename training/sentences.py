@@ -36,6 +36,7 @@ import re
 from training.commands import command, number_words
 from training.household_requests import requests
 from training.intent_templates import expand_intents
+
 from voxtral_ros.evaluation.manifest import read_table
 
 N_HELD_OUT = 1000

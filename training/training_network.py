@@ -26,7 +26,9 @@ import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from training.distillation import DIM
-from voxtral_ros.model.layers import Attend, grouped_query_attention, rope_cos_sin, SequenceAttention
+
+from voxtral_ros.model.layers import (
+    Attend, grouped_query_attention, rope_cos_sin, SequenceAttention)
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization.marlin import GROUP
 from voxtral_ros.quantization.rounding import round_int4

@@ -19,6 +19,7 @@ from pathlib import Path
 from bench.scripts import load
 import pytest
 import torch
+
 from voxtral_ros.evaluation.manifest import read_manifest
 from voxtral_ros.quantization.calibration import embed, generate
 from voxtral_ros.recognizer.engine import Engine

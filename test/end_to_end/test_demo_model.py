@@ -20,6 +20,7 @@ import subprocess
 import sys
 
 import pytest
+
 from voxtral_ros.evaluation.word_error_rate import normalize, word_errors
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.resources import demo_model

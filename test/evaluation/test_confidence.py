@@ -18,6 +18,7 @@ from math import isnan
 
 import numpy as np
 import pytest
+
 from voxtral_ros.evaluation.confidence import bootstrap, difference, error_rate, interval
 from voxtral_ros.evaluation.word_error_rate import Score
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.evaluation.manifest import ManifestError, read_manifest, read_table, sample
 

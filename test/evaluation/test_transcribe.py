@@ -17,6 +17,7 @@
 from pathlib import Path
 
 import pytest
+
 from voxtral_ros.evaluation.manifest import Recording
 from voxtral_ros.evaluation.transcribe import transcribe
 from voxtral_ros.recognizer.engine import Engine

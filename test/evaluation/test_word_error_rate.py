@@ -16,6 +16,7 @@
 
 from hypothesis import given, strategies
 import pytest
+
 from voxtral_ros.evaluation.word_error_rate import (
     count_words, normalize, Score, score, word_error_rate, word_errors)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from voxtral_ros.evaluation.manifest import read_manifest
 from voxtral_ros.quantization import calibration
 from voxtral_ros.quantization.calibration import (

@@ -20,6 +20,7 @@ import os
 import pytest
 from quantization import packable
 import torch
+
 from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.quantization import rounding
 from voxtral_ros.quantization.calibration import decoder_input

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import soundfile
 from support.realtime import DATA, Running, running, ServedScript, ServerProcess
+
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled, Resampler
 from voxtral_ros.evaluation.word_error_rate import normalize, word_errors

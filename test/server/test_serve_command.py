@@ -20,6 +20,7 @@ import sys
 
 import pytest
 from support.realtime import DATA, ServerProcess
+
 from voxtral_ros.cli.serve import add_arguments
 from voxtral_ros.evaluation.word_error_rate import normalize, word_errors
 

@@ -17,6 +17,7 @@
 import pytest
 import torch
 from training.augment import add_jitter, augment, chords, spec_augment, WarpedMel
+
 from voxtral_ros.model.config import AudioConfig
 from voxtral_ros.model.mel import LogMel
 

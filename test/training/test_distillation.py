@@ -18,8 +18,7 @@ import struct
 
 import numpy as np
 import torch
-from training.distillation import (
-    active_frames, distillation_loss, LAG, read_ctranslate2, Teacher)
+from training.distillation import active_frames, distillation_loss, LAG, read_ctranslate2, Teacher
 
 
 def test_tensors_of_a_ctranslate2_file_are_read(tmp_path):

@@ -18,6 +18,7 @@ import pytest
 import torch
 from training import train
 from training.training_network import blocked_attention, FakeQuantizedLinear, TrainingNetwork
+
 from voxtral_ros.model.layers import sliding_window_attention
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization.rounding import dequantize, round_int4

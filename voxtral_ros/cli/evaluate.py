@@ -26,6 +26,7 @@ import time
 from typing import Any
 
 from tqdm import tqdm
+
 from voxtral_ros.evaluation.confidence import error_rate
 from voxtral_ros.evaluation.manifest import ManifestError, read_manifest, Recording
 from voxtral_ros.evaluation.transcribe import Result, transcribe

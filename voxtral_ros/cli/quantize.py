@@ -25,6 +25,7 @@ from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
     from voxtral_ros.model.protocol import StreamingProtocol
     from voxtral_ros.quantization.format import Recipe
     from voxtral_ros.quantization.quantizer import Codes, Record
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Quantize; return 2 when the model or the arguments cannot be used, 1 on disk errors."""
     # Not at the top: torch takes a second to load, and `voxtral --help` must not.
     from tqdm import tqdm
+
     from voxtral_ros.model.checkpoint import checkpoint_parameters, open_weights
     from voxtral_ros.model.protocol import StreamingProtocol
     from voxtral_ros.model.tokenizer import Tokenizer
@@ -126,6 +128,7 @@ def _calibration(arguments: argparse.Namespace, recipe: Recipe, protocol: Stream
     """Read the recordings, and return what chooses codes on them; `bar` counts weights."""
     import torch
     from tqdm import tqdm
+
     from voxtral_ros.evaluation.manifest import ManifestError, read_manifest, sample
     from voxtral_ros.model.checkpoint import load_network
     from voxtral_ros.quantization.calibration import calibration_inputs

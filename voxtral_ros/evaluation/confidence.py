@@ -25,6 +25,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+
 from voxtral_ros.evaluation.word_error_rate import count_words, Score, word_error_rate
 
 _RESAMPLES = 2000

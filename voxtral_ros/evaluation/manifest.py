@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled

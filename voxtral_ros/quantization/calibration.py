@@ -31,8 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
-from voxtral_ros.model.layers import Attend, sliding_window_attention, Rope, rope_cos_sin
-from voxtral_ros.model.network import StreamState, VoxtralRealtime
+
+from voxtral_ros.model.layers import Attend, Rope, rope_cos_sin, sliding_window_attention
+from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.protocol import StreamingProtocol
 
 _BATCH = 48  # streams side by side
@@ -46,13 +47,13 @@ class DecoderInput:
 
     h: Tensor  # [1, T, dim]; becomes the output of each block in turn
     scales: Tensor  # [n_layers, 1, dim], of the feed-forward inputs; ones: no delay conditioning
-    angles: Rope
+    rope: Rope
     attend: Attend
 
 
 @torch.inference_mode()
-def calibration_inputs(network: VoxtralRealtime, protocol: StreamingProtocol, recordings: Sequence[Samples],
-                       delays: Sequence[int],
+def calibration_inputs(network: VoxtralRealtime, protocol: StreamingProtocol,
+                       recordings: Sequence[Samples], delays: Sequence[int],
                        progress: Callable[[int], object] = lambda count: None,
                        ) -> list[DecoderInput]:
     """
@@ -75,8 +76,8 @@ def calibration_inputs(network: VoxtralRealtime, protocol: StreamingProtocol, re
 
 
 @torch.inference_mode()
-def embed(network: VoxtralRealtime, protocol: StreamingProtocol, recordings: Iterable[Samples], delay: int,
-          ) -> list[Tensor]:
+def embed(network: VoxtralRealtime, protocol: StreamingProtocol, recordings: Iterable[Samples],
+          delay: int) -> list[Tensor]:
     """Return the audio embeddings, [T, dim] each, of recordings as a stream pads them."""
     embeddings = []
     for samples in recordings:
@@ -115,7 +116,7 @@ def _greedy(network: VoxtralRealtime, audio: Tensor, prompt_tokens: Tensor, scal
             ) -> Tensor:
     """Prefill the prompt, then take the likeliest token at every position: int64 [B, G]."""
     slots = torch.arange(len(audio))
-    state = StreamState(network, len(audio), len(prompt_tokens))
+    state = network.new_state(len(audio), len(prompt_tokens))
     for slot in slots.tolist():
         state.reset(slot, scales)
     start = len(prompt_tokens)
@@ -129,11 +130,11 @@ def _greedy(network: VoxtralRealtime, audio: Tensor, prompt_tokens: Tensor, scal
     return torch.stack(tokens, 1)
 
 
-def stream_inputs(network: VoxtralRealtime, protocol: StreamingProtocol, audio: Tensor, tokens: Tensor,
-                  delay: int) -> Tensor:
+def stream_inputs(network: VoxtralRealtime, protocol: StreamingProtocol, audio: Tensor,
+                  tokens: Tensor, delay: int) -> Tensor:
     """Return what the first block is given, [T, dim], in a stream that writes `tokens`."""
-    given = torch.cat((torch.tensor(protocol.prompt_tokens(delay)), tokens[:-1]))
-    return audio + network.decoder.tok_embeddings(given)
+    before = torch.cat((torch.tensor(protocol.prompt_tokens(delay)), tokens[:-1]))
+    return audio + network.decoder.tok_embeddings(before)
 
 
 def decoder_input(network: VoxtralRealtime, h: Tensor, delay: int | None) -> DecoderInput:

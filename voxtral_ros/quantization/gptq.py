@@ -28,6 +28,7 @@ from typing import cast
 
 import torch
 from torch import nn, Tensor
+
 from voxtral_ros.model.checkpoint import checkpoint_name
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization import marlin, rounding
@@ -127,7 +128,7 @@ def _nearest(column: Tensor, scale: Tensor) -> Tensor:
 
 
 def _run(layer: nn.Module, n: int, given: DecoderInput) -> Tensor:
-    out: Tensor = layer(given.h, given.scales[n][:, None], given.angles, given.attend)
+    out: Tensor = layer(given.h, given.scales[n][:, None], given.rope, given.attend)
     return out
 
 
