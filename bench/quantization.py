@@ -112,7 +112,7 @@ class Bench:
         self.source, self._folder = arguments.model_dir, folder
         self.native = load_network(self.source, dtype=torch.float32)
         self.tokenizer = Tokenizer.load(self.source, self.native.config.vocab_size)
-        self.protocol = Protocol(self.tokenizer, self.native.config.audio)
+        self.protocol = StreamingProtocol(self.tokenizer, self.native.config.audio)
         self.delay = self.protocol.delay_tokens(DELAY_MS)
         self.sets = {name: sample(read_manifest(Path(path)), arguments.limit)
                      for name, _, path in (part.partition('=') for part in arguments.manifest)}
