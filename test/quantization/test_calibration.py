@@ -64,7 +64,8 @@ def of_the_engine(engine, samples):
 
 
 @pytest.mark.parametrize('batch', [48, 1])
-def test_streams_are_those_of_the_engine(engine, recordings, embeddings, monkeypatch, batch, network):
+def test_streams_are_those_of_the_engine(
+        engine, recordings, embeddings, monkeypatch, batch, network):
     monkeypatch.setattr(calibration, '_BATCH', batch)
     written = generate(network, engine.protocol, embeddings, DELAY)
     for samples, tokens in zip(recordings, written, strict=True):

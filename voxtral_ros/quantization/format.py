@@ -22,7 +22,7 @@ A weight has one checkpoint name, Mistral's, and is stored in one of three ways:
     int4     <packed module>.B, .s                 int32 [K / 16, 2 N], fp16 [K / 128, N]
 
 The INT4 names of the decoder are those of the original INT4 checkpoint, after Hugging Face. The
-names alone tell how a tensor is stored; `quantization_config` in params.json tells people, and
+names alone say how a tensor is stored; `quantization_config` in params.json is for people, and
 protects old readers from new formats.
 """
 
@@ -147,11 +147,11 @@ def stored_weight(name: str) -> tuple[str, str] | None:
     return name, 'dense'
 
 
-def is_rotated(weight_name: str) -> bool:
+def is_half_split(weight_name: str) -> bool:
     """
     Return whether INT4 has the rows of this weight in half-split order.
 
-    Mistral's rows of q and k stand in pairs that a rotation turns, (2j, 2j + 1) of a head; the
+    Mistral's rows of q and k stand in pairs that RoPE rotates, (2j, 2j + 1) of a head; the
     original packs them for kernels that turn (j, j + head_dim / 2).
     """
     match = _decoder_linear(weight_name)

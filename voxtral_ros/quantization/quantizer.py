@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.quantization import marlin, rounding
-from voxtral_ros.quantization.format import int4_names, int8_names, is_rotated, Recipe
+from voxtral_ros.quantization.format import int4_names, int8_names, is_half_split, Recipe
 from voxtral_ros.quantization.tensorfile import Spec, TensorWriter
 from voxtral_ros.quantization.weights import half_split, row_blocks, row_unit, WeightFile, WEIGHTS
 
@@ -229,7 +229,7 @@ class _Job:
                 codes, scale = self._rounded(item, rounding.round_int4, weight,
                                              self._recipe.rounding)
             error.add(weight, rounding.dequantize(codes, scale))
-            if is_rotated(item.weight_name):
+            if is_half_split(item.weight_name):
                 codes, scale = (half_split(part, self._head_dim) for part in (codes, scale))
             words[:, 2 * start:2 * stop] = marlin.pack((codes + marlin.ZERO).to(torch.uint8).T)
             scales[:, start:stop] = marlin.permute_scales(scale.T)

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.quantization import marlin, rounding
-from voxtral_ros.quantization.format import int4_names, int8_names, is_rotated, stored_weight
+from voxtral_ros.quantization.format import int4_names, int8_names, is_half_split, stored_weight
 from voxtral_ros.quantization.tensorfile import CheckpointError, TensorFile
 
 WEIGHTS = 'consolidated.safetensors'
@@ -151,7 +151,7 @@ class WeightFile:
         for start, stop in row_blocks(stored.shape, unit):
             codes = marlin.unpack(words[:, 2 * start:2 * stop]).T  # [rows, K]
             scale = marlin.permute_scales(scales[:, start:stop]).T
-            if is_rotated(weight_name):
+            if is_half_split(weight_name):
                 codes, scale = (interleaved(part, self.head_dim) for part in (codes, scale))
             yield start, codes.to(torch.int8).sub_(marlin.ZERO), scale
 
@@ -221,7 +221,7 @@ def row_blocks(shape: tuple[int, ...], unit: int = 1) -> Iterator[tuple[int, int
 
 def row_unit(weight_name: str, head_dim: int) -> int:
     """Return into multiples of how many rows a weight can be cut for packing."""
-    return math.lcm(marlin.TILE_N, head_dim) if is_rotated(weight_name) else marlin.TILE_N
+    return math.lcm(marlin.TILE_N, head_dim) if is_half_split(weight_name) else marlin.TILE_N
 
 
 def half_split(rows: Tensor, head_dim: int) -> Tensor:
