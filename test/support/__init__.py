@@ -12,4 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Helpers shared by the tests: tiny checkpoints, a second implementation, real clips."""
+"""
+Helpers shared by the tests: tiny checkpoints, a second implementation, real clips.
+
+What benchmarks need as well is in bench/.
+"""
+
+from pathlib import Path
+import sys
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # where bench/ is

@@ -13,220 +13,29 @@
 # limitations under the License.
 
 """
-Tiny random checkpoints in Mistral's native layout of Voxtral-Mini-4B-Realtime.
+Tiny random checkpoints: sizes and weights as in bench/, and tokenizers that belong to them.
 
-A checkpoint is a folder with `params.json`, `tekken.json` and `consolidated.safetensors`. Names,
-shapes and key order are those of the real files, so the same functions also describe the real
-model: `tensor_shapes(real_params())` has 711 entries and 4,429,679,360 numbers.
+`checkpoints.write_checkpoint(folder, params, tensors, tekken)` makes a folder of them.
 """
 
 import base64
-import copy
-import json
-import math
-from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-import torch
+from bench.random_checkpoints import (
+    ADA_DIM, BOS, EMBEDDING, ENCODER, EOS, N_SPECIAL, N_TINY_TEXT, PAD, random_tensors,
+    real_params, section, SECTIONS, STREAMING_PAD, STREAMING_WORD, tensor_shapes, tiny_params,
+    write_checkpoint)
 
-N_SPECIAL = 1000
-BOS, EOS, PAD, STREAMING_PAD, STREAMING_WORD = 1, 2, 11, 32, 33
-
-EMBEDDING = 'mm_streams_embeddings.embedding_module.'
-ENCODER = EMBEDDING + 'whisper_encoder.'
-ADA_DIM = 32
-
-# Short names for the deep parts of params.json, usable as first key of an override.
-SECTIONS = {
-    'encoder': 'multimodal.whisper_model_args.encoder_args',
-    'audio': 'multimodal.whisper_model_args.encoder_args.audio_encoding_args',
-    'downsample': 'multimodal.whisper_model_args.downsample_args',
-}
-
-
-def real_params() -> dict[str, Any]:
-    """Return the params.json of Voxtral-Mini-4B-Realtime-2602, in the file's key order."""
-    audio = {
-        'sampling_rate': 16000, 'frame_rate': 12.5, 'num_mel_bins': 128, 'hop_length': 160,
-        'window_size': 400, 'chunk_length_s': None, 'global_log_mel_max': 1.5,
-        'transcription_format': 'streaming',
-    }
-    encoder = {
-        'audio_encoding_args': audio,
-        'dim': 1280, 'n_layers': 32, 'head_dim': 64, 'hidden_dim': 5120, 'n_heads': 32,
-        'vocab_size': 131072, 'n_kv_heads': 32, 'use_biases': True, 'use_cache': False,
-        'rope_theta': 1000000.0, 'causal': True, 'norm_eps': 1e-05, 'pos_embed': 'rope',
-        'max_source_positions': None, 'ffn_type': 'swiglu', 'norm_type': 'rms_norm',
-        'sliding_window': 750,
-    }
-    return {
-        'dim': 3072, 'n_layers': 26, 'head_dim': 128, 'hidden_dim': 9216, 'n_heads': 32,
-        'n_kv_heads': 8, 'use_biases': False, 'causal': True, 'rope_theta': 1000000.0,
-        'norm_eps': 1e-05, 'vocab_size': 131072, 'model_parallel': 1, 'tied_embeddings': True,
-        'sliding_window': 8192, 'model_max_length': 131072,
-        'multimodal': {'whisper_model_args': {
-            'encoder_args': encoder,
-            'downsample_args': {'downsample_factor': 4},
-        }},
-        'ada_rms_norm_t_cond': True, 'ada_rms_norm_t_cond_dim': ADA_DIM,
-    }
-
-
-def tiny_params(**overrides: Any) -> dict[str, Any]:
-    """
-    Return a complete params.json with tiny sizes and attention windows that wrap within 2 s.
-
-    In both stacks n_heads * head_dim != dim; the decoder has 4 query heads per key head. Override
-    with nested dicts or dotted keys, where `encoder`, `audio` and `downsample` abbreviate the deep
-    sections: `tiny_params(n_layers=1, encoder={'dim': 32}, **{'encoder.sliding_window': 750})`.
-    Raises KeyError for a key that the real file does not have.
-    """
-    params = real_params()
-    _update(params, {
-        'dim': 64, 'n_layers': 3, 'head_dim': 16, 'hidden_dim': 96, 'n_heads': 8,
-        'n_kv_heads': 2, 'vocab_size': N_SPECIAL + N_TINY_TEXT, 'sliding_window': 24,
-        'encoder': {
-            'dim': 48, 'n_layers': 2, 'head_dim': 16, 'hidden_dim': 80, 'n_heads': 4,
-            'n_kv_heads': 4, 'vocab_size': N_SPECIAL + N_TINY_TEXT, 'sliding_window': 16,
-        },
-    })
-    _update(params, overrides)
-    return params
-
-
-def section(params: dict[str, Any], name: str) -> Any:
-    """Return what params hold under a dotted name, e.g. 'encoder' or 'audio.hop_length'."""
-    node: Any = params
-    for key in _path(name):
-        node = node[key]
-    return node
-
-
-def _path(name: str) -> list[str]:
-    """Split a dotted name into keys of params.json, short section names written out."""
-    head, dot, rest = name.partition('.')
-    return (SECTIONS.get(head, head) + dot + rest).split('.')
-
-
-def _update(params: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Apply nested or dotted changes in place."""
-    for name, value in changes.items():
-        *parents, key = _path(name)
-        node = section(params, '.'.join(parents)) if parents else params
-        if key not in node:
-            raise KeyError(f'params.json has no key {name!r}')
-        if isinstance(value, dict):
-            _update(node[key], value)
-        else:
-            node[key] = value
-
-
-def tensor_shapes(params: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return native name -> shape of every tensor in consolidated.safetensors."""
-    dim, encoder = params['dim'], section(params, 'encoder')
-    factor = section(params, 'downsample')['downsample_factor']
-    mels = section(params, 'audio')['num_mel_bins']
-    conv, projection = ENCODER + 'conv_layers.', EMBEDDING + 'audio_language_projection.'
-    shapes: dict[str, tuple[int, ...]] = {
-        EMBEDDING + 'tok_embeddings.weight': (params['vocab_size'], dim),
-        projection + '0.weight': (dim, encoder['dim'] * factor),
-        projection + '2.weight': (dim, dim),
-        conv + '0.conv.weight': (encoder['dim'], mels, 3),
-        conv + '0.conv.bias': (encoder['dim'],),
-        conv + '1.conv.weight': (encoder['dim'], encoder['dim'], 3),
-        conv + '1.conv.bias': (encoder['dim'],),
-    }
-    for i in range(encoder['n_layers']):
-        prefix = f'{ENCODER}transformer.layers.{i}.'
-        shapes.update(_block_shapes(prefix, encoder))
-        for name in ('attention.wq', 'attention.wv', 'attention.wo', 'feed_forward.w2'):
-            shapes[prefix + name + '.bias'] = shapes[prefix + name + '.weight'][:1]
-    shapes[ENCODER + 'transformer.norm.weight'] = (encoder['dim'],)
-    ada_dim = params['ada_rms_norm_t_cond_dim']
-    for i in range(params['n_layers']):
-        prefix = f'layers.{i}.'
-        shapes.update(_block_shapes(prefix, params))
-        shapes[prefix + 'ada_rms_norm_t_cond.0.weight'] = (ada_dim, dim)
-        shapes[prefix + 'ada_rms_norm_t_cond.2.weight'] = (dim, ada_dim)
-    shapes['norm.weight'] = (dim,)
-    return shapes
-
-
-def _block_shapes(prefix: str, args: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return the weights that encoder and decoder blocks have in common."""
-    dim, hidden = args['dim'], args['hidden_dim']
-    q_dim, kv_dim = args['n_heads'] * args['head_dim'], args['n_kv_heads'] * args['head_dim']
-    return {
-        prefix + 'attention_norm.weight': (dim,),
-        prefix + 'attention.wq.weight': (q_dim, dim),
-        prefix + 'attention.wk.weight': (kv_dim, dim),
-        prefix + 'attention.wv.weight': (kv_dim, dim),
-        prefix + 'attention.wo.weight': (dim, q_dim),
-        prefix + 'ffn_norm.weight': (dim,),
-        prefix + 'feed_forward.w1.weight': (hidden, dim),
-        prefix + 'feed_forward.w2.weight': (dim, hidden),
-        prefix + 'feed_forward.w3.weight': (hidden, dim),
-    }
-
-
-def random_tensors(params: dict[str, Any], seed: int,
-                   dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
-    """
-    Return random weights under their native names, the same for the same params and seed.
-
-    Every tensor matters: biases are not zero, norms are not one. Logits are a few units wide and
-    the fed-back token shapes the next one, so that greedy streams wander. Special tokens other
-    than EOS, STREAMING_PAD and STREAMING_WORD have small embeddings and almost never win, as in
-    the real model; those three win about every fifth step. Seeds 0, 1 and 3 of `tiny_params()`
-    give lively streams, seed 4 sticks to one id.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, shape in tensor_shapes(params).items():
-        noise = torch.randn(shape, generator=generator)
-        if name.endswith('tok_embeddings.weight'):
-            tensor = noise * _embedding_scale(shape)
-        elif name.endswith('norm.weight'):
-            tensor = 1 + 0.2 * noise
-        elif name.endswith('.bias'):
-            tensor = 0.3 * noise
-        else:
-            fan_in = math.prod(shape[1:])
-            tensor = noise * _gain(name) / math.sqrt(fan_in)
-        tensors[name] = tensor.to(dtype)
-    return tensors
-
-
-def _gain(name: str) -> float:
-    """
-    Return the scale of a weight relative to 1 / sqrt(fan in).
-
-    Found by trying: larger ones make greedy streams livelier but also amplify rounding.
-    """
-    in_decoder, module = name.startswith('layers.'), name.split('.')[-2]
-    if module in ('wq', 'wk'):
-        return 1.5 if in_decoder else 2.0  # attention that is not flat
-    if 'audio_language_projection' in name:
-        return 0.5  # audio that does not drown the fed-back tokens
-    if in_decoder and module == 'w2':
-        return 3.0
-    return 1.5 if module == 'conv' else 1.0
-
-
-def _embedding_scale(shape: tuple[int, ...]) -> torch.Tensor:
-    """Return the scale of each embedding row, [vocab, 1]; it is also the scale of its logit."""
-    scale = torch.full((shape[0], 1), 2.0)
-    scale[:N_SPECIAL] = 0.5
-    scale[[EOS, STREAMING_PAD, STREAMING_WORD]] = 4.0
-    return scale / math.sqrt(shape[1])
-
+__all__ = [
+    'ADA_DIM', 'BOS', 'EMBEDDING', 'ENCODER', 'EOS', 'N_SPECIAL', 'N_TINY_TEXT', 'PAD',
+    'SECTIONS', 'STREAMING_PAD', 'STREAMING_WORD', 'random_tensors', 'real_params', 'section',
+    'tekken_dict', 'tensor_shapes', 'tiny_params', 'tiny_tekken', 'tiny_vocabulary',
+    'write_checkpoint']
 
 # Words of the tiny vocabulary. Prefixes of the Cyrillic one end inside a character, as in the real
 # file. The five prefixes of the last word lie beyond N_TINY_TEXT: listed, but not in use.
 WORDS = (' the', ' and', ' what', ' are', ' you', ' doing', ' here', ' caf\u00e9', ' \u043d\u0435',
          ' robot', ' stop', ' turn', ' left', ' zebra')
-N_TINY_TEXT = 305
 TEKKEN_PATTERN = (
     r'[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+'
     r'|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*'
@@ -292,14 +101,3 @@ def _decode_or_none(text: bytes) -> str | None:
         return text.decode()
     except UnicodeDecodeError:
         return None
-
-
-def write_checkpoint(folder: str | Path, params: dict[str, Any],
-                     tensors: dict[str, torch.Tensor], tekken: dict[str, Any]) -> Path:
-    """Write the three files of a checkpoint, creating the folder if needed, and return it."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'params.json').write_text(json.dumps(params, indent=2))
-    (folder / 'tekken.json').write_text(json.dumps(tekken))
-    save_file(copy.copy(tensors), str(folder / 'consolidated.safetensors'))
-    return folder
