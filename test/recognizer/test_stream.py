@@ -274,8 +274,8 @@ def test_utterances_are_well_formed(parts, delay, silence_s):
     published = transcripts(events + stream.close())
     ids = sorted({event.utterance_id for event in published})
     assert ids == list(range(1, len(ids) + 1))
-    ids = [event.utterance_id for event in published]
-    assert ids == sorted(ids)
+    order = [event.utterance_id for event in published]
+    assert order == sorted(order)
     last_end_s = 0.0
     for utterance_id in ids:
         states = [event for event in published if event.utterance_id == utterance_id]
