@@ -41,17 +41,18 @@ from statistics import median
 import sys
 import time
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+# Instead of bench/, where others would find this very file by its name.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
 from voxtral_ros.backends.cuda import library  # noqa: E402
-from voxtral_ros.backends.cuda.argmax import choose, Head  # noqa: E402
-from voxtral_ros.backends.cuda.attention import attention, n_counters, Ring  # noqa: E402
+from voxtral_ros.backends.cuda.argmax import argmax, Head  # noqa: E402
+from voxtral_ros.backends.cuda.attention import attention, LayerCache, n_counters  # noqa: E402
 from voxtral_ros.backends.cuda.build import build  # noqa: E402
-from voxtral_ros.backends.cuda.gemm import matmul, matmul_gated, matmul_logits, matmul_partial  # noqa: E402
-from voxtral_ros.backends.cuda.norm_rope import add_norm  # noqa: E402
+from voxtral_ros.backends.cuda.gemm import gemm, gemm_logits, gemm_split_k, gemm_swiglu  # noqa: E402
+from voxtral_ros.backends.cuda.norm_rope import add_rms_norm  # noqa: E402
 from voxtral_ros.backends.cuda.random_weights import random_packed  # noqa: E402
 from voxtral_ros.backends.cuda.weights import PackedWeight, STRIP  # noqa: E402
 
@@ -69,6 +70,14 @@ def random_weight(bits: int, k: int, n: int) -> PackedWeight:
         codes = (torch.randn(k // 16, n // 16, 256, device=CUDA) / k ** 0.5).half()
         return PackedWeight(16, k, n, codes, None)
     return random_packed(bits, (n, k), CUDA)
+
+
+def random_cache(m: int, n_kv_heads: int, head_dim: int, window: int,
+                 per_token: int) -> LayerCache:
+    """Return keys and values of M streams for passes of up to 8 tokens."""
+    shape = (m, window - 1 + 8 * per_token, n_kv_heads, head_dim)
+    keys, values = (torch.randn(shape, device=CUDA).half() for _ in range(2))
+    return LayerCache(keys, values, window, per_token)
 
 
 def timed(body: Callable[[], object], repeats: int = 30) -> float:
@@ -150,20 +159,20 @@ def few_sms(count: int) -> torch.cuda.Stream:
 
 def linears(layers: list[dict[str, PackedWeight]], inputs: dict[str, torch.Tensor]) -> None:
     for layer in layers:
-        matmul(inputs['dim'], layer['qkv'])
-        matmul_partial(inputs['heads'], layer['o'])
-        matmul_gated(inputs['dim'], layer['gate_up'])
-        matmul_partial(inputs['hidden'], layer['down'])
+        gemm(inputs['dim'], layer['qkv'])
+        gemm_split_k(inputs['heads'], layer['o'])
+        gemm_swiglu(inputs['dim'], layer['gate_up'])
+        gemm_split_k(inputs['hidden'], layer['down'])
 
 
 def with_norms(layers: list[dict[str, PackedWeight]], inputs: dict[str, torch.Tensor]) -> None:
     """Multiply and add the splits of o and down up, as the network does it."""
     h, norm = inputs['h'], inputs['norm']
     for layer in layers:
-        matmul(inputs['dim'], layer['qkv'])
-        x = add_norm(h, norm, 1e-5, matmul_partial(inputs['heads'], layer['o']))
-        y = matmul_gated(x, layer['gate_up'])
-        add_norm(h, norm, 1e-5, matmul_partial(y, layer['down']))
+        gemm(inputs['dim'], layer['qkv'])
+        x = add_rms_norm(h, norm, 1e-5, gemm_split_k(inputs['heads'], layer['o']))
+        y = gemm_swiglu(x, layer['gate_up'])
+        add_rms_norm(h, norm, 1e-5, gemm_split_k(y, layer['down']))
 
 
 def decoder(ceiling: float, marlin: str | None, eight: torch.cuda.Stream | None) -> None:
@@ -203,7 +212,7 @@ def decoder(ceiling: float, marlin: str | None, eight: torch.cuda.Stream | None)
                 report(f'  IST Marlin, 8 SMs, M={m}', timed(lambda: ist(8), 5), n_bytes, ceiling)
     for name, (k, n) in DECODER.items():
         x = torch.randn(1, 1, k, device=CUDA).half()
-        multiply = matmul_gated if name == 'gate_up' else matmul_partial
+        multiply = gemm_swiglu if name == 'gate_up' else gemm_split_k
         seconds = timed(lambda: [multiply(x, layer[name]) for layer in layers]) / len(layers)
         report(f'  {name} {k} x {n}, M=1', seconds, layers[0][name].nbytes, ceiling)
     x = {k: torch.randn(1, k, device=CUDA).bfloat16() for k in (3072, 4096, 9216)}
@@ -236,8 +245,8 @@ def plans(eight: torch.cuda.Stream | None) -> None:
 
                     def body() -> None:
                         for weight in layers:
-                            library.call('voxtral_matmul', bits, 0, epilogue, x, weight.codes,
-                                         weight.scales, None, None, y, None, None, m, k, n, warps,
+                            library.call('voxtral_gemm', bits, 0, epilogue, x, weight.codes,
+                                         weight.scales, None, y, None, None, m, k, n, warps,
                                          splits, device=CUDA)
 
                     part = on_stream(body, eight, 2) / n_layers if eight and m < 8 else 0.0
@@ -265,28 +274,27 @@ def head(ceiling: float) -> None:
         slots = torch.arange(m, device=CUDA)
         candidate = Head(screen, table, special, 32)
         report(f'LM head, screened and exact, M={m}',
-               timed(lambda: choose(hidden, candidate, slots, penalty)), screen.nbytes, ceiling)
-        report(f'  its INT4 product alone, M={m}',
-               timed(lambda: matmul_logits(hidden[:, 0], screen)), screen.nbytes, ceiling)
+               timed(lambda: argmax(hidden, candidate, slots, penalty)), screen.nbytes, ceiling)
+        report(f'  its INT4 GEMM alone, M={m}',
+               timed(lambda: gemm_logits(hidden[:, 0], screen)), screen.nbytes, ceiling)
     report('  F.linear bf16 and argmax, M=1',
            timed(lambda: F.linear(hidden[:1, 0], table).float().argmax(-1)), table.nbytes, ceiling)
 
 
-def ring_attention(ceiling: float) -> None:
+def decode_attention(ceiling: float) -> None:
     layers, window = 8, 8192
     for m, length in ((1, 1), (1, 6), (4, 1)):
-        capacity = window - 1 + 8
-        rings = [Ring(*(torch.randn(m, capacity, 8, 128, device=CUDA).half() for _ in range(2)),
-                      window, 1) for _ in range(layers)]
+        caches = [random_cache(m, 8, 128, window, 1) for _ in range(layers)]
         qkv = torch.randn(m, length, 48 * 128, device=CUDA).half()
         slots = torch.arange(m, device=CUDA)
-        clock = torch.full((m,), 20000, device=CUDA)
+        position = torch.full((m,), 20000, device=CUDA)
         angles = torch.randn(2, m, length, 64, device=CUDA)
         counters = torch.zeros(n_counters(m, length, 32, 8), dtype=torch.int32, device=CUDA)
-        seconds = timed(lambda: [attention(qkv, ring, slots, clock, *angles, 32, True, counters)
-                                 for ring in rings]) / layers
+        seconds = timed(lambda: [
+            attention(qkv, cache, slots, position, *angles, 32, True, counters)
+            for cache in caches]) / layers
         report(f'decode attention, 8192 positions, M={m}, {length} queries', seconds,
-               rings[0].keys.nbytes * 2, ceiling)
+               caches[0].keys.nbytes * 2, ceiling)
     q = torch.randn(1, 32, 1, 128, device=CUDA).half()
     kv = torch.randn(layers, 2, 1, 8, 8192, 128, device=CUDA).half()
     report('  torch SDPA over expanded keys and values, M=1', timed(lambda: [
@@ -300,11 +308,9 @@ def encoder(ceiling: float) -> None:
                   for _ in range(ENCODER_LAYERS)]
         n_bytes = sum(weight.nbytes for layer in layers for weight in layer.values())
         for frames in (4, 12, 24):
-            capacity = 750 - 1 + 32
-            rings = [Ring(*(torch.randn(1, capacity, 32, 64, device=CUDA).half()
-                            for _ in range(2)), 750, 4) for _ in range(ENCODER_LAYERS)]
-            slots, clock = torch.zeros(1, dtype=torch.int64, device=CUDA), torch.full(
-                (1,), 1000, device=CUDA)
+            caches = [random_cache(1, 32, 64, 750, 4) for _ in range(ENCODER_LAYERS)]
+            slots = torch.zeros(1, dtype=torch.int64, device=CUDA)
+            position = torch.full((1,), 1000, device=CUDA)
             angles = torch.randn(2, 1, frames, 32, device=CUDA)
             counters = torch.zeros(n_counters(1, frames, 32, 32), dtype=torch.int32, device=CUDA)
             h = torch.randn(1, frames, 1280, device=CUDA)
@@ -313,20 +319,20 @@ def encoder(ceiling: float) -> None:
                          for width in (1280, 5120))
 
             def body(fused: bool) -> None:
-                for layer, ring in zip(layers, rings, strict=True):
-                    x = add_norm(h, norm, 1e-5) if fused else dim
-                    a = attention(matmul(x, layer['qkv']), ring, slots, clock, *angles, 32,
+                for layer, cache in zip(layers, caches, strict=True):
+                    x = add_rms_norm(h, norm, 1e-5) if fused else dim
+                    a = attention(gemm(x, layer['qkv']), cache, slots, position, *angles, 32,
                                   False, counters)
-                    partial = matmul_partial(a, layer['o'])
-                    x = add_norm(h, norm, 1e-5, partial) if fused else dim
-                    y = matmul_gated(x, layer['gate_up'])
-                    matmul_partial(y if fused else wide, layer['down'])
+                    partial = gemm_split_k(a, layer['o'])
+                    x = add_rms_norm(h, norm, 1e-5, partial) if fused else dim
+                    y = gemm_swiglu(x, layer['gate_up'])
+                    gemm_split_k(y if fused else wide, layer['down'])
 
-            cache = sum(ring.keys.nbytes * 2 for ring in rings)
+            read = n_bytes + sum(cache.keys.nbytes * 2 for cache in caches)
             report(f'encoder linears and attention, {bits} bits, {frames} frames',
-                   timed(lambda: body(False)), n_bytes + cache, ceiling)
+                   timed(lambda: body(False)), read, ceiling)
             report(f'  with norms, {bits} bits, {frames} frames', timed(lambda: body(True)),
-                   n_bytes + cache, ceiling)
+                   read, ceiling)
         layers.clear()
     weights = [[(torch.randn(n, k, device=CUDA) / k ** 0.5).bfloat16()
                 for k, n in ENCODER.values()] for _ in range(ENCODER_LAYERS)]
@@ -362,7 +368,7 @@ def main() -> None:
     torch.manual_seed(0)
     parts: dict[str, Callable[[], None]] = {
         'decoder': lambda: decoder(ceiling, arguments.marlin, eight),
-        'head': lambda: head(ceiling), 'attention': lambda: ring_attention(ceiling),
+        'head': lambda: head(ceiling), 'attention': lambda: decode_attention(ceiling),
         'encoder': lambda: encoder(ceiling), 'plans': lambda: plans(eight)}
     for part in arguments.parts:
         parts[part]()

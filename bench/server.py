@@ -122,7 +122,7 @@ def without_socket(sessions):
     worker = Worker(engine, Metrics())
     done = [threading.Event() for _ in sessions]
 
-    def teller(session, ended):
+    def publisher(session, ended):
         def publish(update):
             for event in update.events:
                 if isinstance(event, Transcript) and event.delta:
@@ -132,7 +132,7 @@ def without_socket(sessions):
                 session.tail_s = time.monotonic() - session.sent[-1]
                 ended.set()
         return publish
-    jobs = [worker.open(teller(*pair)) for pair in zip(sessions, done, strict=True)]
+    jobs = [worker.open(publisher(*pair)) for pair in zip(sessions, done, strict=True)]
     begin = time.monotonic()
     plan = sorted((session.due(begin, n), n, k) for k, session in enumerate(sessions)
                   for n in range(len(session.blocks)))

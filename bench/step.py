@@ -15,13 +15,13 @@
 """
 The whole 80 ms step of a random model of full size on one GPU, as the engine runs it.
 
-    python bench/step.py [--parts one drafting streams peers] [--layouts compact original]
+    python bench/step.py [--parts one speculative streams peers] [--layouts compact original]
     python bench/step.py --predict
 
-    one        one stream: minute one, a window that has just filled, 10 h; launches outside graphs
-    drafting   one stream: serial, all pads accepted, no pad accepted
-    streams    how many streams fit into 80 ms, windows full
-    peers      BF16 of full size: transformers' streaming generate, and this engine without graphs
+    one          one stream: minute one, a window that has just filled, 10 h; calls of CUDA
+    speculative  one stream: serial decoding, all drafted pads accepted, none accepted
+    streams      how many streams fit into 80 ms, windows full
+    peers        BF16 of full size: transformers' streaming generate, this engine without graphs
 
 Host to host: audio in, tokens out, in milliseconds per 80 ms of audio. --predict needs no GPU: it
 prints the table of docs/jetson.md.
@@ -32,33 +32,37 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 import gc
 from pathlib import Path
 import sys
 import time
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 'test')]
+# Instead of bench/, where others would find kernels.py by its name.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np  # noqa: E402
-from support.checkpoints import real_params  # noqa: E402
 import torch  # noqa: E402
 
+from bench.random_checkpoints import real_params  # noqa: E402
+from voxtral_ros.backends.base import Backend  # noqa: E402
 from voxtral_ros.backends.benchmark import (  # noqa: E402
-    BOARDS, count_bytes, measure, read_bandwidth, Timing, TOKEN_S)
-from voxtral_ros.backends.cuda.backend import FusedStep  # noqa: E402
-from voxtral_ros.backends.cuda.random_weights import random_network  # noqa: E402
-from voxtral_ros.backends.cuda.speculative import Drafting  # noqa: E402
-from voxtral_ros.backends.eager import EagerStep, Step  # noqa: E402
+    BOARDS, measure, PassBytes, planned_bytes, read_bandwidth, Timing, TOKEN_S)
+from voxtral_ros.backends.cuda.backend import CudaBackend  # noqa: E402
+from voxtral_ros.backends.cuda.random_weights import RandomWeights  # noqa: E402
+from voxtral_ros.backends.cuda.speculative import SpeculativeDecoding  # noqa: E402
+from voxtral_ros.backends.eager import EagerBackend  # noqa: E402
 from voxtral_ros.cli.bench import LAYOUTS  # noqa: E402
 from voxtral_ros.model.config import ModelConfig  # noqa: E402
+from voxtral_ros.model.network import VoxtralRealtime  # noqa: E402
 from voxtral_ros.quantization.format import Recipe  # noqa: E402
 
-PARTS = ('one', 'drafting', 'streams', 'peers')
+PARTS = ('one', 'speculative', 'streams', 'peers')
 CHUNKS = (1, 2, 3, 6)  # tokens of 80 ms
 MINUTE, FULL, TEN_HOURS = 750, 8200, 450_000  # tokens processed before
 STREAMS = (64, 96, 100, 104, 112, 120, 128)
-# Decoder passes per token when pads are drafted in chunks of 2, 3, ... tokens: counted in the
+# Decoder passes per token of speculative decoding in chunks of 2, 3, ... tokens: counted in the
 # token streams of the published BF16 model on three recordings of LibriSpeech, 236 tokens, 64 % of
 # them pads, over chunks that begin at any token.
 PASSES_PER_TOKEN = (0.682, 0.580, 0.531, 0.504, 0.487)
@@ -75,58 +79,56 @@ class Bench:
         say(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, reads '
             f'{self.bandwidth / 1e9:.0f} GB/s; ms per 80 ms of audio, {repeats} passes')
 
-    def step(self, layout: str, n_slots: int) -> FusedStep:
-        """Return the passes of a layout."""
+    def backend(self, layout: str, n_slots: int) -> CudaBackend:
+        """Return a backend with random weights in a layout."""
         forget()
-        network = random_network(self.config, self.device, torch.float16,
-                                 Recipe(**LAYOUTS[layout]))
-        weights = torch.cuda.memory_allocated()
-        step = FusedStep(network, PAD, SPECIAL, n_slots, max(CHUNKS), drafting=False)
-        say(f'\n{layout}, {n_slots} slots: weights {weights / 1e9:.2f} GB, with caches '
-            f'{torch.cuda.memory_allocated() / 1e9:.2f} GB')
-        return step
+        weights = RandomWeights(self.config, Recipe(**LAYOUTS[layout]), self.device, torch.float16)
+        backend = CudaBackend(self.config, weights, PAD, SPECIAL, n_slots, max(CHUNKS),
+                              speculative=False)
+        allocated = torch.cuda.memory_allocated()
+        say(f'\n{layout}, {n_slots} slots: weights {(allocated - backend.cache_bytes) / 1e9:.2f} '
+            f'GB, with KV caches {allocated / 1e9:.2f} GB')
+        return backend
 
-    def time(self, step: Step, transcribed: int, n_tokens: int, n_streams: int = 1) -> Timing:
-        """Measure passes of streams that have processed so much."""
-        step.state.decoded.fill_(transcribed)
-        step.state.encoded.fill_(transcribed)
-        return measure(step, range(n_streams), n_tokens, self.repeats)
+    def time(self, backend: Backend, processed: int, n_tokens: int, n_streams: int = 1) -> Timing:
+        """Measure passes of streams that have processed so many tokens."""
+        backend.set_position(processed)
+        return measure(backend, range(n_streams), n_tokens, self.repeats)
 
-    def floor(self, layout: str, n_tokens: int, transcribed: int) -> float:
+    def floor(self, layout: str, n_tokens: int, processed: int) -> float:
         """Return the seconds per token that reading takes."""
-        counted = count_bytes(self.config, Recipe(**LAYOUTS[layout]).bits, head_bits=4)
-        context = min(transcribed, self.config.decoder.sliding_window)
-        return counted.per_token(n_tokens, context) / self.bandwidth
+        context = min(processed, self.config.decoder.sliding_window)
+        return pass_bytes(self.config, layout).per_token(n_tokens, context) / self.bandwidth
 
     # ---- the parts ----
 
     def one(self, layout: str) -> None:
-        step = self.step(layout, 1)
+        backend = self.backend(layout, 1)
         for n_tokens in CHUNKS:
             times = {}
-            for transcribed in (MINUTE, FULL, TEN_HOURS):
-                timing = self.time(step, transcribed, n_tokens)
-                times[transcribed] = timing.per_token_s
-                say(f'  chunks of {n_tokens * 80} ms, {processed * TOKEN_S / 60:.0f} min processed: '
-                    f'{ms(timing.per_token_s)} p50, {ms(timing.p99_s / n_tokens)} p99 '
+            for processed in (MINUTE, FULL, TEN_HOURS):
+                timing = self.time(backend, processed, n_tokens)
+                times[processed] = timing.per_token_s
+                say(f'  chunks of {n_tokens * 80} ms, {processed * TOKEN_S / 60:.0f} min '
+                    f'processed: {ms(timing.per_token_s)} p50, {ms(timing.p99_s / n_tokens)} p99 '
                     f'({timing.p99_s / timing.p50_s:.2f} x), floor '
                     f'{ms(self.floor(layout, n_tokens, processed))}')
             say(f'  10 h against minute one: {times[TEN_HOURS] / times[MINUTE]:.3f}, against a '
                 f'window that has just filled: {times[TEN_HOURS] / times[FULL]:.3f}')
         say(f'  peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB')
-        say(f'  CUDA calls of a pass: {calls(step)}')
+        say(f'  CUDA calls of a pass: {calls(backend)}')
 
-    def drafting(self, layout: str, passes_per_token: Sequence[float]) -> None:
-        step = self.step(layout, 1)
+    def speculative(self, layout: str, passes_per_token: Sequence[float]) -> None:
+        backend = self.backend(layout, 1)
         for n_tokens, ratio in enumerate(passes_per_token, 2):
-            serial = self.time(step, MINUTE, n_tokens)
-            step.drafting = AlwaysDrafting()
-            step.pad_penalty.fill_(-1e9)
-            pads = self.time(step, MINUTE, n_tokens)  # in one pass
-            step.pad_penalty.fill_(1e9)
-            no_pads = self.time(step, MINUTE, n_tokens)  # in n passes
-            step.pad_penalty.fill_(0)
-            step.drafting = None
+            serial = self.time(backend, MINUTE, n_tokens)
+            backend.speculative_decoding = AlwaysSpeculative()
+            backend.set_pad_penalty(0, -1e9)
+            pads = self.time(backend, MINUTE, n_tokens)  # in one pass
+            backend.set_pad_penalty(0, 1e9)
+            no_pads = self.time(backend, MINUTE, n_tokens)  # in n passes
+            backend.set_pad_penalty(0, 0)
+            backend.speculative_decoding = None
             more_s = (no_pads.p50_s - pads.p50_s) / (n_tokens - 1)  # for each further pass
             speech_s = pads.p50_s + (ratio * n_tokens - 1) * more_s
             say(f'  chunks of {n_tokens * 80} ms: serial {ms(serial.per_token_s)}, all pads '
@@ -134,9 +136,9 @@ class Bench:
                 f'per token {ms(speech_s / n_tokens)}, computed from these')
 
     def streams(self, layout: str) -> None:
-        step = self.step(layout, max(STREAMS))
+        backend = self.backend(layout, max(STREAMS))
         for count in STREAMS:
-            timing = self.time(step, TEN_HOURS, 1, count)
+            timing = self.time(backend, TEN_HOURS, 1, count)
             fits = 'fits' if timing.p99_s <= TOKEN_S else 'does not fit'
             say(f'  {count} streams, windows full: {ms(timing.p50_s)} p50, {ms(timing.p99_s)} '
                 f'p99: {fits}')
@@ -145,9 +147,9 @@ class Bench:
     def peers(self) -> None:
         forget()
         say('\npeers, BF16 in full size, chunks of 80 ms')
-        network = random_network(self.config, self.device, torch.bfloat16, Recipe(skip=('*',)))
-        with torch.inference_mode():
-            timing = self.time(EagerStep(network, PAD, 1, 1), MINUTE, 1)
+        with random_bfloat16(self.device):
+            network = VoxtralRealtime(self.config)
+        timing = self.time(EagerBackend(network.eval(), PAD, 1, 1), MINUTE, 1)
         say(f'  this engine without graphs and kernels: {ms(timing.p50_s)} p50, '
             f'{ms(timing.p99_s)} p99')
         del network
@@ -161,26 +163,35 @@ class Bench:
             f'{ms(float(np.percentile(times, 99)))} p99, {len(times)} tokens')
 
 
-class AlwaysDrafting(Drafting):
-    """Goes on where it does not pay."""
+class AlwaysSpeculative(SpeculativeDecoding):
+    """Goes on where it is not worth it."""
 
-    pays = True  # type: ignore[assignment]
+    def next_chunk(self) -> bool:
+        return True
 
 
-def transformers_times(params: dict[str, Any], device: torch.device) -> list[float]:
-    """Return the seconds between the chunks of 80 ms that streaming generate asks for."""
-    from support.hf_reference import hf_config, mel_chunks, padded, prompt
-    from support.hf_reference import PAD as HF_PAD
-    import transformers
-    from transformers import VoxtralRealtimeForConditionalGeneration
-    say(f'  transformers {transformers.__version__}')
+@contextmanager
+def random_bfloat16(device: torch.device) -> Iterator[None]:
+    """Let networks be made on a device in BF16, with the random weights of their modules."""
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with device:
-            model = VoxtralRealtimeForConditionalGeneration(hf_config(params)).eval()
+            yield
     finally:
         torch.set_default_dtype(default)
+
+
+def transformers_times(params: dict[str, Any], device: torch.device) -> list[float]:
+    """Return the seconds between the chunks of 80 ms that streaming generate asks for."""
+    import transformers
+    from transformers import VoxtralRealtimeForConditionalGeneration
+
+    from bench.random_checkpoints import PAD as HF_PAD
+    from bench.transformers_reference import hf_config, mel_chunks, padded, prompt
+    say(f'  transformers {transformers.__version__}')
+    with random_bfloat16(device):
+        model = VoxtralRealtimeForConditionalGeneration(hf_config(params)).eval()
     noise = 0.05 * np.random.default_rng(0).standard_normal(5 * 16000)
     audio = padded(noise.astype(np.float32), 6)
     chunks = [chunk[None].to(device, torch.bfloat16)
@@ -201,23 +212,28 @@ def transformers_times(params: dict[str, Any], device: torch.device) -> list[flo
     return np.diff(moments)[3:].tolist()  # the first ones load kernels
 
 
-def calls(step: Step, n_passes: int = 20) -> str:
+def calls(backend: Backend, n_passes: int = 20) -> str:
     """Count what passes ask of CUDA, each of them."""
-    measure(step, [0], 1, 3)
+    measure(backend, [0], 1, 3)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU,
                                             torch.profiler.ProfilerActivity.CUDA]) as profile:
-        measure(step, [0], 1, n_passes, warm_up=0)
+        measure(backend, [0], 1, n_passes, warm_up=0)
     counts = Counter({event.key: event.count for event in profile.key_averages()
                       if event.key.startswith(('cuda', 'cuLaunch'))})
     return ', '.join(f'{name} {count / n_passes:g}' for name, count in sorted(counts.items()))
+
+
+def pass_bytes(config: ModelConfig, layout: str) -> PassBytes:
+    """Count what a pass reads of a model in a layout."""
+    return PassBytes.of(config, planned_bytes(config, Recipe(**LAYOUTS[layout]).bits, head_bits=4))
 
 
 def predict(config: ModelConfig) -> None:
     """Print the real-time factors that bytes over bandwidth let expect, 40 s into a stream."""
     print('| checkpoint, chunks | ' + ' | '.join(BOARDS) + ' |')
     print('|---|' + '---|' * len(BOARDS))
-    for layout, options in LAYOUTS.items():
-        counted = count_bytes(config, Recipe(**options).bits, head_bits=4)
+    for layout in LAYOUTS:
+        counted = pass_bytes(config, layout)
         for chunk, passes in ((1, 1.0), (2, 1.0), (3, 1.0), (3, PASSES_PER_TOKEN[1])):
             factors = (counted.predicted_s(rate, chunk, 500, passes) / TOKEN_S
                        for rate in BOARDS.values())
@@ -244,7 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
     parser.add_argument('--layouts', nargs='+', choices=LAYOUTS, default=list(LAYOUTS)[::-1],
-                        help='of the part one; drafting and streams have the first of them')
+                        help='of the part one; speculative and streams have the first of them')
     parser.add_argument('--passes-per-token', nargs='+', type=float, default=PASSES_PER_TOKEN,
                         metavar='RATIO', help='of the decoder on speech, in chunks of 2, 3, ... '
                         'tokens [those of the published model on LibriSpeech]')
@@ -259,8 +275,8 @@ def main() -> None:
     if 'one' in arguments.parts:
         for layout in arguments.layouts:
             bench.one(layout)
-    if 'drafting' in arguments.parts:
-        bench.drafting(arguments.layouts[0], arguments.passes_per_token)
+    if 'speculative' in arguments.parts:
+        bench.speculative(arguments.layouts[0], arguments.passes_per_token)
     if 'streams' in arguments.parts:
         bench.streams(arguments.layouts[0])
     if 'peers' in arguments.parts:

@@ -15,13 +15,13 @@
 """
 Speed of one stream on the CPU: beside transformers, over hours, and of the demo model.
 
-    PYTHONPATH=test:$PYTHONPATH python bench/stream_cpu.py [--parts peer hours demo passes]
+    python bench/stream_cpu.py [--parts peer hours demo passes]
 
-peer: tokens per second, prompt included in the time, beside the streaming generate of transformers
-with the same random weights in fp32, in turns. hours: time per block of 80 ms and memory of one
+peer: tokens per second, prefill included, beside the streaming generate of transformers with the
+same random weights in fp32, in turns. hours: time per block of 80 ms and memory of one
 long stream. demo: real-time factor of the demo model, where its time goes, and the memory. passes:
-the compiled pass by itself, with every instruction set. One thread. "PyTorch" is the network
-without compiled passes (VOXTRAL_CPU_KERNELS=off).
+the compiled pass by itself, with every instruction set. One thread. "PyTorch" is the backend that
+runs where there is no compiled one (VOXTRAL_CPU_KERNELS=off).
 """
 
 import argparse
@@ -36,17 +36,20 @@ import tempfile
 from time import perf_counter, process_time
 from unittest import mock
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'test'))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)  # instead of bench/, where others would find kernels.py by its name
 
 import numpy as np  # noqa: E402
 import soundfile  # noqa: E402
-from support import checkpoints, hf_reference  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
+from bench import random_checkpoints, transformers_reference  # noqa: E402
+from voxtral_ros.backends import select  # noqa: E402
 from voxtral_ros.backends.cpu import library as cpu  # noqa: E402
-from voxtral_ros.model.mel import LogMel  # noqa: E402
+from voxtral_ros.backends.cpu import mel as cpu_mel  # noqa: E402
+from voxtral_ros.backends.cpu.backend import CpuBackend  # noqa: E402
+from voxtral_ros.model import mel  # noqa: E402
 from voxtral_ros.recognizer.engine import Engine  # noqa: E402
 from voxtral_ros.recognizer.events import Transcript  # noqa: E402
 from voxtral_ros.recognizer.options import StreamOptions  # noqa: E402
@@ -96,16 +99,20 @@ def blocks_of(samples):
     return [samples[start:start + BLOCK] for start in range(0, len(samples), BLOCK)]
 
 
-def load(params, tensors, tekken, compiled=True):
-    """Return an engine with these weights."""
+def load(params, tensors, compiled=True):
+    """Return an engine with these weights and the tokenizer of the demo model."""
+    tekken = json.loads((DEMO / 'tekken.json').read_text())
     with tempfile.TemporaryDirectory() as folder:
-        return load_folder(checkpoints.write_checkpoint(folder, params, tensors, tekken), compiled)
+        random_checkpoints.write_checkpoint(folder, params, tensors, tekken)
+        return load_folder(folder, compiled)
 
 
-def load_folder(folder, compiled):
-    """Return an engine over the compiled passes or over PyTorch."""
-    with mock.patch('voxtral_ros.recognizer.engine.cpu_passes_available', lambda: compiled):
-        return Engine.load(folder, 'cpu')
+def load_folder(folder, compiled=True):
+    """Return an engine over the compiled backend or over PyTorch."""
+    with mock.patch.object(select.cpu_library, 'available', lambda: compiled):
+        engine = Engine.load(folder, 'cpu', threads=1)
+    assert isinstance(engine.backend, CpuBackend) == compiled, engine.description
+    return engine
 
 
 def peer(arguments):
@@ -114,20 +121,21 @@ def peer(arguments):
     demo_params = json.loads((DEMO / 'params.json').read_text())
     demo_params.pop('quantization_config', None)
     models = {
-        'tiny': (checkpoints.tiny_params(), checkpoints.tiny_tekken()),
-        'sizes of voxtral-tiny-en': (demo_params, json.loads((DEMO / 'tekken.json').read_text())),
+        'tiny': random_checkpoints.tiny_params(),
+        'sizes of voxtral-tiny-en': demo_params,
     }
     print(f'\n## Beside transformers: {len(samples) / RATE:.1f} s of audio, medians of '
           f'{arguments.repetitions} runs taken in turns\n\n'
           '| model | way | tokens per s | times transformers (lowest - highest) | same ids |\n'
           '|---|---|---|---|---|')
-    for name, (params, tekken) in models.items():
-        tensors = checkpoints.random_tensors(params, seed=0)
-        engine, plain = (load(params, tensors, tekken, compiled) for compiled in (True, False))
-        network = hf_reference.load_hf(params, tensors)
+    for name, params in models.items():
+        tensors = random_checkpoints.random_tensors(params, seed=0)
+        engine, plain = (load(params, tensors, compiled) for compiled in (True, False))
+        network = transformers_reference.load_hf(params, tensors)
         network.set_attn_implementation('sdpa')  # the default of transformers
         ways = {
-            'transformers': partial(hf_reference.hf_generate_streaming, network, samples, DELAY),
+            'transformers': partial(
+                transformers_reference.hf_generate_streaming, network, samples, DELAY),
             'engine, blocks of 80 ms': partial(run_engine, engine, blocks_of(samples)),
             'engine, all at once': partial(run_engine, engine, [samples]),
             'stream, blocks of 80 ms': partial(run_stream, engine, blocks_of(samples)),
@@ -161,8 +169,7 @@ def run_engine(engine, chunks):
     silence = np.zeros(engine.protocol.right_pad(sum(map(len, chunks)), DELAY), np.float32)
     for chunk in (*chunks, silence):
         slot.feed(chunk)
-        while engine.step():
-            pass
+        engine.process()
     engine.release(slot)
     return [token.id for token in slot.tokens]
 
@@ -189,8 +196,8 @@ def transcribe(engine, blocks, options=None):
 
 def hours(arguments):
     """Feed and poll one stream for hours: neither time per block nor memory may grow."""
-    params = checkpoints.tiny_params()
-    engine = load(params, checkpoints.random_tensors(params, seed=0), checkpoints.tiny_tekken())
+    params = random_checkpoints.tiny_params()
+    engine = load(params, random_checkpoints.random_tensors(params, seed=0))
     stream = engine.open(DELAY * 80)
     audio = blocks_of(np.append(speech(), np.zeros(3 * RATE, np.float32)))[:-1]  # whole ones
     n_blocks = max(int(arguments.hours * 60), 3) * PER_MINUTE
@@ -223,18 +230,11 @@ def demo(arguments):
     for compiled in (True, False):
         engine = load_folder(DEMO, compiled)
         transcribe(engine, blocks_of(samples[:2 * RATE]))  # to warm up
+        weights = engine.backend.weight_bytes
         print(f'\n{"Compiled passes" if compiled else "PyTorch"}, weights '
-              f'{weights_mb(engine.network):.0f} MB, keys and values '
-              f'{engine.passes.state.nbytes / 1e6:.0f} MB:\n')
+              f'{(weights.encoder + weights.decoder + weights.head) / 1e6:.0f} MB, KV cache '
+              f'{engine.backend.cache_bytes / 1e6:.0f} MB:\n')
         demo_parts(arguments, engine, samples)
-
-
-def weights_mb(network):
-    """Return what the weights of a network take in memory."""
-    packed = [module.native for module in network.modules() if hasattr(module, 'native')]
-    tensors = [*network.parameters(), *(weight.codes for weight in packed),
-               *(weight.scales for weight in packed if weight.scales is not None)]
-    return sum(tensor.nbytes for tensor in tensors) / 1e6
 
 
 def demo_parts(arguments, engine, samples):
@@ -242,20 +242,20 @@ def demo_parts(arguments, engine, samples):
     parts, steps = defaultdict(list), []
     for _ in range(arguments.repetitions):
         spent = defaultdict(float)
-        passes = type(engine.passes)
-        with (timed(VoiceActivity, 'push', spent), timed(LogMel, 'forward', spent),
-              timed(passes, 'prompt', spent), timed(passes, 'generate', spent)):
+        backend = type(engine.backend)
+        with (timed(VoiceActivity, 'push', spent), timed_mel(engine, spent),
+              timed(backend, 'prefill', spent), timed(backend, 'decode', spent)):
             start, cpu_start = perf_counter(), process_time()
             times, text = transcribe(engine, blocks_of(samples))
             wall, cpu_time = perf_counter() - start, process_time() - cpu_start
-        network = spent.pop('prompt') + spent.pop('generate') - spent['forward']
+        network = spent.pop('prefill') + spent.pop('decode') - spent['mel']
         spent.update(network=network, wall=wall, cpu=cpu_time,
-                     rest=wall - network - spent['push'] - spent['forward'])
+                     rest=wall - network - spent['push'] - spent['mel'])
         steps += times
         for name, seconds in spent.items():
             parts[name].append(seconds)
     print(f'> {text}\n\n| part | real-time factor | per block | share |\n|---|---|---|---|')
-    labels = {'push': 'voice activity', 'forward': 'mel', 'network': 'encoder and decoder',
+    labels = {'push': 'voice activity', 'mel': 'mel', 'network': 'encoder and decoder',
               'rest': 'rest', 'wall': 'all, wall clock', 'cpu': 'all, CPU time'}
     for name, label in labels.items():
         factor = np.median(parts[name]) * RATE / len(samples)
@@ -267,11 +267,10 @@ def demo_parts(arguments, engine, samples):
 
 def passes(arguments):
     """Show how long a pass over 80 ms takes when nothing else uses the caches."""
-    tiny = checkpoints.tiny_params()
+    tiny = random_checkpoints.tiny_params()
     engines = {
-        'tiny, 0.30 M': load(tiny, checkpoints.random_tensors(tiny, seed=0),
-                             checkpoints.tiny_tekken()),
-        'voxtral-tiny-en': load_folder(DEMO, True)}
+        'tiny, 0.30 M': load(tiny, random_checkpoints.random_tensors(tiny, seed=0)),
+        'voxtral-tiny-en': load_folder(DEMO)}
     samples, library = speech(), cpu.load()
     best = library.voxtral_cpu_instructions()
     print('\n## One pass over 80 ms, medians of 200 with full windows\n\n'
@@ -282,27 +281,34 @@ def passes(arguments):
         for instructions in (b'avx512', b'avx2', b'baseline'):
             if not library.voxtral_cpu_use(instructions):
                 continue
-            times, mel = [], defaultdict(float)
-            with torch.inference_mode(), timed(LogMel, 'forward', mel):
-                for n, window in enumerate((*windows, *windows)):
-                    mel.clear()
+            times, spent = [], defaultdict(float)
+            with timed_mel(engine, spent):
+                for window in (*windows, *windows):
+                    spent.clear()
                     start = perf_counter()
-                    engine.passes.generate([slot], window, n + 1)
-                    times.append((perf_counter() - start, mel['forward']))
+                    engine.backend.decode([slot], window)
+                    times.append((perf_counter() - start, spent['mel']))
             whole, spectrum = 1000 * np.median(times[200:], axis=0)
             print(f'| {name} | {instructions.decode()} | {whole - spectrum:.2f} ms '
                   f'| {spectrum:.2f} ms |', flush=True)
     library.voxtral_cpu_use(best)
 
 
-def timed(owner, name, spent):
+def timed_mel(engine, spent):
+    """Add up the time of the log-mel of an engine's backend under 'mel'; a context manager."""
+    if isinstance(engine.backend, CpuBackend):
+        return timed(cpu_mel.LogMel, '__call__', spent, 'mel')
+    return timed(mel.LogMel, 'forward', spent, 'mel')
+
+
+def timed(owner, name, spent, key=None):
     """Replace a method of a class by itself with its time added up; a context manager."""
     method = getattr(owner, name)
 
     def wrapper(*args):
         start = perf_counter()
         result = method(*args)
-        spent[name] += perf_counter() - start
+        spent[key or name] += perf_counter() - start
         return result
     return mock.patch.object(owner, name, wrapper)
 

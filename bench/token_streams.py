@@ -54,24 +54,24 @@ class WordAt(NamedTuple):
 
 
 @torch.inference_mode()
-def score(network: VoxtralRealtime, protocol: StreamingProtocol, audio: Tensor, tokens: Tensor, delay: int,
-          ) -> Tensor:
+def score(network: VoxtralRealtime, protocol: StreamingProtocol, audio: Tensor, tokens: Tensor,
+          delay: int) -> Tensor:
     """
-    Return what a network thinks at each step of a stream that is given.
+    Return the logits of a network at each step of a stream that has been written already.
 
     :param audio: [T, dim]
-    :param tokens: generated ones, [G]
+    :param tokens: the generated ones, [G]
     :return: logits [G, vocab_size], float32; row g is about tokens[g]
     """
-    prompt = torch.tensor(protocol.prompt_tokens(delay))
-    given = torch.cat((prompt, tokens[:-1]))[None]
+    prompt_tokens = torch.tensor(protocol.prompt_tokens(delay))
+    inputs = torch.cat((prompt_tokens, tokens[:-1]))[None]
     config = network.config.decoder
-    position = torch.arange(given.shape[1])[None]
-    attend = sliding_window_attention(given.shape[1], config.sliding_window, audio.device)
+    position = torch.arange(inputs.shape[1])[None]
+    attend = sliding_window_attention(inputs.shape[1], config.sliding_window, audio.device)
     hidden = network.decoder(
-        audio[None], given, network.decoder.delay_scales(torch.tensor([delay])),
+        audio[None], inputs, network.decoder.delay_scales(torch.tensor([delay])),
         rope_cos_sin(position, config.head_dim, config.rope_theta), [attend] * config.n_layers)
-    return network.decoder.logits(hidden[0, len(prompt) - 1:]).float()
+    return network.decoder.logits(hidden[0, len(prompt_tokens) - 1:]).float()
 
 
 def margins(logits: Tensor, tokens: Tensor, pad: int) -> Margins:

@@ -22,8 +22,9 @@ import torch
 
 from voxtral_ros.evaluation.manifest import read_manifest
 from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.protocol import StreamingProtocol
+from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization.calibration import embed, generate
-from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.resources import demo_model
 
 streams = load('token_streams')
@@ -34,25 +35,18 @@ PAD = 32
 
 
 @pytest.fixture(scope='module')
-def engine():
-    return Engine.load(demo_model(), 'cpu', max_streams=2)
+def tokenizer():
+    return Tokenizer.load(demo_model())
 
 
-@pytest.fixture(scope='module')
-def network():
-    return load_network(demo_model(), dtype=torch.float32)
-
-
-@pytest.fixture(scope='module')
-def embeddings(engine, network):
+def test_a_network_agrees_with_what_it_has_written(tokenizer):
+    network = load_network(demo_model(), dtype=torch.float32)
+    protocol = StreamingProtocol(tokenizer, network.config.audio)
     recordings = [recording.samples() for recording in read_manifest(MANIFEST)[1:4:2]]
-    return embed(network, engine.protocol, recordings, DELAY)
-
-
-def test_a_network_agrees_with_what_it_has_written(engine, network, embeddings):
-    written = generate(network, engine.protocol, embeddings, DELAY)
+    embeddings = embed(network, protocol, recordings, DELAY)
+    written = generate(network, protocol, embeddings, DELAY)
     for audio, tokens in zip(embeddings, written, strict=True):
-        logits = streams.score(network, engine.protocol, audio, tokens, DELAY)
+        logits = streams.score(network, protocol, audio, tokens, DELAY)
         assert torch.equal(logits.argmax(-1), tokens)
 
 
@@ -68,8 +62,7 @@ def test_margins_at_boundaries():
     assert margins.offset.tolist() == [3.5]
 
 
-def test_words_stand_where_their_first_token_is(engine):
-    tokenizer = engine.tokenizer
+def test_words_stand_where_their_first_token_is(tokenizer):
     go, robot, ot = (tokenizer.n_special + tokenizer.pieces.index(piece)
                      for piece in (b' go', b' rob', b'ot'))
     tokens = torch.tensor([PAD, 33, robot, ot, PAD, 33, go, PAD])
@@ -85,8 +78,8 @@ def test_shifts_are_of_words_that_both_have():
     assert streams.shifts(before, after) == [1, -1, 0]
 
 
-def test_a_text_becomes_the_tokens_that_write_it(engine):
+def test_a_text_becomes_the_tokens_that_write_it(tokenizer):
     text = 'robot go to the kitchen'
-    tokens = streams.encode(text, engine.tokenizer)
-    assert engine.tokenizer.decode(tokens) == f' {text}'
+    tokens = streams.encode(text, tokenizer)
+    assert tokenizer.decode(tokens) == f' {text}'
     assert len(tokens) < 12  # pieces, not letters
