@@ -42,10 +42,10 @@ from typing import Any
 # Instead of bench/, where others would find kernels.py by its name.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from bench.random_checkpoints import real_params  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from bench.random_checkpoints import real_params  # noqa: E402
 from voxtral_ros.backends.base import Backend  # noqa: E402
 from voxtral_ros.backends.benchmark import (  # noqa: E402
     BOARDS, measure, PassBytes, planned_bytes, read_bandwidth, Timing, TOKEN_S)

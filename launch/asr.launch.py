@@ -19,12 +19,11 @@ Start the speech recogniser, configured and active.
     ros2 launch voxtral_ros asr.launch.py source:=microphone model:=/opt/voxtral
 """
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.substitutions import FindPackageShare
-
-from launch import LaunchDescription
 
 ARGUMENTS = (
     ('params_file', None, 'YAML file with the parameters of the node'),

@@ -47,7 +47,7 @@ def blocked_attention(length: int, window: int, device: torch.device) -> Attend:
             1, (n_blocks, window)) for x in (q, k, v))
         k, v = (torch.cat((x.roll(1, 1), x), 2) for x in (k, v))
         out = grouped_query_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1),
-                                visible.repeat(len(q), 1, 1))
+                                      visible.repeat(len(q), 1, 1))
         return out.unflatten(0, (-1, n_blocks)).flatten(1, 2)[:, :length]
 
     return attend

@@ -56,8 +56,8 @@ def test_a_file_becomes_transcripts(transcribed):
 def test_a_partial_is_the_beginning_of_the_next(transcribed):
     for number in range(1, 5):
         published = sorted((message for message in transcribed.transcripts
-                       if message.utterance_id == number),
-                      key=lambda message: message.revision)
+                            if message.utterance_id == number),
+                           key=lambda message: message.revision)
         for before, after in pairwise(published):
             assert after.text == before.text + after.delta
         finals = [message.is_final for message in published]

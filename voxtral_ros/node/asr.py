@@ -307,7 +307,7 @@ class AsrNode(LifecycleNode):
 
     def _on_robot_speaking(self, message: Bool) -> None:
         self._robot.update(message.data, self.get_clock().now().nanoseconds,
-                         self._value('robot_speaking_tail_s'))
+                           self._value('robot_speaking_tail_s'))
 
     # ---- services ----
 

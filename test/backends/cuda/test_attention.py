@@ -33,7 +33,7 @@ class Case:
         capacity = window - 1 + length + spare
         shape = (n_slots, capacity, n_kv_heads, head_dim)
         self.cache = LayerCache(*(torch.randn(shape).to(dtype).to(device) for _ in range(2)),
-                         window, per_token)
+                                window, per_token)
         self.slots = torch.randperm(n_slots)[:len(positions)].to(device)
         self.position = torch.zeros(n_slots, dtype=torch.int64, device=device)
         self.position[self.slots] = torch.tensor(positions, device=device)
@@ -51,7 +51,7 @@ class Case:
         other.device, other.n_heads, other.half_split = device, self.n_heads, self.half_split
         cache = self.cache
         other.cache = LayerCache(cache.keys.clone().to(device), cache.values.clone().to(device),
-                          self.cache.window, self.cache.per_token)
+                                 cache.window, cache.per_token)
         for name in ('slots', 'position', 'qkv', 'counters'):
             setattr(other, name, getattr(self, name).clone().to(device))
         other.rope = tuple(part.to(device) for part in self.rope)

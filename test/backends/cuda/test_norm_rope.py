@@ -45,7 +45,7 @@ def test_add_rms_norm(device, dtype, dim, splits, extras):
 
     mine = h.clone().to(device)
     out = add_rms_norm(mine, there(weight), 1e-5, there(partial), there(bias) if extras else None,
-                   there(scales) if extras else None, there(slots) if extras else None)
+                       there(scales) if extras else None, there(slots) if extras else None)
     assert out.dtype == dtype
     assert relative_error(out, expected) < 1.2 * unit_roundoff(dtype)
     assert relative_error(mine, total) < 1e-6
