@@ -1,4 +1,4 @@
-# make demo    set everything up, then let the node hear shipped speech;  MIC=1: a microphone
+# make demo    set everything up, then transcribe shipped speech with the node;  MIC=1: a microphone
 # make test    set everything up, then run all tests
 # make setup   only .venv and install/;  then `source .venv/ros.bash` for a shell with everything
 # make lint    ruff, mypy and the ament linters

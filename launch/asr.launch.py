@@ -32,7 +32,7 @@ ARGUMENTS = (
     ('node_name', 'asr', 'name of the node'),
     ('autostart', 'true', 'configure and activate the node'),
     ('source', '', 'topic, microphone or file; empty: as params_file says'),
-    ('audio_topic', 'audio', 'topic with the sound; audio_info is looked for beside it'),
+    ('audio_topic', 'audio', 'topic with the audio; audio_info is looked for beside it'),
     ('device', '', 'auto, cpu, cuda or cuda:N; empty: as params_file says'),
     ('model', '', 'folder of the model; empty: as params_file says'),
     ('use_sim_time', 'false', 'take the time from /clock'),

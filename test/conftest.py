@@ -30,7 +30,8 @@ def pytest_report_header():
     return None if HAS_ROS else 'test/node is left out: ROS 2 is not sourced'
 
 
-# Tiny products on one thread: a second one costs a factor of 8 on a busy machine.
+# Tiny GEMMs on one thread: a second one costs a factor of 8 on a busy machine.
+os.environ['OMP_NUM_THREADS'] = '1'
 torch.set_num_threads(1)
 
 # No deadline: how long an example takes says more about the machine than about the code.

@@ -90,7 +90,7 @@ def play(node, path, stop):
     from audio_common_msgs.msg import AudioDataStamped
     samples, rate_hz = soundfile.read(path, dtype='int16')
     if rate_hz != 16000:
-        raise ValueError('without audio_info, sound is taken to be 16 kHz')
+        raise ValueError('without audio_info, audio is taken to be 16 kHz')
     n_block = round(BLOCK_S * rate_hz)
     publisher = node.create_publisher(AudioDataStamped, 'audio', 100)
     while not publisher.get_subscription_count() and not stop.is_set():

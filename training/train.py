@@ -217,7 +217,7 @@ class Trainer:
         """Return the mel spectrogram of a batch of audio, left pad included."""
         if self.augmented:
             x = augment(x)
-        context = self.network.mel.context
+        context = self.network.mel.config.context
         half = self.network.config.audio.window_size // 2
         x = F.pad(x, (LEFT_PAD * TOKEN_SAMPLES + half, context - half))
         return spec_augment(add_jitter(self.mel(x))) if self.augmented else self.mel(x, warp=False)

@@ -35,7 +35,7 @@ from voxtral_ros.quantization.rounding import round_int4
 
 
 def blocked_attention(length: int, window: int, device: torch.device) -> Attend:
-    """Return sliding_window_attention in blocks: `window` queries attend to two such blocks of keys."""
+    """Return sliding_window_attention in blocks: `window` queries, two such blocks of keys."""
     n_blocks = -(-length // window)
     query = torch.arange(n_blocks * window, device=device).unflatten(0, (n_blocks, window))
     key = torch.cat((query - window, query), 1)

@@ -67,7 +67,7 @@ def _result(process: subprocess.Popen[str]) -> dict:
 
 @needs_pulseaudio
 @pytest.mark.parametrize(('device', 'rate_hz'), [('Robot_Ear', 16_000), ('', 44_100)])
-def test_a_tone_in_the_room_is_transcribed_with_stamps_in_real_time(ear, tmp_path, device, rate_hz):
+def test_a_tone_in_the_room_is_transcribed_with_true_stamps(ear, tmp_path, device, rate_hz):
     tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(12 * 48_000) / 48_000)
     soundfile.write(tmp_path / 'tone.wav', np.stack([tone, tone], axis=1), 48_000)
     player = ear.play(tmp_path / 'tone.wav')

@@ -137,7 +137,9 @@ def test_chunked_mel_equals_offline_mel():
     audio = hf_reference.padded(recording(20_000), 6)
     chunks = list(hf_reference.mel_chunks(audio, first_tokens=39))
     assert {chunk.shape[1] for chunk in chunks[1:]} == {8}
-    assert torch.equal(torch.cat(chunks, dim=1), hf_reference.hf_mel(audio))
+    # Not to the last bit: the FFT of torch rounds otherwise for other numbers of frames.
+    torch.testing.assert_close(torch.cat(chunks, dim=1), hf_reference.hf_mel(audio),
+                               rtol=0, atol=1e-5)
 
 
 def _logits(params, tensors, delay_tokens=6):

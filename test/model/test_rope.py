@@ -51,7 +51,8 @@ def test_position_zero_changes_nothing_and_heads_turn_alike():
     assert torch.equal(apply_rotary_emb(x, zero), x)
     angles = rope_cos_sin(torch.tensor([[1, 2, 3], [7, 8, 9]]), 8, 1e6)
     for head in range(5):
-        assert torch.equal(apply_rotary_emb(x, angles)[:, :, head], apply_rotary_emb(x[:, :, [head]], angles)[:, :, 0])
+        alone = apply_rotary_emb(x[:, :, [head]], angles)[:, :, 0]
+        assert torch.equal(apply_rotary_emb(x, angles)[:, :, head], alone)
 
 
 def test_the_type_of_the_vector_is_kept():
@@ -80,7 +81,8 @@ def test_scores_depend_on_differences_of_positions_only(origin):
 
     def scores(start):
         angles = rope_cos_sin(positions + start, 64, 1e6)
-        return torch.einsum('bthd,bshd->bts', apply_rotary_emb(q, angles), apply_rotary_emb(k, angles))
+        return torch.einsum(
+            'bthd,bshd->bts', apply_rotary_emb(q, angles), apply_rotary_emb(k, angles))
 
     torch.testing.assert_close(scores(origin), scores(0), rtol=0, atol=3e-5)  # of about 8
 
@@ -107,7 +109,8 @@ def test_attention_is_the_definition(heads, key_heads, masks):
     k, v = torch.randn(2, 3, 7, key_heads, 6, generator=generator)
     mask = torch.rand(masks, 4, 7, generator=generator) < 0.5
     mask[:, :, 2] = True  # every query sees something
-    torch.testing.assert_close(grouped_query_attention(q, k, v, mask), naive_attention(q, k, v, mask))
+    torch.testing.assert_close(
+        grouped_query_attention(q, k, v, mask), naive_attention(q, k, v, mask))
 
 
 def test_banded_attention_sees_the_window_and_no_future():

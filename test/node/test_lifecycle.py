@@ -60,7 +60,8 @@ def test_a_partial_is_the_beginning_of_the_next(transcribed):
                       key=lambda message: message.revision)
         for before, after in pairwise(published):
             assert after.text == before.text + after.delta
-        assert [message.is_final for message in published] == [False] * (len(published) - 1) + [True]
+        finals = [message.is_final for message in published]
+        assert finals == [False] * (len(published) - 1) + [True]
 
 
 def test_deactivating_reports_the_open_utterance(tmp_path):

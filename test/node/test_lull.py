@@ -57,8 +57,9 @@ def source(monkeypatch):
     rclpy.init(context=context)
     node = Node('source', context=context)
     state = SimpleNamespace(quiet=True, transcribed=[])
-    topic = sources.TopicSource(node, lambda block, received_ns: state.transcribed.append(block), print,
-                                -1, lambda: state.quiet)
+    topic = sources.TopicSource(
+        node, lambda block, received_ns: state.transcribed.append(block), print, -1,
+        lambda: state.quiet)
     state.listener, = listeners
     yield state
     topic.close()

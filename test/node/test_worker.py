@@ -219,7 +219,8 @@ def test_a_stream_that_cannot_be_given_back_loses_no_transcript(engine, blocks, 
     worker = Worker(engine, 480, StreamOptions(), publish)
     transcribe(worker, blocks)
     worker.stop(60)
-    assert {event.utterance_id for event in published} == {final.utterance_id for final in published.finals}
+    of_finals = {final.utterance_id for final in published.finals}
+    assert {event.utterance_id for event in published} == of_finals
     for final in published.finals:
         assert final.text == ''.join(
             event.delta for event in published if event.utterance_id == final.utterance_id)
@@ -259,7 +260,8 @@ def test_failing_now_and_then_is_no_reason_to_give_up(engine, blocks, monkeypatc
     worker.stop(60)
     assert worker.stats.failures >= 4
     assert not worker.broken
-    assert {event.utterance_id for event in published} == {final.utterance_id for final in published.finals}
+    of_finals = {final.utterance_id for final in published.finals}
+    assert {event.utterance_id for event in published} == of_finals
 
 
 def test_what_cannot_be_published_does_not_harm_the_stream(engine, blocks):

@@ -38,12 +38,29 @@ def test_help_names_every_command():
     assert 'transcribe' in result.stdout
 
 
-def test_help_does_not_load_torch():
+def loaded_by(*arguments):
+    """Return the modules that are loaded after a command."""
     code = ('import sys; from voxtral_ros.cli.main import main\n'
-            'try: main(["--help"])\n'
+            'try: main(sys.argv[1:])\n'
             'except SystemExit: pass\n'
-            'assert "torch" not in sys.modules')
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == 0
+            'print("MODULES", *sys.modules)')
+    result = subprocess.run([sys.executable, '-c', code, *arguments], capture_output=True,
+                            text=True, check=True)
+    return set(result.stdout.split('MODULES')[1].split())
+
+
+def test_help_loads_no_library_and_no_command():
+    loaded = loaded_by('--help')
+    assert not loaded & {'torch', 'numpy', 'tqdm', 'aiohttp'}
+    assert {name for name in loaded if name.startswith('voxtral_ros.cli.')} \
+        == {'voxtral_ros.cli.main'}
+
+
+def test_a_command_loads_itself_alone():
+    loaded = loaded_by('evaluate', '--help')
+    assert 'torch' not in loaded
+    assert not loaded & {f'voxtral_ros.cli.{name}' for name in (
+        'bench', 'build_kernels', 'serve', 'transcribe', 'quantize')}
 
 
 def test_version_is_that_of_package_xml():

@@ -16,38 +16,46 @@
 
 import ast
 from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / 'voxtral_ros'
 
-# Part -> parts that it may import besides itself.
-_LOWEST = {'ops', 'quantization'}
-_MODEL = _LOWEST | {'model', 'audio'}
-_RECOGNIZER = _MODEL | {'recognizer'}
+# Part -> parts that it may import besides itself. Longer names are modules or folders with rules
+# of their own.
 ARROWS = {
     'audio': set(),
-    'ops': {'quantization'},
-    'quantization': {'ops'},
-    'model': _LOWEST,
-    'recognizer': _MODEL,
-    'node': _RECOGNIZER | {'server'},  # the client for a recogniser elsewhere
-    'server': _RECOGNIZER,
-    'evaluation': _RECOGNIZER,
-    'cli': _RECOGNIZER | {'server', 'evaluation'},
+    'quantization': set(),
+    'quantization.gptq': {'model'},  # calibration runs the network
+    'quantization.calibration': {'model'},
+    'model': {'quantization'},
+    'backends': {'model', 'quantization'},
+    'recognizer': {'audio', 'model', 'backends'},
+    'client': {'audio', 'recognizer'},
+    'server': {'audio', 'recognizer'},
+    'evaluation': {'audio', 'recognizer'},
+    'node': {'audio', 'recognizer', 'client', 'server', 'msg'},
+    'cli': {'audio', 'quantization', 'model', 'backends', 'recognizer', 'server', 'evaluation'},
 }
-# Modules that reach further than their part: calibration runs the network.
-FURTHER = {'quantization/calibration.py': {'model'}, 'quantization/gptq.py': {'model'}}
 # Library -> the only parts that may import it.
 ONLY_IN = {
     'rclpy': {'node'},
-    'asyncio': {'server'},
-    'aiohttp': {'server'},
+    'asyncio': {'client', 'server'},
+    'aiohttp': {'client', 'server'},
     'prometheus_client': {'server'},
-    'sounddevice': {'audio'},
     'jiwer': {'evaluation'},
-    'torch': {'model', 'quantization', 'ops', 'recognizer', 'cli'},
+    'sounddevice': {'audio'},
+    'soundfile': {'audio'},
+    'soxr': {'audio'},
+    'torch': {'model', 'quantization', 'backends', 'cli'},
 }
+# What runs in a process that never imports torch.
+WITHOUT_TORCH = ('voxtral_ros.backends.cpu.backend', 'voxtral_ros.recognizer.engine',
+                 'voxtral_ros.client.engine', 'voxtral_ros.model.tokenizer',
+                 'voxtral_ros.audio.microphone', 'voxtral_ros.server.app',
+                 'voxtral_ros.evaluation.word_error_rate')
 
 
 def imports(path):
@@ -65,33 +73,61 @@ def part_of(name):
     return (name.split('.') + [''])[1]
 
 
+def rule_of(path):
+    """Return the longest name in ARROWS that a module falls under."""
+    name = '.'.join(path.relative_to(PACKAGE).with_suffix('').parts)
+    return max((rule for rule in ARROWS if f'{name}.'.startswith(f'{rule}.')), key=len)
+
+
 def modules():
-    for path in sorted(PACKAGE.rglob('*.py')):
-        relative = path.relative_to(PACKAGE)
-        if len(relative.parts) > 1:
-            yield relative.parts[0], path
+    return [path for path in sorted(PACKAGE.rglob('*.py'))
+            if len(path.relative_to(PACKAGE).parts) > 1]
+
+
+def crossing(path):
+    """Return the other parts that a module imports, with the names that it does."""
+    own = path.relative_to(PACKAGE).parts[0]
+    return {(part_of(name), name) for name in imports(path)
+            if name.startswith('voxtral_ros.') and part_of(name) not in (own, 'resources')}
 
 
 def test_every_part_has_its_arrows():
-    assert {part for part, _ in modules()} <= set(ARROWS)
+    assert {path.relative_to(PACKAGE).parts[0] for path in modules()} \
+        <= {rule.split('.')[0] for rule in ARROWS}
 
 
-@pytest.mark.parametrize('part', sorted(ARROWS))
-def test_imports_point_one_way(part):
-    allowed = ARROWS[part] | {part, 'msg'} if part == 'node' else ARROWS[part] | {part}
-    wrong = [
-        f'{path.relative_to(PACKAGE)} imports {name}'
-        for owner, path in modules() if owner == part
-        for name in imports(path)
-        if name.startswith('voxtral_ros.') and part_of(name) not in (
-            allowed | {'resources'} | FURTHER.get(str(path.relative_to(PACKAGE)), set()))]
+@pytest.mark.parametrize('rule', sorted(ARROWS))
+def test_imports_point_one_way(rule):
+    wrong = [f'{path.relative_to(PACKAGE)} imports {name}'
+             for path in modules() if rule_of(path) == rule
+             for part, name in crossing(path) if part not in ARROWS[rule]]
     assert not wrong
+
+
+@pytest.mark.parametrize('rule', sorted(ARROWS))
+def test_every_arrow_that_is_allowed_exists(rule):
+    found = {part for path in modules() if rule_of(path) == rule for part, _ in crossing(path)}
+    assert found >= ARROWS[rule]
+
+
+def test_the_arrows_of_whole_parts_have_no_cycle():
+    above = {rule: parts for rule, parts in ARROWS.items() if '.' not in rule}
+    while above:
+        lowest = {part for part, parts in above.items() if not parts & set(above)}
+        assert lowest, f'a cycle among {sorted(above)}'
+        above = {part: parts for part, parts in above.items() if part not in lowest}
 
 
 @pytest.mark.parametrize('library', sorted(ONLY_IN))
 def test_library_stays_in_its_part(library):
     wrong = [
         f'{path.relative_to(PACKAGE)} imports {name}'
-        for part, path in modules() if part not in ONLY_IN[library]
+        for path in modules() if path.relative_to(PACKAGE).parts[0] not in ONLY_IN[library]
         for name in imports(path) if name.split('.')[0] == library]
     assert not wrong
+
+
+@pytest.mark.parametrize('name', WITHOUT_TORCH)
+def test_torch_is_not_loaded_by(name):
+    code = f'import sys, {name}; sys.exit("torch" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from voxtral_ros.evaluation.manifest import read_manifest
+from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.quantization import calibration
 from voxtral_ros.quantization.calibration import (
     calibration_inputs, decoder_input, embed, generate, stream_inputs)
@@ -44,8 +45,13 @@ def recordings():
 
 
 @pytest.fixture(scope='module')
-def embeddings(engine, recordings):
-    return embed(engine.network, engine.protocol, recordings, DELAY)
+def network():
+    return load_network(demo_model(), dtype=torch.float32)
+
+
+@pytest.fixture(scope='module')
+def embeddings(engine, network, recordings):
+    return embed(network, engine.protocol, recordings, DELAY)
 
 
 def of_the_engine(engine, samples):
@@ -58,9 +64,10 @@ def of_the_engine(engine, samples):
 
 
 @pytest.mark.parametrize('batch', [48, 1])
-def test_streams_are_those_of_the_engine(engine, recordings, embeddings, monkeypatch, batch):
+def test_streams_are_those_of_the_engine(
+        engine, recordings, embeddings, monkeypatch, batch, network):
     monkeypatch.setattr(calibration, '_BATCH', batch)
-    written = generate(engine.network, engine.protocol, embeddings, DELAY)
+    written = generate(network, engine.protocol, embeddings, DELAY)
     for samples, tokens in zip(recordings, written, strict=True):
         assert tokens.tolist() == of_the_engine(engine, samples)
     assert len(written[0]) != len(written[1])
@@ -68,9 +75,9 @@ def test_streams_are_those_of_the_engine(engine, recordings, embeddings, monkeyp
 
 
 @torch.inference_mode()
-def test_the_decoder_writes_the_same_from_its_inputs(engine, embeddings):
+def test_the_decoder_writes_the_same_from_its_inputs(engine, embeddings, network):
     """So they are those of the stream; without the conditioning it writes something else."""
-    network, protocol = engine.network, engine.protocol
+    protocol = engine.protocol
     tokens, _ = generate(network, protocol, embeddings, DELAY)
     states = stream_inputs(network, protocol, embeddings[0], tokens, DELAY)
 
@@ -78,7 +85,7 @@ def test_the_decoder_writes_the_same_from_its_inputs(engine, embeddings):
         given = decoder_input(network, states, delay)
         h = given.h
         for layer, scale in zip(network.decoder.layers, given.scales, strict=True):
-            h = layer(h, scale[:, None], given.angles, given.attend)
+            h = layer(h, scale[:, None], given.rope, given.attend)
         logits = network.decoder.logits(network.decoder.norm(h))[0]
         return logits[len(protocol.prompt_tokens(DELAY)) - 1:].argmax(-1).tolist()
 
@@ -86,22 +93,22 @@ def test_the_decoder_writes_the_same_from_its_inputs(engine, embeddings):
     assert written(None) != tokens.tolist()
 
 
-def test_recordings_take_the_delays_in_turns(engine, recordings):
+def test_recordings_take_the_delays_in_turns(engine, recordings, network):
     counted = []
-    given = calibration_inputs(engine.network, engine.protocol, [*recordings, recordings[0]],
+    given = calibration_inputs(network, engine.protocol, [*recordings, recordings[0]],
                                [DELAY, 1], counted.append)
     assert counted == [2, 1]
     # First those of the first delay, then those of the second, which is shorter.
     lengths = [one.h.shape[1] for one in given]
     assert lengths[0] == lengths[1]
-    expected = [len(embed(engine.network, engine.protocol, [samples], delay)[0])
+    expected = [len(embed(network, engine.protocol, [samples], delay)[0])
                 for samples, delay in ((recordings[0], DELAY), (recordings[1], 1))]
     assert [lengths[0], lengths[2]] == expected
-    scales = engine.network.decoder.delay_scales(torch.tensor([DELAY, 1]))
+    scales = network.decoder.delay_scales(torch.tensor([DELAY, 1]))
     for one, row in zip(given, (0, 0, 1), strict=True):
         torch.testing.assert_close(one.scales[:, 0], scales[:, row])
 
 
-def test_more_delays_than_recordings(engine, recordings):
-    given = calibration_inputs(engine.network, engine.protocol, recordings[:1], [DELAY, 1, 2])
+def test_more_delays_than_recordings(engine, recordings, network):
+    given = calibration_inputs(network, engine.protocol, recordings[:1], [DELAY, 1, 2])
     assert len(given) == 1

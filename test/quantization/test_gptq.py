@@ -133,7 +133,7 @@ def test_every_layer_is_calibrated_on_what_it_gets(source, network):
     for start, one in zip(starts, given, strict=True):
         h = start
         for n, layer in enumerate(network.decoder.layers):
-            h = layer(h, one.scales[n][:, None], one.angles, one.attend)
+            h = layer(h, one.scales[n][:, None], one.rope, one.attend)
         assert torch.equal(h, one.h)
     handle.remove()
     x = torch.cat(seen)

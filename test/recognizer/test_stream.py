@@ -89,7 +89,8 @@ def test_speech_is_published_where_it_starts_and_stops():
 ])
 def test_any_way_to_write_text_will_do(pieces, text):
     script = Script()
-    events = transcripts(transcribe(script, join(silence(0.8), script.say(*pieces), silence(PAUSE))))
+    audio = join(silence(0.8), script.say(*pieces), silence(PAUSE))
+    events = transcripts(transcribe(script, audio))
     assert texts(events) == [text]
     assert ''.join(event.delta for event in events) == text
     assert [word.text for word in events[-1].words] == text.split()
@@ -145,8 +146,9 @@ def test_words_in_silence_are_discarded_and_counted():
 
 def test_words_in_silence_are_discarded_without_a_word_token_too():
     script = Script()
-    audio = join(script.say(' stop'), silence(4.0), script.say(' the', voiced=0.0, announced=False),
-                 silence(4.0))
+    stop = script.say(' stop')
+    unvoiced = script.say(' the', voiced=0.0, announced=False)
+    audio = join(stop, silence(4.0), unvoiced, silence(4.0))
     assert texts(transcribe(script, audio, NO_END)) == ['stop']
 
 
@@ -272,7 +274,8 @@ def test_utterances_are_well_formed(parts, delay, silence_s):
     published = transcripts(events + stream.close())
     ids = sorted({event.utterance_id for event in published})
     assert ids == list(range(1, len(ids) + 1))
-    assert [event.utterance_id for event in published] == sorted(event.utterance_id for event in published)
+    order = [event.utterance_id for event in published]
+    assert order == sorted(order)
     last_end_s = 0.0
     for utterance_id in ids:
         states = [event for event in published if event.utterance_id == utterance_id]
@@ -297,7 +300,8 @@ def test_every_word_is_published_once_and_groups_stay_whole(parts, delay, silenc
     script = Script()
     audio = join(*(join(script.say(text, voiced=transcribed, late=late), silence(0.08 * pause))
                    for text, transcribed, pause, late in parts), silence(PAUSE))
-    published = texts(transcribe(script, audio, endpoint(silence_s=silence_s, max_utterance_s=5.0), delay))
+    options = endpoint(silence_s=silence_s, max_utterance_s=5.0)
+    published = texts(transcribe(script, audio, options, delay))
     groups = [text.replace(' ', '') for text, *_ in parts]
     for text in published:
         rest = text.replace(' ', '')

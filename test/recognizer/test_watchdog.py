@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Watchdog: a blank loop is ended by a penalty, else by a new start that processes the last seconds again."""
+"""Watchdog: a penalty ends a blank loop, else a new start processes the last seconds again."""
 
 import logging
 
@@ -133,7 +133,8 @@ def test_times_are_right_after_a_new_start():
     start_s = len(before) / RATE
     assert [word.end_s for word in published[1].words] == pytest.approx(
         [start_s + 0.48 * n for n in (1, 2, 3)], abs=0.081)
-    assert published[2].end_s == pytest.approx(start_s + len(lost) / RATE + PAUSE + 0.48, abs=0.081)
+    assert published[2].end_s == pytest.approx(
+        start_s + len(lost) / RATE + PAUSE + 0.48, abs=0.081)
     assert published[2].start_s == pytest.approx(published[2].end_s - 0.48, abs=0.15)
 
 
@@ -176,12 +177,12 @@ def test_words_that_were_published_are_not_published_again(preroll_s):
 
 
 def test_a_blank_loop_that_comes_again_does_not_hold_the_stream_up():
-    """Go on even if what is processed again leads into the same blank loop and to another new start."""
+    """Go on even if what is processed again leads into the same blank loop and a new start."""
     script = Script()
     watchdog = WatchdogOptions(speech_s=2.0, reset_after_s=1.0, preroll_s=20.0)
     options = StreamOptions(watchdog=watchdog)
-    audio = join(silence(0.8), script.say(' stop'), script.blank_loop(NEVER), voice(20.0), silence(2.0),
-                 script.say(' turn'), silence(PAUSE))
+    audio = join(silence(0.8), script.say(' stop'), script.blank_loop(NEVER), voice(20.0),
+                 silence(2.0), script.say(' turn'), silence(PAUSE))
     assert texts(feed(open_stream(script, options), audio))[-1] == 'turn'
 
 

@@ -11,4 +11,4 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Sound in: PCM formats, resampling, microphone, files, ROS audio messages; no torch, no ROS."""
+"""Audio in: PCM formats, resampling, microphone, files, ROS audio messages; no torch, no ROS."""

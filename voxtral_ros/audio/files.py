@@ -43,16 +43,17 @@ def read_file(
     Raise AudioError at once for a missing, empty or unreadable file or a wrong channel, and
     while reading when not even the first block can be decoded.
     """
-    sound = _open(path)
+    audio_file = _open(path)
     try:
-        rate_hz = check_rate(sound.samplerate)
-        if not -1 <= channel < sound.channels:
+        rate_hz = check_rate(audio_file.samplerate)
+        if not -1 <= channel < audio_file.channels:
             raise AudioError(
-                f'there is no channel {channel}: the file has {sound.channels}, counted from 0')
+                f'there is no channel {channel}: the file has {audio_file.channels}, '
+                'counted from 0')
     except AudioError as error:
-        sound.close()
+        audio_file.close()
         raise AudioError(f'{path}: {error}') from None
-    return _blocks(sound, path, rate_hz, max(1, round(block_s * rate_hz)), channel)
+    return _blocks(audio_file, path, rate_hz, max(1, round(block_s * rate_hz)), channel)
 
 
 def file_duration_s(path: str | Path) -> float:
@@ -61,8 +62,8 @@ def file_duration_s(path: str | Path) -> float:
 
     Raise AudioError for a missing, empty or unreadable file.
     """
-    with _open(path) as sound:
-        return float(sound.frames / sound.samplerate)
+    with _open(path) as audio_file:
+        return float(audio_file.frames / audio_file.samplerate)
 
 
 def read_raw(
@@ -93,7 +94,7 @@ def _open(path: str | Path) -> Any:
     if file.is_file() and file.stat().st_size == 0:
         raise AudioError(f'{path}: the file is empty (0 bytes)')
     try:
-        sound = soundfile.SoundFile(str(file))
+        audio_file = soundfile.SoundFile(str(file))
     except TypeError:  # soundfile wants the layout of .raw spelled out
         raise AudioError(
             f'{path}: raw samples have no header; pipe them in and say their rate') from None
@@ -101,10 +102,10 @@ def _open(path: str | Path) -> Any:
         raise AudioError(
             f'{path}: not an audio file that libsndfile can read ({_reason(error)}); '
             'convert it to WAV or FLAC') from error
-    if sound.frames == 0:
-        sound.close()
+    if audio_file.frames == 0:
+        audio_file.close()
         raise AudioError(f'{path}: the file contains no samples')
-    return sound
+    return audio_file
 
 
 def _reason(error: Exception) -> str:
@@ -113,13 +114,13 @@ def _reason(error: Exception) -> str:
 
 
 def _blocks(
-        sound: Any, path: str | Path, rate_hz: int, block_frames: int,
+        audio_file: Any, path: str | Path, rate_hz: int, block_frames: int,
         channel: int) -> Iterator[AudioBlock]:
     done = 0
-    with sound:
+    with audio_file:
         while True:
             try:
-                frames = sound.read(block_frames, dtype='float32', always_2d=True)  # [n, c]
+                frames = audio_file.read(block_frames, dtype='float32', always_2d=True)  # [n, c]
             except (RuntimeError, OSError) as error:
                 if not done:
                     raise AudioError(
@@ -136,10 +137,10 @@ def _blocks(
             done += len(frames)
         if not done:
             raise AudioError(f'{path}: damaged, nothing could be decoded')
-        if done < sound.frames:
+        if done < audio_file.frames:
             _log.warning(
                 '%s: truncated, ends after %.2f s of %.2f s',
-                path, done / rate_hz, sound.frames / rate_hz)
+                path, done / rate_hz, audio_file.frames / rate_hz)
 
 
 def _raw_blocks(

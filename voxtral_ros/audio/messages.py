@@ -55,8 +55,8 @@ def from_ros_drivers(msg: Any, info: Any = None, channel: int = -1) -> AudioBloc
     every consumer of AudioData assumes. A zero stamp and AudioData are unstamped.
     Raise AudioError for compressed audio, an unknown format, a bad rate or a partial frame.
     """
-    told = info is not None
-    info = info if told else PcmInfo()
+    has_info = info is not None
+    info = info if has_info else PcmInfo()
     if info.coding_format.strip().lower() not in _RAW_CODINGS:
         raise AudioError(
             f'the audio topic carries {info.coding_format!r}, only raw PCM can be recognised; '
@@ -66,7 +66,7 @@ def from_ros_drivers(msg: Any, info: Any = None, channel: int = -1) -> AudioBloc
     try:
         samples, n_bad = decode_counting(data, info.sample_format, info.channels, channel)
     except AudioError as error:
-        if told:
+        if has_info:
             raise
         raise AudioError(
             f'{error} No audio_info was received, so S16LE mono 16 kHz was assumed; '

@@ -37,7 +37,7 @@ FORMATS: dict[str, np.dtype[Any]] = {
 
 NATIVE = 'LE' if sys.byteorder == 'little' else 'BE'  # S16 + NATIVE is this machine's int16
 
-# Beyond twice the int16 range no float is sound, and squared in a spectrum it would overflow.
+# Beyond twice the int16 range no float is audio, and squared in a spectrum it would overflow.
 LOUDEST = 65536.0
 
 
@@ -97,7 +97,7 @@ def sanitize(samples: npt.NDArray[Any]) -> tuple[Samples, int]:
     """
     Return (float32 `samples` with every NaN, infinite or > LOUDEST value 0, number of those).
 
-    One NaN in a recogniser's caches would silence it for ever. Values beyond -1..1 are kept.
+    One NaN in a KV cache would silence the recogniser for ever. Values beyond -1..1 are kept.
     The array is returned as it is when it is float32 and clean.
     """
     with np.errstate(over='ignore', invalid='ignore'):

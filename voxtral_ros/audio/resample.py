@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Any sample rate to the recogniser's 16 kHz, while the sound is still arriving."""
+"""Any sample rate to the recogniser's 16 kHz, while the audio is still arriving."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Resampler:
         return out
 
     def reset(self) -> None:
-        """Forget everything heard so far, the delayed tail included."""
+        """Forget everything so far, the delayed tail included."""
         self._n_in = 0
         self._n_out = 0
         # A new stream costs 25 us, and leaves no doubt about what clear() keeps.

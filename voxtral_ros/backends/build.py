@@ -60,7 +60,7 @@ def source_files(kind: str) -> list[Path]:
 
 
 def fingerprint(files: Sequence[Path], options: Sequence[str], compiler: Path) -> str:
-    """Return what tells one library from another: sources, flags and compiler."""
+    """Return the hash of what makes a library: sources, flags and compiler."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode() + b'\0' + path.read_bytes() + b'\0')

@@ -15,9 +15,9 @@
 """
 The one place that chooses a backend: by device, by type, by sizes, and by what is installed.
 
-    CUDA, 16 bits, sizes that the kernels have, SM87 or newer   -> cuda: fused kernels in CUDA graphs
-    CPU, float32, with our library                              -> cpu: compiled, packed weights
-    anything else                                               -> eager: PyTorch as it is
+    CUDA, 16 bits, SM87 or newer, sizes that the kernels have -> cuda: fused kernels, CUDA graphs
+    CPU, float32, with our library                            -> cpu: compiled, packed weights
+    anything else                                             -> eager: PyTorch as it is
 """
 
 from __future__ import annotations

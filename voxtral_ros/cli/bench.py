@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from voxtral_ros.backends.base import Backend
     from voxtral_ros.model.config import ModelConfig
 
-# What `voxtral quantize` is told for the layouts that a random model can have.
+# Options of `voxtral quantize` for the layouts that a random model can have.
 LAYOUTS: dict[str, dict[str, Any]] = {
     'original': {},
     'compact': {'rounding': 'mse', 'encoder_bits': 8, 'head_bits': 4},

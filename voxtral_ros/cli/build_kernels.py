@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Compile the passes for the CPU, and the CUDA kernels for Orin (SM87) and the GPU here."""
+"""Compile the network for the CPU, and the CUDA kernels for Orin (SM87) and the GPU here."""
 
 from __future__ import annotations
 

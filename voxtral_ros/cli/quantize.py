@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--head-bits', type=int, choices=(16, 8, 4), default=16,
                         help='bits of the token embedding, which is also the output head [16]')
     parser.add_argument('--skip', action='append', default=[], metavar='PATTERN',
-                        help='leave tensors with such native names alone, e.g. "layers.0.*"; '
+                        help='leave tensors with such checkpoint names alone, e.g. "layers.0.*"; '
                              'may be given several times')
     parser.add_argument('--report', type=Path, metavar='FILE.csv',
                         help='list every tensor with its bits, bytes and relative error')
@@ -85,9 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
         _check(arguments)
         with open_weights(arguments.model_dir) as (network, _):
             tokenizer = Tokenizer.load(arguments.model_dir, network.config.vocab_size)
-            sizes = {native: parameter.numel() for native, parameter in checkpoint_parameters(network)}
+            sizes = {name: parameter.numel()
+                     for name, parameter in checkpoint_parameters(network)}
         total = sum(sizes.values()) * (2 if arguments.verify else 1)
-        total += sum(size for native, size in sizes.items() if recipe.is_calibrated(native))
+        total += sum(size for name, size in sizes.items() if recipe.is_calibrated(name))
         # Mistakes are reported at once, and without a bar at 0 %.
         with tqdm(total=total, unit=' weights', unit_scale=True, delay=0.1) as bar:
             calibrated = None

@@ -34,7 +34,7 @@ import numpy as np
 from rclpy.node import Node
 
 from voxtral_ros.audio.block import AudioBlock
-from voxtral_ros.node.quiet import no_events
+from voxtral_ros.node.qos_events import no_events
 from voxtral_ros.node.worker import WorkerStats
 
 if TYPE_CHECKING:

@@ -99,8 +99,8 @@ TABLE = (
     Row('watchdog.step_s', 10.0, 'a step of the recogniser that takes longer is an error in the '
         'diagnostics, s; after twice that an autostarted node starts its process anew; 0: never',
         (0.0, 600.0), structural=False),
-    Row('robot_speaking_mode', 'mute', 'while robot_speaking is true: mute the input, mark the '
-                                       'transcripts, or ignore it', choices=MODES, structural=False),
+    Row('robot_speaking_mode', 'mute', 'while robot_speaking is true: mute the input, mark '
+        'transcripts, or ignore it', choices=MODES, structural=False),
     Row('robot_speaking_tail_s', 0.3, 'how long that goes on when it has become false, s',
         (0.0, 10.0), structural=False),
     Row('partial_rate_hz', 0.0, 'partial transcripts per second at most; 0: on every change',

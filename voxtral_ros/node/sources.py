@@ -159,7 +159,7 @@ class TopicSource:
             from audio_common_msgs import msg
         except ImportError:
             return {}
-        # The two packages of that name cannot be told apart by AudioData, which both have.
+        # The two packages of that name cannot be distinguished by AudioData, which both have.
         if hasattr(msg, 'AudioStamped'):
             known: dict[str, Callable[..., AudioBlock]] = {'AudioStamped': from_mgonzs13}
         else:

@@ -15,14 +15,14 @@
 """
 How a checkpoint says what is quantized: names of tensors, and `quantization_config`.
 
-A weight has one native name, Mistral's, and is stored in one of three ways:
+A weight has one checkpoint name, Mistral's, and is stored in one of three ways:
 
-    dense    <native>                              any floating-point type
+    dense    <name>                              any floating-point type
     int8     <module>.weight_int8, .weight_scale   int8 [N, K], fp16 [N, K / 128]
     int4     <packed module>.B, .s                 int32 [K / 16, 2 N], fp16 [K / 128, N]
 
 The INT4 names of the decoder are those of the original INT4 checkpoint, after Hugging Face. The
-names alone tell how a tensor is stored; `quantization_config` in params.json tells people, and
+names alone say how a tensor is stored; `quantization_config` in params.json is for people, and
 protects old readers from new formats.
 """
 
@@ -44,7 +44,7 @@ _LINEARS = {
     'feed_forward.w1': 'mlp.gate_proj', 'feed_forward.w2': 'mlp.down_proj',
     'feed_forward.w3': 'mlp.up_proj',
 }
-_NATIVE = {packed: native for native, packed in _LINEARS.items()}
+_CHECKPOINT_LINEARS = {packed: weight_name for weight_name, packed in _LINEARS.items()}
 
 METHODS = ('rtn', 'gptq')  # of choosing codes; all of them give the same format
 
@@ -66,7 +66,7 @@ class Recipe:
     rounding: str = 'seed'  # see rounding.round_int4
     encoder_bits: int = 16  # 16 or 8
     head_bits: int = 16  # 16, 8 or 4, of the token embedding, which is also the output head
-    skip: tuple[str, ...] = ()  # patterns, as of a shell, of native names to leave alone
+    skip: tuple[str, ...] = ()  # patterns, as of a shell, of checkpoint names to leave alone
     method: str = 'rtn'  # of METHODS, for the linear layers of the decoder
 
     def __post_init__(self) -> None:
@@ -75,19 +75,19 @@ class Recipe:
                 raise ValueError(f'{key} is {getattr(self, key)!r}, expected one of '
                                  + ', '.join(map(str, allowed)))
 
-    def bits(self, native: str) -> int:
+    def bits(self, weight_name: str) -> int:
         """Return with how many bits to store a tensor: 4, 8, or 16 for as it is."""
-        if any(fnmatchcase(native, pattern) for pattern in self.skip):
+        if any(fnmatchcase(weight_name, pattern) for pattern in self.skip):
             return 16
-        if native == HEAD:
+        if weight_name == HEAD:
             return self.head_bits
-        if _decoder_linear(native):
+        if _decoder_linear(weight_name):
             return 4
-        return self.encoder_bits if _encoder_linear(native) else 16
+        return self.encoder_bits if _encoder_linear(weight_name) else 16
 
-    def is_calibrated(self, native: str) -> bool:
+    def is_calibrated(self, weight_name: str) -> bool:
         """Return whether the codes of a tensor are chosen on data, and not by rounding alone."""
-        return self.method == 'gptq' and self.bits(native) == 4 and native != HEAD
+        return self.method == 'gptq' and self.bits(weight_name) == 4 and weight_name != HEAD
 
     def quantization_config(self) -> dict[str, Any]:
         """Return what params.json is to say."""
@@ -100,7 +100,7 @@ class Recipe:
 
 def check_config(config: Any) -> None:
     """Raise ValueError if a `quantization_config` says something that we could misread."""
-    if config is None:  # native, or by an early version of the original script
+    if config is None:  # dense, or by an early version of the original script
         return
     if not isinstance(config, Mapping):
         raise ValueError(f'"quantization_config" is {config!r}, expected an object')
@@ -116,21 +116,21 @@ def check_config(config: Any) -> None:
                              + ', '.join(map(repr, allowed[key])))
 
 
-def int8_names(native: str) -> tuple[str, str]:
+def int8_names(weight_name: str) -> tuple[str, str]:
     """Return the names of the codes and scales of a weight in INT8."""
-    return native + '_int8', native + '_scale'
+    return weight_name + '_int8', weight_name + '_scale'
 
 
-def int4_names(native: str) -> tuple[str, str]:
+def int4_names(weight_name: str) -> tuple[str, str]:
     """Return the names of the words and scales of a weight in INT4; decoder linears and HEAD."""
-    match = _decoder_linear(native)
-    module = f'layers.{match[1]}.{_LINEARS[match[2]]}' if match else native[:-len('.weight')]
+    match = _decoder_linear(weight_name)
+    module = f'layers.{match[1]}.{_LINEARS[match[2]]}' if match else weight_name[:-len('.weight')]
     return module + '.B', module + '.s'
 
 
 def stored_weight(name: str) -> tuple[str, str] | None:
     """
-    Return native name and way of storage, 'dense', 'int8' or 'int4', of a tensor's weight.
+    Return checkpoint name and way of storage, 'dense', 'int8' or 'int4', of a tensor's weight.
 
     None for scales: they belong to the weight that the other name stands for.
     """
@@ -139,35 +139,35 @@ def stored_weight(name: str) -> tuple[str, str] | None:
     if name.endswith('.B'):
         module = name.removesuffix('.B')
         match = re.fullmatch(r'layers\.(\d+)\.(.+)', module)
-        if match and match[2] in _NATIVE:
-            module = f'layers.{match[1]}.{_NATIVE[match[2]]}'
+        if match and match[2] in _CHECKPOINT_LINEARS:
+            module = f'layers.{match[1]}.{_CHECKPOINT_LINEARS[match[2]]}'
         return module + '.weight', 'int4'
     if name.endswith(('.weight_scale', '.s')):
         return None
     return name, 'dense'
 
 
-def is_rotated(native: str) -> bool:
+def is_half_split(weight_name: str) -> bool:
     """
     Return whether INT4 has the rows of this weight in half-split order.
 
-    Native rows of q and k stand in pairs that a rotation turns, (2j, 2j + 1) of a head; the
+    Mistral's rows of q and k stand in pairs that RoPE rotates, (2j, 2j + 1) of a head; the
     original packs them for kernels that turn (j, j + head_dim / 2).
     """
-    match = _decoder_linear(native)
+    match = _decoder_linear(weight_name)
     return match is not None and match[2] in ('attention.wq', 'attention.wk')
 
 
-def is_decoder_linear(native: str) -> bool:
+def is_decoder_linear(weight_name: str) -> bool:
     """Return whether this is the weight of a linear layer that the original has in INT4."""
-    return _decoder_linear(native) is not None
+    return _decoder_linear(weight_name) is not None
 
 
-def _decoder_linear(native: str) -> re.Match[str] | None:
-    match = re.fullmatch(r'layers\.(\d+)\.(.+)\.weight', native)
+def _decoder_linear(weight_name: str) -> re.Match[str] | None:
+    match = re.fullmatch(r'layers\.(\d+)\.(.+)\.weight', weight_name)
     return match if match and match[2] in _LINEARS else None
 
 
-def _encoder_linear(native: str) -> bool:
-    match = re.fullmatch(re.escape(_ENCODER) + r'\d+\.(.+)\.weight', native)
+def _encoder_linear(weight_name: str) -> bool:
+    match = re.fullmatch(re.escape(_ENCODER) + r'\d+\.(.+)\.weight', weight_name)
     return match is not None and match[1] in _LINEARS

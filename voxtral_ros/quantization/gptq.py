@@ -29,7 +29,7 @@ from typing import cast
 import torch
 from torch import nn, Tensor
 
-from voxtral_ros.model.checkpoint import checkpoint_name
+from voxtral_ros.model.names import checkpoint_name
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization import marlin, rounding
 from voxtral_ros.quantization.calibration import DecoderInput
@@ -61,18 +61,18 @@ def quantize_decoder(network: VoxtralRealtime, inputs: Sequence[DecoderInput], r
     for n, layer in enumerate(network.decoder.layers):
         for step in _STEPS:
             names = {checkpoint_name(f'decoder.layers.{n}.{name}.weight'): name for name in step}
-            linears = {native: cast(nn.Linear, layer.get_submodule(name))
-                       for native, name in names.items() if recipe.is_calibrated(native)}
+            linears = {weight_name: cast(nn.Linear, layer.get_submodule(name))
+                       for weight_name, name in names.items() if recipe.is_calibrated(weight_name)}
             if not linears:
                 continue
             hessian = _second_moment(layer, n, next(iter(linears.values())), inputs)
-            for native, linear in linears.items():
+            for weight_name, linear in linears.items():
                 try:
                     codes, scale = round_gptq(linear.weight, hessian, recipe.rounding)
                 except ValueError as error:
-                    raise QuantizationError(f'{native}: {error}') from None
+                    raise QuantizationError(f'{weight_name}: {error}') from None
                 linear.weight.copy_(rounding.dequantize(codes, scale))
-                quantized[native] = codes, scale
+                quantized[weight_name] = codes, scale
                 progress(codes.numel())
         for given in inputs:
             given.h = _run(layer, n, given)

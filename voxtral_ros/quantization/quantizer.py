@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-The quantizer: a native checkpoint becomes a smaller one, tensor by tensor.
+The quantizer: a dense checkpoint becomes a smaller one, tensor by tensor.
 
 Neither source nor result is ever in memory as a whole; the most there is of either is the packed
 form of one weight. The result gets its final name when it is complete.
@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.quantization import marlin, rounding
-from voxtral_ros.quantization.format import int4_names, int8_names, is_rotated, Recipe
+from voxtral_ros.quantization.format import int4_names, int8_names, is_half_split, Recipe
 from voxtral_ros.quantization.tensorfile import Spec, TensorWriter
 from voxtral_ros.quantization.weights import half_split, row_blocks, row_unit, WeightFile, WEIGHTS
 
@@ -54,7 +54,7 @@ class QuantizationError(ValueError):
 class Record:
     """What became of a tensor."""
 
-    name: str  # native
+    name: str  # checkpoint name
     bits: int
     shape: tuple[int, ...]
     nbytes: int  # in the result, scales included
@@ -65,7 +65,7 @@ class Record:
 class _Item:
     """What is to become of a tensor."""
 
-    native: str
+    weight_name: str
     bits: int
     shape: tuple[int, ...]
     specs: dict[str, Spec]  # of the tensors in the result: the weight, or codes and scales
@@ -75,7 +75,7 @@ def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, veri
              progress: Callable[[int], object] = lambda count: None,
              calibrated: Callable[[], Codes] | None = None) -> list[Record]:
     """
-    Quantize a native checkpoint folder into a new one.
+    Quantize a dense checkpoint folder into a new one.
 
     :param model_dir: a folder that load_network accepts
     :param verify: read the result back and compare it with the source before it gets its name
@@ -128,38 +128,38 @@ class _Job:
         self._head_dim = head_dim
         self._progress = progress
         self._given: Codes = {}
-        self._items = [self._plan(native) for native in source.stored]
+        self._items = [self._plan(weight_name) for weight_name in source.stored]
         for pattern in recipe.skip:
-            if not any(fnmatchcase(native, pattern) for native in source.stored):
+            if not any(fnmatchcase(weight_name, pattern) for weight_name in source.stored):
                 raise QuantizationError(f'skip {pattern!r} fits the name of no tensor; patterns '
                                         'are like "layers.0.*"')
 
-    def _plan(self, native: str) -> _Item:
-        stored = self._source.stored[native]
+    def _plan(self, weight_name: str) -> _Item:
+        stored = self._source.stored[weight_name]
         if stored.kind != 'dense':
-            raise QuantizationError(f'{self._source.path} is quantized already: {native} is '
+            raise QuantizationError(f'{self._source.path} is quantized already: {weight_name} is '
                                     f'{stored.kind}')
-        bits, shape = self._recipe.bits(native), stored.shape
+        bits, shape = self._recipe.bits(weight_name), stored.shape
         if bits == 16:
-            dtype = self._source.dtype(native)
+            dtype = self._source.dtype(weight_name)
             # As it is; what is wider is a training checkpoint, published ones have 16 bits.
             spec = Spec(dtype if dtype.itemsize <= 2 else torch.bfloat16, shape)
-            return _Item(native, bits, shape, {native: spec})
+            return _Item(weight_name, bits, shape, {weight_name: spec})
         n, k = shape
         try:
             if bits == 4:
                 marlin.check_size(k, n)
             marlin.check_groups(k)
         except ValueError as error:
-            raise QuantizationError(f'{native} has {error}; to leave it as it is, skip '
-                                    f'"{native}"') from None
+            raise QuantizationError(f'{weight_name} has {error}; to leave it as it is, skip '
+                                    f'"{weight_name}"') from None
         if bits == 8:
-            codes, scales = int8_names(native)
-            return _Item(native, bits, shape, {
+            codes, scales = int8_names(weight_name)
+            return _Item(weight_name, bits, shape, {
                 codes: Spec(torch.int8, (n, k)),
                 scales: Spec(torch.float16, (n, k // marlin.GROUP))})
-        words, scales = int4_names(native)
-        return _Item(native, bits, shape, {
+        words, scales = int4_names(weight_name)
+        return _Item(weight_name, bits, shape, {
             words: Spec(torch.int32, (k // marlin.TILE_K, 2 * n)),
             scales: Spec(torch.float16, (k // marlin.GROUP, n))})
 
@@ -174,12 +174,12 @@ class _Job:
 
     def take(self, codes: Codes) -> None:
         """Take the codes of weights that are not rounded here: of all of them, and no others."""
-        shapes = {item.native: item.shape for item in self._items
-                  if self._recipe.is_calibrated(item.native)}
-        found = {native: tuple(part.shape) for native, (part, _) in codes.items()}
+        shapes = {item.weight_name: item.shape for item in self._items
+                  if self._recipe.is_calibrated(item.weight_name)}
+        found = {weight_name: tuple(part.shape) for weight_name, (part, _) in codes.items()}
         if found != shapes:
-            wrong = next(native for native in sorted({*found, *shapes})
-                         if found.get(native) != shapes.get(native))
+            wrong = next(weight_name for weight_name in sorted({*found, *shapes})
+                         if found.get(weight_name) != shapes.get(weight_name))
             raise QuantizationError(f'{wrong} has calibrated codes {found.get(wrong)}, expected '
                                     f'{shapes.get(wrong)}: calibrate with the same recipe')
         self._given = codes
@@ -193,16 +193,16 @@ class _Job:
             for item in self._items:
                 error = convert[item.bits](item, writer)
                 nbytes = sum(spec.nbytes for spec in item.specs.values())
-                records.append(Record(item.native, item.bits, item.shape, nbytes, error))
+                records.append(Record(item.weight_name, item.bits, item.shape, nbytes, error))
             writer.sync()
         return records
 
     def _to_dense(self, item: _Item, writer: TensorWriter) -> float:
         error = _Error()
-        spec = item.specs[item.native]
+        spec = item.specs[item.weight_name]
         for start, weight in self._blocks(item):
             rounded = weight.to(spec.dtype)
-            writer.write(item.native, rounded, start)
+            writer.write(item.weight_name, rounded, start)
             if rounded.dtype != weight.dtype:
                 error.add(weight, rounded)
         return error.relative
@@ -221,15 +221,15 @@ class _Job:
         # The packed form has the rows as columns, so it is put together first.
         words, scales = (torch.empty(spec.shape, dtype=spec.dtype)
                          for spec in item.specs.values())
-        for start, weight in self._blocks(item, row_unit(item.native, self._head_dim)):
+        for start, weight in self._blocks(item, row_unit(item.weight_name, self._head_dim)):
             stop = start + len(weight)
-            if item.native in self._given:
-                codes, scale = (part[start:stop] for part in self._given[item.native])
+            if item.weight_name in self._given:
+                codes, scale = (part[start:stop] for part in self._given[item.weight_name])
             else:
                 codes, scale = self._rounded(item, rounding.round_int4, weight,
                                              self._recipe.rounding)
             error.add(weight, rounding.dequantize(codes, scale))
-            if is_rotated(item.native):
+            if is_half_split(item.weight_name):
                 codes, scale = (half_split(part, self._head_dim) for part in (codes, scale))
             words[:, 2 * start:2 * stop] = marlin.pack((codes + marlin.ZERO).to(torch.uint8).T)
             scales[:, start:stop] = marlin.permute_scales(scale.T)
@@ -242,11 +242,11 @@ class _Job:
         try:
             return rule(*arguments)
         except ValueError as error:
-            raise QuantizationError(f'{item.native}: {error}') from None
+            raise QuantizationError(f'{item.weight_name}: {error}') from None
 
     def _blocks(self, item: _Item, unit: int = 1) -> Iterator[tuple[int, Tensor]]:
         for start, stop in row_blocks(item.shape, unit):
-            weight = self._source.rows(item.native, start, stop)
+            weight = self._source.rows(item.weight_name, start, stop)
             yield start, weight
             self._progress(weight.numel())
 
@@ -261,24 +261,24 @@ class _Job:
             for item in self._items:
                 if item.bits == 16:
                     for start, weight in self._blocks(item):
-                        kept = result.rows(item.native, start, start + len(weight))
+                        kept = result.rows(item.weight_name, start, start + len(weight))
                         self._compare(item, kept, weight.to(kept.dtype))
                     continue
-                for start, codes, scale in result.codes(item.native):
+                for start, codes, scale in result.codes(item.weight_name):
                     stop = start + len(codes)
-                    if item.native in self._given:
-                        for part, given in zip((codes, scale), self._given[item.native],
+                    if item.weight_name in self._given:
+                        for part, given in zip((codes, scale), self._given[item.weight_name],
                                                strict=True):
                             self._compare(item, part, given[start:stop])
                     else:
-                        weight = self._source.rows(item.native, start, stop)
+                        weight = self._source.rows(item.weight_name, start, stop)
                         self._compare(item, codes, rounding.nearest(weight, scale, item.bits))
                     self._progress(codes.numel())
 
     def _compare(self, item: _Item, found: Tensor, expected: Tensor) -> None:
         if not torch.equal(found, expected):
-            raise QuantizationError(f'{item.native} was not written as computed: check the disk '
-                                    'and the memory of this machine')
+            raise QuantizationError(f'{item.weight_name} was not written as computed: check the '
+                                    'disk and the memory of this machine')
 
 
 class _Error:

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-The weights of a checkpoint by their native names, whichever way each of them is stored.
+The weights of a checkpoint by their checkpoint names, whichever way each of them is stored.
 
 Every weight comes in blocks of rows, so that beside the result there is little in memory: a
 staging buffer, one block, and the packed words of one INT4 weight.
@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.quantization import marlin, rounding
-from voxtral_ros.quantization.format import int4_names, int8_names, is_rotated, stored_weight
+from voxtral_ros.quantization.format import int4_names, int8_names, is_half_split, stored_weight
 from voxtral_ros.quantization.tensorfile import CheckpointError, TensorFile
 
 WEIGHTS = 'consolidated.safetensors'
@@ -78,67 +78,68 @@ class WeightFile:
     def main_dtype(self) -> torch.dtype:
         """Return the type of most numbers that are not quantized."""
         numbers: Counter[torch.dtype] = Counter()
-        for native, stored in self.stored.items():
+        for weight_name, stored in self.stored.items():
             if stored.kind == 'dense':
-                numbers[self.dtype(native)] += math.prod(stored.shape)
+                numbers[self.dtype(weight_name)] += math.prod(stored.shape)
         return max(numbers, key=numbers.__getitem__)
 
-    def read(self, native: str, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    def read(self, weight_name: str, device: torch.device | str, dtype: torch.dtype) -> Tensor:
         """Read a weight as `dtype`, dequantized if it is quantized."""
-        stored = self.stored[native]
+        stored = self.stored[weight_name]
         if stored.kind == 'dense':
             return self._file.read(stored.names[0], device, dtype)
         out = torch.empty(stored.shape, dtype=dtype, device=device)
-        for start, codes, scale in self.codes(native, device):
+        for start, codes, scale in self.codes(weight_name, device):
             out[start:start + len(codes)] = rounding.dequantize(codes, scale)
         return out
 
-    def dtype(self, native: str) -> torch.dtype:
+    def dtype(self, weight_name: str) -> torch.dtype:
         """Return the type of a dense weight in the file."""
-        return self._file.specs[self.stored[native].names[0]].dtype
+        return self._file.specs[self.stored[weight_name].names[0]].dtype
 
-    def kind(self, native: str) -> str:
+    def kind(self, weight_name: str) -> str:
         """Return how a weight is stored: 'dense', 'int8' or 'int4'; '' if there is none."""
-        return self.stored[native].kind if native in self.stored else ''
+        return self.stored[weight_name].kind if weight_name in self.stored else ''
 
-    def shape(self, native: str) -> tuple[int, ...]:
+    def shape(self, weight_name: str) -> tuple[int, ...]:
         """Return the shape of a weight, [N, K] if it is quantized."""
-        return self.stored[native].shape
+        return self.stored[weight_name].shape
 
-    def array(self, native: str) -> npt.NDArray[np.generic]:
+    def array(self, weight_name: str) -> npt.NDArray[np.generic]:
         """Read a dense weight as numpy: float32, or the bits of bfloat16 as uint16."""
-        if self.dtype(native) != torch.bfloat16:
-            return self.read(native, 'cpu', torch.float32).numpy()
-        return self.read(native, 'cpu', torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+        if self.dtype(weight_name) != torch.bfloat16:
+            return self.read(weight_name, 'cpu', torch.float32).numpy()
+        bits = self.read(weight_name, 'cpu', torch.bfloat16).view(torch.int16)
+        return bits.numpy().view(np.uint16)
 
-    def code_arrays(self, native: str) -> Iterator[
+    def code_arrays(self, weight_name: str) -> Iterator[
             tuple[int, npt.NDArray[np.generic], npt.NDArray[np.generic]]]:
         """Read a quantized weight in blocks of rows, as `codes` does, as numpy."""
-        for start, codes, scale in self.codes(native):
+        for start, codes, scale in self.codes(weight_name):
             yield start, codes.numpy(), scale.numpy()
 
-    def rows(self, native: str, start: int, stop: int) -> Tensor:
+    def rows(self, weight_name: str, start: int, stop: int) -> Tensor:
         """Read rows of a dense weight, in the type of the file."""
-        return self._file.rows(self.stored[native].names[0], start, stop)
+        return self._file.rows(self.stored[weight_name].names[0], start, stop)
 
-    def raw(self, native: str, device: torch.device | str = 'cpu') -> tuple[Tensor, Tensor]:
+    def raw(self, weight_name: str, device: torch.device | str = 'cpu') -> tuple[Tensor, Tensor]:
         """
         Read a quantized weight as the file has it.
 
         :return: INT4: Marlin words int32 [K / 16, 2 N] and permuted scales fp16 [K / 128, N];
             INT8: codes int8 [N, K] and scales fp16 [N, K / 128]
         """
-        codes, scales = (self._file.read(name, device) for name in self.stored[native].names)
+        codes, scales = (self._file.read(name, device) for name in self.stored[weight_name].names)
         return codes, scales
 
-    def codes(self, native: str, device: torch.device | str = 'cpu') -> Iterator[
+    def codes(self, weight_name: str, device: torch.device | str = 'cpu') -> Iterator[
             tuple[int, Tensor, Tensor]]:
         """
-        Read a quantized weight in blocks of rows, in native order.
+        Read a quantized weight in blocks of rows, in the order of the network.
 
         :return: first row, codes int8 [rows, K] and scales fp16 [rows, K / 128] of each block
         """
-        stored = self.stored[native]
+        stored = self.stored[weight_name]
         if stored.kind == 'int8':
             for start, stop in row_blocks(stored.shape):
                 codes, scale = (self._file.rows(name, start, stop).to(device)
@@ -146,11 +147,11 @@ class WeightFile:
                 yield start, codes, scale
             return
         words, scales = (self._file.read(name, device) for name in stored.names)
-        unit = row_unit(native, self.head_dim)
+        unit = row_unit(weight_name, self.head_dim)
         for start, stop in row_blocks(stored.shape, unit):
             codes = marlin.unpack(words[:, 2 * start:2 * stop]).T  # [rows, K]
             scale = marlin.permute_scales(scales[:, start:stop]).T
-            if is_rotated(native):
+            if is_half_split(weight_name):
                 codes, scale = (interleaved(part, self.head_dim) for part in (codes, scale))
             yield start, codes.to(torch.int8).sub_(marlin.ZERO), scale
 
@@ -161,26 +162,26 @@ class WeightFile:
             weight = stored_weight(name)
             if weight is None:
                 continue
-            native, kind = weight
-            if native in found:
-                raise self._error(f'{native} is in the file twice, '
-                                  f'as {found[native].names[0]} and as {name}')
-            names = {'dense': (native,), 'int8': int8_names(native),
-                     'int4': int4_names(native)}[kind]
+            weight_name, kind = weight
+            if weight_name in found:
+                raise self._error(f'{weight_name} is in the file twice, '
+                                  f'as {found[weight_name].names[0]} and as {name}')
+            names = {'dense': (weight_name,), 'int8': int8_names(weight_name),
+                     'int4': int4_names(weight_name)}[kind]
             if missing := set(names) - set(self._file.specs):
                 raise self._error(f'{name} is there, but not {missing.pop()}')
             rest -= set(names)
-            found[native] = Stored(kind, names, self._shape(native, kind, names))
+            found[weight_name] = Stored(kind, names, self._shape(weight_name, kind, names))
         if rest:
             raise self._error(f'{sorted(rest)[0]} is there, but not what it scales')
         return found
 
-    def _shape(self, native: str, kind: str, names: tuple[str, ...]) -> tuple[int, ...]:
+    def _shape(self, weight_name: str, kind: str, names: tuple[str, ...]) -> tuple[int, ...]:
         """Return the shape of a weight, having checked that its parts fit each other."""
         first = self._file.specs[names[0]]
         if kind == 'dense':
             if not first.dtype.is_floating_point:
-                raise self._error(f'{native} is {first.dtype}, expected floating point')
+                raise self._error(f'{weight_name} is {first.dtype}, expected floating point')
             return first.shape
         expected = torch.int8 if kind == 'int8' else torch.int32
         scales = self._file.specs[names[1]]
@@ -197,7 +198,7 @@ class WeightFile:
                 k, n = first.shape[0] * marlin.TILE_K, first.shape[1] // 2
                 fitting = (k // marlin.GROUP, n)
                 marlin.check_size(k, n)
-                if first.shape[1] % 2 or n % row_unit(native, self.head_dim):
+                if first.shape[1] % 2 or n % row_unit(weight_name, self.head_dim):
                     raise ValueError(f'its rows are not those of whole heads of {self.head_dim}')
         except ValueError as error:
             raise self._error(f'{names[0]} is {list(first.shape)}: {error}') from None
@@ -218,9 +219,9 @@ def row_blocks(shape: tuple[int, ...], unit: int = 1) -> Iterator[tuple[int, int
         yield start, min(start + step, shape[0])
 
 
-def row_unit(native: str, head_dim: int) -> int:
+def row_unit(weight_name: str, head_dim: int) -> int:
     """Return into multiples of how many rows a weight can be cut for packing."""
-    return math.lcm(marlin.TILE_N, head_dim) if is_rotated(native) else marlin.TILE_N
+    return math.lcm(marlin.TILE_N, head_dim) if is_half_split(weight_name) else marlin.TILE_N
 
 
 def half_split(rows: Tensor, head_dim: int) -> Tensor:

@@ -16,7 +16,7 @@
 Endpointing: where the endless stream is cut into utterances.
 
 Voice activity finds the pause, and a boundary is put into it. The model lags behind by its delay,
-so the utterance ends only when the model has written about all of the sound before the boundary
+so the utterance ends only when the model has written about all of the audio before the boundary
 and is not in the middle of a group of words: the delayed tail is never cut off. Where voice
 activity takes noise for speech, a long run of pads of the model is the second witness.
 """

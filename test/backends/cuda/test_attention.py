@@ -49,7 +49,8 @@ class Case:
         """Return the same with its own caches on another device."""
         other = object.__new__(Case)
         other.device, other.n_heads, other.half_split = device, self.n_heads, self.half_split
-        other.cache = LayerCache(self.cache.keys.clone().to(device), self.cache.values.clone().to(device),
+        cache = self.cache
+        other.cache = LayerCache(cache.keys.clone().to(device), cache.values.clone().to(device),
                           self.cache.window, self.cache.per_token)
         for name in ('slots', 'position', 'qkv', 'counters'):
             setattr(other, name, getattr(self, name).clone().to(device))
@@ -62,7 +63,8 @@ class Case:
         cosine, sine = (part[rows, times].contiguous() for part in self.rope)
         slots, position = self.slots[rows].contiguous(), self.position + ahead
         if qkv.is_cuda:
-            torch.cuda.synchronize()  # slots, position and cache have to be older than the last kernel
+            # Slots, position and cache have to be older than the last kernel.
+            torch.cuda.synchronize()
         return attention(qkv, self.cache, slots, position, cosine, sine, self.n_heads,
                          self.half_split, self.counters)
 

@@ -13,9 +13,9 @@
 # limitations under the License.
 
 """
-The network compiled for the CPU: one call of our library per pass, over weights that stay packed.
+The network compiled for the CPU: one call of our library a pass, over weights that stay packed.
 
-All state lies in numpy arrays, whose addresses the library is given once. Nothing here needs torch.
+All state lies in numpy arrays, whose addresses the library gets once. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class CpuBackend:
 
         :param weights: an open checkpoint file whose names and shapes are those of `config`
         :param pad: id of the token whose logit pad penalties lower
-        :param threads: of large products and long attention; 0 is one per core
+        :param threads: of large GEMMs and long attention; 0 is OMP_NUM_THREADS, or one per core
         :raises BuildError: there is no library
         """
         self._library = load()
-        self._library.voxtral_cpu_threads(threads or len(os.sched_getaffinity(0)))
+        self._library.voxtral_cpu_threads(threads or _default_threads())
         self.config = config
         self.max_streams, self.max_chunk_tokens = max_streams, max_chunk_tokens
         self._mel = LogMel(config.audio)
@@ -151,7 +151,8 @@ class CpuBackend:
         """Return the network as the library sees it."""
         config, state = self.config, self.state
         return Model(
-            encoder=self._stack('encoder', config.encoder, state.encoder, config.downsample_factor),
+            encoder=self._stack(
+                'encoder', config.encoder, state.encoder, config.downsample_factor),
             decoder=self._stack('decoder', config.decoder, state.decoder, 1),
             conv=(Matrix * 2)(*(self._matrix(f'encoder.conv_layers.{n}.conv', 'encoder', False)
                                 for n in (0, 1))),
@@ -270,6 +271,11 @@ def delay_scale(delay: int, down: Array, up: Array) -> Array:
     hidden = (down * embedding).sum(axis=1)
     gelu = np.array([0.5 * x * (1 + math.erf(x / math.sqrt(2))) for x in hidden.tolist()])
     return (1 + (up * gelu).sum(axis=1)).astype(np.float32)
+
+
+def _default_threads() -> int:
+    asked = os.environ.get('OMP_NUM_THREADS', '')
+    return int(asked) if asked.isdecimal() and int(asked) else len(os.sched_getaffinity(0))
 
 
 def _address(array: Array) -> int:

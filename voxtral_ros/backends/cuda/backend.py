@@ -16,8 +16,8 @@
 The step on a GPU: one CUDA graph per shape, replayed.
 
 An eager step is some 700 launches, which takes the CPU of a small board longer than the audio
-lasts. Captured, it is one launch: samples and slots are copied into fixed places, positions live on
-the device, each token feeds the next position there, and a few numbers come back.
+lasts. Captured, it is one launch: samples and slots are copied into fixed places, positions live
+on the device, each token feeds the next position there, and a few numbers come back.
 """
 
 from __future__ import annotations

@@ -15,9 +15,10 @@
 """
 The network on fused kernels: the same stream state as in PyTorch, far fewer launches.
 
-Per layer: RMSNorm, merged QKV GEMM, attention (RoPE, KV cache write and all), output GEMM, RMSNorm,
-merged gate and up GEMM with SwiGLU, down GEMM. The residual stream is fp32 and is added to where
-the norm reads it. Nothing here waits for the device, so that a step can be captured in a CUDA graph.
+Per layer: RMSNorm, merged QKV GEMM, attention (RoPE, KV cache write and all), output GEMM,
+RMSNorm, merged gate and up GEMM with SwiGLU, down GEMM. The residual stream is fp32, and outputs
+are added to it where the norm reads it. Nothing here waits for the device, so a step can be
+captured in a CUDA graph.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from voxtral_ros.backends.cuda.weights import pack_dense, PackedWeight, STRIP
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.names import checkpoint_name
 from voxtral_ros.model.network import VoxtralRealtime
-from voxtral_ros.quantization.format import HEAD, is_rotated, Recipe
+from voxtral_ros.quantization.format import HEAD, is_half_split, Recipe
 
 
 class RandomWeights:
@@ -62,7 +62,7 @@ class RandomWeights:
 
     def half_split(self, name: str) -> bool:
         name = checkpoint_name(name)
-        return self._recipe.bits(name) == 4 and is_rotated(name)
+        return self._recipe.bits(name) == 4 and is_half_split(name)
 
     def _dense(self, name: str) -> Tensor:
         shape = self._shapes[name]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from voxtral_ros.backends.cuda.weights import pack_dense, pack_int4, pack_int8, PackedWeight
 from voxtral_ros.model.names import checkpoint_name
-from voxtral_ros.quantization.format import HEAD, is_rotated
+from voxtral_ros.quantization.format import HEAD, is_half_split
 from voxtral_ros.quantization.weights import WeightFile
 
 
@@ -79,4 +79,4 @@ class CheckpointWeights:
 
     def half_split(self, name: str) -> bool:
         name = checkpoint_name(name)
-        return self._weights.kind(name) == 'int4' and is_rotated(name)
+        return self._weights.kind(name) == 'int4' and is_half_split(name)

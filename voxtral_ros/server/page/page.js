@@ -1,4 +1,4 @@
-// The live page: sound of the microphone or a file to /v1/realtime, words onto the screen.
+// The live page: audio of the microphone or a file to /v1/realtime, words onto the screen.
 
 const RATE = 16000;
 const BLOCK = 1280; // samples, 80 ms
@@ -63,7 +63,7 @@ class Realtime {
   }
 }
 
-// ---- where sound comes from ----
+// ---- where audio comes from ----
 
 class Microphone {
   async start(onBlock) {
@@ -102,14 +102,14 @@ class Recording {
 
   async start(onBlock, onEnd) {
     const context = new OfflineAudioContext(1, 1, RATE);
-    const sound = await context.decodeAudioData(await this.file.arrayBuffer()); // at 16 kHz
-    const channels = Array.from({ length: sound.numberOfChannels }, (_, n) => sound.getChannelData(n));
+    const audio = await context.decodeAudioData(await this.file.arrayBuffer()); // at 16 kHz
+    const channels = Array.from({ length: audio.numberOfChannels }, (_, n) => audio.getChannelData(n));
     const began = performance.now();
     let next = 0;
     this.timer = setInterval(() => { // at its own pace
-      const due = Math.min(sound.length, (performance.now() - began) / 1000 * RATE);
+      const due = Math.min(audio.length, (performance.now() - began) / 1000 * RATE);
       while (next < due) {
-        const length = Math.min(BLOCK, sound.length - next);
+        const length = Math.min(BLOCK, audio.length - next);
         const pcm = new Int16Array(length);
         let power = 0;
         for (let n = 0; n < length; n++) {
@@ -121,7 +121,7 @@ class Recording {
         onBlock(pcm, 10 * Math.log10(power / length + 1e-10));
         next += length;
       }
-      if (next >= sound.length) onEnd();
+      if (next >= audio.length) onEnd();
     }, 40);
     return RATE;
   }
