@@ -51,7 +51,8 @@ from voxtral_ros.backends.cuda import library  # noqa: E402
 from voxtral_ros.backends.cuda.argmax import argmax, Head  # noqa: E402
 from voxtral_ros.backends.cuda.attention import attention, LayerCache, n_counters  # noqa: E402
 from voxtral_ros.backends.cuda.build import build  # noqa: E402
-from voxtral_ros.backends.cuda.gemm import gemm, gemm_logits, gemm_split_k, gemm_swiglu  # noqa: E402
+from voxtral_ros.backends.cuda.gemm import (  # noqa: E402
+    gemm, gemm_logits, gemm_split_k, gemm_swiglu)
 from voxtral_ros.backends.cuda.norm_rope import add_rms_norm  # noqa: E402
 from voxtral_ros.backends.cuda.random_weights import random_packed  # noqa: E402
 from voxtral_ros.backends.cuda.weights import PackedWeight, STRIP  # noqa: E402

@@ -42,10 +42,10 @@ from typing import Any
 # Instead of bench/, where others would find kernels.py by its name.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from bench.random_checkpoints import real_params  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from bench.random_checkpoints import real_params  # noqa: E402
 from voxtral_ros.backends.base import Backend  # noqa: E402
 from voxtral_ros.backends.benchmark import (  # noqa: E402
     BOARDS, measure, PassBytes, planned_bytes, read_bandwidth, Timing, TOKEN_S)
@@ -184,11 +184,10 @@ def random_bfloat16(device: torch.device) -> Iterator[None]:
 
 def transformers_times(params: dict[str, Any], device: torch.device) -> list[float]:
     """Return the seconds between the chunks of 80 ms that streaming generate asks for."""
-    import transformers
-    from transformers import VoxtralRealtimeForConditionalGeneration
-
     from bench.random_checkpoints import PAD as HF_PAD
     from bench.transformers_reference import hf_config, mel_chunks, padded, prompt
+    import transformers
+    from transformers import VoxtralRealtimeForConditionalGeneration
     log(f'  transformers {transformers.__version__}')
     with random_bfloat16(device):
         model = VoxtralRealtimeForConditionalGeneration(hf_config(params)).eval()

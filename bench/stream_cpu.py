@@ -39,12 +39,12 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # instead of bench/, where others would find kernels.py by its name
 
+from bench import random_checkpoints, transformers_reference  # noqa: E402
 import numpy as np  # noqa: E402
 import soundfile  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
-from bench import random_checkpoints, transformers_reference  # noqa: E402
 from voxtral_ros.backends import select  # noqa: E402
 from voxtral_ros.backends.cpu import library as cpu  # noqa: E402
 from voxtral_ros.backends.cpu import mel as cpu_mel  # noqa: E402

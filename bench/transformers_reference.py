@@ -30,13 +30,13 @@ import math
 from typing import Any
 import warnings
 
+from bench.random_checkpoints import (
+    ADA_DIM, BOS, EMBEDDING, ENCODER, PAD, section, STREAMING_PAD)
 import numpy as np
 import torch
 from transformers import (
     VoxtralRealtimeConfig, VoxtralRealtimeEncoderConfig, VoxtralRealtimeFeatureExtractor,
     VoxtralRealtimeForConditionalGeneration, VoxtralRealtimeTextConfig)
-
-from bench.random_checkpoints import ADA_DIM, BOS, EMBEDDING, ENCODER, PAD, section, STREAMING_PAD
 
 SAMPLES_PER_TOKEN = 1280
 FRAMES_PER_TOKEN = 8

@@ -21,13 +21,12 @@ All but the last id of `hf_generate_streaming` must equal those of `hf_generate_
 # transformers is typed only in part
 # mypy: disallow-untyped-calls=False, warn-return-any=False
 
-import numpy as np
-import torch
-from transformers import VoxtralRealtimeForConditionalGeneration
-
 from bench.transformers_reference import (
     generate, half_split_rows, hf_config, hf_generate_streaming, hf_mel, hf_name, load_hf,
     mel_chunks, n_embeds, padded, prompt)
+import numpy as np
+import torch
+from transformers import VoxtralRealtimeForConditionalGeneration
 
 __all__ = [
     'VoxtralRealtimeForConditionalGeneration', 'half_split_rows', 'hf_audio_embeds', 'hf_config',
