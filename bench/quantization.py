@@ -110,9 +110,9 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
         self.source, self._folder = arguments.model_dir, folder
-        self.native = load_network(self.source, dtype=torch.float32)
-        self.tokenizer = Tokenizer.load(self.source, self.native.config.vocab_size)
-        self.protocol = StreamingProtocol(self.tokenizer, self.native.config.audio)
+        self.bf16 = load_network(self.source, dtype=torch.float32)
+        self.tokenizer = Tokenizer.load(self.source, self.bf16.config.vocab_size)
+        self.protocol = StreamingProtocol(self.tokenizer, self.bf16.config.audio)
         self.delay = self.protocol.delay_tokens(DELAY_MS)
         self.sets = {name: sample(read_manifest(Path(path)), arguments.limit)
                      for name, _, path in (part.partition('=') for part in arguments.manifest)}
@@ -123,8 +123,8 @@ class Bench:
             raise SystemExit('a text of the calibration is in a manifest, too: what is measured '
                              'must not have been calibrated on')
         self._embedded: dict[object, list[Tensor]] = {}  # by what the encoder is
-        embeddings = self._embed(self.native, self.calibration)
-        written = generate(self.native, self.protocol, embeddings, self.delay)
+        embeddings = self._embed(self.bf16, self.calibration)
+        written = generate(self.bf16, self.protocol, embeddings, self.delay)
         self._calibration = list(zip(embeddings, written, strict=True))
 
     def recordings(self) -> list[Recording]:

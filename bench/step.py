@@ -76,7 +76,7 @@ class Bench:
         self.config, self.repeats = config, repeats
         self.device = torch.device('cuda')
         self.bandwidth = read_bandwidth(self.device, 4 << 30)
-        say(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, reads '
+        log(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, reads '
             f'{self.bandwidth / 1e9:.0f} GB/s; ms per 80 ms of audio, {repeats} passes')
 
     def backend(self, layout: str, n_slots: int) -> CudaBackend:
@@ -86,7 +86,7 @@ class Bench:
         backend = CudaBackend(self.config, weights, PAD, SPECIAL, n_slots, max(CHUNKS),
                               speculative=False)
         allocated = torch.cuda.memory_allocated()
-        say(f'\n{layout}, {n_slots} slots: weights {(allocated - backend.cache_bytes) / 1e9:.2f} '
+        log(f'\n{layout}, {n_slots} slots: weights {(allocated - backend.cache_bytes) / 1e9:.2f} '
             f'GB, with KV caches {allocated / 1e9:.2f} GB')
         return backend
 
@@ -109,14 +109,14 @@ class Bench:
             for processed in (MINUTE, FULL, TEN_HOURS):
                 timing = self.time(backend, processed, n_tokens)
                 times[processed] = timing.per_token_s
-                say(f'  chunks of {n_tokens * 80} ms, {processed * TOKEN_S / 60:.0f} min '
+                log(f'  chunks of {n_tokens * 80} ms, {processed * TOKEN_S / 60:.0f} min '
                     f'processed: {ms(timing.per_token_s)} p50, {ms(timing.p99_s / n_tokens)} p99 '
                     f'({timing.p99_s / timing.p50_s:.2f} x), floor '
                     f'{ms(self.floor(layout, n_tokens, processed))}')
-            say(f'  10 h against minute one: {times[TEN_HOURS] / times[MINUTE]:.3f}, against a '
+            log(f'  10 h against minute one: {times[TEN_HOURS] / times[MINUTE]:.3f}, against a '
                 f'window that has just filled: {times[TEN_HOURS] / times[FULL]:.3f}')
-        say(f'  peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB')
-        say(f'  CUDA calls of a pass: {calls(backend)}')
+        log(f'  peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB')
+        log(f'  CUDA calls of a pass: {calls(backend)}')
 
     def speculative(self, layout: str, passes_per_token: Sequence[float]) -> None:
         backend = self.backend(layout, 1)
@@ -131,7 +131,7 @@ class Bench:
             backend.speculative_decoding = None
             more_s = (no_pads.p50_s - pads.p50_s) / (n_tokens - 1)  # for each further pass
             speech_s = pads.p50_s + (ratio * n_tokens - 1) * more_s
-            say(f'  chunks of {n_tokens * 80} ms: serial {ms(serial.per_token_s)}, all pads '
+            log(f'  chunks of {n_tokens * 80} ms: serial {ms(serial.per_token_s)}, all pads '
                 f'{ms(pads.per_token_s)}, no pads {ms(no_pads.per_token_s)}; at {ratio} passes '
                 f'per token {ms(speech_s / n_tokens)}, computed from these')
 
@@ -140,26 +140,26 @@ class Bench:
         for count in STREAMS:
             timing = self.time(backend, TEN_HOURS, 1, count)
             fits = 'fits' if timing.p99_s <= TOKEN_S else 'does not fit'
-            say(f'  {count} streams, windows full: {ms(timing.p50_s)} p50, {ms(timing.p99_s)} '
+            log(f'  {count} streams, windows full: {ms(timing.p50_s)} p50, {ms(timing.p99_s)} '
                 f'p99: {fits}')
-        say(f'  peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB')
+        log(f'  peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB')
 
     def peers(self) -> None:
         forget()
-        say('\npeers, BF16 in full size, chunks of 80 ms')
+        log('\npeers, BF16 in full size, chunks of 80 ms')
         with random_bfloat16(self.device):
             network = VoxtralRealtime(self.config)
         timing = self.time(EagerBackend(network.eval(), PAD, 1, 1), MINUTE, 1)
-        say(f'  this engine without graphs and kernels: {ms(timing.p50_s)} p50, '
+        log(f'  this engine without graphs and kernels: {ms(timing.p50_s)} p50, '
             f'{ms(timing.p99_s)} p99')
         del network
         forget()
         try:
             times = transformers_times(real_params(), self.device)
         except ImportError as error:
-            say(f'  transformers is not there: {error}')
+            log(f'  transformers is not there: {error}')
             return
-        say(f'  transformers, streaming generate: {ms(float(np.median(times)))} p50, '
+        log(f'  transformers, streaming generate: {ms(float(np.median(times)))} p50, '
             f'{ms(float(np.percentile(times, 99)))} p99, {len(times)} tokens')
 
 
@@ -184,12 +184,11 @@ def random_bfloat16(device: torch.device) -> Iterator[None]:
 
 def transformers_times(params: dict[str, Any], device: torch.device) -> list[float]:
     """Return the seconds between the chunks of 80 ms that streaming generate asks for."""
-    import transformers
-    from transformers import VoxtralRealtimeForConditionalGeneration
-
     from bench.random_checkpoints import PAD as HF_PAD
     from bench.transformers_reference import hf_config, mel_chunks, padded, prompt
-    say(f'  transformers {transformers.__version__}')
+    import transformers
+    from transformers import VoxtralRealtimeForConditionalGeneration
+    log(f'  transformers {transformers.__version__}')
     with random_bfloat16(device):
         model = VoxtralRealtimeForConditionalGeneration(hf_config(params)).eval()
     noise = 0.05 * np.random.default_rng(0).standard_normal(5 * 16000)
@@ -245,7 +244,7 @@ def ms(seconds: float) -> str:
     return f'{1e3 * seconds:.3f}'
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     print(line, flush=True)
 
 

@@ -30,7 +30,8 @@ import math
 from typing import Any
 import warnings
 
-from bench.random_checkpoints import ADA_DIM, BOS, EMBEDDING, ENCODER, PAD, section, STREAMING_PAD
+from bench.random_checkpoints import (
+    ADA_DIM, BOS, EMBEDDING, ENCODER, PAD, section, STREAMING_PAD)
 import numpy as np
 import torch
 from transformers import (
