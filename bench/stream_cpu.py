@@ -45,7 +45,7 @@ import soundfile  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
-from voxtral_ros.backends import select  # noqa: E402
+from voxtral_ros.backends import selection  # noqa: E402
 from voxtral_ros.backends.cpu import library as cpu  # noqa: E402
 from voxtral_ros.backends.cpu import mel as cpu_mel  # noqa: E402
 from voxtral_ros.backends.cpu.backend import CpuBackend  # noqa: E402
@@ -109,7 +109,7 @@ def load(params, tensors, compiled=True):
 
 def load_folder(folder, compiled=True):
     """Return an engine over the compiled backend or over PyTorch."""
-    with mock.patch.object(select.cpu_library, 'available', lambda: compiled):
+    with mock.patch.object(selection.cpu_library, 'available', lambda: compiled):
         engine = Engine.load(folder, 'cpu', threads=1)
     assert isinstance(engine.backend, CpuBackend) == compiled, engine.description
     return engine

@@ -16,8 +16,8 @@
 What a backend is: the state of all streams, and the passes of the network that advance it.
 
 There are three: eager.py runs the network in PyTorch as it is, on any device; cpu/ runs it
-compiled, with packed weights; cuda/ replays CUDA graphs of fused kernels. select.py chooses. All
-of them take and return host values, so nothing above this folder knows torch.
+compiled, with packed weights; cuda/ replays CUDA graphs of fused kernels. selection.py chooses.
+All of them take and return host values, so nothing above this folder knows torch.
 """
 
 from __future__ import annotations

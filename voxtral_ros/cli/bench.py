@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--context', type=int, default=500, metavar='TOKENS',
                         help='tokens of 80 ms processed before the measurement [500]')
     parser.add_argument('--threads', type=int, default=0, metavar='N',
-                        help='of torch on the CPU; 0 leaves it to torch [0]')
+                        help='on the CPU; 0: OMP_NUM_THREADS, or one per core [0]')
     parser.add_argument('--repeats', type=int, default=50, metavar='N')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the numbers as well')
 
@@ -79,7 +79,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from voxtral_ros.backends import benchmark
-    from voxtral_ros.backends.select import find_device
+    from voxtral_ros.backends.selection import find_device
     device = find_device(arguments.device)
     backend, config = _open(arguments, device)
     bandwidth = benchmark.read_bandwidth(device)

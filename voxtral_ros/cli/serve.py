@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
                         help='type of the weights in memory [float32 on the CPU, else as in file]')
     parser.add_argument('--threads', type=int, default=0,
-                        help='threads of torch on the CPU; 0 leaves it to torch [0]')
+                        help='threads on the CPU; 0: OMP_NUM_THREADS, or one per core [0]')
     parser.add_argument('--test', metavar='AUDIO',
                         help='transcribe this file through the server, print the text and exit')
     access = parser.add_argument_group('access')

@@ -60,7 +60,7 @@ TABLE = (
     Row('device', 'auto', 'auto (CUDA where there is one), cpu, cuda or cuda:N'),
     Row('dtype', '', 'type of the weights in memory; empty: float32 on the CPU, else as in the '
                      'file', choices=('', 'float32', 'bfloat16', 'float16')),
-    Row('threads', 1, 'threads on the CPU; 0: as many as torch likes', (0, 64)),
+    Row('threads', 1, 'threads on the CPU; 0: OMP_NUM_THREADS, or one per core', (0, 64)),
     Row('engine.encoder_chunk_ms', 480, 'waiting audio that one pass may take, 80 to 480 ms in '
         'steps of 80: more keeps up on a slower device', (80, 480)),
     Row('engine.window', 0, 'tokens of 80 ms that the decoder looks back; fewer take less memory; '

@@ -84,7 +84,7 @@ class Engine:
         :raises ConfigError, CheckpointError, TokenizerError: the folder is no usable model
         :raises ValueError: no such device, type, window or number of streams
         """
-        from voxtral_ros.backends.select import load_backend
+        from voxtral_ros.backends.selection import load_backend
         if max_streams < 1 or max_chunk_tokens < 1:
             raise ValueError('max_streams and max_chunk_tokens must be at least 1')
         # The small files first: a bad one is reported before gigabytes are read.

@@ -48,7 +48,7 @@ def load_backend(folder: str | Path, tokenizer: Tokenizer, device: str = 'auto',
     :param device: 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:1'
     :param dtype: 'float32', 'bfloat16' or 'float16'; None is float32 on the CPU, and on a GPU
         the type of the file
-    :param threads: on the CPU; 0 is as many as there are cores
+    :param threads: on the CPU; 0 is OMP_NUM_THREADS, or one per core
     :param window: tokens that the decoder looks back; 0 is the window of the checkpoint
     :raises ConfigError, CheckpointError: the folder is no usable model
     :raises ValueError: no such device or type, or the GPU has too little memory
