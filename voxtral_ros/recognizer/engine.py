@@ -78,7 +78,7 @@ class Engine:
             the type of the file
         :param max_chunk_tokens: tokens of audio that one pass may take when there is a backlog;
             more is faster for files and takes memory
-        :param threads: on the CPU; 0 is as many as there are cores
+        :param threads: on the CPU; 0 is OMP_NUM_THREADS, or one per core
         :param window: tokens that the decoder looks back, which is what the KV cache of a stream
             holds; 0 is the window of the checkpoint, less saves memory
         :raises ConfigError, CheckpointError, TokenizerError: the folder is no usable model
