@@ -79,9 +79,9 @@ __device__ inline int block_count(int x, int (&scratch)[kWarps]) {
   return sum;
 }
 
-// Block-wide top-k: select the kTopK largest of the keys that the threads hold in their order, of
-// equal ones the first, and number them in that order: put(index among the thread's, place). By
-// bisection for the k-th key: the order of the others does not matter, so nothing is sorted.
+// Block-wide top-k: call put(index among the thread's keys, place) for each of the kTopK largest
+// keys; of equal ones the first are taken, in the order of threads and then of indices, and places
+// count in that order. The k-th key is found by bisection: nothing has to be sorted.
 template <typename Put>
 __device__ void select_top_k(const uint32_t (&key)[kPerThread], Put put) {
   __shared__ int counts[2][kWarps];

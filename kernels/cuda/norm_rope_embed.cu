@@ -208,6 +208,7 @@ extern "C" int voxtral_add_rms_norm(int dtype, void* h, const void* partial, int
                                            rows_per_slot, x, rows, width, eps, stream);
 }
 
+// audio [rows, width], table [n_tokens, width], tokens int64 [rows], h fp32 [rows, width].
 extern "C" int voxtral_embed(int dtype, const void* audio, const void* table, const void* tokens,
                              void* h, int rows, int width, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
@@ -238,6 +239,7 @@ extern "C" int voxtral_rope(const void* slots, const void* position, const void*
                 static_cast<float*>(sine), rows_per_slot, per_token, n_pairs);
 }
 
+// slots int64 [m], position int64 [n_slots], of which those of the slots go on by n.
 extern "C" int voxtral_advance(const void* slots, void* position, int m, int n,
                                cudaStream_t stream) {
   if (m == 0) return cudaSuccess;

@@ -19,7 +19,9 @@ from pathlib import Path
 import subprocess
 
 import pytest
+import torch
 
+from voxtral_ros.backends import selection
 from voxtral_ros.backends.cpu import build as cpu_build
 from voxtral_ros.backends.cpu import library as cpu
 from voxtral_ros.backends.cpu.backend import CpuBackend
@@ -152,3 +154,13 @@ def test_the_command_builds_for_the_cpu_without_cuda(fresh, capsys, tmp_path):
 
 def _no_nvcc():
     raise BuildError('no nvcc')
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 1)
+    assert selection.find_device('cuda:0') == torch.device('cuda:0')
+    assert selection.find_device('cuda') == selection.find_device('auto') == torch.device('cuda:1')
+    with pytest.raises(ValueError, match='there is no cuda:7: this machine has 2 CUDA GPUs'):
+        selection.find_device('cuda:7')

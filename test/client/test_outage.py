@@ -177,7 +177,7 @@ def test_a_model_that_is_not_there_yet_loses_nothing(script):
     ('go to the kitchen', 'go to', 'go to the kitchen'),  # never taken back
     ('go to a kitchen', 'go to the kitchen now', 'go to a kitchen now'),
     ('', 'go', 'go'), ('go', '', 'go'), ('你', '你好吗', '你好吗')])
-def test_the_second_hearing_only_adds(published, again, text):
+def test_a_second_transcription_only_adds(published, again, text):
     segment = Segment(0.0)
     segment.write(published)
     segment.restart()

@@ -157,6 +157,14 @@ def test_link_is_published(engine):
     assert engine.link.state == 'closed'
 
 
+def test_closing_the_engine_closes_all_its_streams(engine):
+    streams = [engine.open() for _ in range(3)]
+    streams[1].close()
+    engine.close()
+    assert all(stream.closed for stream in streams)
+    assert {stream.link.state for stream in streams} == {'closed'}
+
+
 def test_closed_streams_are_closed(engine):
     stream = engine.open()
     assert stream.close() == []

@@ -30,7 +30,7 @@ QOS = QoSProfile(depth=100)  # reliable: what is acknowledged is in the queue
 NAMES = [str(number) for number in range(20)]
 
 
-class Ears(list):
+class Received(list):
     """What was processed, and in which threads."""
 
     def __init__(self):
@@ -80,74 +80,74 @@ def listening(node, callback, **options):
 
 
 def test_messages_are_transcribed_in_order_and_no_executor_is_needed(node):
-    ears = Ears()
-    with listening(node, ears) as (_, say):
+    received = Received()
+    with listening(node, received) as (_, say):
         say(*NAMES)
-        ears.wait(len(NAMES))
-        assert ears == NAMES
-        assert ears.threads == {'listener'}
+        received.wait(len(NAMES))
+        assert received == NAMES
+        assert received.threads == {'listener'}
 
 
 def test_an_executor_leaves_them_alone(node):
-    ears, go = Ears(), threading.Event()
+    received, go = Received(), threading.Event()
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
-    with listening(node, ears, pause_s=lambda: 0.001 * go.wait(60)) as (_, say):
+    with listening(node, received, pause_s=lambda: 0.001 * go.wait(60)) as (_, say):
         say(*NAMES)
         for _ in NAMES:
             executor.spin_once(timeout_sec=0.0)
-        assert ears == []
+        assert received == []
         go.set()
-        ears.wait(len(NAMES))
-        assert ears == NAMES
-        assert ears.threads == {'listener'}
+        received.wait(len(NAMES))
+        assert received == NAMES
+        assert received.threads == {'listener'}
     executor.shutdown()
 
 
 def test_where_there_is_no_hurry_what_waits_is_taken_together(node):
-    ears, transcribed_before = Ears(), []
+    received, transcribed_before = Received(), []
     pausing, go = threading.Event(), threading.Event()
 
     def pause_s():
-        transcribed_before.append(len(ears))
+        transcribed_before.append(len(received))
         pausing.set()
         assert go.wait(60)
         return 0.01
 
-    with listening(node, ears, pause_s=pause_s) as (_, say):
+    with listening(node, received, pause_s=pause_s) as (_, say):
         assert pausing.wait(60)
         say(*NAMES)
         go.set()
-        ears.wait(len(NAMES))
-        assert ears == NAMES
+        received.wait(len(NAMES))
+        assert received == NAMES
         assert set(transcribed_before) <= {0, len(NAMES)}
 
 
 def test_a_callback_that_raises_is_published_of_and_does_not_end_it(node, monkeypatch):
-    ears, errors = Ears(), []
+    received, errors = Received(), []
 
     class Logger:
         error = errors.append
 
     def callback(message):
-        ears(message)
+        received(message)
         if message.data == 'bad':
             raise RuntimeError('what is this')
 
     monkeypatch.setattr(node, 'get_logger', Logger)
     with listening(node, callback) as (_, say):
         say('bad', 'good')
-        ears.wait(2)
-        assert ears == ['bad', 'good']
+        received.wait(2)
+        assert received == ['bad', 'good']
     assert len(errors) == 1
     assert 'RuntimeError: what is this' in errors[0]
 
 
 def test_when_it_is_closed_nothing_is_left_of_it(node):
-    ears = Ears()
-    with listening(node, ears, pause_s=lambda: 3600.0) as (listener, say):
+    received = Received()
+    with listening(node, received, pause_s=lambda: 3600.0) as (listener, say):
         say('unheard')
         listener.close()
         assert not list(node.subscriptions)
         assert all(thread.name != 'listener' for thread in threading.enumerate())
-    assert ears == []
+    assert received == []

@@ -12,19 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What was said last arrives before the publishers go."""
+"""What is published: whole texts, whatever is left out, and the last ones before the end."""
 
+from itertools import pairwise
 import time
 from types import SimpleNamespace
 
 from voxtral_ros.node.outputs import Outputs
+from voxtral_ros.recognizer.events import Transcript
 
 
 class Node:
     """It writes down what its publishers do."""
 
     def __init__(self, error=None, is_transcribed=True):
-        self.done = []
+        self.done, self.published = [], []
         self.waited_s = 0.0
         self._error, self._is_transcribed = error, is_transcribed
 
@@ -41,7 +43,8 @@ class Node:
                 self.waited_s += timeout.nanoseconds / 1e9
                 time.sleep(timeout.nanoseconds / 1e9)
 
-        return SimpleNamespace(topic=topic, wait_for_all_acked=wait)
+        return SimpleNamespace(topic=topic, wait_for_all_acked=wait,
+                               publish=self.published.append)
 
     def destroy_lifecycle_publisher(self, publisher):
         self.done.append(('destroyed', publisher.topic))
@@ -65,3 +68,26 @@ def test_a_middleware_that_cannot_wait_does_not_keep_them():
     node = Node(RuntimeError('not implemented'))
     Outputs(node, robot=None).destroy()
     assert sum(what == 'destroyed' for what, _ in node.done) == 4
+
+
+def test_deltas_add_up_to_the_text_at_any_rate(monkeypatch):
+    """Subscribers that join deltas miss nothing of what partial_rate_hz leaves out."""
+    node = Node()
+    node.get_parameter = lambda name: SimpleNamespace(
+        value={'partial_rate_hz': 2.0, 'log_transcripts': False}.get(name, ''))
+    node.get_clock = lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=now_ns))
+    robot = SimpleNamespace(marked=lambda start_ns, end_ns: False)
+    outputs, now_ns = Outputs(node, robot), 10 ** 9
+    origin = SimpleNamespace(stamp_ns=lambda time_s: round(1e9 * time_s), frame_id='')
+    for utterance_id, n_words in ((1, 7), (2, 3)):
+        texts = [' '.join('abcdefg'[:n + 1]) for n in range(n_words)]
+        for revision, (before, text) in enumerate(pairwise(['', *texts, texts[-1]])):
+            now_ns += 10 ** 8
+            outputs.publish([Transcript(
+                utterance_id, revision, revision == n_words, text, text[len(before):], (),
+                0.0, 1.0)], origin)
+    for utterance_id, n_partials in ((1, 2), (2, 1)):
+        messages = [message for message in node.published
+                    if getattr(message, 'utterance_id', 0) == utterance_id]
+        assert len(messages) == n_partials + 1
+        assert ''.join(message.delta for message in messages) == messages[-1].text

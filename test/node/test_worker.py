@@ -24,6 +24,7 @@ import pytest
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.node.worker import Worker
+from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import SpeechActivity, Transcript
 from voxtral_ros.recognizer.options import StreamOptions
@@ -33,7 +34,7 @@ from voxtral_ros.resources import demo_model
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 
 
-class Told(list):
+class Published(list):
     """What the worker reports."""
 
     def __call__(self, events, origin):
@@ -62,7 +63,7 @@ def transcribe(worker, blocks):
 
 
 def test_ids_go_on_in_the_next_worker(engine, blocks):
-    published = Told()
+    published = Published()
     first = Worker(engine, 480, StreamOptions(), published)
     transcribe(first, blocks)
     first.stop(60)
@@ -72,8 +73,8 @@ def test_ids_go_on_in_the_next_worker(engine, blocks):
     assert [final.utterance_id for final in published.finals] == list(range(1, 9))
 
 
-def test_an_exception_loses_no_transcript_and_not_the_ears(engine, blocks, monkeypatch):
-    published = Told()
+def test_an_exception_loses_no_transcript_and_does_not_end_the_node(engine, blocks, monkeypatch):
+    published = Published()
     poll, calls = Stream.poll, []
 
     def failing(stream):
@@ -113,7 +114,7 @@ def held(monkeypatch):
 
 
 def test_when_it_cannot_keep_up_the_older_half_is_dropped_in_whole_blocks(engine, blocks, held):
-    worker = Worker(engine, 480, StreamOptions(), Told(), queue_s=4.0)
+    worker = Worker(engine, 480, StreamOptions(), Published(), queue_s=4.0)
     worker.put(blocks[0], 0)
     assert held.begun.wait(60)  # it has the first block in its hands
     for n in range(1, 9):
@@ -129,7 +130,7 @@ def test_when_it_cannot_keep_up_the_older_half_is_dropped_in_whole_blocks(engine
 
 
 def test_what_was_said_before_and_after_dropped_audio_are_two_utterances(engine, held):
-    published = Told()
+    published = Published()
     rate = 16000
     orders = np.concatenate([block.samples for block in read_file(ORDERS)])
     worker = Worker(engine, 480, StreamOptions(), published, queue_s=4.0, max_gap_s=10.0)
@@ -166,7 +167,7 @@ def wait(condition, timeout_s=60.0):
 
 
 def test_it_is_quiet_but_for_utterances(engine, blocks):
-    published, within = Told(), []
+    published, within = Published(), []
 
     def publish(events, origin):
         published(events, origin)
@@ -183,7 +184,7 @@ def test_it_is_quiet_but_for_utterances(engine, blocks):
 
 
 def test_an_utterance_ends_when_the_audio_stops_coming(engine, blocks):
-    published = Told()
+    published = Published()
     worker = Worker(engine, 480, StreamOptions(), published, max_gap_s=0.0)
     for block in blocks[:5]:  # in the middle of the first order; then the microphone is gone
         worker.put(block, 0)
@@ -194,7 +195,7 @@ def test_an_utterance_ends_when_the_audio_stops_coming(engine, blocks):
 
 
 def test_a_stream_that_cannot_be_given_back_loses_no_transcript(engine, blocks, monkeypatch):
-    published, all_events = Told(), []
+    published, all_events = Published(), []
     poll = Stream.poll
     abandon = Stream.abandon
 
@@ -235,7 +236,7 @@ def test_an_engine_that_keeps_failing_is_given_up_with_the_reason(engine, blocks
         raise RuntimeError('out of memory')
 
     monkeypatch.setattr(Stream, 'poll', failing)
-    worker = Worker(engine, 480, StreamOptions(), Told())
+    worker = Worker(engine, 480, StreamOptions(), Published())
     transcribe(worker, blocks)
     wait(lambda: worker.broken)
     assert worker.broken == 'the recogniser failed 3 times in a row: out of memory'
@@ -254,7 +255,7 @@ def test_failing_now_and_then_is_no_reason_to_give_up(engine, blocks, monkeypatc
         return events
 
     monkeypatch.setattr(Stream, 'poll', failing)
-    published = Told()
+    published = Published()
     worker = Worker(engine, 480, StreamOptions(), published)
     transcribe(worker, blocks)
     worker.stop(60)
@@ -265,7 +266,7 @@ def test_failing_now_and_then_is_no_reason_to_give_up(engine, blocks, monkeypatc
 
 
 def test_what_cannot_be_published_does_not_harm_the_stream(engine, blocks):
-    published = Told()
+    published = Published()
 
     def failing(events, origin):
         published(events, origin)
@@ -281,7 +282,7 @@ def test_what_cannot_be_published_does_not_harm_the_stream(engine, blocks):
 
 
 def test_stopping_drops_what_waits_too_long_and_ends_the_utterance(engine, blocks, held):
-    published = Told()
+    published = Published()
     worker = Worker(engine, 480, StreamOptions(), published)
     held.set()
     for block in blocks[:6]:
@@ -299,16 +300,32 @@ def test_stopping_drops_what_waits_too_long_and_ends_the_utterance(engine, block
 
 
 def test_bad_samples_are_counted(engine, blocks):
-    worker = Worker(engine, 480, StreamOptions(), Told())
+    worker = Worker(engine, 480, StreamOptions(), Published())
     worker.put(replace(blocks[0], n_bad=7), 0)
     worker.stop(60)
     assert worker.stats.bad_samples == 7
 
 
 def test_nothing_is_published_when_nothing_was_transcribed(engine):
-    published = Told()
+    published = Published()
     worker = Worker(engine, 480, StreamOptions(), published)
     worker.flush()
     assert worker.stop(60)
     assert not published
     assert engine.n_open == 0
+
+
+def test_a_flush_ends_the_utterance_where_it_was_asked_for(engine, blocks, held):
+    """Audio that comes faster than it is recognised does not put the flush off."""
+    published = Published()
+    options = StreamOptions(endpoint=EndpointOptions(silence_s=30.0, max_utterance_s=60.0))
+    worker = Worker(engine, 480, options, published)
+    for number, block in enumerate(blocks):
+        worker.put(block, 0)
+        if number == 9:
+            worker.flush()
+    held.set()
+    assert worker.stop(60)
+    assert len(published.finals) == 2
+    assert published.finals[0].text.startswith('robot go')
+    assert published.finals[0].end_s <= 5.0 < published.finals[1].end_s

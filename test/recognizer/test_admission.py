@@ -98,7 +98,7 @@ def test_what_the_host_does_comes_once_per_stream(admission):
     passes(admission, 1, 3)
     passes(admission, 11, 23)
     for _ in range(20):
-        admission.absorbed(5, 0.010)
+        admission.host_took(5, 0.010)
     assert admission.predicted_s(21) == pytest.approx(0.043 + 21 * 0.002)
 
 
@@ -128,7 +128,7 @@ def test_the_first_stream_is_never_refused(admission):
 def test_what_was_long_ago_does_not_count(admission, clock):
     passes(admission, 2, 500)
     for _ in range(20):
-        admission.absorbed(1, 0.5)
+        admission.host_took(1, 0.5)
     clock.now_s += 59
     assert admission.refusal(2)
     clock.now_s += 2

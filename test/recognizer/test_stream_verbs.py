@@ -238,6 +238,22 @@ def test_a_stream_is_closed_even_if_its_last_poll_fails():
     assert stream.close() == []
 
 
+def test_what_a_failed_close_had_recognised_can_still_be_had():
+    script, failing = Script(), []
+
+    def on_token(token):
+        if failing and token.index >= 30:
+            raise RuntimeError('the engine has a bad day')
+
+    stream = Stream(ScriptedEngine(script), DELAY, StreamOptions(on_token=on_token))
+    stream.feed(join(silence(0.8), script.say(' stop'), silence(PAUSE + 2.0)))
+    failing.append(True)
+    with pytest.raises(RuntimeError, match='bad day'):
+        stream.close()
+    assert texts(stream.abandon()) == ['stop']
+    assert stream.abandon() == []
+
+
 # ---- memory ----
 
 def sizes(thing: object, path: str = 'stream') -> dict[str, int]:

@@ -57,6 +57,34 @@ def test_with_turn_detection_every_utterance_is_an_item(scripted, client):
     assert kinds.index('input_audio_buffer.speech_started') < kinds.index(DELTA)
 
 
+def test_a_second_commit_is_answered_although_the_first_is_under_way(scripted, client):
+    manual = {'audio': {'input': {**GA['audio']['input'], 'turn_detection': None}}}
+    client.send('session.update', session=manual)
+    client.expect('session.updated')
+    for audio in (scripted.order, scripted.two):
+        client.append(audio)
+        client.commit()
+    items = []
+    for text in ('go to the kitchen', 'stop turn left'):
+        *events, completed = client.until(COMPLETED)
+        assert completed['transcript'] == text
+        items += [event['item_id'] for event in events
+                  if event['type'] == 'input_audio_buffer.committed']
+        assert items[-1] == completed['item_id']
+    assert len(set(items)) == 2
+
+
+def test_an_update_leaves_what_it_does_not_name(client):
+    manual = {'audio': {'input': {**GA['audio']['input'], 'turn_detection': None}}}
+    for session in (manual, {'type': 'transcription'}, {'audio': {'input': {}}}):
+        client.send('session.update', session=session)
+        updated = client.expect('session.updated')['session']
+        assert (updated['sample_rate'], updated['turn_detection']) == (16000, None)
+    client.send('session.update', session={'turn_detection': {'type': 'server_vad'}})
+    updated = client.expect('session.updated')['session']
+    assert (updated['sample_rate'], updated['turn_detection']['type']) == (16000, 'server_vad')
+
+
 def test_errors_are_objects(client):
     client.send('session.update', session=GA)
     client.expect('session.updated')

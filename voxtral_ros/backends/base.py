@@ -33,7 +33,7 @@ Tokens = tuple[list[list[int]], list[list[float]]]  # ids and probabilities, [M]
 
 @dataclass(frozen=True)
 class WeightBytes:
-    """What a backend holds of the weights in memory, and so reads in every pass."""
+    """What a pass reads of the weights, in the format that the backend holds them in."""
 
     encoder: int  # convolutions and adapter included
     decoder: int
@@ -45,7 +45,7 @@ class SpeculativeStats:
     """How speculative decoding of pads is doing."""
 
     enabled: bool  # whether the next backlog will be decoded that way
-    n_accepted: int  # tokens that were accepted so far
+    n_accepted: int  # tokens so far: accepted drafts, and the one that each pass adds to them
     n_passes: int  # passes of the decoder that this took
 
 
@@ -70,11 +70,11 @@ class Backend(Protocol):
 
     @property
     def weight_bytes(self) -> WeightBytes:
-        """Return the size of the weights in memory."""
+        """Return what a pass reads of the weights, in bytes."""
 
     @property
     def cache_bytes(self) -> int:
-        """Return the size of the KV caches of all slots."""
+        """Return the size of the KV caches of all slots, in bytes."""
 
     @property
     def speculative(self) -> SpeculativeStats | None:
@@ -88,7 +88,7 @@ class Backend(Protocol):
 
     def set_position(self, position: int) -> None:
         """
-        Let all streams be at this position, as if they had come so far with silent caches.
+        Let all streams be at this position, as if they had come so far; the caches stay.
 
         For benchmarks and tests of streams that run for days.
         """
@@ -105,7 +105,13 @@ class Backend(Protocol):
         """
 
     def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
-        """Pass n positions, each with the token that the one before has predicted: [M][n]."""
+        """
+        Pass n positions, each with the token that the one before has predicted.
+
+        :param slots: [M], different ones
+        :param windows: float32 [M, n * 1280 + 240], overlapping by 240 samples
+        :return: [M][n]
+        """
 
     def warm_up(self) -> None:
         """Do now what would make the first passes slow."""

@@ -87,7 +87,9 @@ def _cuda(config: ModelConfig, weights: WeightFile, device: torch.device, dtype:
     from voxtral_ros.backends.cuda.library import available
     from voxtral_ros.backends.cuda.memory import check_memory, plan_memory
     from voxtral_ros.backends.cuda.network import fits_kernels
-    has_kernels = fits_kernels(config, dtype) and available()
+    from voxtral_ros.backends.cuda.weight_source import mergeable
+    has_kernels = fits_kernels(config, dtype, max_chunk_tokens) and mergeable(config, weights) \
+        and available(device)
     check_memory(plan_memory(config, weights, dtype, max_streams, max_chunk_tokens, has_kernels),
                  *torch.cuda.mem_get_info(device))
     if not has_kernels:
@@ -105,7 +107,7 @@ def find_device(name: str) -> torch.device:
     :raises ValueError: there is no such device
     """
     if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -116,7 +118,13 @@ def find_device(name: str) -> torch.device:
         raise ValueError('device is cuda, but this torch sees no CUDA GPU: take cpu, or install '
                          'a torch with CUDA (torch.version.cuda is '
                          f'{torch.version.cuda})')
-    return device
+    if device.type == 'cpu':
+        return torch.device('cpu')
+    index = torch.cuda.current_device() if device.index is None else device.index
+    if index >= torch.cuda.device_count():
+        raise ValueError(f'there is no cuda:{index}: this machine has '
+                         f'{torch.cuda.device_count()} CUDA GPUs, counted from 0')
+    return torch.device('cuda', index)
 
 
 def special_tokens(tokenizer: Tokenizer) -> list[int]:

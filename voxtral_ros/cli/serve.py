@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     access.add_argument('--tls-key', type=Path, metavar='PEM', help='its key')
     limits = parser.add_argument_group('limits')
     limits.add_argument('--max-sessions', type=int, default=4, metavar='N',
-                        help='clients at a time; memory for all of them is taken at once [4]')
+                        help='clients at the same time; memory for all of them is taken at the '
+                             'start [4]')
     limits.add_argument('--window', type=int, default=0, metavar='TOKENS',
                         help='tokens of 80 ms that the decoder looks back: fewer take less memory '
                              'per client [0, as the model says]')

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-A recogniser on another machine, used as one of this: `RemoteEngine`.
+A recogniser on another machine, used like a local one: `RemoteEngine`.
 
     engine = RemoteEngine('ws://server:8000/v1/realtime')
     stream = engine.open()
@@ -51,7 +51,7 @@ class RemoteEngine:
         :param url: ws:// or wss://, with the path, usually /v1/realtime
         :param model: name to ask for; the empty one is right for vLLM and for voxtral
         :param token: bearer token of the server
-        :param ca_file: certificate that a wss:// server is to be trusted by, if not by the usual
+        :param ca_file: certificate to trust a wss:// server by; None: those of the system
         :param outage_s: speech that is kept while the server is away; then the oldest is dropped
         :raises ValueError: the URL is not one of a WebSocket, or the certificate is none
         """
@@ -67,7 +67,7 @@ class RemoteEngine:
                 raise ValueError(f'{ca_file} is no certificate: {error}') from None
         self.url, self._model, self._token, self._tls = url, model, token, tls
         self._outage_s = outage_s
-        self._stream: RemoteStream | None = None
+        self._streams: list[RemoteStream] = []  # the open ones and the latest
         # Called from another thread when a stream has something to poll. A local stream has
         # something new only when it is fed; here it also comes when no audio does.
         self.on_update: Callable[[], None] | None = None
@@ -83,9 +83,10 @@ class RemoteEngine:
         :param start_s: time of the first sample, in the events
         """
         remote = Remote(self.url, self._model, self._token, self._tls, delay_ms)
-        self._stream = RemoteStream(remote, options or StreamOptions(), self._outage_s,
-                                    self._notify, utterance_ids, start_s)
-        return self._stream
+        stream = RemoteStream(remote, options or StreamOptions(), self._outage_s, self._notify,
+                              utterance_ids, start_s)
+        self._streams = [*(other for other in self._streams if not other.closed), stream]
+        return stream
 
     @property
     def description(self) -> str:
@@ -95,9 +96,9 @@ class RemoteEngine:
         """Do nothing: a server is warm before it listens."""
 
     def close(self) -> None:
-        """End the connection of the latest stream, if it is still open."""
-        if self._stream is not None:
-            self._stream.abandon()
+        """End the connections of all streams that are still open."""
+        for stream in self._streams:
+            stream.abandon()
 
     def _notify(self) -> None:
         if self.on_update:
@@ -106,4 +107,4 @@ class RemoteEngine:
     @property
     def link(self) -> LinkStatus:
         """Return how the connection of the latest stream is doing."""
-        return self._stream.link if self._stream else LinkStatus('closed')
+        return self._streams[-1].link if self._streams else LinkStatus('closed')

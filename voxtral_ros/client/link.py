@@ -133,6 +133,7 @@ class Link:
             if not self._segments:
                 return
             segment = self._segments.popleft()
+            self._refusals = 0  # those were of this segment
             lost_s = segment.duration_s
             self._status = replace(self._status, dropped_s=self._status.dropped_s + lost_s)
         _LOGGER.warning('%.1f s of speech were not transcribed: %s', lost_s, why)
@@ -218,7 +219,7 @@ class Link:
         await socket.send_json({'type': 'session.update', 'model': self._remote.model, **options})
 
     async def _converse(self, socket: Socket) -> None:
-        """Send and receive at a time; whichever fails ends both."""
+        """Send and receive at the same time; whichever fails ends both."""
         tasks = [asyncio.ensure_future(self._send(socket)),
                  asyncio.ensure_future(self._receive(socket))]
         try:

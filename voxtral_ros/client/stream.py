@@ -70,6 +70,10 @@ class RemoteStream:
         self._link = Link(remote, outage_s, self._notify)
 
     @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
     def link(self) -> LinkStatus:
         return self._link.status
 

@@ -15,8 +15,9 @@
 """
 The network: audio to audio embeddings to token logits.
 
-One position is one token is 80 ms. The same modules run whole utterances in parallel (forward, for
-training and scoring) and streams step by step (encode and decode, over a StreamState).
+One position is one token: 80 ms of audio. The same modules run whole utterances in parallel
+(forward, for training and scoring) and streams step by step (encode and decode, over a
+StreamState).
 """
 
 from __future__ import annotations

@@ -99,6 +99,7 @@ class AsrNode(LifecycleNode):
             self.get_logger().warn(complaint)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._engine: SpeechEngine | None = None
+        self._engine_in_use = False  # by a thread that hangs: it must not be freed
         self.hung = ''  # why only a new process helps
         self._model = ''
         self._worker: Worker | None = None
@@ -275,6 +276,7 @@ class AsrNode(LifecycleNode):
         ended = worker.stop(patience_s)
         self._n_utterances = worker.n_utterances
         if not ended:
+            self._engine_in_use = True
             return f'{_HANGS}: end the process and start it again'
         return worker.broken and \
             f'{worker.broken}; the model was freed: configure and activate again'
@@ -288,8 +290,9 @@ class AsrNode(LifecycleNode):
         self._model = ''
         if engine is None:
             return
-        if self._failure.startswith(_HANGS):
-            _HUNG.append(engine)  # still in use by its thread, and a GPU would wait for that
+        if self._engine_in_use:
+            self._engine_in_use = False
+            _HUNG.append(engine)  # freeing it would crash its thread, or wait for the GPU
         else:
             engine.close()  # gigabytes: now, not some day
 

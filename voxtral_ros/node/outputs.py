@@ -55,6 +55,7 @@ class Outputs:
         self._speech_active = create(Bool, '~/speech_active', _LATCHED)
         self._voice = open_voice(node, self._value('hri_voice'))
         self._last_partial_ns = 0
+        self._withheld = ''  # deltas of partials that partial_rate_hz left out
 
     def _value(self, name: str) -> Any:
         return self._node.get_parameter(name).value
@@ -100,9 +101,13 @@ class Outputs:
 
     def _publish_transcript(self, transcript: Transcript, origin: Origin) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
+        # What the deltas of an utterance add up to is its text, whatever was left out.
+        transcript = replace(transcript, delta=self._withheld + transcript.delta)
+        self._withheld = ''
         if not transcript.is_final:
             rate = self._value('partial_rate_hz')
             if rate and 0 <= now_ns - self._last_partial_ns < 1e9 / rate:
+                self._withheld = transcript.delta
                 return
             self._last_partial_ns = now_ns
         message = self._message(transcript, origin, now_ns)

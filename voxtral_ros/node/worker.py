@@ -46,7 +46,7 @@ _LOGGER = logging.getLogger(__name__)
 _SHORT_LIFE = 25  # tokens, 2 s: a stream that fails sooner did not help
 _MOST_SHORT_LIVES = 3  # in a row, then the engine itself is at fault
 _TRACEBACK_EVERY_S = 10.0
-_LAST_FLUSH_S = 4.0  # what the last flush may take
+_LAST_FLUSH_S = 7.0  # what the last flush may take: a server has 5 s, and is then disconnected
 
 
 @dataclass
@@ -97,9 +97,9 @@ class Worker:
         self._utterance_ids = count(n_utterances + 1)
         self._queue_s, self._max_gap_s = queue_s, max_gap_s
         self._idle_s = max_gap_s + 1.0
-        self._blocks: deque[tuple[AudioBlock, int]] = deque()
+        self._blocks: deque[tuple[AudioBlock, int] | None] = deque()  # None: flush here
         self._waiting_s = 0.0
-        self._flush = self._reset = self._stop = self._torn = self._updated = False
+        self._reset = self._stop = self._torn = self._updated = False
         self._deadline_s = 0.0
         self._condition = threading.Condition()
         self._unfinished = False  # audio was processed since the last flush
@@ -130,7 +130,7 @@ class Worker:
     def flush(self) -> None:
         """End the open utterance after what is queued now."""
         with self._condition:
-            self._flush = True
+            self._blocks.append(None)
             self._condition.notify()
 
     def wake(self) -> None:
@@ -208,26 +208,27 @@ class Worker:
         """Wait for something to do; audio that stops coming ends its utterance, too."""
         with self._condition:
             if not self._condition.wait_for(
-                    lambda: (self._blocks or self._flush or self._reset or self._stop
-                             or self._updated),
+                    lambda: self._blocks or self._reset or self._stop or self._updated,
                     self._idle_s if self._unfinished else None):
                 return _Job(flush=True)
             if self._stop and time.monotonic() > self._deadline_s:
                 self._drop(0.0, keep=0)
+            flush = bool(self._blocks) and self._blocks[0] is None
             item = self._blocks.popleft() if self._blocks else None
             if item:
                 self._waiting_s = max(0.0, self._waiting_s - item[0].duration_ns / 1e9)
-            last = not self._blocks
-            job = _Job(self._reset, self._torn, item, self._flush and last, self._stop and last,
+            job = _Job(self._reset, self._torn, item, flush, self._stop and not self._blocks,
                        self._updated)
             self._reset = self._torn = self._updated = False
-            self._flush = self._flush and not job.flush
             return job
 
     def _drop(self, until_s: float, keep: int = 1) -> None:
         """Drop the oldest blocks until so much waits."""
         while self._waiting_s > until_s and len(self._blocks) > keep:
-            seconds = self._blocks.popleft()[0].duration_ns / 1e9
+            item = self._blocks.popleft()
+            if item is None:
+                continue  # a gap ends the utterance anyway
+            seconds = item[0].duration_ns / 1e9
             self._waiting_s -= seconds
             self.stats.dropped_s += seconds
             self._torn = True

@@ -158,11 +158,6 @@ def is_half_split(weight_name: str) -> bool:
     return match is not None and match[2] in ('attention.wq', 'attention.wk')
 
 
-def is_decoder_linear(weight_name: str) -> bool:
-    """Return whether this is the weight of a linear layer that the original has in INT4."""
-    return _decoder_linear(weight_name) is not None
-
-
 def _decoder_linear(weight_name: str) -> re.Match[str] | None:
     match = re.fullmatch(r'layers\.(\d+)\.(.+)\.weight', weight_name)
     return match if match and match[2] in _LINEARS else None

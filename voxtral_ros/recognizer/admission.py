@@ -55,7 +55,7 @@ class Admission:
         with self._lock:
             self._passes.append((self.clock(), n_streams, seconds / n_tokens))
 
-    def absorbed(self, n_tokens: int, seconds: float) -> None:
+    def host_took(self, n_tokens: int, seconds: float) -> None:
         """Record what the host took to do its part with some tokens of one stream."""
         with self._lock:
             self._host.append((self.clock(), seconds / n_tokens))

@@ -223,7 +223,7 @@ class Engine:
             if slot.on_tokens and n_new:
                 begin = self.admission.clock()
                 slot.on_tokens()
-                self.admission.absorbed(n_new, self.admission.clock() - begin)
+                self.admission.host_took(n_new, self.admission.clock() - begin)
 
 
 def _batch(slots: list[Slot], n_tokens: int) -> tuple[list[int], np.ndarray]:

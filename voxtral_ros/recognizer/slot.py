@@ -71,7 +71,6 @@ class Slot:
 
     def __init__(self, index: int, protocol: StreamingProtocol, delay: int) -> None:
         self.index = index
-        self.delay = delay
         self.prompt_tokens = protocol.prompt_tokens(delay)
         self.position = 0  # tokens of audio processed, the left pad included
         self.max_pass_tokens = sys.maxsize  # that the next pass may take

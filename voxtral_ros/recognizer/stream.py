@@ -152,12 +152,13 @@ class Stream:
         Returns what has not been polled yet, with the open utterance ended as it stands: nothing
         that was recognised is lost, even after an exception. Doing so again does nothing.
         """
-        if self._closed:
-            return []
-        self._closed = True
-        self._engine.release(self._slot)
+        if not self._closed:
+            self._closed = True
+            self._engine.release(self._slot)
+        # After a `close` that failed there are events that nobody has got.
         self._finish(self._voice.processed_s)
-        return self._events
+        events, self._events = self._events, []
+        return events
 
     # ---- inside ----
 
@@ -169,8 +170,9 @@ class Stream:
         """Return whether a flush could bring out anything, when no whole token waits."""
         voice, protocol = self._voice, self._protocol
         transcribed_s = self._slot_start_s + protocol.transcribed_s(self._slot.n_generated - 1)
-        processed = len(self._pending) < 2 * protocol.samples_per_token  # not a mere beginning
-        return not processed or voice.speaking or self._utterance is not None \
+        # Before the first token the audio has not been through voice activity.
+        started = len(self._pending) < 2 * protocol.samples_per_token
+        return not started or voice.speaking or self._utterance is not None \
             or self._endpointer.expects_speech(self._word_end_s(transcribed_s), voice.processed_s)
 
     def _take_slot(self) -> Slot:

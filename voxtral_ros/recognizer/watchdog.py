@@ -66,12 +66,16 @@ class Watchdog:
         return self._release()
 
     def suspects(self, transcribed_s: float, ahead_s: float) -> bool:
-        """Return whether it may want something within the next `ahead_s`."""
+        """
+        Return whether the watchdog may act within the next `ahead_s`.
+
+        :param transcribed_s: the audio before this time is transcribed
+        """
         speech_s = self.options.speech_s
         return bool(speech_s) and self._missed_s(transcribed_s, ahead_s) >= speech_s
 
     def _missed_s(self, transcribed_s: float, ahead_s: float = 0.0) -> float:
-        """Return the seconds of speech without a word, at most `ahead_s` later."""
+        """Return the most seconds of speech without a word that there can be in `ahead_s`."""
         blank_s = transcribed_s - self.last_text_s
         if blank_s + ahead_s < self.options.speech_s:
             return blank_s

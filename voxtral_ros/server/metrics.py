@@ -41,8 +41,9 @@ class Metrics:
             'step_seconds', 'Predicted seconds of work per 80 ms of audio, if all clients that '
             'are connected speak; 0 when unknown')
         self.delta_latency = Histogram(
-            'voxtral_delta_latency_seconds', 'From the audio that let a text be written coming '
-            'in to the text going out', registry=self._registry, buckets=_LATENCY_BUCKETS)
+            'voxtral_delta_latency_seconds', 'From the arrival of the audio that completed a '
+            'piece of text to the sending of that text', registry=self._registry,
+            buckets=_LATENCY_BUCKETS)
         self._factor = self._gauge('real_time_factor', 'compute_seconds / audio_seconds since '
                                    'the start; below 1 the engine keeps up')
         self._audio_s = self._compute_s = 0.0

@@ -152,19 +152,20 @@ class Session:
                 self._worker.check_delay(update.delay_ms)
             except ValueError as error:
                 raise EventError('invalid_event', str(error)) from None
-        rate = update.sample_rate
+        dialect = DIALECTS[update.dialect] if update.dialect else self.dialect
+        given = {} if dialect is self.dialect else dict(dialect.defaults)
+        for name in ('delay_ms', 'words', 'utterances', 'sample_rate'):
+            if (value := getattr(update, name)) is not None:
+                given[name] = value
+        rate = given.get('sample_rate')
         if rate and rate != self._resampler.source_rate_hz:
             if self._job or self._queue:
                 raise EventError('invalid_event', 'sample_rate cannot change while audio of the '
                                  'old rate is being transcribed: wait for transcription.done')
             self._resampler = Resampler(rate)
-        names = ('delay_ms', 'words', 'utterances', 'sample_rate')
-        given = {name: getattr(update, name) for name in names}
-        self.options = replace(
-            self.options, **{name: value for name, value in given.items() if value is not None})
+        self.options = replace(self.options, **given)
         self._validated = True
-        if update.dialect:
-            self.dialect = DIALECTS[update.dialect]
+        self.dialect = dialect
         if answer := self.dialect.updated(update.reply, self.options):
             self._send(answer)
 
@@ -188,9 +189,6 @@ class Session:
         if not self._job and (not final or self.dialect.append_starts):
             self._start()
         if final:
-            if self._transcription and not self._ending \
-                    and (answer := self._transcription.committed()):
-                self._send(answer)
             rest = self._resampler.process(np.zeros(0, np.float32), last=True)
             if len(rest):
                 self._put(rest)
@@ -215,8 +213,11 @@ class Session:
         assert self._job
         if isinstance(item, np.ndarray):
             self._job.feed(item)
-        else:
-            self._end_job()
+            return
+        assert self._transcription
+        if answer := self._transcription.committed():
+            self._send(answer)
+        self._end_job()
 
     def _end_job(self) -> None:
         assert self._job

@@ -14,6 +14,8 @@
 
 """The CUDA network, on the CPU through the plain versions of all ops, against the modules."""
 
+from dataclasses import replace
+
 import pytest
 from support import checkpoints
 import torch
@@ -21,7 +23,7 @@ import torch
 from voxtral_ros.backends.cuda.gemm import gemm
 from voxtral_ros.backends.cuda.network import CudaNetwork, fits_kernels
 from voxtral_ros.backends.cuda.norm_rope import embed
-from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
+from voxtral_ros.backends.cuda.weight_source import CheckpointWeights, mergeable
 from voxtral_ros.backends.cuda.weights import dequantize
 from voxtral_ros.model.checkpoint import load_network, open_weights
 from voxtral_ros.model.config import ModelConfig
@@ -45,7 +47,8 @@ def folders(tmp_path_factory):
     tensors = checkpoints.random_tensors(params, 1)
     checkpoints.write_checkpoint(root / 'dense', params, tensors, checkpoints.tiny_tekken())
     for name, recipe in (('int4', Recipe()), ('int4, int8', Recipe('mse', encoder_bits=8)),
-                         ('compact', Recipe('mse', encoder_bits=8, head_bits=4))):
+                         ('compact', Recipe('mse', encoder_bits=8, head_bits=4)),
+                         ('first layer dense', Recipe(skip=('layers.0.*',)))):
         quantize(root / 'dense', root / name, recipe)
     return root
 
@@ -94,7 +97,7 @@ def run_kernels(network, folder):
     return run(passes, network.reset)
 
 
-@pytest.mark.parametrize('name', ['dense', 'int4', 'int4, int8', 'compact'])
+@pytest.mark.parametrize('name', ['dense', 'int4', 'int4, int8', 'compact', 'first layer dense'])
 def test_equals_the_modules(folders, name):
     network = cuda_network(folders / name)
     with torch.inference_mode():
@@ -102,7 +105,9 @@ def test_equals_the_modules(folders, name):
         found = run_kernels(network, folders / name)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-    assert network.decoder.half_split is (name != 'dense')
+    assert [layer.half_split for layer in network.decoder.layers] == [
+        name != 'dense' and not (name == 'first layer dense' and n == 0)
+        for n in range(len(network.decoder.layers))]
 
 
 @pytest.mark.parametrize('name', ['int4', 'int4, int8', 'compact'])
@@ -140,6 +145,15 @@ def test_weight_bytes_are_those_of_the_packed_weights(folders):
     assert dense.head == compact.head  # screened in INT4 both
 
 
+@pytest.mark.parametrize(('skip', 'merges'), [
+    ('layers.0.*', True), ('*.attention.wo.weight', True), ('*.attention.wv.weight', False),
+    ('layers.1.feed_forward.w1.weight', False)])
+def test_only_weights_of_one_format_are_merged(folders, tmp_path, skip, merges):
+    quantize(folders / 'dense', tmp_path / 'int4', Recipe(skip=(skip,)))
+    with open_weights(tmp_path / 'int4') as (network, weights):
+        assert mergeable(network.config, weights) == merges
+
+
 def test_what_the_kernels_fit():
     for params in (checkpoints.real_params(), checkpoints.tiny_params(**SIZES)):
         config = ModelConfig.from_params(params)
@@ -149,3 +163,9 @@ def test_what_the_kernels_fit():
     assert fits_kernels(ModelConfig.load(demo_model()), torch.float16)
     odd = ModelConfig.from_params(checkpoints.tiny_params())
     assert not fits_kernels(odd, torch.bfloat16)
+    real = ModelConfig.from_params(checkpoints.real_params())
+    assert fits_kernels(real, torch.float16, max_chunk_tokens=32)
+    assert not fits_kernels(real, torch.float16, max_chunk_tokens=512)  # too many queries
+    assert not fits_kernels(replace(real, vocab_size=1 << 19), torch.float16)
+    wide = replace(real, decoder=replace(real.decoder, dim=16384))
+    assert not fits_kernels(wide, torch.float16)

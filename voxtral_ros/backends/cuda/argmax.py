@@ -26,6 +26,7 @@ from voxtral_ros.backends.cuda.library import call, DTYPES, load
 from voxtral_ros.backends.cuda.weights import PackedWeight
 
 N_BEST = 64  # tokens whose logits are computed exactly
+MAX_VOCABULARY = 1 << 18
 
 
 @dataclass(frozen=True)

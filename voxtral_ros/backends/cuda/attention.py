@@ -25,6 +25,7 @@ from torch import Tensor
 from voxtral_ros.backends.cuda.library import call, DTYPES, load
 
 HEAD_DIMS = (64, 128)  # that the kernel is compiled for
+MAX_QUERIES = 1024  # of one stream and one head of keys, in a pass
 
 
 @dataclass(frozen=True)

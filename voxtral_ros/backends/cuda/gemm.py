@@ -77,7 +77,11 @@ def gemm(x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
 
 
 def gemm_split_k(x: Tensor, weight: PackedWeight) -> Tensor:
-    """Return x W as the sums of the splits of K, float32 [splits, ..., N]; see add_rms_norm."""
+    """
+    Return x W as the sums of the splits of K, float32 [splits, ..., N]; see add_rms_norm.
+
+    :param x: [..., K], 16 bits
+    """
     if not x.is_cuda:
         return (x.float() @ dequantize(weight))[None]
     x = x.contiguous()
@@ -89,8 +93,9 @@ def gemm_split_k(x: Tensor, weight: PackedWeight) -> Tensor:
 
 def gemm_swiglu(x: Tensor, weight: PackedWeight) -> Tensor:
     """
-    Return silu(x W_gate) * (x W_up), [..., N / 2].
+    Return silu(x W_gate) * (x W_up), [..., N / 2], in the type of x.
 
+    :param x: [..., K], 16 bits
     :param weight: gate and up, see weights.interleave_gate_up
     """
     if not x.is_cuda:

@@ -55,11 +55,18 @@ def load() -> ctypes.CDLL:
                          '`voxtral build-kernels`') from None
 
 
+def available(device: torch.device | None = None) -> bool:
+    """
+    Return whether a GPU can run the kernels, and there is a library or a compiler.
+
+    :param device: None is the current one
+    """
+    return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 7) \
+        and _loads()
+
+
 @lru_cache(maxsize=1)
-def available() -> bool:
-    """Return whether there is a GPU that can run the kernels, and a library or a compiler."""
-    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 7):
-        return False
+def _loads() -> bool:
     try:
         load()
     except BuildError:

@@ -31,12 +31,13 @@ import torch.nn.functional as F
 
 from voxtral_ros.backends.base import WeightBytes
 from voxtral_ros.backends.cuda import attention as kv_attention
-from voxtral_ros.backends.cuda.argmax import argmax, Head
+from voxtral_ros.backends.cuda.argmax import argmax, Head, MAX_VOCABULARY
 from voxtral_ros.backends.cuda.attention import LayerCache, n_counters
 from voxtral_ros.backends.cuda.conv_stem import ConvStem
 from voxtral_ros.backends.cuda.gemm import gemm, gemm_split_k, gemm_swiglu
 from voxtral_ros.backends.cuda.library import DTYPES
-from voxtral_ros.backends.cuda.norm_rope import add_rms_norm, advance, embed, rope_cos_sin
+from voxtral_ros.backends.cuda.norm_rope import (
+    add_rms_norm, advance, embed, MAX_WIDTH, rope_cos_sin)
 from voxtral_ros.backends.cuda.weight_source import WeightSource
 from voxtral_ros.backends.cuda.weights import (
     concatenate, fits, interleave_gate_up, pack_int4, PackedWeight, STRIP)
@@ -51,18 +52,21 @@ from voxtral_ros.quantization import marlin, rounding
 Linear = tuple[PackedWeight, Tensor | None]  # weight and bias
 
 
-def fits_kernels(config: ModelConfig, dtype: torch.dtype) -> bool:
-    """Return whether there are kernels for a network of these sizes."""
+def fits_kernels(config: ModelConfig, dtype: torch.dtype, max_chunk_tokens: int = 1) -> bool:
+    """Return whether there are kernels for a network of these sizes, in passes so long."""
     encoder, decoder = config.encoder, config.decoder
     sizes = [(decoder.dim, config.vocab_size), (decoder.dim, decoder.dim),
              (config.downsample_factor * encoder.dim, decoder.dim)]
-    for stack in (encoder, decoder):
-        if stack.head_dim not in kv_attention.HEAD_DIMS \
-                or stack.n_kv_heads * stack.head_dim % STRIP[4]:
+    for stack, per_token in ((encoder, config.downsample_factor), (decoder, 1)):
+        queries = max_chunk_tokens * per_token * (stack.n_heads // stack.n_kv_heads)
+        if stack.head_dim not in kv_attention.HEAD_DIMS or stack.dim > MAX_WIDTH \
+                or stack.n_kv_heads * stack.head_dim % STRIP[4] \
+                or queries > kv_attention.MAX_QUERIES:
             return False
         sizes += [(stack.dim, stack.hidden_dim), (stack.hidden_dim, stack.dim),
                   (stack.n_heads * stack.head_dim, stack.dim)]
-    return dtype in DTYPES and all(fits(*size) for size in sizes) \
+    return dtype in DTYPES and config.vocab_size <= MAX_VOCABULARY \
+        and all(fits(*size) for size in sizes) \
         and ConvStem.fits(config.audio.num_mel_bins, encoder.dim)
 
 
@@ -76,6 +80,7 @@ class Layer:
     ffn_norm: Tensor
     gate_up: PackedWeight
     down: Linear
+    half_split: bool  # the order of the rows of q and k, see attention
 
     @property
     def nbytes(self) -> int:
@@ -96,7 +101,6 @@ class Stack:
         """
         self.config = config
         self.per_token = per_token
-        self.half_split = weights.half_split(f'{path}.layers.0.attention.wq.weight')
         self.layers = [self._layer(weights, f'{path}.layers.{n}') for n in range(config.n_layers)]
         self.norm = _tensor(weights, f'{path}.norm.weight')
         self.inv_freq = rope_inv_freq(config.head_dim, config.rope_theta, weights.device)
@@ -121,7 +125,7 @@ class Stack:
             x = add_rms_norm(h, layer.attention_norm, eps, partial, bias)
             qkv = gemm(x, *layer.qkv)
             x = kv_attention.attention(qkv, caches[index], slots, position, cos, sin,
-                                       config.n_heads, self.half_split, counters)
+                                       config.n_heads, layer.half_split, counters)
             out, bias = layer.out
             x = add_rms_norm(h, layer.ffn_norm, eps, gemm_split_k(x, out), bias,
                              None if scales is None else scales[index], slots)
@@ -130,10 +134,6 @@ class Stack:
         return add_rms_norm(h, self.norm, eps, partial, bias)
 
     def _layer(self, weights: WeightSource, path: str) -> Layer:
-        for name in ('wq', 'wk'):
-            if weights.half_split(f'{path}.attention.{name}.weight') != self.half_split:
-                raise ValueError(f'{path}: rows of wq and wk are not in the same order as in the '
-                                 'first layer')
         qkv = [_linear(weights, f'{path}.attention.{name}') for name in ('wq', 'wk', 'wv')]
         gate, up = (weights.packed(f'{path}.feed_forward.{name}.weight') for name in ('w1', 'w3'))
         norm = _tensor(weights, f'{path}.attention_norm.weight')
@@ -143,7 +143,8 @@ class Stack:
             norm, (concatenate([weight for weight, _ in qkv]),
                    None if no_bias else torch.cat(biases)),
             _linear(weights, f'{path}.attention.wo'), _tensor(weights, f'{path}.ffn_norm.weight'),
-            interleave_gate_up(gate, up), _linear(weights, f'{path}.feed_forward.w2'))
+            interleave_gate_up(gate, up), _linear(weights, f'{path}.feed_forward.w2'),
+            weights.half_split(f'{path}.attention.wq.weight'))
 
 
 class CudaNetwork:
@@ -174,7 +175,7 @@ class CudaNetwork:
                                  weights.device, n_spare=1)
         self.encoder_caches = _layer_caches(self.state.encoder_cache, config.downsample_factor)
         self.decoder_caches = _layer_caches(self.state.decoder_cache, 1)
-        n_rows = 1 << max_streams.bit_length()  # of the largest batch
+        n_rows = 1 << max_streams.bit_length()  # at least as many as in the largest batch
         needed = max(
             n_counters(n_rows, cache.capacity - cache.window + 1, stack.n_heads, stack.n_kv_heads)
             for cache, stack in ((self.state.encoder_cache, config.encoder),
@@ -194,7 +195,13 @@ class CudaNetwork:
         self.state.reset(slot, torch.stack(scales).to(self.decoder.norm.dtype))
 
     def encode(self, samples: Tensor, slots: Tensor) -> Tensor:
-        """Encode the next n tokens of audio; as VoxtralRealtime.encode."""
+        """
+        Encode the next n tokens of audio.
+
+        :param samples: float32 [M, n * 1280 + 240]
+        :param slots: int64 [M]
+        :return: [M, n, dim] of the decoder
+        """
         state = self.state
         mel = self.mel(samples).to(self.encoder.norm.dtype)  # [M, 128, 8n]
         frames, conv_state = self.stem(mel, tuple(part[slots] for part in state.conv_state))

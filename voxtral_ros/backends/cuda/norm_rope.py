@@ -23,6 +23,8 @@ from voxtral_ros.backends.cuda.library import call, DTYPES
 from voxtral_ros.backends.cuda.weights import PackedWeight, scales_of
 from voxtral_ros.quantization import marlin
 
+MAX_WIDTH = 8192  # of a row that the norm can read
+
 
 def add_rms_norm(h: Tensor, weight: Tensor, eps: float, partial: Tensor | None = None,
                  bias: Tensor | None = None, scales: Tensor | None = None,

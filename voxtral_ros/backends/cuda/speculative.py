@@ -39,7 +39,7 @@ class SpeculativeDecoding:
     """Counts how many drafted tokens are accepted, and decides whether to draft at all."""
 
     def __init__(self) -> None:
-        self.n_accepted = 0  # tokens
+        self.n_accepted = 0  # tokens: accepted drafts, and the one that each pass adds to them
         self.n_passes = 0  # that this took
         self._passes_per_token = 0.5  # running mean
         self._serial = 0  # chunks to decode serially before another try

@@ -22,9 +22,14 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.backends.cuda.weights import pack_dense, pack_int4, pack_int8, PackedWeight
+from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.names import checkpoint_name
 from voxtral_ros.quantization.format import HEAD, is_half_split
 from voxtral_ros.quantization.weights import WeightFile
+
+# Layers that are computed by one GEMM.
+_MERGED = (('attention.wq', 'attention.wk', 'attention.wv'),
+           ('feed_forward.w1', 'feed_forward.w3'))
 
 
 class WeightSource(Protocol):
@@ -43,7 +48,16 @@ class WeightSource(Protocol):
         """Return the token embedding, [vocabulary, dim], or the INT4 head whose columns it is."""
 
     def half_split(self, name: str) -> bool:
-        """Return whether rows of whole heads are in half-split order, see weights.half_split."""
+        """Return whether rows of whole heads are in half-split order, see attention.attention."""
+
+
+def mergeable(config: ModelConfig, weights: WeightFile) -> bool:
+    """Return whether layers that share their input are stored alike, so that one GEMM does."""
+    return all(
+        len({weights.kind(checkpoint_name(f'{path}.layers.{n}.{name}.weight'))
+             for name in names}) == 1
+        for path, stack in (('encoder', config.encoder), ('decoder', config.decoder))
+        for n in range(stack.n_layers) for names in _MERGED)
 
 
 class CheckpointWeights:

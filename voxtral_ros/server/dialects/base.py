@@ -16,8 +16,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 from voxtral_ros.recognizer.events import SpeechActivity, Word
 from voxtral_ros.server.events import Message, SessionOptions
@@ -52,6 +52,10 @@ class Dialect(Protocol):
     @property
     def keeps_late_audio(self) -> bool:
         """Return whether audio between the end and `done` belongs to the next generation."""
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """Return the options of a session that begins to speak this dialect."""
 
     def transcription(self, options: SessionOptions) -> Transcription:
         """Begin the events of a generation."""

@@ -22,12 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import secrets
+from types import MappingProxyType
 from typing import Any
 
 from voxtral_ros.recognizer.events import SpeechActivity
 from voxtral_ros.server.dialects.base import speech_event, usage_of
 from voxtral_ros.server.events import (
-    delay, EventError, flag, Message, rate, SessionOptions, SessionUpdate, short)
+    delay, EventError, Message, rate, SessionOptions, SessionUpdate, short)
 from voxtral_ros.server.worker import Update
 
 RATE_HZ = 24_000  # if the format names no other
@@ -38,6 +39,7 @@ class OpenAIDialect:
 
     name = 'openai'
     append_starts = bare_commit_ends = keeps_late_audio = True
+    defaults = MappingProxyType({'sample_rate': RATE_HZ, 'utterances': True})
 
     def transcription(self, options: SessionOptions) -> OpenAITranscription:
         """Begin the events of a generation."""
@@ -70,15 +72,17 @@ def parse_session(session: Any, reply: str) -> SessionUpdate:
     given = audio.get('input') if isinstance(audio, dict) else None
     new = given if isinstance(given, dict) else {}
     form = new.get('format', session.get('input_audio_format', 'pcm16'))
-    rate_hz: int | None = RATE_HZ
+    rate_hz = None
     if isinstance(form, dict):
-        rate_hz, form = rate(form, 'rate') or RATE_HZ, form.get('type')
+        rate_hz, form = rate(form, 'rate'), form.get('type')
     if form not in ('pcm16', 'audio/pcm'):
         raise EventError('invalid_event', f'the audio format is {short(form)}: only pcm16 is '
                          'supported')
-    turns = new.get('turn_detection', session.get('turn_detection', {}))
-    return SessionUpdate(delay_ms=delay(session), words=flag(session, 'words'),
-                         utterances=turns is not None, sample_rate=rate_hz,
+    utterances = None
+    for given in (new, session):
+        if utterances is None and 'turn_detection' in given:
+            utterances = given['turn_detection'] is not None
+    return SessionUpdate(delay_ms=delay(session), utterances=utterances, sample_rate=rate_hz,
                          dialect=OPENAI.name, reply=reply)
 
 

@@ -20,8 +20,9 @@ Source: vLLM 0.33 `entrypoints/speech_to_text/realtime/{protocol,connection}.py`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from voxtral_ros.recognizer.events import SpeechActivity, Transcript
 from voxtral_ros.server.dialects.base import speech_event, usage_of, words_of
@@ -39,6 +40,11 @@ class VllmDialect:
     bare_commit_ends: bool
     keeps_late_audio: bool
     every_token: bool  # a delta per token, empty ones too
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """Return nothing: what was set before stays."""
+        return {}
 
     def transcription(self, options: SessionOptions) -> VllmTranscription:
         """Begin the events of a generation."""
