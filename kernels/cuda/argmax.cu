@@ -35,7 +35,7 @@ struct Candidates {
   uint32_t id[kMaxCandidates];  // kNone where a special token is among the top already
   float exact[kMaxCandidates];
   float top, sum_exp;  // the largest screened logit; sum of exp(logit - top) of all tokens
-  int n_done;       // blocks
+  int n_done;          // blocks
 };
 constexpr uint32_t kNone = 0xffffffffu;
 
@@ -346,22 +346,22 @@ extern "C" int voxtral_argmax(int dtype, const void* logits, const void* strip_m
       n_special > kMaxSpecial || width % 8)
     return cudaErrorInvalidValue;
   const ArgmaxArguments p{static_cast<const float*>(logits),
-                           static_cast<const float*>(strip_max),
-                           static_cast<const float*>(strip_sum),
-                           hidden,
-                           table,
-                           static_cast<const int*>(special),
-                           static_cast<const float*>(pad_penalty),
-                           static_cast<const int64_t*>(slots),
-                           static_cast<int64_t*>(token),
-                           static_cast<float*>(probability),
-                           static_cast<int64_t*>(last_token),
-                           static_cast<Candidates*>(scratch),
-                           n_special,
-                           pad,
-                           rows_per_slot,
-                           vocabulary,
-                           width};
+                         static_cast<const float*>(strip_max),
+                         static_cast<const float*>(strip_sum),
+                         hidden,
+                         table,
+                         static_cast<const int*>(special),
+                         static_cast<const float*>(pad_penalty),
+                         static_cast<const int64_t*>(slots),
+                         static_cast<int64_t*>(token),
+                         static_cast<float*>(probability),
+                         static_cast<int64_t*>(last_token),
+                         static_cast<Candidates*>(scratch),
+                         n_special,
+                         pad,
+                         rows_per_slot,
+                         vocabulary,
+                         width};
   if (!table)
     return launch(argmax_screened_kernel, dim3(m), dim3(kScreenedThreads), 0, stream, p);
   const cudaError_t error = launch(candidates_kernel, dim3(m), dim3(kThreads), 0, stream, p);

@@ -89,7 +89,7 @@ __device__ inline void cp_async_wait_all() { asm volatile("cp.async.wait_all;\n"
 // loads as possible are in flight at once.
 template <typename T, int D, typename Out>
 __device__ void combine_chunks(const float* partial, int n_chunks, int rows, int chunk_rows,
-                        float* scratch, float* row_sums, Out out) {
+                               float* scratch, float* row_sums, Out out) {
   constexpr int kFew = 8;          // chunks that need no `scratch`
   constexpr int kInRegisters = 3;  // chunks of a lane whose max and sum stay in registers
   constexpr int kQuarters = 4, kLoadsInFlight = 9;

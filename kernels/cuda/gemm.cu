@@ -33,7 +33,7 @@ namespace {
 // What is done with the accumulators.
 enum Epilogue : int {
   kStore = 0,    // y = sum (+ bias), in the type of x
-  kPartial = 1,  // split-K, fp32 [n_splits, M, N]: add_rms_norm reduces the splits
+  kSplitK = 1,   // split-K, fp32 [n_splits, M, N]: add_rms_norm reduces the splits
   kSwiglu = 2,   // y[M, N / 2] = silu(gate) * up; strips of gate and up alternate
   kLogits = 3,   // fp32 [M, N], and max and sum of exp(logit - max) of every strip
 };
@@ -297,7 +297,7 @@ __global__ __launch_bounds__(kMaxThreads, 1) void gemm_kernel(GemmArguments p) {
       if constexpr (kEpilogue == kSwiglu) {
         const float up = reduce_warps(1, m, n);
         static_cast<T*>(p.y)[row * (p.n / 2) + at] = from_float<T>(sum / (1 + expf(-sum)) * up);
-      } else if constexpr (kEpilogue == kPartial) {
+      } else if constexpr (kEpilogue == kSplitK) {
         static_cast<float*>(p.y)[(split * static_cast<size_t>(p.m) + row) * p.n + at] = sum;
       } else {
         // __ldg: 128 registers on SM87 for INT4 with bf16, so that two blocks of 8 warps fit.
@@ -342,17 +342,17 @@ cudaError_t dispatch(const GemmArguments& p, int n_warps, int n_splits, cudaStre
 
 template <class W, typename T>
 cudaError_t dispatch(const GemmArguments& p, int epilogue, int n_warps, int n_splits,
-                  cudaStream_t stream) {
+                     cudaStream_t stream) {
   if (p.m == 0) return cudaSuccess;
   if (p.m < 0 || p.k % kGroup || n_splits < 1 || n_warps < 1 ||
       n_warps * kWarp * (epilogue == kSwiglu ? 2 : 1) > kMaxThreads ||
       p.n % (16 * W::kBlocks * (epilogue == kSwiglu ? 2 : 1)))
     return cudaErrorInvalidValue;
   if (p.k / kGroup % (n_warps * n_splits)) return cudaErrorInvalidValue;
-  if (epilogue != kPartial && n_splits > 1) return cudaErrorInvalidValue;
+  if (epilogue != kSplitK && n_splits > 1) return cudaErrorInvalidValue;
   switch (epilogue) {
     case kStore: return dispatch<W, T, kStore>(p, n_warps, n_splits, stream);
-    case kPartial: return dispatch<W, T, kPartial>(p, n_warps, n_splits, stream);
+    case kSplitK: return dispatch<W, T, kSplitK>(p, n_warps, n_splits, stream);
     case kSwiglu: return dispatch<W, T, kSwiglu>(p, n_warps, n_splits, stream);
     case kLogits:
       if constexpr (W::kBlocks >= 2) return dispatch<W, T, kLogits>(p, n_warps, n_splits, stream);
@@ -362,7 +362,7 @@ cudaError_t dispatch(const GemmArguments& p, int epilogue, int n_warps, int n_sp
 
 template <class W>
 cudaError_t dispatch(const GemmArguments& p, int dtype, int epilogue, int n_warps, int n_splits,
-                  cudaStream_t stream) {
+                     cudaStream_t stream) {
   return dtype == kHalf
              ? dispatch<W, half>(p, epilogue, n_warps, n_splits, stream)
              : dispatch<W, __nv_bfloat16>(p, epilogue, n_warps, n_splits, stream);

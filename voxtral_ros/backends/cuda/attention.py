@@ -30,7 +30,7 @@ MAX_QUERIES = 1024  # of one stream and one head of keys, in a pass
 
 @dataclass(frozen=True)
 class LayerCache:
-    """Keys and values of one layer; the key of position p lies in entry p % capacity."""
+    """KV cache of one layer; position p lies in entry p % capacity."""
 
     keys: Tensor  # [slots, capacity, Hkv, D]
     values: Tensor  # [slots, capacity, Hkv, D]

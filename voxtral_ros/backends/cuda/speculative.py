@@ -17,9 +17,9 @@ Speculative decoding of pads: most tokens are pads, so draft nothing else and ve
 
 The input at a position is audio plus the token before it. With n tokens of audio waiting, one pass
 over n positions assumes that all unknown tokens are pads; it is right up to and including the
-first position that predicts something else, and the next pass starts there. Rows do not depend on
-each other in any kernel, so the tokens are those of serial decoding, bit for bit. A pass costs
-the same for 1 to 8 positions: reading the weights.
+first position that predicts something else, and the next pass starts there (CudaBackend._verify
+accepts them). Rows do not depend on each other in any kernel, so the tokens are those of serial
+decoding, bit for bit. A pass costs the same for 1 to 8 positions: reading the weights.
 
 For one stream alone. Of many streams that keep up, each has one token waiting, and there is
 nothing to draft; of many that are late, hardly ever all have pads, so that a second pass over the
