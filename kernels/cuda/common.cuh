@@ -32,7 +32,6 @@ enum Dtype : int { kHalf = 0, kBfloat16 = 1 };
 
 __device__ inline float to_float(half x) { return __half2float(x); }
 __device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ inline float to_float(float x) { return x; }
 
 template <typename T>
 __device__ inline T from_float(float x);
@@ -42,8 +41,6 @@ template <>
 __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
   return __float2bfloat16_rn(x);
 }
-template <>
-__device__ inline float from_float<float>(float x) { return x; }
 
 // Two numbers as one register, the first in the low half.
 template <typename T>

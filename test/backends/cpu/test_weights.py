@@ -19,7 +19,7 @@ import pytest
 from quantization import packable
 import torch
 
-from voxtral_ros.backends.cpu.weights import pack_int4, read_weight, unpack_int4
+from voxtral_ros.backends.cpu.weights import pack_int4, read_weight
 from voxtral_ros.model.checkpoint import load_network, open_weights
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
@@ -119,6 +119,13 @@ def test_float_weights_stay_as_they_are(tmp_path):
                 if parameter.dim() == 2:
                     assert read_weight(weights, cpu.checkpoint_name(name)).bits == 32
         assert cpu.cpu_backend(folder)._model.decoder.layers[0].query.bits == 32
+
+
+def unpack_int4(packed):
+    """Undo pack_int4: int8 [N, K]."""
+    halves = packed.reshape(len(packed), -1, 1, 16)
+    pairs = np.concatenate((halves & 15, halves >> 4), axis=2)
+    return pairs.reshape(len(packed), -1).astype(np.int8) - np.int8(8)
 
 
 def test_packed_codes_come_back():

@@ -101,10 +101,3 @@ def pack_int4(codes: Array) -> Array:
     pairs = (codes + np.int8(8)).astype(np.uint8).reshape(len(codes), -1, 2, _HALF)
     packed: Array = (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(len(codes), -1)
     return packed
-
-
-def unpack_int4(packed: Array) -> Array:
-    """Undo pack_int4: int8 [N, K]."""
-    halves = packed.reshape(len(packed), -1, 1, _HALF)
-    pairs = np.concatenate((halves & 15, halves >> 4), axis=2)
-    return pairs.reshape(len(packed), -1).astype(np.int8) - np.int8(8)
