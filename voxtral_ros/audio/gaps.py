@@ -40,6 +40,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 import enum
 
+import numpy as np
+
 from voxtral_ros.audio.block import check_rate, samples_to_ns
 
 _SLEW_TIME_NS = 10_000_000_000
@@ -62,6 +64,12 @@ class Placement:
     kind: Kind
     stamp_ns: int  # time of the block's first sample, after any silence
     silence: int = 0  # samples of silence to insert before it, at the source rate
+
+    def filled(self, samples: np.ndarray) -> np.ndarray:
+        """Return the samples of the block, float32 [n], after that silence."""
+        if not self.silence:
+            return samples
+        return np.concatenate((np.zeros(self.silence, np.float32), samples))
 
 
 class Timeline:

@@ -319,7 +319,7 @@ class Worker:
             self._stream.flush()
         elif place.silence > 0:
             self.stats.gaps += 1
-            samples = np.concatenate((np.zeros(place.silence, np.float32), samples))
+            samples = place.filled(samples)
             stamp_ns -= round(place.silence / block.rate_hz * 1e9)
         self._frame_id = block.frame_id or self._frame_id
         # The next sample out of the resampler is as old as what it still holds.

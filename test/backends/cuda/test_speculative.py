@@ -25,7 +25,7 @@ import torch
 
 from voxtral_ros.backends.cuda import backend as cuda_backend
 from voxtral_ros.backends.cuda import gemm
-from voxtral_ros.backends.cuda.speculative import SpeculativeDecoding
+from voxtral_ros.backends.cuda.speculative import count_accepted, SpeculativeDecoding
 from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
 from voxtral_ros.backends.cuda.weights import dequantize
 from voxtral_ros.model.checkpoint import open_weights
@@ -128,6 +128,11 @@ def test_the_embedding_of_a_packed_head_gives_the_tokens_of_the_dequantized_one(
     reference = Engine.load(tmp_path / 'compact', 'cpu', 'float32', max_chunk_tokens=6)
     assert found == ids(reference, NOISE)
     assert len(set(found)) > 3
+
+
+def test_pads_and_the_first_other_token_are_accepted():
+    tokens = torch.tensor([[32, 32, 32], [7, 32, 32], [32, 7, 32], [32, 32, 7]])
+    assert count_accepted(tokens, 32).tolist() == [3, 1, 2, 3]
 
 
 def test_drafting_rests_when_it_does_not_pay_and_tries_again():

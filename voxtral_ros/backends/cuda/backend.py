@@ -32,7 +32,7 @@ from torch import Tensor
 
 from voxtral_ros.backends.base import SpeculativeStats, Tokens, WeightBytes
 from voxtral_ros.backends.cuda.network import CudaNetwork
-from voxtral_ros.backends.cuda.speculative import SpeculativeDecoding
+from voxtral_ros.backends.cuda.speculative import count_accepted, SpeculativeDecoding
 from voxtral_ros.backends.cuda.weight_source import WeightSource
 from voxtral_ros.model.config import ModelConfig
 
@@ -239,9 +239,7 @@ class CudaBackend:
         draft[:, 0] = self.last_token[slots]
         hidden = self.network.decode(self._audio[:, -n_tokens:], draft, slots, n_accepted=0)
         tokens, probs = self.network.argmax(hidden, slots, self.pad_penalty, None)
-        # Right up to and including the first token that is no pad.
-        right = (tokens[:, :-1] == self._pad).int().cumprod(dim=1)
-        n_accepted = 1 + right.sum(dim=1)  # [1]
+        n_accepted = count_accepted(tokens, self._pad)
         self.last_token[slots] = tokens.gather(1, n_accepted[:, None] - 1)[:, 0]
         self.state.decoder_position[slots] += n_accepted
         return [tokens, probs, n_accepted]

@@ -17,9 +17,9 @@ Speculative decoding of pads: most tokens are pads, so draft nothing else and ve
 
 The input at a position is audio plus the token before it. With n tokens of audio waiting, one pass
 over n positions assumes that all unknown tokens are pads; it is right up to and including the
-first position that predicts something else, and the next pass starts there (CudaBackend._verify
-accepts them). Rows do not depend on each other in any kernel, so the tokens are those of serial
-decoding, bit for bit. A pass costs the same for 1 to 8 positions: reading the weights.
+first position that predicts something else, and the next pass starts there. Rows do not depend on
+each other in any kernel, so the tokens are those of serial decoding, bit for bit. A pass costs the
+same for 1 to 8 positions: reading the weights.
 
 For one stream alone. Of many streams that keep up, each has one token waiting, and there is
 nothing to draft; of many that are late, hardly ever all have pads, so that a second pass over the
@@ -28,11 +28,23 @@ others is nearly always due.
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from voxtral_ros.backends.base import SpeculativeStats
 
 _DECAY = 0.98  # per chunk, of the running mean
 _WORTHWHILE = 0.9  # passes per token above which serial decoding is as good
 _RETRY = 250  # chunks
+
+
+def count_accepted(tokens: Tensor, pad: int) -> Tensor:
+    """
+    Return how many tokens of a pass over drafted pads are right.
+
+    :param tokens: int64 [M, n], what the network predicts at each position
+    :return: int64 [M], 1..n: up to and including the first token that is no pad
+    """
+    return 1 + (tokens[:, :-1] == pad).int().cumprod(dim=1).sum(dim=1)
 
 
 class SpeculativeDecoding:
