@@ -64,7 +64,9 @@ class Driver:
         client.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        self.diagnostics += message.status
+        # The topic is shared by all nodes of the domain.
+        self.diagnostics += [status for status in message.status
+                             if status.name == 'asr: speech recognition']
 
     def close(self) -> None:
         """Take the client away, and before it what may still wait for it."""
