@@ -28,8 +28,8 @@ import numpy as np
 import torch
 
 from voxtral_ros.backends.base import Backend, WeightBytes
-from voxtral_ros.model.config import ModelConfig, StackConfig
-from voxtral_ros.model.names import checkpoint_name
+from voxtral_ros.model.config import ModelConfig
+from voxtral_ros.model.names import checkpoint_name, part_of_pass
 from voxtral_ros.model.network import VoxtralRealtime
 
 TOKEN_S = 0.08
@@ -103,11 +103,9 @@ class PassBytes:
     @classmethod
     def of(cls, config: ModelConfig, weights: WeightBytes, cache_bits: int = 16) -> PassBytes:
         """Add what is read of the KV caches to what is read of the weights."""
-        def per_position(stack: StackConfig) -> int:
-            return 2 * stack.n_layers * stack.n_kv_heads * stack.head_dim * cache_bits // 8
-
-        return cls(weights, per_position(config.encoder) * config.encoder.sliding_window,
-                   per_position(config.decoder))
+        encoder, decoder = config.encoder, config.decoder
+        return cls(weights, encoder.kv_size * cache_bits // 8 * encoder.sliding_window,
+                   decoder.kv_size * cache_bits // 8)
 
     def per_token(self, n_tokens: int, context: int, passes: float = 1.0) -> float:
         """
@@ -139,13 +137,10 @@ def planned_bytes(config: ModelConfig, bits: Callable[[str], int], head_bits: in
         network = VoxtralRealtime(config)
     counts = {'encoder': 0.0, 'decoder': 0.0, 'head': 0.0}
     for name, parameter in network.named_parameters():
-        size = bits(checkpoint_name(name))
-        if 'tok_embeddings' in name:
-            part, size = 'head', head_bits
-        elif 'ada_rms_norm' in name:
-            continue  # becomes a vector per stream
-        else:
-            part = 'decoder' if name.startswith('decoder.') else 'encoder'
+        part = part_of_pass(name)
+        if part is None:
+            continue
+        size = head_bits if part == 'head' else bits(checkpoint_name(name))
         # A scale of 16 bits per group of 128.
         counts[part] += parameter.numel() * (size / 8 + (2 / 128 if size < 16 else 0))
     return WeightBytes(*(round(count) for count in counts.values()))

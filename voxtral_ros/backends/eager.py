@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.backends.base import Tokens, WeightBytes
+from voxtral_ros.model.names import part_of_pass
 from voxtral_ros.model.network import VoxtralRealtime
 
 
@@ -60,10 +61,8 @@ class EagerBackend:
     def weight_bytes(self) -> WeightBytes:
         sizes = {'encoder': 0, 'decoder': 0, 'head': 0}
         for name, parameter in self.network.named_parameters():
-            if 'ada_rms_norm' in name:
-                continue  # becomes a vector per stream
-            part = 'head' if 'tok_embeddings' in name else name.split('.')[0]
-            sizes['encoder' if part == 'adapter' else part] += parameter.nbytes
+            if part := part_of_pass(name):
+                sizes[part] += parameter.nbytes
         return WeightBytes(**sizes)
 
     @property

@@ -84,11 +84,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     backend, config = _open(arguments, device)
     bandwidth = benchmark.read_bandwidth(device)
     weights = backend.weight_bytes
-    n_positions = backend.max_streams * sum(
-        2 * stack.n_layers * stack.n_kv_heads * stack.head_dim * (stack.sliding_window - 1 + more)
-        for stack, more in ((config.encoder, config.downsample_factor * backend.max_chunk_tokens),
-                            (config.decoder, backend.max_chunk_tokens)))
-    counted = benchmark.PassBytes.of(config, weights, 8 * backend.cache_bytes // n_positions)
+    cache_size = backend.max_streams * config.kv_cache_size(backend.max_chunk_tokens)
+    counted = benchmark.PassBytes.of(config, weights, 8 * backend.cache_bytes // cache_size)
     on_gpu = device.type == 'cuda'
     machine = torch.cuda.get_device_name(device) if on_gpu \
         else f'{platform.processor() or platform.machine()}, threads: {arguments.threads or "all"}'

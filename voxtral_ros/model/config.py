@@ -79,6 +79,15 @@ class StackConfig:
     norm_eps: float = 1e-5
     use_biases: bool = False  # on wq, wv, wo and w2; never on wk, w1 and w3
 
+    def cache_capacity(self, max_positions: int) -> int:
+        """Return how many positions the KV cache of a stream has places for, in passes so long."""
+        return self.sliding_window - 1 + max_positions
+
+    @property
+    def kv_size(self) -> int:
+        """Return how many numbers the keys and values of one position are, in all layers."""
+        return 2 * self.n_layers * self.n_kv_heads * self.head_dim
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -120,6 +129,12 @@ class ModelConfig:
             raise ConfigError(f'the window is {window} tokens, but this model can have 1 to '
                               f'{own}, or 0 for all of them')
         return replace(self, decoder=replace(self.decoder, sliding_window=window or own))
+
+    def kv_cache_size(self, max_tokens: int) -> int:
+        """Return how many numbers the KV caches of a stream hold, for passes so long."""
+        encoder, decoder = self.encoder, self.decoder
+        return encoder.kv_size * encoder.cache_capacity(max_tokens * self.downsample_factor) \
+            + decoder.kv_size * decoder.cache_capacity(max_tokens)
 
     @classmethod
     def load(cls, folder: str | Path) -> ModelConfig:

@@ -42,7 +42,7 @@ class KVCache:
         """Allocate for passes over at most `max_positions` positions at once."""
         self.window = config.sliding_window
         self.n_slots = n_slots
-        self.capacity = cache_capacity(config, max_positions)
+        self.capacity = config.cache_capacity(max_positions)
         shape = (config.n_layers, n_slots, self.capacity, config.n_kv_heads, config.head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
@@ -97,8 +97,3 @@ class KVCache:
             return attend
 
         return [layer(k, v) for k, v in zip(self.keys, self.values, strict=True)]
-
-
-def cache_capacity(config: StackConfig, max_positions: int) -> int:
-    """Return how many positions the cache of a stream has places for."""
-    return config.sliding_window - 1 + max_positions

@@ -33,3 +33,17 @@ def checkpoint_name(name: str) -> str:
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)
     raise KeyError(name)
+
+
+def part_of_pass(name: str) -> str | None:
+    """
+    Return which part of a pass reads a parameter of VoxtralRealtime.
+
+    :return: 'encoder' (with the adapter), 'decoder' or 'head'; None for the delay conditioning,
+        which becomes a vector per stream
+    """
+    if 'ada_rms_norm' in name:
+        return None
+    if 'tok_embeddings' in name:
+        return 'head'
+    return 'decoder' if name.startswith('decoder.') else 'encoder'

@@ -42,6 +42,7 @@ from voxtral_ros.node.loading import load_engine
 from voxtral_ros.node.outputs import Outputs
 from voxtral_ros.node.robot_voice import RobotVoice
 from voxtral_ros.node.sources import FileSource, MicrophoneSource, Source, TopicSource
+from voxtral_ros.node.transitions import survive_wrong_transitions
 from voxtral_ros.node.worker import Worker
 from voxtral_ros.recognizer.interface import SpeechEngine
 
@@ -120,29 +121,7 @@ class AsrNode(LifecycleNode):
         # Not on the node's clock: a simulated one may stand still.
         self.create_timer(PERIOD_S, self._every_second,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._survive_wrong_transitions()
-
-    def _survive_wrong_transitions(self) -> None:
-        """
-        Answer a transition that the state does not allow instead of dying of it.
-
-        Before Kilted, rclpy lets the exception out of the service callback (ros2/rclpy#1209).
-        """
-        service = getattr(self, '_service_change_state', None)
-        if service is None:
-            return
-        change_state = service.callback
-
-        def guarded(request: Any, response: Any) -> Any:
-            try:
-                return change_state(request, response)
-            except RuntimeError as error:  # RCLError
-                wanted = request.transition.label or request.transition.id
-                self.get_logger().error(f'transition {wanted} refused: {error}')
-                response.success = False
-                return response
-
-        service.callback = guarded
+        survive_wrong_transitions(self)
 
     def start(self) -> None:
         """Configure and activate; where that fails, the log says why and the node waits."""

@@ -55,7 +55,7 @@ class Outputs:
         self._speech_active = create(Bool, '~/speech_active', _LATCHED)
         self._voice = open_voice(node, self._value('hri_voice'))
         self._last_partial_ns = 0
-        self._withheld = ''  # deltas of partials that partial_rate_hz left out
+        self._published = 0  # characters of the open utterance
 
     def _value(self, name: str) -> Any:
         return self._node.get_parameter(name).value
@@ -101,15 +101,14 @@ class Outputs:
 
     def _publish_transcript(self, transcript: Transcript, origin: Origin) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        # What the deltas of an utterance add up to is its text, whatever was left out.
-        transcript = replace(transcript, delta=self._withheld + transcript.delta)
-        self._withheld = ''
         if not transcript.is_final:
             rate = self._value('partial_rate_hz')
             if rate and 0 <= now_ns - self._last_partial_ns < 1e9 / rate:
-                self._withheld = transcript.delta
                 return
             self._last_partial_ns = now_ns
+        # The text only grows: so the deltas add up to it, whatever was left out.
+        transcript = replace(transcript, delta=transcript.text[self._published:])
+        self._published = 0 if transcript.is_final else len(transcript.text)
         message = self._message(transcript, origin, now_ns)
         (self._final if transcript.is_final else self._partial).publish(message)
         if transcript.delta.strip():
@@ -149,7 +148,7 @@ def latest(events: list[Event]) -> list[Event]:
         last = kept[-1] if kept else None
         if isinstance(event, Transcript) and isinstance(last, Transcript) \
                 and last.utterance_id == event.utterance_id:
-            kept[-1] = replace(event, delta=last.delta + event.delta)
+            kept[-1] = event
         else:
             kept.append(event)
     return kept

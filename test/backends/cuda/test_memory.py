@@ -64,7 +64,7 @@ def test_the_real_model_needs_what_was_measured():
         memory._weight(native, Stored(kinds[recipe.bits(native)], (), tuple(shape)), 2, True)
         for native, shape in shapes.items())
     assert weights == pytest.approx(3.63e9 - 0.805e9, rel=0.01)
-    caches = 2 * (memory._cache(config.encoder, 24) + memory._cache(config.decoder, 6))
+    caches = 2 * config.kv_cache_size(6)
     assert caches == pytest.approx(1.10e9, rel=0.03)
 
 

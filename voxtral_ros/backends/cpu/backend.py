@@ -216,7 +216,7 @@ class StackState:
     """KV cache and position of one stack; the cache wraps as in voxtral_ros.model.kv_cache."""
 
     def __init__(self, config: StackConfig, n_slots: int, max_positions: int) -> None:
-        capacity = config.sliding_window - 1 + max_positions
+        capacity = config.cache_capacity(max_positions)
         shape = (config.n_layers, n_slots, capacity, config.n_kv_heads, config.head_dim)
         self.keys = np.zeros(shape, np.float32)
         self.values = np.zeros(shape, np.float32)

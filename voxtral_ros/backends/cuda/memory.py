@@ -27,8 +27,7 @@ import math
 
 import torch
 
-from voxtral_ros.model.config import ModelConfig, StackConfig
-from voxtral_ros.model.kv_cache import cache_capacity
+from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.quantization.format import HEAD
 from voxtral_ros.quantization.weights import Stored, WeightFile
 
@@ -68,10 +67,8 @@ def plan_memory(config: ModelConfig, weights: WeightFile, dtype: torch.dtype, ma
     """
     size = dtype.itemsize
     total = sum(_weight(name, stored, size, packed) for name, stored in weights.stored.items())
-    caches = sum(
-        _cache(stack, max_chunk_tokens * frames) for stack, frames in
-        ((config.encoder, config.downsample_factor), (config.decoder, 1)))
-    return MemoryPlan(round(total), size * max_streams * caches, round(_OVERHEAD))
+    caches = size * max_streams * config.kv_cache_size(max_chunk_tokens)
+    return MemoryPlan(round(total), caches, round(_OVERHEAD))
 
 
 def check_memory(plan: MemoryPlan, free: int, total: int) -> None:
@@ -102,9 +99,3 @@ def _weight(name: str, stored: Stored, size: int, packed: bool) -> float:
     if packed and stored.kind != 'dense':
         return n * ({'int4': 0.5, 'int8': 1}[stored.kind] + _SCALE)
     return n * size
-
-
-def _cache(stack: StackConfig, max_positions: int) -> int:
-    """Return numbers per stream."""
-    capacity = cache_capacity(stack, max_positions)
-    return 2 * stack.n_layers * capacity * stack.n_kv_heads * stack.head_dim
