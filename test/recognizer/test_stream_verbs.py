@@ -238,6 +238,14 @@ def test_a_stream_is_closed_even_if_its_last_poll_fails():
     assert stream.close() == []
 
 
+def test_abandoning_ends_the_open_utterance_as_it_stands():
+    script = Script()
+    stream = open_stream(script, NO_END)
+    stream.feed(join(silence(0.8), script.say(' stop'), silence(1.5)))
+    assert texts(stream.poll()) == []
+    assert texts(stream.abandon()) == ['stop']
+
+
 def test_what_a_failed_close_had_recognised_can_still_be_had():
     script, failing = Script(), []
 
