@@ -190,7 +190,7 @@ def test_unstamped_stamps_increase_whatever_the_transport_does(sizes, data):
     for size in sizes:
         received_ns += data.draw(st.integers(0, 2 * S))
         placement = timeline.place(size, None, received_ns)
-        assert placement.kind is Kind.CONTINUOUS and placement.stamp_ns > last_ns
+        assert placement.kind in (Kind.CONTINUOUS, Kind.GAP) and placement.stamp_ns > last_ns
         last_ns = placement.stamp_ns
 
 
@@ -257,3 +257,52 @@ def test_any_stream_runs_back_only_at_jumps(blocks):
         assert (placement.silence > 0) == (placement.kind is Kind.GAP)
         last_ns, started = placement.stamp_ns, True
         due_ns = placement.stamp_ns + samples_to_ns(size, 16_000)
+
+
+@pytest.mark.parametrize('pause_ms', [510, 800, 1500, 1990])
+def test_when_unstamped_audio_pauses_the_pause_is_kept(pause_ms):
+    timeline = Timeline(16_000)
+    for i in range(50):
+        timeline.place(BLOCK, None, T0 + (i + 1) * 20 * MS)
+    placement = timeline.place(BLOCK, None, T0 + (51 * 20 + pause_ms) * MS)
+    assert placement == Placement(Kind.GAP, T0 + (50 * 20 + pause_ms) * MS, pause_ms * 16)
+
+
+@pytest.mark.parametrize('spoken', [[(0, 3.2), (4.7, 7.0), (8.4, 11.3)], [(0, 1), (1.6, 2.6)]])
+def test_utterances_that_come_as_one_unstamped_message_each_lie_where_they_were(spoken):
+    timeline = Timeline(16_000)
+    for begin_s, end_s in spoken:
+        placement = timeline.place(round((end_s - begin_s) * 16_000), None, T0 + round(end_s * S))
+        assert placement.stamp_ns == pytest.approx(T0 + begin_s * S, abs=MS)
+
+
+def test_a_network_that_holds_unstamped_audio_up_makes_no_pause():
+    timeline = Timeline(16_000)
+    for i in range(1000):
+        late_ms = 450 - 20 * (i % 25) if i % 100 < 25 else 0  # and then brings it all at once
+        kind = timeline.place(BLOCK, None, T0 + ((i + 1) * 20 + late_ms) * MS).kind
+        assert kind is Kind.CONTINUOUS
+
+
+@pytest.mark.parametrize('period', [2, 5, 50, 10**6])
+def test_stamps_that_repeat_or_stand_still_cut_nothing(period):
+    timeline = Timeline(16_000)
+    for i in range(1000):
+        placement = timeline.place(BLOCK, T0 + i // period * period * 20 * MS, 0)
+        assert placement.kind is (Kind.REPEATED if i % period else Kind.CONTINUOUS)
+        assert placement.stamp_ns == T0 + i * 20 * MS
+
+
+def test_stamps_that_move_on_after_standing_still_are_followed():
+    timeline = Timeline(16_000)
+    for _ in range(500):
+        timeline.place(BLOCK, T0, 0)
+    assert timeline.place(BLOCK, T0 + 20 * MS, 0).kind is Kind.JUMP
+    assert timeline.place(BLOCK, T0 + 40 * MS, 0) == Placement(Kind.CONTINUOUS, T0 + 40 * MS)
+
+
+@pytest.mark.parametrize('step_ms', [1, 5, 10, 19])
+def test_stamps_that_are_too_slow_cut_nothing(step_ms):
+    timeline = Timeline(16_000)
+    kinds = {timeline.place(BLOCK, T0 + i * step_ms * MS, 0).kind for i in range(2000)}
+    assert kinds <= {Kind.CONTINUOUS, Kind.OVERLAP}

@@ -21,7 +21,7 @@ import textwrap
 from node.driver import ACTIVATE, CONFIGURE, driven, running
 import pytest
 
-from voxtral_ros.node.diagnostics import ERROR, OK, WARN
+from voxtral_ros.node.health import ERROR, OK, WARN
 
 DATA = Path(__file__).resolve().parents[1] / 'data'
 pytestmark = pytest.mark.skipif(
@@ -56,8 +56,8 @@ PUBLISHER = textwrap.dedent("""
         out = message(samples[at:at + 320])
         if kind == 'good':
             at = (at + 320) % (len(samples) // 320 * 320)
-        elif kind == 'odd':
-            out.audio.data = array('B', bytes(641))
+        elif kind == 'opus':
+            out.audio.data = array('B', b'OggS' + bytes(636))
         elif kind == 'empty':
             out.audio.data = array('B')
         elif kind == 'nan':
@@ -85,7 +85,7 @@ OTHER = textwrap.dedent("""
 
 
 @pytest.mark.parametrize(('overlay', 'kinds'), [
-    ('ros_drivers', [('odd', ERROR, '641 bytes are not a whole number of 2-byte frames'),
+    ('ros_drivers', [('opus', ERROR, 'the audio topic carries Ogg'),
                      ('empty', ERROR, 'no audio for')]),
     ('mgonzs13', [('rate', ERROR, 'sample rate 1 Hz'),
                   ('flag', ERROR, 'unknown PortAudio sample format 77'),

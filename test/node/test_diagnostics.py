@@ -19,14 +19,13 @@ import math
 from pathlib import Path
 
 from node.driver import ACTIVATE, CONFIGURE, DEACTIVATE, driven
-import numpy as np
 import pytest
 from rclpy.clock import Clock
 
-from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.client.link import LinkStatus
-from voxtral_ros.node.diagnostics import Diagnostics, ERROR, Health, judge, Meter, OK, Recent, WARN
-from voxtral_ros.node.worker import WorkerStats
+from voxtral_ros.node.diagnostics import Diagnostics
+from voxtral_ros.node.health import ERROR, Health, judge, OK, Recent, WARN
+from voxtral_ros.node.stats import WorkerStats
 from voxtral_ros.recognizer.engine import EngineStats
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
@@ -49,7 +48,26 @@ CALM = Recent(audio_rate=1.0, real_time_factor=0.2, idle_s=0.1, mute_s=0.0, drop
     (WARN, '20 s behind', {'waiting_s': 20.0}, {}),
     (WARN, 'only 50 %', {}, {'audio_rate': 0.5}),
     (OK, 'listening', {}, {'audio_rate': float('nan')}),
-    (OK, 'listening', {}, {'audio_rate': 4.0}),
+    (OK, 'listening', {}, {'audio_rate': 4.0, 'stamp_rate': 1.0}),  # a bag at four times its pace
+    (WARN, '4 s of audio come in a second, if it is S16LE', {'format': 'S16LE'},
+     {'audio_rate': 4.0}),
+    (WARN, '3 s of audio come', {}, {'audio_rate': 3.0, 'stamp_rate': 3.0}),
+    (WARN, 'set assumed_format.sample_rate', {'assumed': True}, {'audio_rate': 6.0}),
+    (WARN, 'set assumed_format.sample_rate', {'assumed': True}, {'audio_rate': 0.5}),
+    (OK, 'listening', {'assumed': True, 'timeout_s': 0.0}, {'audio_rate': 0.5}),
+    (OK, 'listening', {}, {'audio_rate': 0.5, 'idle_s': 2.0}),  # it has just ended
+    (WARN, 'two channels', {'warning': 'two channels cancel each other'}, {}),
+    (WARN, 'never exceeds (read as S32LE)', {'suspicion': 'it never exceeds', 'format': 'S32LE'},
+     {'audio_rate': 1.0}),
+    (ERROR, 'nothing comes on /clock', {'no_clock': 'nothing comes on /clock'}, {}),
+    (WARN, 'nothing comes on /clock', {'no_clock': 'nothing comes on /clock', 'received_s': 1.0},
+     {}),
+    (WARN, 'another clock', {'clock': 'stamps are of another clock'}, {}),
+    (WARN, '98 % of the audio has the stamp', {}, {'repeated': 0.98}),
+    (WARN, '2 s of audio come in a second of its stamps', {}, {'stamp_rate': 2.0}),
+    (WARN, 'finalized: only a new process', {'state': 'finalized'}, {}),
+    (OK, 'loading /models/big for 12 s', {'state': 'configuring', 'model': '/models/big',
+                                          'loading_s': 12.3}, {}),
     (WARN, '3 samples were NaN', {}, {'bad_samples': 3}),
     (WARN, '2 gaps and 1 jumps', {}, {'gaps': 2, 'jumps': 1}),
     (WARN, 'digital silence', {}, {'mute_s': 11.0}),
@@ -69,19 +87,6 @@ def test_the_judgement(level, words, health, recent):
 def test_the_worst_is_published_first():
     everything = replace(CALM, failures=1, dropped_s=1.0, gaps=1)
     assert judge(replace(WELL, trouble='broken'), everything)[0] == ERROR
-
-
-def test_the_meter_measures_rms_and_peak_in_dbfs():
-    meter = Meter()
-    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000, dtype=np.float32)
-    meter.add(AudioBlock(tone, 16000, 0))
-    level, peak = meter.take()
-    assert level == pytest.approx(-3.01, abs=0.01)
-    assert peak == pytest.approx(0.0, abs=0.01)
-    assert meter.received_s == 1.0
-    assert all(np.isnan(meter.take()))  # since then
-    meter.add(AudioBlock(np.zeros(100, np.float32), 16000, 0))
-    assert meter.take() == (-120.0, -120.0)
 
 
 class _Node:

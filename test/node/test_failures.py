@@ -20,7 +20,7 @@ import textwrap
 from node.driver import ACTIVATE, CONFIGURE, DEACTIVATE, driven
 from std_srvs.srv import Trigger
 
-from voxtral_ros.node.diagnostics import ERROR, OK
+from voxtral_ros.node.health import ERROR, OK
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 

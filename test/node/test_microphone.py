@@ -21,7 +21,7 @@ from audio.virtual_microphone import missing, VirtualMicrophone
 from node.driver import ACTIVATE, CONFIGURE, driven
 import pytest
 
-from voxtral_ros.node.diagnostics import ERROR, OK
+from voxtral_ros.node.health import ERROR, OK
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or '')

@@ -25,7 +25,7 @@ from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from rclpy.parameter import Parameter
-from voxtral_ros.node.diagnostics import ERROR
+from voxtral_ros.node.health import ERROR
 from voxtral_ros.node.parameters import check, TABLE
 import yaml
 

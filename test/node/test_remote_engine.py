@@ -20,7 +20,7 @@ from node.driver import ACTIVATE, CONFIGURE, driven
 from node.orders import first_orders
 from support.realtime import ServerProcess
 
-from voxtral_ros.node.diagnostics import ERROR, OK
+from voxtral_ros.node.health import ERROR, OK
 from voxtral_ros.resources import demo_model
 
 

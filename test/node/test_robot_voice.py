@@ -75,6 +75,28 @@ def test_what_is_marked_is_remembered_by_the_stamps_of_the_audio():
     assert len(robot._marked) == 1  # and in one piece
 
 
+def test_a_clock_that_is_set_back_ends_the_tail_and_forgets_the_marks():
+    robot = RobotVoice()
+    for _ in range(3):  # a bag in a loop, in which the robot speaks towards the end
+        assert transcribed(robot, 'mute', 100 * S)
+        robot.update(True, 108 * S, tail_s=2.0)
+        transcribed(robot, 'mark', 109 * S)
+        robot.update(False, 110 * S, tail_s=2.0)
+        assert not transcribed(robot, 'mute', 111 * S)
+    transcribed(robot, 'mark', 100 * S)
+    assert not robot.marked(105 * S, 112 * S)
+
+
+def test_how_long_the_robot_speaks_is_taken_from_a_clock_that_only_goes_forward():
+    now_s = [50.0]
+    robot = RobotVoice(lambda: now_s[0])
+    robot.update(True, 0, 0.0)  # before /clock has come
+    now_s[0] += 3.0
+    assert robot.speaking_s() == 3.0
+    robot.update(False, 1_700_000_000 * S, 0.0)
+    assert robot.speaking_s() == 0.0
+
+
 def test_memory_stays_flat():
     robot = RobotVoice()
     for second in range(0, 20000, 2):
@@ -90,7 +112,7 @@ def test_a_marked_final_is_published_but_is_no_text(tmp_path):
                 robot_speaking_mode='mark') as driver:
         speaking = driver.client.create_publisher(Bool, 'robot_speaking', 10)
         assert driver.change(CONFIGURE)
-        driver.wait(lambda: speaking.get_subscription_count() == 1)
+        driver.wait(lambda: speaking.get_subscription_count() == 2)
         speaking.publish(Bool(data=True))
         driver.wait(lambda: driver.diagnostics and driver.shown('robot speaking') == 'True')
         assert driver.change(ACTIVATE)
@@ -109,7 +131,7 @@ def test_while_muted_nothing_is_transcribed(tmp_path):
     with driven(tmp_path, source='file', file=first_orders(tmp_path, 3)) as driver:
         speaking = driver.client.create_publisher(Bool, 'robot_speaking', 10)
         assert driver.change(CONFIGURE)
-        driver.wait(lambda: speaking.get_subscription_count() == 1)
+        driver.wait(lambda: speaking.get_subscription_count() == 2)
         speaking.publish(Bool(data=True))
         driver.wait(lambda: driver.diagnostics and driver.shown('robot speaking') == 'True')
         assert driver.change(ACTIVATE)

@@ -23,20 +23,19 @@ from typing import Any, BinaryIO
 import soundfile
 
 from voxtral_ros.audio.block import AudioBlock, AudioError, check_rate, samples_to_ns
-from voxtral_ros.audio.pcm import decode_counting, FORMATS, mix, sanitize
+from voxtral_ros.audio.channels import AUTOMATIC, Downmix
+from voxtral_ros.audio.pcm import decode, frame_bytes, sanitize
+from voxtral_ros.audio.signature import container
 
 _log = logging.getLogger(__name__)
 
-# First bytes of files that people pipe into a reader of raw samples by mistake.
-_CONTAINERS = {b'RIFF': 'WAV', b'fLaC': 'FLAC', b'OggS': 'Ogg', b'ID3': 'MP3'}
-
 
 def read_file(
-        path: str | Path, block_s: float = 0.5, channel: int = -1) -> Iterator[AudioBlock]:
+        path: str | Path, block_s: float = 0.5, channel: int = AUTOMATIC) -> Iterator[AudioBlock]:
     """
     Open any file that libsndfile reads and return its blocks of `block_s` s at its own rate.
 
-    Stamps count from 0 at the start of the file. `channel` picks one, -1 is the mean of all.
+    Stamps count from 0 at the start of the file. `channel` is as in Downmix.
     A damaged or truncated file yields what can be read, less the block in which the damage
     lies, then ends with a logged warning (none for a short WAV, whose header libsndfile mends).
 
@@ -46,14 +45,12 @@ def read_file(
     audio_file = _open(path)
     try:
         rate_hz = check_rate(audio_file.samplerate)
-        if not -1 <= channel < audio_file.channels:
-            raise AudioError(
-                f'there is no channel {channel}: the file has {audio_file.channels}, '
-                'counted from 0')
+        downmix = Downmix(channel)
+        downmix.check(audio_file.channels)
     except AudioError as error:
         audio_file.close()
         raise AudioError(f'{path}: {error}') from None
-    return _blocks(audio_file, path, rate_hz, max(1, round(block_s * rate_hz)), channel)
+    return _blocks(audio_file, path, rate_hz, max(1, round(block_s * rate_hz)), downmix)
 
 
 def file_duration_s(path: str | Path) -> float:
@@ -68,7 +65,7 @@ def file_duration_s(path: str | Path) -> float:
 
 def read_raw(
         stream: BinaryIO, rate_hz: int, sample_format: str = 'S16LE', channels: int = 1,
-        block_s: float = 0.08, channel: int = -1) -> Iterator[AudioBlock]:
+        block_s: float = 0.08, channel: int = AUTOMATIC) -> Iterator[AudioBlock]:
     """
     Return blocks of the headerless PCM in a blocking byte stream, stdin for example.
 
@@ -77,11 +74,12 @@ def read_raw(
     when the stream holds no sample, or starts like a WAV, FLAC, Ogg or MP3 file.
     """
     check_rate(rate_hz)
-    decode_counting(b'', sample_format, channels, channel)  # only for its checks
-    frame_bytes = FORMATS[sample_format.strip().upper()].itemsize * channels
+    n_bytes = frame_bytes(sample_format, channels)
+    downmix = Downmix(channel)
+    downmix.check(channels)
     return _raw_blocks(
-        stream, rate_hz, sample_format, channels, channel,
-        frame_bytes, frame_bytes * max(1, round(block_s * rate_hz)))
+        stream, rate_hz, sample_format, channels, downmix,
+        n_bytes, n_bytes * max(1, round(block_s * rate_hz)))
 
 
 def _open(path: str | Path) -> Any:
@@ -115,7 +113,7 @@ def _reason(error: Exception) -> str:
 
 def _blocks(
         audio_file: Any, path: str | Path, rate_hz: int, block_frames: int,
-        channel: int) -> Iterator[AudioBlock]:
+        downmix: Downmix) -> Iterator[AudioBlock]:
     done = 0
     with audio_file:
         while True:
@@ -133,7 +131,7 @@ def _blocks(
                 break
             frames, n_bad = sanitize(frames)
             yield AudioBlock(
-                mix(frames, channel), rate_hz, samples_to_ns(done, rate_hz), n_bad=n_bad)
+                downmix(frames, rate_hz), rate_hz, samples_to_ns(done, rate_hz), n_bad=n_bad)
             done += len(frames)
         if not done:
             raise AudioError(f'{path}: damaged, nothing could be decoded')
@@ -144,8 +142,8 @@ def _blocks(
 
 
 def _raw_blocks(
-        stream: BinaryIO, rate_hz: int, sample_format: str, channels: int, channel: int,
-        frame_bytes: int, block_bytes: int) -> Iterator[AudioBlock]:
+        stream: BinaryIO, rate_hz: int, sample_format: str, channels: int, downmix: Downmix,
+        n_bytes: int, block_bytes: int) -> Iterator[AudioBlock]:
     done = 0
     rest = b''
     while True:
@@ -155,11 +153,12 @@ def _raw_blocks(
         data = rest + data  # a pipe may cut anywhere, also inside a frame
         if not done:
             _refuse_container(data)
-        whole = len(data) - len(data) % frame_bytes
+        whole = len(data) - len(data) % n_bytes
         data, rest = data[:whole], data[whole:]
         if not data:
             continue
-        samples, n_bad = decode_counting(data, sample_format, channels, channel)
+        frames, n_bad = decode(data, sample_format, channels)
+        samples = downmix(frames, rate_hz)
         yield AudioBlock(samples, rate_hz, samples_to_ns(done, rate_hz), n_bad=n_bad)
         done += len(samples)
     if not done:
@@ -170,7 +169,7 @@ def _raw_blocks(
 
 
 def _refuse_container(data: bytes) -> None:
-    for magic, name in _CONTAINERS.items():
-        if data.startswith(magic):
-            raise AudioError(
-                f'this stream is a {name} file, not raw samples; give the file by name instead')
+    name = container(data)
+    if name:
+        raise AudioError(
+            f'this stream is a {name} file, not raw samples; give the file by name instead')

@@ -25,14 +25,17 @@ messages. `Timeline` counts samples from an anchor and compares each stamp with 
 * Later than that, up to `max_gap_s`: a gap. Samples were lost; silence keeps the place.
 * Earlier than that, up to `max_gap_s`: an overlap. The block is kept, nothing is cut; the
   timeline slews. It is reported once, until stamps and timeline have come together again.
-* Farther off on either side: a jump (a bag that loops, a source that paused). The timeline
-  starts anew at the stamp, and the recogniser had better do the same.
+* Farther off on either side, in one step: a jump (a bag that loops, a source that paused). The
+  timeline starts anew at the stamp, and the recogniser had better do the same. What gets there
+  little by little are stamps that do not fit the samples: these go on without a cut.
+* The same stamp as the block before it says nothing: samples alone are counted. So stamps may
+  stand still, or be those of a larger block that was sent in pieces.
 
 Blocks without a stamp are laid end to end from the time the first one was received, minus its
-duration. Receive times are late by whatever the transport adds, so they never make a gap;
-they slew the timeline in the same slow way. A pause of more than `max_gap_s` between two
-blocks that also leaves the timeline behind by that much is a jump, and so is a receive clock
-that was set back.
+duration. Receive times are late by whatever the transport adds; they slew the timeline in the
+same slow way. But when nothing came for over half a second, and the timeline is behind by that
+much, then the source has paused (push to talk, a voice detector before it): a gap, or a jump if
+it is longer than `max_gap_s`. A receive clock that was set back is a jump as well.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ from voxtral_ros.audio.block import check_rate, samples_to_ns
 
 _SLEW_TIME_NS = 10_000_000_000
 _SLEW_LIMIT = 1000  # at most 1/1000 of the time that passes
+_PAUSE_NS = 500_000_000  # networks hold messages up for less, mostly
 
 
 class Kind(enum.Enum):
@@ -54,6 +58,7 @@ class Kind(enum.Enum):
     CONTINUOUS = 'continuous'
     GAP = 'gap'  # insert Placement.silence samples of silence before the block
     OVERLAP = 'overlap'  # stamped earlier than the samples before it allow; use it as it is
+    REPEATED = 'repeated'  # stamped as the block before it: the stamp says nothing
     JUMP = 'jump'  # not the same stream any more: flush and reset before the block
 
 
@@ -89,6 +94,8 @@ class Timeline:
         self._samples = 0  # since the anchor; counting keeps rounding from adding up
         self._last_ns = 0  # duration of the last block
         self._received_ns = 0  # when the last block was received
+        self._stamp_ns: int | None = None  # the last one that was new
+        self._since_stamp_ns = 0  # duration of the blocks since it
         self._overlapping = False
 
     def place(self, n_samples: int, stamp_ns: int | None, received_ns: int) -> Placement:
@@ -105,24 +112,31 @@ class Timeline:
         if stamp_ns is None:
             kind = self._judge_unstamped(off_ns, received_ns, duration_ns)
         else:
-            kind = self._judge(off_ns)
+            kind = self._judge(off_ns, stamp_ns)
         silence = 0
         if kind is Kind.JUMP:
             self._start(measured_ns, received_ns)
         elif kind is Kind.GAP:
             silence = round(off_ns * self.rate_hz / 1e9)
             self._samples += silence
-        else:
+        elif kind is not Kind.REPEATED:
             self._slew(off_ns)
         placement = Placement(kind, self._here_ns(), silence)
         self._samples += n_samples
         self._last_ns = duration_ns
         self._received_ns = received_ns
+        if kind is not Kind.REPEATED:
+            self._stamp_ns, self._since_stamp_ns = stamp_ns, 0
+        self._since_stamp_ns += duration_ns
         return placement
 
-    def _judge(self, off_ns: int) -> Kind:
+    def _judge(self, off_ns: int, stamp_ns: int) -> Kind:
         """Classify a capture stamp that is `off_ns` later than expected."""
-        if abs(off_ns) > self._max_gap_ns:
+        if stamp_ns == self._stamp_ns:
+            return Kind.REPEATED
+        step_ns = off_ns if self._stamp_ns is None \
+            else stamp_ns - self._stamp_ns - self._since_stamp_ns
+        if min(abs(off_ns), abs(step_ns)) > self._max_gap_ns:
             return Kind.JUMP
         was_overlapping, self._overlapping = self._overlapping, off_ns < -self._tolerance_ns
         if off_ns > self._tolerance_ns:
@@ -137,7 +151,7 @@ class Timeline:
         set_back = received_ns < self._received_ns - self._tolerance_ns
         if set_back or min(pause_ns, off_ns) > self._max_gap_ns:
             return Kind.JUMP
-        return Kind.CONTINUOUS
+        return Kind.GAP if min(pause_ns, off_ns) > _PAUSE_NS else Kind.CONTINUOUS
 
     def _here_ns(self) -> int:
         return self._anchor_ns + samples_to_ns(self._samples, self.rate_hz)

@@ -23,16 +23,22 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from voxtral_ros.audio.block import AudioBlock, AudioError, check_rate
-from voxtral_ros.audio.pcm import decode_counting, NATIVE
+from voxtral_ros.audio.channels import AUTOMATIC, Downmix
+from voxtral_ros.audio.pcm import bytes_of, decode, frame_bytes, NATIVE
+from voxtral_ros.audio.signature import CompressedStream
 
 
 class PcmInfo(NamedTuple):
-    """The part of ros-drivers' AudioInfo that decoding needs; the defaults when none came."""
+    """The part of ros-drivers' AudioInfo that decoding needs, and what it usually is."""
 
     channels: int = 1
     sample_rate: int = 16_000  # Hz
     sample_format: str = 'S16LE'
     coding_format: str = 'wave'
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f'{self.sample_format}, {self.channels} ch, {self.sample_rate} Hz'
 
 
 _RAW_CODINGS = ('', 'wave', 'wav', 'raw', 'pcm', 'audio/x-raw')
@@ -47,57 +53,88 @@ _PORTAUDIO = {
 }
 
 
-def from_ros_drivers(msg: Any, info: Any = None, channel: int = -1) -> AudioBlock:
+class RosDriversDecoder:
     """
-    Decode ros-drivers' AudioDataStamped or AudioData.
+    Decodes ros-drivers' AudioDataStamped and AudioData, of one publisher.
 
-    `info` is the latest AudioInfo, a PcmInfo, or None for PcmInfo(): S16LE mono 16 kHz, what
-    every consumer of AudioData assumes. A zero stamp and AudioData are unstamped.
-    Raise AudioError for compressed audio, an unknown format, a bad rate or a partial frame.
+    What a message holds of a frame that ends in the next one is kept. A zero stamp and AudioData
+    are unstamped.
     """
-    has_info = info is not None
-    info = info if has_info else PcmInfo()
-    if info.coding_format.strip().lower() not in _RAW_CODINGS:
+
+    def __init__(self, channel: int = AUTOMATIC, assumed: PcmInfo | None = None) -> None:
+        """Decode `channel`, see Downmix; `assumed` is the format where no AudioInfo tells it."""
+        self.downmix = Downmix(channel)
+        self.format: PcmInfo | None = None  # of the last message
+        self._assumed = assumed or PcmInfo()
+        self._stream = CompressedStream()
+        self._rest = b''
+
+    def __call__(self, msg: Any, info: Any = None) -> AudioBlock:
+        """
+        Decode a message; `info` is the latest AudioInfo, a PcmInfo, or None.
+
+        Raise AudioError for compressed audio, an unknown format or a bad rate.
+        """
+        assumed = info is None
+        info = self._assumed if assumed else info
+        data = bytes_of(_field(getattr(msg, 'audio', msg), 'data'))
+        self._refuse_compressed(info, data)
+        rate_hz = check_rate(info.sample_rate)
+        n_bytes = frame_bytes(info.sample_format, info.channels)
+        if self._rest or data.size % n_bytes:
+            joined = self._rest + data.tobytes()
+            whole = len(joined) - len(joined) % n_bytes
+            data, self._rest = bytes_of(joined[:whole]), joined[whole:]
+        frames, n_bad = decode(data, info.sample_format, info.channels)
+        self.format = PcmInfo(info.channels, rate_hz, info.sample_format)
+        return _block(self.downmix(frames, rate_hz), rate_hz, msg, n_bad)
+
+    def _refuse_compressed(self, info: Any, data: Any) -> None:
+        coding = info.coding_format.strip()
+        found = self._stream.look(memoryview(data))
+        if coding.lower() not in _RAW_CODINGS:
+            found = found or coding
+        elif not found:
+            return
+        self._rest = b''
         raise AudioError(
-            f'the audio topic carries {info.coding_format!r}, only raw PCM can be recognised; '
-            'launch audio_capture with format:=wave')
-    data = _field(getattr(msg, 'audio', msg), 'data')
-    rate_hz = check_rate(info.sample_rate)
-    try:
-        samples, n_bad = decode_counting(data, info.sample_format, info.channels, channel)
-    except AudioError as error:
-        if has_info:
-            raise
-        raise AudioError(
-            f'{error} No audio_info was received, so S16LE mono 16 kHz was assumed; '
-            'launch audio_capture with format:=wave and remap audio_info') from error
-    return _block(samples, rate_hz, msg, n_bad)
+            f'the audio topic carries {found}, only raw samples can be recognised: launch '
+            'audio_capture with format:=wave, or send the samples without the file around them')
 
 
-def from_mgonzs13(msg: Any, channel: int = -1) -> AudioBlock:
-    """
-    Decode mgonzs13's AudioStamped, any of its five sample types.
+class Mgonzs13Decoder:
+    """Decodes mgonzs13's AudioStamped, any of its five sample types."""
 
-    Raise AudioError for an unknown format flag, samples in another field than the flag says,
-    a bad rate or a partial frame.
-    """
-    audio = _field(msg, 'audio')
-    data, info = _field(audio, 'audio_data'), _field(audio, 'info')
-    if info.format not in _PORTAUDIO:
-        raise AudioError(
-            f'unknown PortAudio sample format {info.format} in the audio message; known are '
-            '1 (float32), 2 (int32), 8 (int16), 16 (int8), 32 (uint8)')
-    field, sample_format = _PORTAUDIO[info.format]
-    values = _field(data, field)
-    if len(values) == 0:
-        filled = [name for name, _ in _PORTAUDIO.values() if len(getattr(data, name))]
-        if filled:
+    def __init__(self, channel: int = AUTOMATIC) -> None:
+        """Decode `channel`, see Downmix."""
+        self.downmix = Downmix(channel)
+        self.format: PcmInfo | None = None  # of the last message
+
+    def __call__(self, msg: Any, info: Any = None) -> AudioBlock:
+        """
+        Decode a message, which has its format with it.
+
+        Raise AudioError for an unknown format flag, samples in another field than the flag says,
+        a bad rate or a partial frame.
+        """
+        audio = _field(msg, 'audio')
+        data, info = _field(audio, 'audio_data'), _field(audio, 'info')
+        if info.format not in _PORTAUDIO:
             raise AudioError(
-                f'the audio message announces {field} (format {info.format}) but fills '
-                f'{", ".join(filled)}; correct the format in its publisher')
-    rate_hz = check_rate(info.rate)
-    samples, n_bad = decode_counting(values, sample_format, info.channels, channel)
-    return _block(samples, rate_hz, msg, n_bad)
+                f'unknown PortAudio sample format {info.format} in the audio message; known are '
+                '1 (float32), 2 (int32), 8 (int16), 16 (int8), 32 (uint8)')
+        field, sample_format = _PORTAUDIO[info.format]
+        values = _field(data, field)
+        if len(values) == 0:
+            filled = [name for name, _ in _PORTAUDIO.values() if len(getattr(data, name))]
+            if filled:
+                raise AudioError(
+                    f'the audio message announces {field} (format {info.format}) but fills '
+                    f'{", ".join(filled)}; correct the format in its publisher')
+        rate_hz = check_rate(info.rate)
+        frames, n_bad = decode(values, sample_format, info.channels)
+        self.format = PcmInfo(info.channels, rate_hz, sample_format)
+        return _block(self.downmix(frames, rate_hz), rate_hz, msg, n_bad)
 
 
 def _block(samples: Any, rate_hz: int, msg: Any, n_bad: int) -> AudioBlock:

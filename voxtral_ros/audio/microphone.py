@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any
 
 from voxtral_ros.audio.block import AudioBlock, AudioError, check_rate
+from voxtral_ros.audio.channels import AUTOMATIC, Downmix
 from voxtral_ros.audio.pcm import decode, NATIVE
 
 _COMMON_RATES_HZ = (48_000, 44_100, 32_000, 96_000, 192_000, 8_000)
@@ -106,14 +107,14 @@ class Microphone:
     """
 
     def __init__(
-            self, device: str = '', *, now_ns: Callable[[], int], channel: int = -1,
+            self, device: str = '', *, now_ns: Callable[[], int], channel: int = AUTOMATIC,
             preferred_rate_hz: int = 16_000, block_s: float = 0.02, queue_s: float = 10.0,
             lost_after_s: float = 5.0, frame_id: str = '') -> None:
         """
         Open `device` (see find_device) and start recording.
 
         The rate is `preferred_rate_hz` or else whatever the device offers: see `rate_hz`.
-        `channel` picks one, -1 is the mean of all. `now_ns` is the clock of the stamps.
+        `channel` is as in Downmix. `now_ns` is the clock of the stamps.
         `lost_after_s` must be longer than the device takes to deliver its first block: an idle
         PulseAudio was seen to need 1.9 s.
         Raise AudioError when there is no such device or channel, or it cannot be opened.
@@ -121,7 +122,7 @@ class Microphone:
         self.overflows = 0
         self.dropped_blocks = 0
         self._now_ns = now_ns
-        self._channel = channel
+        self._channel, self._downmix = channel, Downmix(channel)
         self._frame_id = frame_id
         self._lost_after_s = lost_after_s
         self._queue: queue.SimpleQueue[tuple[bytes, float] | None] = queue.SimpleQueue()
@@ -139,6 +140,16 @@ class Microphone:
         except Exception as error:
             self.close()
             raise AudioError(f'cannot start recording from {self.device}: {error}') from error
+
+    @property
+    def format(self) -> str:
+        """Return what is recorded, in words."""
+        return f'S16{NATIVE}, {self.channels} ch, {self.rate_hz} Hz'
+
+    @property
+    def warning(self) -> str:
+        """Return what is doubtful about the audio and what to do, or ''."""
+        return self._downmix.trouble
 
     def read(self, timeout_s: float = 0.5) -> AudioBlock | None:
         """
@@ -175,7 +186,8 @@ class Microphone:
         if stamp_ns is None:
             return None
         self._last_data_s = time.monotonic()
-        samples = decode(data, 'S16' + NATIVE, self.channels, self._channel)
+        frames, _ = decode(data, 'S16' + NATIVE, self.channels)
+        samples = self._downmix(frames, self.rate_hz)
         return AudioBlock(samples, self.rate_hz, stamp_ns, self._frame_id)
 
     def close(self) -> None:
@@ -208,9 +220,10 @@ class Microphone:
         global _n_open
         with _lock:
             device = find_device(name)
-            if not -1 <= self._channel < device.channels:
-                raise AudioError(
-                    f'there is no channel {self._channel}: {device} counts its channels from 0')
+            try:
+                self._downmix.check(device.channels)
+            except AudioError as error:
+                raise AudioError(f'{device}: {error}') from None
             sd = _sounddevice()
             refusals: dict[str, None] = {}  # an ordered set
             for channels, rate_hz in _layouts(

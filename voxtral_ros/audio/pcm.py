@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Raw PCM bytes of any common layout to float32 mono."""
+"""Raw PCM bytes of any common layout to float32 frames."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from voxtral_ros.audio.block import AudioError, Samples
+
+Frames = npt.NDArray[np.float32]  # [n, channels], full scale is -1..1
 
 Buffer = Union[bytes, bytearray, memoryview, 'array.array[Any]', npt.NDArray[Any]]
 
@@ -41,56 +43,46 @@ NATIVE = 'LE' if sys.byteorder == 'little' else 'BE'  # S16 + NATIVE is this mac
 LOUDEST = 65536.0
 
 
-def decode(data: Buffer, sample_format: str, channels: int, channel: int = -1) -> Samples:
+def decode(data: Buffer, sample_format: str, channels: int) -> tuple[Frames, int]:
     """
-    Turn interleaved PCM into mono float32 [n].
+    Turn interleaved PCM into float32 frames [n, channels]; return them and how many were bad.
 
-    `sample_format` is a name in FORMATS, in any case; `channel` is the channel to pick, or -1
-    for the mean of all. Integers are scaled by their full scale (PCM16 / 32768), so -1..1;
-    floats are taken as they are, overshoots included. What `sanitize` calls bad is 0.
-    The result is a fresh, writable, contiguous array: it never shares memory with `data`.
+    `sample_format` is a name in FORMATS, in any case. Integers are scaled by their full scale
+    (PCM16 / 32768), so -1..1; floats are taken as they are, overshoots included. What `sanitize`
+    calls bad is 0. The result is a fresh, writable array: it never shares memory with `data`.
 
-    Raise AudioError for an unknown format, a channel out of range, or a partial frame.
+    Raise AudioError for an unknown format, no channels, or a partial frame.
     """
-    return decode_counting(data, sample_format, channels, channel)[0]
+    name = format_name(sample_format)
+    raw = bytes_of(data)
+    n_bytes = frame_bytes(name, channels)
+    if raw.size % n_bytes:
+        raise AudioError(
+            f'{raw.size} bytes are not a whole number of {n_bytes}-byte frames '
+            f'({channels} x {name}); is this compressed audio, or another format?')
+    values = _samples_of(raw, name).reshape(-1, channels)
+    if values.dtype.kind == 'f':
+        frames, n_bad = sanitize(values)
+        return (frames.copy() if np.shares_memory(frames, raw) else frames), n_bad
+    frames = values.astype(np.float32)
+    frames *= -1.0 / np.iinfo(values.dtype).min
+    return frames, 0
 
 
-def decode_counting(
-        data: Buffer, sample_format: str, channels: int,
-        channel: int = -1) -> tuple[Samples, int]:
-    """Do what `decode` does and return (samples, how many of them were bad and are now 0)."""
+def format_name(sample_format: str) -> str:
+    """Return the name in FORMATS; raise AudioError when there is none such."""
     name = sample_format.strip().upper()
     if name not in FORMATS:
         raise AudioError(
             f'unknown sample format {sample_format!r}; use one of {", ".join(FORMATS)}')
-    _check_channel(channels, channel)
-    raw = _bytes_of(data)
-    frame_bytes = FORMATS[name].itemsize * channels
-    if raw.size % frame_bytes:
-        raise AudioError(
-            f'{raw.size} bytes are not a whole number of {frame_bytes}-byte frames '
-            f'({channels} x {name}); is this compressed audio, or another format?')
-    frames = _samples_of(raw, name).reshape(-1, channels)
-    if frames.dtype.kind == 'f':
-        frames, n_bad = sanitize(frames)
-        return mix(frames, channel), n_bad
-    samples = mix(frames, channel)
-    samples *= -1.0 / np.iinfo(frames.dtype).min
-    return samples, 0
+    return name
 
 
-def mix(frames: npt.NDArray[Any], channel: int = -1) -> Samples:
-    """
-    Return one channel of `frames` [n, channels], or the mean of all for -1, as new float32 [n].
-
-    Raise AudioError when there is no such channel.
-    """
-    channels = frames.shape[1]
-    _check_channel(channels, channel)
-    if channel >= 0 or channels == 1:
-        return frames[:, max(channel, 0)].astype(np.float32)
-    mean: Samples = frames.mean(axis=1, dtype=np.float32)
-    return mean
+def frame_bytes(sample_format: str, channels: int) -> int:
+    """Return the size of one sample of every channel; raise AudioError when there is none."""
+    if channels < 1:
+        raise AudioError(f'{channels} channels is not audio; check what the source reports')
+    return FORMATS[format_name(sample_format)].itemsize * channels
 
 
 def sanitize(samples: npt.NDArray[Any]) -> tuple[Samples, int]:
@@ -125,16 +117,7 @@ def checked(samples: npt.ArrayLike, finite: bool = False) -> tuple[Samples, int]
     return sanitize(samples)
 
 
-def _check_channel(channels: int, channel: int) -> None:
-    if channels < 1:
-        raise AudioError(f'{channels} channels is not audio; check what the source reports')
-    if not -1 <= channel < channels:
-        raise AudioError(
-            f'there is no channel {channel}: the audio has {channels}, counted from 0 '
-            '(-1 is the mean of all)')
-
-
-def _bytes_of(data: Buffer) -> npt.NDArray[np.uint8]:
+def bytes_of(data: Buffer) -> npt.NDArray[np.uint8]:
     """View any buffer as uint8 [bytes], copying only what is not contiguous."""
     try:
         if isinstance(data, np.ndarray):

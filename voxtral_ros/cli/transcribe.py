@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='how far the text lags behind the audio: 80 to 1200 in steps of '
                              '80, or 2400 [as the model says, 480]')
     parser.add_argument('--channel', type=int, default=-1, metavar='N',
-                        help='channel to take, counted from 0; -1 mixes all [-1]')
+                        help='channel to take, counted from 0; -1 chooses, -2 mixes all [-1]')
     parser.add_argument('--rate', type=int, metavar='HZ',
                         help='sample rate of standard input, which is raw mono s16le')
     parser.add_argument('--json', action='store_true',

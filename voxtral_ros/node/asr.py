@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-import functools
 import time
 import traceback
 from typing import Any
@@ -36,56 +35,27 @@ from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from voxtral_ros.audio.block import AudioBlock
+from voxtral_ros.audio.level import LevelMeter
 from voxtral_ros.node import parameters
-from voxtral_ros.node.diagnostics import Diagnostics, Health, Meter, PERIOD_S
+from voxtral_ros.node.clock import ClockWatch
+from voxtral_ros.node.diagnostics import Diagnostics, Heartbeat, PERIOD_S
+from voxtral_ros.node.health import Health
 from voxtral_ros.node.loading import load_engine
+from voxtral_ros.node.logs import RosHandler, Throttle
 from voxtral_ros.node.outputs import Outputs
+from voxtral_ros.node.qos import subscribe_to_any
 from voxtral_ros.node.robot_voice import RobotVoice
-from voxtral_ros.node.sources import FileSource, MicrophoneSource, Source, TopicSource
-from voxtral_ros.node.transitions import survive_wrong_transitions
+from voxtral_ros.node.sources import FileSource, MicrophoneSource, Source
+from voxtral_ros.node.supervisor import Supervisor
+from voxtral_ros.node.topic_source import TopicSource
+from voxtral_ros.node.transitions import (
+    answer_get_state, Broken, log_and_roll_back, state_of, survive_wrong_transitions)
 from voxtral_ros.node.worker import Worker
 from voxtral_ros.recognizer.interface import SpeechEngine
+from voxtral_ros.resources import demo_model
 
-_Transition = Callable[['AsrNode', State], TransitionCallbackReturn]
-_REVIVE_S = (2.0, 10.0, 30.0, 60.0)  # pauses before the node loads a broken engine anew
 _HANGS = 'the recogniser hangs'
 _HUNG: list[SpeechEngine] = []  # engines that their threads never left
-_HEALTHY_S = 60.0  # of audio without breaking: next time the first pause will do
-
-
-class _Broken(RuntimeError):
-    """The engine is of no more use."""
-
-
-def _log_and_roll_back(transition: _Transition) -> _Transition:
-    """
-    Log what goes wrong in a transition, which rclpy does not, and roll it back.
-
-    Going up fails: the node stays below and may try again. Going down never stays above with half
-    of the node gone: it ends unconfigured.
-    """
-    @functools.wraps(transition)
-    def wrapped(self: AsrNode, state: State) -> TransitionCallbackReturn:
-        verb = transition.__name__[len('on_'):]
-        try:
-            result = transition(self, state)
-            self._failure = ''
-            return result
-        except _Broken as error:
-            self._failure = str(error)
-            self.get_logger().error(self._failure)
-        except (ValueError, OSError) as error:  # what we say ourselves needs no traceback
-            self._failure = f'{verb} failed: {error}'
-            self.get_logger().error(self._failure)
-        except Exception as error:
-            self._failure = f'{verb} failed: {type(error).__name__}: {error}'
-            self.get_logger().error(f'{verb} failed:\n{traceback.format_exc()}')
-        self._close()
-        if verb == 'configure':
-            self._free()
-        return TransitionCallbackReturn.FAILURE if verb in ('configure', 'activate') \
-            else TransitionCallbackReturn.ERROR
-    return wrapped
 
 
 class AsrNode(LifecycleNode):
@@ -95,6 +65,8 @@ class AsrNode(LifecycleNode):
         """Declare parameters and services; nothing is loaded yet."""
         super().__init__('asr', **options)
         self.loading = False  # nothing is lost when the process ends now
+        self._log_handler = RosHandler(self)
+        self._throttle = Throttle()
         self._refused = parameters.declare(self)
         for complaint in parameters.unknown(self):
             self.get_logger().warn(complaint)
@@ -103,30 +75,41 @@ class AsrNode(LifecycleNode):
         self._engine_in_use = False  # by a thread that hangs: it must not be freed
         self.hung = ''  # why only a new process helps
         self._model = ''
-        self._worker: Worker | None = None
+        self.worker: Worker | None = None
         self._source: Source | None = None
         self._outputs: Outputs | None = None
         self._n_utterances = 0  # of this process: ids are never used again
         self._listening = True
         self._failure = ''
-        self._meter = Meter()
-        self._robot = RobotVoice()
+        self.transition_began_s = 0.0
+        self._meter = LevelMeter()
+        self._clock_watch = ClockWatch()
+        self.robot = RobotVoice()
+        self._supervisor = Supervisor(self)
         self._diagnostics = Diagnostics(self)
-        self._n_revivals = 0
-        self._revive_at_s: float | None = None
         self.create_service(SetBool, '~/set_listening', self._set_listening)
         self.create_service(Trigger, '~/flush', self._on_flush)
         self.create_service(Trigger, '~/reset', self._on_reset)
-        self.create_subscription(Bool, 'robot_speaking', self._on_robot_speaking, 10)
+        subscribe_to_any(self, Bool, 'robot_speaking', self._on_robot_speaking, depth=10)
         # Not on the node's clock: a simulated one may stand still.
         self.create_timer(PERIOD_S, self._every_second,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
-        survive_wrong_transitions(self)
+        survive_wrong_transitions(self, self._supervisor.taken_over)
+        self._responder = answer_get_state(self)
+        self._heartbeat = Heartbeat(
+            self, lambda: self._diagnostics.publish(self._health()))
 
     def start(self) -> None:
-        """Configure and activate; where that fails, the log says why and the node waits."""
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+        """Configure and activate, now or when the source is there."""
+        self._supervisor.start()
+
+    @property
+    def autostart(self) -> bool:
+        return bool(self._value('autostart'))
+
+    @property
+    def configured(self) -> bool:
+        return self._engine is not None
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
@@ -140,7 +123,7 @@ class AsrNode(LifecycleNode):
 
     # ---- transitions ----
 
-    @_log_and_roll_back
+    @log_and_roll_back
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """
         Load and warm up the model.
@@ -150,14 +133,15 @@ class AsrNode(LifecycleNode):
         self.loading = True
         try:
             parameters.refuse_wrong_values(self, self._refused)
+            self._model = self._value('engine.url') or self._value('model') or str(demo_model())
             self._engine, self._model = load_engine(self._value)
-            self._outputs = Outputs(self, self._robot)
+            self._outputs = Outputs(self, self.robot)
         finally:
             self.loading = False
         self.get_logger().info(f'loaded {self._model}')
         return TransitionCallbackReturn.SUCCESS
 
-    @_log_and_roll_back
+    @log_and_roll_back
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """
         Open the source and start the worker.
@@ -165,19 +149,19 @@ class AsrNode(LifecycleNode):
         SUCCESS: active. FAILURE: the source cannot be opened; back to inactive.
         """
         assert self._engine is not None and self._outputs is not None
-        self._meter = Meter()
-        self._worker = Worker(
+        self._meter = LevelMeter()
+        self.worker = Worker(
             self._engine, self._value('delay_ms'), parameters.stream_options(self),
             self._outputs.publish, queue_s=self._value('audio_queue_s'),
             max_gap_s=self._value('max_gap_s'), n_utterances=self._n_utterances)
-        self._engine.on_update = self._worker.wake  # what a server writes comes without audio
-        self._source = self._open_source(self._worker)
+        self._engine.on_update = self.worker.wake  # what a server writes comes without audio
+        self._source = self._open_source(self.worker)
         super().on_activate(state)
         self._outputs.begin()
         self.get_logger().info(f'listening to {self._source.description}')
         return TransitionCallbackReturn.SUCCESS
 
-    @_log_and_roll_back
+    @log_and_roll_back
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """
         Stop the intake and finish the open utterance.
@@ -186,22 +170,26 @@ class AsrNode(LifecycleNode):
         """
         broken = self._close()
         if broken:
-            raise _Broken(broken)
+            raise Broken(broken)
         if self._outputs is not None:
             self._outputs.end()
+        self.get_logger().info('not listening any more')
         return super().on_deactivate(state)
 
-    @_log_and_roll_back
+    @log_and_roll_back
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Free the model; SUCCESS: unconfigured."""
+        model = self._model
         self._free()
+        self.get_logger().info(f'freed {model}')
         return TransitionCallbackReturn.SUCCESS
 
-    @_log_and_roll_back
+    @log_and_roll_back
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
         """Finish and free from any state; SUCCESS: finalized."""
         self._close()
         self._free()
+        self.get_logger().info('shut down')
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: State) -> TransitionCallbackReturn:
@@ -214,19 +202,27 @@ class AsrNode(LifecycleNode):
         kind, channel = self._value('source'), self._value('channel')
         frame_id = self._value('frame_id')
         if kind == 'microphone':
-            return MicrophoneSource(self, self._put, self._warn, self._value('microphone'),
+            return MicrophoneSource(self, self._put, self.warn, self._value('microphone'),
                                     channel, frame_id)
         if kind == 'file':
-            return FileSource(self, self._put, self._warn, self._value('file'), channel, frame_id,
+            return FileSource(self, self._put, self.warn, self._value('file'), channel, frame_id,
                               self._value('file_realtime'), lambda: worker.waiting_s,
                               worker.flush)
+        self._clock_watch.forget_stamps()
         return TopicSource(
-            self, self._put, self._warn, channel,
-            lambda: worker.quiet and self._robot.silent(self.get_clock().now().nanoseconds))
+            self, self._put_from_topic, self.warn, channel, parameters.assumed_format(self),
+            lambda: worker.quiet and self.robot.silent(self.get_clock().now().nanoseconds))
 
     def finish(self) -> None:
         """Publish the open utterance and end all threads; for the end of the process."""
         self._close(patience_s=0.5)
+
+    def destroy_node(self) -> None:
+        """End the threads that look after the node, and the node."""
+        self._heartbeat.close()
+        self._responder.close()
+        super().destroy_node()
+        self._log_handler.close()
 
     def let_go(self) -> None:
         """Close the source and the publishers, but wait for no thread that hangs."""
@@ -244,7 +240,7 @@ class AsrNode(LifecycleNode):
         Returns why the engine is of no more use, '' when it is.
         """
         source, self._source = self._source, None
-        worker, self._worker = self._worker, None
+        worker, self.worker = self.worker, None
         if source is not None:
             try:
                 source.close()
@@ -279,24 +275,31 @@ class AsrNode(LifecycleNode):
 
     def _put(self, block: AudioBlock, received_ns: int) -> None:
         self._meter.add(block)
-        worker = self._worker
+        worker = self.worker
         if worker is not None and self._listening:
             mode = self._value('robot_speaking_mode')
-            worker.put(self._robot.treat(block, received_ns, mode), received_ns)
+            worker.put(self.robot.treat(block, received_ns, mode), received_ns)
 
-    def _warn(self, message: str) -> None:
-        self.get_logger().warn(message, throttle_duration_sec=5.0)
+    def _put_from_topic(self, block: AudioBlock, received_ns: int) -> None:
+        if block.stamp_ns is not None:
+            self._clock_watch.compare(block.stamp_ns + block.duration_ns, received_ns)
+        self._put(block, received_ns)
+
+    def warn(self, message: str) -> None:
+        """Log a warning, but not over and over again."""
+        if self._throttle(message):
+            self.get_logger().warn(message)
 
     def _on_robot_speaking(self, message: Bool) -> None:
-        self._robot.update(message.data, self.get_clock().now().nanoseconds,
-                           self._value('robot_speaking_tail_s'))
+        self.robot.update(message.data, self.get_clock().now().nanoseconds,
+                          self._value('robot_speaking_tail_s'))
 
     # ---- services ----
 
     def _set_listening(self, request: Any, response: Any) -> Any:
         self._listening = request.data
-        if not request.data and self._worker is not None:
-            self._worker.flush()
+        if not request.data and self.worker is not None:
+            self.worker.flush()
         response.success = True
         response.message = 'listening' if request.data else 'muted'
         return response
@@ -308,44 +311,28 @@ class AsrNode(LifecycleNode):
         return self._with_worker(response, lambda worker: worker.reset())
 
     def _with_worker(self, response: Any, action: Callable[[Worker], None]) -> Any:
-        response.success = self._worker is not None
-        response.message = '' if self._worker else 'the node is not active'
-        if self._worker is not None:
-            action(self._worker)
+        response.success = self.worker is not None
+        response.message = '' if self.worker else 'the node is not active'
+        if self.worker is not None:
+            action(self.worker)
         return response
 
     # ---- once a second ----
 
     def _every_second(self) -> None:
-        self._diagnostics.publish(self._health())
-        worker = self._worker
-        if worker is None:
-            if self._revive_at_s is not None and time.monotonic() >= self._revive_at_s:
-                self._revive_at_s = None
-                if self._engine is None:  # nobody else has done it
-                    self.start()
-                    if self._worker is None:
-                        self._plan_revival()
-            return
-        if self._outputs is not None:
+        if self._outputs is not None and self.worker is not None:
             self._outputs.repeat()
-        if self._hangs(worker):
-            return
-        if worker.broken:
-            self.trigger_deactivate()  # which finds it broken and ends unconfigured
-            self._plan_revival()
-        elif worker.stats.processed_s > _HEALTHY_S:
-            self._n_revivals = 0
+        self._supervisor.every_second()
 
-    def _hangs(self, worker: Worker) -> bool:
+    def hangs(self) -> bool:
         """
         Return whether a step has not returned for too long; then end what can be ended.
 
         A thread that hangs in a kernel or a driver cannot be ended, and a GPU cannot be used
         beside it. So a node that started itself asks for a new process (see process.py).
         """
-        limit_s = 2 * self._value('watchdog.step_s')
-        if not limit_s or worker.stuck_s() < limit_s or not self._value('autostart'):
+        limit_s, worker = 2 * self._value('watchdog.step_s'), self.worker
+        if worker is None or not limit_s or worker.stuck_s() < limit_s or not self.autostart:
             return False
         if not self.hung:
             self.hung = f'{_HANGS}: a step has not returned for {limit_s:g} s'
@@ -353,32 +340,31 @@ class AsrNode(LifecycleNode):
             worker.give_up()
         return True
 
-    def _plan_revival(self) -> None:
-        """Let a node that started itself do so again: a robot must not stay without it."""
-        if self._value('autostart'):
-            pause_s = _REVIVE_S[min(self._n_revivals, len(_REVIVE_S) - 1)]
-            self._n_revivals += 1
-            self._revive_at_s = time.monotonic() + pause_s
-            self.get_logger().warn(f'starting again in {pause_s:g} s')
-
     def _health(self) -> Health:
-        worker, source = self._worker, self._source
-        now_ns = self.get_clock().now().nanoseconds
+        worker, source, outputs = self.worker, self._source, self._outputs
+        now_s, watch, again_s = time.monotonic(), self._clock_watch, self._supervisor.again_s
+        watch.tick(now_s, self.get_clock().now().nanoseconds, self._value('use_sim_time'))
+        failure = self._failure
+        if failure and again_s is not None:
+            failure += f'; starting again in {again_s:.0f} s'
         common = Health(
-            # Audio that is replayed follows the simulated clock.
-            time_s=now_ns / 1e9 if self._value('use_sim_time') else time.monotonic(),
-            failure=self._failure, model=self._model, listening=self._listening,
-            robot_speaking_s=self._robot.speaking_s(now_ns))
-        if self._engine is None or worker is None or source is None or self._outputs is None:
-            return replace(common, state='unconfigured' if self._engine is None else 'inactive')
+            time_s=watch.elapsed_s, state=state_of(self),
+            loading_s=now_s - self.transition_began_s, failure=failure, model=self._model,
+            listening=self._listening, robot_speaking_s=self.robot.speaking_s())
+        engine = self._engine
+        if engine is None or worker is None or source is None or outputs is None \
+                or common.state != 'active':
+            return common
         level_dbfs, peak_dbfs = self._meter.take()
         return replace(
-            common, state='active', source=source.description, hint=source.hint,
-            trouble=source.trouble, live=source.live, timeout_s=self._value('audio_timeout_s'),
+            common, source=source.description, hint=source.hint, trouble=source.trouble,
+            warning=source.warning, format=source.format, assumed=source.assumed,
+            suspicion=self._meter.suspicion, no_clock=watch.failure, clock=watch.warning,
+            live=source.live, timeout_s=self._value('audio_timeout_s'),
             level_dbfs=level_dbfs, peak_dbfs=peak_dbfs, received_s=self._meter.received_s,
             overflows=source.overflows, waiting_s=worker.waiting_s,
             queue_s=self._value('audio_queue_s'), stats=worker.stats,
-            utterances=worker.n_utterances, latencies_s=tuple(self._outputs.latencies_s),
+            utterances=worker.n_utterances, latencies_s=tuple(outputs.latencies_s),
             stuck_s=worker.stuck_s(), stuck_after_s=self._value('watchdog.step_s'),
-            restarts=self._value('autostart'), backend=self._engine.description,
-            link=self._engine.link, engine=self._engine.stats)
+            restarts=self.autostart, backend=engine.description,
+            link=engine.link, engine=engine.stats)

@@ -25,7 +25,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool
 
 from voxtral_ros.msg import Transcript
-from voxtral_ros.node.qos_events import no_events
+from voxtral_ros.node.qos import no_events
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 

@@ -13,11 +13,12 @@
 # limitations under the License.
 
 """
-A subscription that a thread of its own waits for, beside the executor of its node.
+A subscription, or a service, that a thread of its own waits for, beside the executor of its node.
 
 For every message, an executor of rclpy builds a wait set of all that the node has, twice, in
 Python: near a millisecond for a lifecycle node, fifty times a second for audio. Here the wait set
-has one entry; and where nobody is in a hurry, messages are taken a few at a time.
+has one entry; and where nobody is in a hurry, messages are taken a few at a time. A service with a
+thread of its own is answered while a callback of the node takes its time.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
-_CLOSED_NS = 100_000_000  # so often the thread looks whether it is to end
+from voxtral_ros.node.qos import no_subscription_events
+
+_WAIT_NS = 1_000_000_000  # an end of the context wakes nobody
 _PAUSE_S = 0.1  # after an error
+_IN_VAIN_S = 0.02  # after a wake-up for nothing: they must not follow each other without end
 
 
 class _Apart(CallbackGroup):
-    """Keeps the executor from a subscription, and from its events: messages wake these, too."""
+    """Keeps the executor from an entity."""
 
     def can_execute(self, entity: Any) -> bool:
         return False
@@ -51,7 +55,44 @@ class _Apart(CallbackGroup):
         pass
 
 
-class Listener:
+class _Waiting:
+    """A thread that waits for something and takes it, until it is closed."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self._node = node
+        self._closed = threading.Event()
+        self._guard = _rclpy.GuardCondition(node.context.handle)
+        self._wait_set = _rclpy.WaitSet(2, 1, 0, 0, 1, 0, node.context.handle)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def close(self) -> None:
+        """End the thread; nothing is called back any more."""
+        self._closed.set()
+        self._wake()
+        self._thread.join()
+
+    def _wake(self) -> None:
+        with self._guard:
+            self._guard.trigger_guard_condition()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._once()
+            except Exception:  # whatever it is, the next message is taken
+                self._node.get_logger().error(f'a callback failed:\n{traceback.format_exc()}')
+                self._closed.wait(_PAUSE_S)
+
+    def _once(self) -> None:
+        raise AssertionError('a subclass defines what is waited for')
+
+    def _wait(self) -> None:
+        with self._guard:
+            self._wait_set.add_guard_condition(self._guard)
+            self._wait_set.wait(_WAIT_NS)
+
+
+class Listener(_Waiting):
     """Calls back for each message on a topic, until it is closed."""
 
     def __init__(self, node: Node, message: Any, topic: str, callback: Callable[[Any], None],
@@ -64,48 +105,135 @@ class Listener:
         :param pause_s: how long messages may wait now, in the queue of the subscription
         :param options: of `Node.create_subscription`
         """
-        self._node, self._callback, self._pause_s = node, callback, pause_s
-        self._subscription = node.create_subscription(
-            message, topic, callback, qos, callback_group=_Apart(), **options)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name='listener', daemon=True)
+        super().__init__(node, 'listener')
+        self._message, self._topic = message, topic
+        self._callback, self._pause_s = callback, pause_s
+        self.n_waits = 0
+        self._lock = threading.Lock()  # guards the next three
+        self._subscription = self._subscribe(qos, **options)
+        self._successor: Any = None
+        self._retired: list[Any] = []
+        self._sent_ns = 0  # when the last message was published
         self._thread.start()
+
+    def _subscribe(self, qos: QoSProfile, **options: Any) -> Any:
+        return self._node.create_subscription(
+            self._message, self._topic, self._callback, qos, callback_group=_Apart(),
+            event_callbacks=no_subscription_events(), **options)
 
     @property
     def qos(self) -> QoSProfile:
-        return self._subscription.qos_profile
+        """Return the profile that was asked for last."""
+        with self._lock:
+            return (self._successor or self._subscription).qos_profile
+
+    def switch(self, qos: QoSProfile) -> None:
+        """
+        Go over to another profile, without losing or repeating a message.
+
+        To be called by the executor, as `tidy` is. The present subscription is used until the
+        first message comes through the new one.
+        """
+        subscription = self._subscribe(qos)
+        with self._lock:
+            if self._successor is not None:
+                self._retired.append(self._successor)
+            self._successor = subscription
+        self._wake()
+
+    def tidy(self) -> None:
+        """Free subscriptions that are not used any more."""
+        with self._lock:
+            retired, self._retired = self._retired, []
+        for subscription in retired:
+            self._node.destroy_subscription(subscription)
 
     def close(self) -> None:
         """End the thread and the subscription; nothing is called back any more."""
-        self._closed.set()
-        self._thread.join()
-        self._node.destroy_subscription(self._subscription)
+        super().close()
+        self._retired += [self._subscription, *([self._successor] if self._successor else [])]
+        self.tidy()
 
-    def _run(self) -> None:
-        wait_set = _rclpy.WaitSet(1, 0, 0, 0, 0, 0, self._node.context.handle)
-        while not self._closed.is_set():
-            try:
-                pause_s = self._pause_s()
-                if pause_s > 0:
-                    self._closed.wait(pause_s)
-                else:
-                    self._wait(wait_set)
-                while not self._closed.is_set() and (message := self._take()) is not None:
-                    self._callback(message)
-            except Exception:  # whatever it is, the next message is taken
-                self._node.get_logger().error(f'a callback failed:\n{traceback.format_exc()}')
-                self._closed.wait(_PAUSE_S)
+    def _once(self) -> None:
+        pause_s = self._pause_s()
+        if pause_s > 0:
+            self._closed.wait(pause_s)
+            woken = False
+        else:
+            woken = self._wait_for_messages()
+        if not self._take_all() and woken:
+            self._closed.wait(_IN_VAIN_S)
 
-    def _wait(self, wait_set: Any) -> None:
-        handle = self._subscription.handle
-        with handle:
-            wait_set.clear_entities()
-            wait_set.add_subscription(handle)
-            wait_set.wait(_CLOSED_NS)
+    def _wait_for_messages(self) -> bool:
+        """Return whether a subscription says that it has something."""
+        with self._lock:
+            handles = [subscription.handle for subscription in
+                       (self._subscription, self._successor) if subscription is not None]
+        self._wait_set.clear_entities()
+        for handle in handles:
+            with handle:
+                self._wait_set.add_subscription(handle)
+        self._wait()
+        self.n_waits += 1
+        return bool(self._wait_set.get_ready_entities('subscription'))
 
-    def _take(self) -> Any:
-        """Return the next message, None when there is none."""
-        handle = self._subscription.handle
-        with handle:
-            taken = handle.take_message(self._subscription.msg_type, False)
-        return taken and taken[0]
+    def _take_all(self) -> int:
+        """Call back for all messages that are there, and return how many these were."""
+        n = self._drain()
+        with self._lock:
+            successor = self._successor
+            taken = self._take(successor) if successor is not None else None
+            if taken is None:
+                return n
+            self._successor = None  # from here on it cannot be replaced any more
+        n += self._drain()  # what has come until now
+        last_ns = self._sent_ns
+        with self._lock:
+            self._retired.append(self._subscription)
+            self._subscription = successor
+        while taken is not None and not self._closed.is_set():
+            message, sent_ns = taken
+            if not sent_ns or sent_ns > last_ns:  # else it came both ways
+                self._call(message, sent_ns)
+                n += 1
+            taken = self._take(successor)
+        return n
+
+    def _drain(self) -> int:
+        n = 0
+        while not self._closed.is_set() and (taken := self._take(self._subscription)) is not None:
+            self._call(*taken)
+            n += 1
+        return n
+
+    def _call(self, message: Any, sent_ns: int) -> None:
+        self._sent_ns = sent_ns
+        self._callback(message)
+
+    def _take(self, subscription: Any) -> tuple[Any, int] | None:
+        """Return the next message and when it was published, None when there is none."""
+        with subscription.handle:
+            taken = subscription.handle.take_message(subscription.msg_type, False)
+        return (taken[0], taken[1]['source_timestamp']) if taken else None
+
+
+class Responder(_Waiting):
+    """Answers a service of a node, which its executor then leaves alone."""
+
+    def __init__(self, node: Node, service: Any) -> None:
+        """Start the thread; the callback of the service must not depend on the executor."""
+        super().__init__(node, 'responder')
+        self._service = service
+        service.callback_group = _Apart()
+        self._thread.start()
+
+    def _once(self) -> None:
+        service = self._service
+        with service.handle:
+            self._wait_set.clear_entities()
+            self._wait_set.add_service(service.handle)
+            self._wait()
+            request, header = service.handle.service_take_request(service.srv_type.Request)
+            if header is None:
+                return
+            service.send_response(service.callback(request, service.srv_type.Response()), header)

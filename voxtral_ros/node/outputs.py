@@ -32,7 +32,7 @@ from std_msgs.msg import Bool, String
 from voxtral_ros.msg import Transcript as TranscriptMessage
 from voxtral_ros.msg import Word as WordMessage
 from voxtral_ros.node.hri import open_voice
-from voxtral_ros.node.qos_events import no_events
+from voxtral_ros.node.qos import no_events
 from voxtral_ros.node.robot_voice import RobotVoice
 from voxtral_ros.node.stamps import Origin
 from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript

@@ -31,6 +31,8 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from voxtral_ros.audio.messages import PcmInfo
+from voxtral_ros.audio.pcm import FORMATS
 from voxtral_ros.node.robot_voice import MODES
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.options import StreamOptions
@@ -78,7 +80,12 @@ TABLE = (
     Row('microphone', '', 'device index or part of its name; empty: the default device'),
     Row('file', '', 'audio file to play when source is file'),
     Row('file_realtime', True, 'play the file at its own pace; false: as fast as possible'),
-    Row('channel', -1, 'channel of the audio to take, counted from 0; -1 mixes all', (-1, 63)),
+    Row('channel', -1, 'channel of the audio to take, counted from 0; -1: the mean of a stereo '
+        'pair, the first one of more; -2: the mean of all', (-2, 63)),
+    Row('assumed_format.sample_rate', 16_000, 'rate of AudioData and AudioDataStamped where no '
+        'audio_info tells it, Hz', (8_000, 192_000)),
+    Row('assumed_format.channels', 1, 'its channels', (1, 64)),
+    Row('assumed_format.sample_format', 'S16LE', 'its samples', choices=tuple(FORMATS)),
     Row('frame_id', '', 'frame of transcripts whose audio names none'),
     Row('audio_queue_s', 30.0, 'audio that may wait before the older half is dropped, s',
         (1.0, 600.0)),
@@ -155,6 +162,11 @@ def _given(node: Node) -> dict[str, Any]:
     return {name: parameter.value for name, parameter in overrides.items()}
 
 
+def is_given(node: Node, name: str) -> bool:
+    """Return whether the node was started with a value for a parameter."""
+    return name in _given(node)
+
+
 def unknown(node: Node, prefix: str = '') -> list[str]:
     """
     Return a complaint for each value that the node was started with and that nobody reads.
@@ -199,6 +211,12 @@ def refuse_wrong_values(node: Node, refused: dict[str, str]) -> None:
     result = check(values, configured=False)
     if not result.successful:
         raise ValueError(result.reason)
+
+
+def assumed_format(node: Node) -> PcmInfo:
+    """Return what raw audio is where nobody tells it."""
+    return PcmInfo(*(node.get_parameter(f'assumed_format.{name}').value
+                     for name in ('channels', 'sample_rate', 'sample_format')))
 
 
 def stream_options(node: Node) -> StreamOptions:

@@ -17,13 +17,16 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
+import time
 
 import numpy as np
 
 from voxtral_ros.audio.block import AudioBlock
 
 MODES = ('mute', 'mark', 'ignore')
+_SET_BACK_NS = 1_000_000_000
 
 
 class RobotVoice:
@@ -34,30 +37,37 @@ class RobotVoice:
     their publishers need not agree; what is marked is remembered by the stamps of the audio.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, steady_s: Callable[[], float] = time.monotonic) -> None:
+        """Take durations from a clock that only goes forward: the node's may do anything."""
         self.speaks = False
-        self._since_ns = 0
-        self._until_ns = 0
+        self._steady_s = steady_s
+        self._since_s = 0.0  # on that clock
+        self._stopped_ns = self._until_ns = 0
+        self._latest_ns = 0
         self._marked: deque[tuple[int, int]] = deque(maxlen=256)  # stamps, from and to
 
     def update(self, speaks: bool, now_ns: int, tail_s: float) -> None:
         """Note that the robot starts or stops; its voice lingers in the room for `tail_s`."""
         if speaks and not self.speaks:
-            self._since_ns = now_ns
+            self._since_s = self._steady_s()
         elif self.speaks and not speaks:
-            self._until_ns = now_ns + round(tail_s * 1e9)
+            self._stopped_ns, self._until_ns = now_ns, now_ns + round(tail_s * 1e9)
         self.speaks = speaks
 
-    def speaking_s(self, now_ns: int) -> float:
+    def speaking_s(self) -> float:
         """Return for how long the robot has been speaking, 0 when it is silent."""
-        return max(0.0, (now_ns - self._since_ns) / 1e9) if self.speaks else 0.0
+        return self._steady_s() - self._since_s if self.speaks else 0.0
 
     def silent(self, now_ns: int) -> bool:
         """Return whether the robot is silent, and its voice has left the room."""
-        return not self.speaks and now_ns >= self._until_ns
+        # Before it stopped, it is again when a clock was set back: that was in another round.
+        return not self.speaks and not self._stopped_ns <= now_ns < self._until_ns
 
     def treat(self, block: AudioBlock, received_ns: int, mode: str) -> AudioBlock:
         """Return a block as it is to be recognised in a mode, one of MODES."""
+        if received_ns < self._latest_ns - _SET_BACK_NS:
+            self._marked.clear()
+        self._latest_ns = received_ns
         if mode == 'ignore' or self.silent(received_ns):
             return block
         if mode == 'mute':

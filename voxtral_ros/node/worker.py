@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 import logging
 import threading
@@ -38,6 +38,7 @@ from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.gaps import Kind, Timeline
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
 from voxtral_ros.node.stamps import Origin, StampMap
+from voxtral_ros.node.stats import StampCounter, WorkerStats
 from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript
 from voxtral_ros.recognizer.interface import SpeechEngine, SpeechStream
 from voxtral_ros.recognizer.options import StreamOptions
@@ -46,22 +47,8 @@ _LOGGER = logging.getLogger(__name__)
 _SHORT_LIFE = 25  # tokens, 2 s: a stream that fails sooner did not help
 _MOST_SHORT_LIVES = 3  # in a row, then the engine itself is at fault
 _TRACEBACK_EVERY_S = 10.0
+_UNSTAMPED_S = 0.3  # by which audio may be late on its way
 _LAST_FLUSH_S = 7.0  # what the last flush may take: a server has 5 s, and is then disconnected
-
-
-@dataclass
-class WorkerStats:
-    """Counters since the worker was started."""
-
-    processed_s: float = 0.0
-    dropped_s: float = 0.0
-    gaps: int = 0
-    jumps: int = 0
-    bad_samples: int = 0
-    failures: int = 0
-    busy_s: float = 0.0
-    discarded_words: int = 0
-    watchdog: int = 0  # how often it lowered the pad logit or started afresh
 
 
 class _Job(NamedTuple):
@@ -96,7 +83,10 @@ class Worker:
         self._publish_events = publish
         self._utterance_ids = count(n_utterances + 1)
         self._queue_s, self._max_gap_s = queue_s, max_gap_s
+        # Stamps will tell how long a pause was; where there are none, it is one when it is long.
         self._idle_s = max_gap_s + 1.0
+        self._unstamped_idle_s = options.endpoint.silence_s + _UNSTAMPED_S
+        self._stamp_counter = StampCounter(self.stats)
         self._blocks: deque[tuple[AudioBlock, int] | None] = deque()  # None: flush here
         self._waiting_s = 0.0
         self._reset = self._stop = self._torn = self._updated = False
@@ -209,7 +199,7 @@ class Worker:
         with self._condition:
             if not self._condition.wait_for(
                     lambda: self._blocks or self._reset or self._stop or self._updated,
-                    self._idle_s if self._unfinished else None):
+                    self._patience_s() if self._unfinished else None):
                 return _Job(flush=True)
             if self._stop and time.monotonic() > self._deadline_s:
                 self._drop(0.0, keep=0)
@@ -221,6 +211,10 @@ class Worker:
                        self._updated)
             self._reset = self._torn = self._updated = False
             return job
+
+    def _patience_s(self) -> float:
+        """Return for how long audio may stay away before its utterance is ended, s."""
+        return self._idle_s if self._stamp_counter.last_ns is not None else self._unstamped_idle_s
 
     def _drop(self, until_s: float, keep: int = 1) -> None:
         """Drop the oldest blocks until so much waits."""
@@ -311,14 +305,20 @@ class Worker:
         if self._timeline is None or self._timeline.rate_hz != block.rate_hz:
             self._change_format(block.rate_hz)
         assert self._timeline is not None and self._resampler is not None
+        self._stamp_counter.count(block)
         place = self._timeline.place(len(block.samples), block.stamp_ns, received_ns)
         samples = block.samples
         stamp_ns = place.stamp_ns
         if place.kind is Kind.JUMP:
             self.stats.jumps += 1
+            _LOGGER.debug('the stamps jump: the utterance ends')
             self._stream.flush()
         elif place.silence > 0:
-            self.stats.gaps += 1
+            if block.stamp_ns is None:  # nothing was lost: the source has paused
+                self.stats.paused_s += place.silence / block.rate_hz
+            else:
+                self.stats.gaps += 1
+            _LOGGER.debug('%.2f s without audio: silence instead', place.silence / block.rate_hz)
             samples = place.filled(samples)
             stamp_ns -= round(place.silence / block.rate_hz * 1e9)
         self._frame_id = block.frame_id or self._frame_id
