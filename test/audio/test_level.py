@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What cannot be audio is recognised by its level, and speech, music and noise are not suspected."""
+"""What cannot be audio is recognised by its level; speech and noise are not suspected."""
 
 from pathlib import Path
 

@@ -107,7 +107,7 @@ def test_raw_codings_are_accepted(coding):
 
 @pytest.mark.parametrize('coding', ['mp3', 'flac', 'opus'])
 def test_compressed_audio_names_the_launch_argument_to_change(coding):
-    with pytest.raises(AudioError, match=f"carries {coding}.*format:=wave"):
+    with pytest.raises(AudioError, match=f'carries {coding}.*format:=wave'):
         from_ros_drivers(_stamped(), PcmInfo(coding_format=coding))
 
 

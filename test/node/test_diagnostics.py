@@ -49,7 +49,7 @@ CALM = Recent(audio_rate=1.0, real_time_factor=0.2, idle_s=0.1, mute_s=0.0, drop
     (WARN, 'only 50 %', {}, {'audio_rate': 0.5}),
     (OK, 'listening', {}, {'audio_rate': float('nan')}),
     (OK, 'listening', {}, {'audio_rate': 4.0, 'stamp_rate': 1.0}),  # a bag at four times its pace
-    (WARN, '4 s of audio come in a second, if it is S16LE', {'format': 'S16LE'},
+    (WARN, '4 s of audio come in a second, if it is S16LE', {'audio_format': 'S16LE'},
      {'audio_rate': 4.0}),
     (WARN, '3 s of audio come', {}, {'audio_rate': 3.0, 'stamp_rate': 3.0}),
     (WARN, 'set assumed_format.sample_rate', {'assumed': True}, {'audio_rate': 6.0}),
@@ -57,8 +57,8 @@ CALM = Recent(audio_rate=1.0, real_time_factor=0.2, idle_s=0.1, mute_s=0.0, drop
     (OK, 'listening', {'assumed': True, 'timeout_s': 0.0}, {'audio_rate': 0.5}),
     (OK, 'listening', {}, {'audio_rate': 0.5, 'idle_s': 2.0}),  # it has just ended
     (WARN, 'two channels', {'warning': 'two channels cancel each other'}, {}),
-    (WARN, 'never exceeds (read as S32LE)', {'suspicion': 'it never exceeds', 'format': 'S32LE'},
-     {'audio_rate': 1.0}),
+    (WARN, 'never exceeds (read as S32LE)',
+     {'suspicion': 'it never exceeds', 'audio_format': 'S32LE'}, {}),
     (ERROR, 'nothing comes on /clock', {'no_clock': 'nothing comes on /clock'}, {}),
     (WARN, 'nothing comes on /clock', {'no_clock': 'nothing comes on /clock', 'received_s': 1.0},
      {}),

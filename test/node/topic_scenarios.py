@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-What publishers of audio do, and what the node's topic makes of it: `python topic_scenarios.py NAME`.
+What publishers of audio do, and what the node makes of it: `python topic_scenarios.py NAME`.
 
 Runs where ros-drivers' audio_common_msgs is sourced, which the tests are not.
 """
@@ -103,7 +103,7 @@ class Room:
 
 
 def info_that_comes_late():
-    """audio_info is volatile, and comes a second after the audio: nothing is misread."""
+    """Send audio_info volatile, and a second after the audio: nothing is misread."""
     room = Room()
     with room.capture() as (node, publisher):
         info = node.create_publisher(msg.AudioInfo, 'audio_info', 1)
@@ -121,7 +121,7 @@ def info_that_comes_late():
 
 
 def no_info_at_all():
-    """Audio is decoded as is assumed, at once."""
+    """Decode audio as is assumed, at once."""
     room = Room()
     with room.capture() as (_, publisher):
         room.wait(publisher.get_subscription_count)
@@ -132,7 +132,7 @@ def no_info_at_all():
 
 
 def reliability_is_followed():
-    """Every message of a reliable publisher comes once and in order while the node goes over."""
+    """Lose and repeat no message of a reliable publisher while the node goes over to it."""
     room = Room()
     assert room.source._listener.qos.reliability == ReliabilityPolicy.BEST_EFFORT
     with room.capture() as (_, publisher):
@@ -153,7 +153,7 @@ def reliability_is_followed():
 
 
 def overrides_are_kept():
-    """A profile that was asked for is not changed; what does not match is said, and costs little."""
+    """Keep a profile that was asked for; say what does not match, and do not wake up for it."""
     room = Room(**{'qos_overrides./audio.subscription.reliability': 'reliable'})
     with room.capture(qos=BEST_EFFORT) as _:
         room.wait(lambda: 'do not suit its publisher' in room.source.trouble)
@@ -166,7 +166,7 @@ def overrides_are_kept():
 
 
 def info_goes_with_its_publisher():
-    """The format of a publisher that has ended is not that of the next one."""
+    """Forget the format of a publisher that has ended."""
     room = Room()
     with room.capture() as (node, publisher):
         info = node.create_publisher(msg.AudioInfo, 'audio_info', LATCHED)
@@ -185,7 +185,7 @@ def info_goes_with_its_publisher():
 
 
 def info_of_somebody_else_stays():
-    """A description that is published by itself describes the next publisher, too."""
+    """Keep a description that somebody else publishes, for the next publisher."""
     room = Room()
     node = Node('description')
     info = node.create_publisher(msg.AudioInfo, 'audio_info', LATCHED)
@@ -201,7 +201,7 @@ def info_of_somebody_else_stays():
 
 
 def two_publishers():
-    """They are named."""
+    """Name them."""
     room = Room()
     with room.capture('left'), room.capture('right'):
         room.wait(lambda: '/left, /right' in room.source.warning)
@@ -211,7 +211,7 @@ def two_publishers():
 
 
 def halves_of_samples():
-    """Messages of an odd number of bytes are joined, and compressed ones refused."""
+    """Join messages of an odd number of bytes, and refuse compressed ones."""
     room = Room()
     data = np.arange(1, 6401, dtype='<i2').tobytes()
     with room.capture(kind=msg.AudioData) as (_, publisher):

@@ -142,7 +142,7 @@ class Microphone:
             raise AudioError(f'cannot start recording from {self.device}: {error}') from error
 
     @property
-    def format(self) -> str:
+    def audio_format(self) -> str:
         """Return what is recorded, in words."""
         return f'S16{NATIVE}, {self.channels} ch, {self.rate_hz} Hz'
 

@@ -139,7 +139,7 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
         ('model', now.model),
         ('backend', now.backend),
         ('source', now.source),
-        ('format', now.format and now.format + (' (assumed)' if now.assumed else '')),
+        ('format', now.audio_format and now.audio_format + (' (assumed)' if now.assumed else '')),
         ('listening', str(now.listening)),
         ('robot speaking', str(now.robot_speaking_s > 0)),
         ('level (dBFS)', _number(now.level_dbfs, 1)),

@@ -55,7 +55,7 @@ class Health:
     hint: str = ''
     trouble: str = ''
     warning: str = ''
-    format: str = ''  # of the audio
+    audio_format: str = ''
     assumed: bool = False  # whether nobody told that format
     suspicion: str = ''  # why it cannot be
     no_clock: str = ''  # why there is no time
@@ -152,15 +152,15 @@ def _of_pace(now: Health, recent: Recent) -> _Judgement | None:
         else math.nan
     if rate < _LEAST_RATE or rate > _MOST_RATE:
         if now.assumed:
-            return WARN, (f'{rate:.2g} s of audio come in a second, if it is {now.format}, as is '
-                          'assumed without audio_info: set assumed_format.sample_rate and '
+            return WARN, (f'{rate:.2g} s of audio come in a second, if it is {now.audio_format}, '
+                          'as is assumed without audio_info: set assumed_format.sample_rate and '
                           'assumed_format.channels, or publish audio_info')
         replayed = _LEAST_RATE <= recent.stamp_rate <= _MOST_RATE  # a bag at a higher pace
         if rate > _MOST_RATE and not replayed:
-            return WARN, (f'{rate:.2g} s of audio come in a second, if it is {now.format}, as '
-                          'its publisher says: correct the rate or the channels there')
+            return WARN, (f'{rate:.2g} s of audio come in a second, if it is {now.audio_format}, '
+                          'as its publisher says: correct the rate or the channels there')
     if now.suspicion:
-        return WARN, now.suspicion + (f' (read as {now.format})' if now.format else '')
+        return WARN, now.suspicion + (f' (read as {now.audio_format})' if now.audio_format else '')
     slow = 'choose a faster device, a smaller model, or give the node more of the CPU'
     if recent.dropped_s:
         return WARN, (f'{recent.dropped_s:.1f} s of audio were dropped, because recognition is '
@@ -188,7 +188,7 @@ def _of_stamps(now: Health, recent: Recent) -> _Judgement | None:
                       'look for lost messages, or a clock that is being set')
     if recent.stamp_rate < _LEAST_RATE or recent.stamp_rate > _MOST_RATE:  # false for NaN
         return WARN, (f'{recent.stamp_rate:.2g} s of audio come in a second of its stamps, if it '
-                      f'is {now.format}: correct the stamps or the rate')
+                      f'is {now.audio_format}: correct the stamps or the rate')
     return None
 
 

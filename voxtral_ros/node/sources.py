@@ -58,7 +58,7 @@ class Source(Protocol):
         """Return what is doubtful about the audio that comes and what to do, or ''."""
 
     @property
-    def format(self) -> str:
+    def audio_format(self) -> str:
         """Return the format in which the audio comes, '' when it is not known."""
 
     @property
@@ -76,7 +76,7 @@ class Source(Protocol):
 class _ThreadSource:
     """A source with a thread of its own."""
 
-    description = hint = trouble = warning = format = ''
+    description = hint = trouble = warning = audio_format = ''
     live = True
     assumed = False
     overflows = 0
@@ -121,7 +121,8 @@ class MicrophoneSource(_ThreadSource):
                 block = self._microphone.read(0.2)
                 self.overflows = lost_before + self._microphone.overflows \
                     + self._microphone.dropped_blocks
-                self.format, self.warning = self._microphone.format, self._microphone.warning
+                self.audio_format = self._microphone.audio_format
+                self.warning = self._microphone.warning
                 if block is not None:
                     attempt = 0
                     self.trouble = ''

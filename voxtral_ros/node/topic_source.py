@@ -108,7 +108,7 @@ class TopicSource:
         return f'topic {self._topic} ({self._kind})'
 
     @property
-    def format(self) -> str:
+    def audio_format(self) -> str:
         return str(self._format or '')
 
     @property
