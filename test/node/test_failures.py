@@ -36,9 +36,9 @@ FAILING_ENGINE = textwrap.dedent("""
     Engine.step = failing
 """)
 SHORT_PAUSES = textwrap.dedent("""
-    from voxtral_ros.node import asr
-    assert asr._REVIVE_S[:2] == (2.0, 10.0)
-    asr._REVIVE_S = (0.5, 2.0)
+    from voxtral_ros.node import supervisor
+    assert supervisor._ENGINE_S[:2] == (2.0, 10.0)
+    supervisor._ENGINE_S = (0.5, 2.0)
 """)
 ONE_FAILURE = textwrap.dedent("""
     from voxtral_ros.recognizer.engine import Engine

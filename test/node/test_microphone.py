@@ -70,3 +70,32 @@ def test_a_name_that_no_microphone_has_fails_activation_with_the_list(tmp_path, 
         driver.wait(lambda: driver.diagnosed(
             ERROR, "no input device has 'no such thing' in its name"))
         assert 'robot_ear' in driver.diagnostics[-1].message
+
+
+def test_a_node_that_started_itself_waits_for_a_microphone_that_comes_later(tmp_path):
+    with tempfile.TemporaryDirectory(prefix='ear') as folder:
+        ear = VirtualMicrophone(Path(folder))
+        with driven(tmp_path, environment=ear.environment, source='microphone',
+                    microphone='Robot_Ear', autostart='true') as driver:
+            try:
+                driver.wait(lambda: driver.diagnosed(ERROR, 'starting again in'))
+                assert driver.state == 'inactive'
+                ear.start()
+                driver.wait(lambda: driver.diagnosed(OK, 'listening to the microphone'))
+                player = ear.play(ORDERS)
+                driver.wait(lambda: driver.finals)
+                player.kill()
+                player.wait()
+                assert 'kitchen' in driver.finals[0].text
+                assert driver.log.count("'Robot_Ear' in its name") == 1  # not at every attempt
+            finally:
+                ear.stop()
+
+
+def test_who_has_changed_the_state_is_not_overruled(tmp_path, ear):
+    with driven(tmp_path, environment=ear.environment, source='microphone',
+                microphone='no such thing', autostart='true') as driver:
+        driver.wait(lambda: driver.diagnosed(ERROR, 'starting again in'))
+        assert not driver.change(ACTIVATE)
+        driver.wait(lambda: driver.diagnostics[-1].message.startswith('activate failed')
+                    and 'starting again' not in driver.diagnostics[-1].message)

@@ -291,6 +291,8 @@ class AsrNode(LifecycleNode):
             self.get_logger().warn(message)
 
     def _on_robot_speaking(self, message: Bool) -> None:
+        if message.data != self.robot.speaks:
+            self.get_logger().debug(f'robot_speaking is {message.data}')
         self.robot.update(message.data, self.get_clock().now().nanoseconds,
                           self._value('robot_speaking_tail_s'))
 
@@ -302,12 +304,15 @@ class AsrNode(LifecycleNode):
             self.worker.flush()
         response.success = True
         response.message = 'listening' if request.data else 'muted'
+        self.get_logger().info(f'{response.message}, as ~/set_listening asks')
         return response
 
     def _on_flush(self, request: Any, response: Any) -> Any:
+        self.get_logger().debug('flush')
         return self._with_worker(response, lambda worker: worker.flush())
 
     def _on_reset(self, request: Any, response: Any) -> Any:
+        self.get_logger().debug('reset')
         return self._with_worker(response, lambda worker: worker.reset())
 
     def _with_worker(self, response: Any, action: Callable[[Worker], None]) -> Any:

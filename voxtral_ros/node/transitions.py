@@ -44,6 +44,7 @@ def log_and_roll_back(transition: Transition) -> Transition:
     def wrapped(self: Any, state: State) -> TransitionCallbackReturn:
         verb = transition.__name__[len('on_'):]
         self.transition_began_s = time.monotonic()
+        before = self._failure
         try:
             result = transition(self, state)
             self._failure = ''
@@ -53,7 +54,8 @@ def log_and_roll_back(transition: Transition) -> Transition:
             self.get_logger().error(self._failure)
         except (ValueError, OSError) as error:  # what we say ourselves needs no traceback
             self._failure = f'{verb} failed: {error}'
-            self.get_logger().error(self._failure)
+            if self._failure != before:  # else it is an attempt that was announced
+                self.get_logger().error(self._failure)
         except Exception as error:
             self._failure = f'{verb} failed: {type(error).__name__}: {error}'
             self.get_logger().error(f'{verb} failed:\n{traceback.format_exc()}')

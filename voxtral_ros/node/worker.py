@@ -200,6 +200,7 @@ class Worker:
             if not self._condition.wait_for(
                     lambda: self._blocks or self._reset or self._stop or self._updated,
                     self._patience_s() if self._unfinished else None):
+                _LOGGER.debug('no audio for %.1f s: the utterance ends', self._patience_s())
                 return _Job(flush=True)
             if self._stop and time.monotonic() > self._deadline_s:
                 self._drop(0.0, keep=0)
@@ -332,6 +333,7 @@ class Worker:
     def _change_format(self, rate_hz: int) -> None:
         if self._resampler is not None:
             self._feed(self._resampler.process(np.zeros(0, np.float32), last=True))
+        _LOGGER.debug('audio at %d Hz', rate_hz)
         self._resampler = Resampler(rate_hz)
         self._timeline = Timeline(rate_hz, max_gap_s=self._max_gap_s)
 
