@@ -102,3 +102,9 @@ def test_a_wav_header_before_raw_samples_is_refused_once():
 
 def test_a_flac_file_is_refused_to_its_end():
     assert found(encoded('FLAC'), 640) == ['FLAC']
+
+
+@pytest.mark.parametrize('magic', [b'fLaC', b'OggS\0\0', b'ID3\3\0'])
+def test_raw_samples_after_a_file_are_taken_again(magic):
+    samples = (SPEECH * 32767).astype('<i2').tobytes()
+    assert found(magic + np.random.default_rng(0).bytes(20_000) + samples, 640)[-1] == ''

@@ -17,12 +17,17 @@
 from itertools import pairwise
 from pathlib import Path
 import signal
+import textwrap
 
+from lifecycle_msgs.msg import Transition
 from node.driver import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, driven
 import pytest
 
+from voxtral_ros.node.health import OK, WARN
+
 DATA = Path(__file__).resolve().parents[1] / 'data'
 ORDERS = DATA / 'orders.flac'
+SHUTDOWN = Transition.TRANSITION_ACTIVE_SHUTDOWN
 
 
 @pytest.fixture(scope='module')
@@ -75,6 +80,29 @@ def test_deactivating_reports_the_open_utterance(tmp_path):
         assert driver.state == 'inactive'
         assert driver.change(CLEANUP)
         assert driver.state == 'unconfigured'
+
+
+def test_while_a_model_is_loaded_the_state_and_diagnostics_are_published(tmp_path):
+    prelude = textwrap.dedent("""
+        import time
+        from voxtral_ros.recognizer.engine import Engine
+        def warm_up(self, warm_up=Engine.warm_up):
+            from pathlib import Path
+            while not Path('go').exists():
+                time.sleep(0.05)
+        Engine.warm_up = warm_up
+    """)
+    with driven(tmp_path, prelude=prelude, source='file', file=ORDERS, autostart='true') as driver:
+        driver.wait(lambda: driver.diagnosed(OK, 'loading '))
+        assert driver.state == 'configuring'
+        first = driver.diagnostics[-1].message
+        driver.wait(lambda: driver.diagnostics[-1].message != first)
+        (tmp_path / 'go').touch()
+        driver.wait(lambda: driver.diagnosed(OK, 'listening'))
+        assert driver.state == 'active'
+        assert driver.change(SHUTDOWN)
+        driver.wait(lambda: driver.diagnosed(WARN, 'finalized'))
+        assert 'shut down' in driver.log
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -18,12 +18,15 @@ from node.driver import ACTIVATE, CONFIGURE, driven
 from node.orders import first_orders
 import numpy as np
 import pytest
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool
 
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.node.robot_voice import MODES, RobotVoice
 
 S = 1_000_000_000
+BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def block(stamp_ns, seconds=0.1):
@@ -110,9 +113,9 @@ def test_memory_stays_flat():
 def test_a_marked_final_is_published_but_is_no_text(tmp_path):
     with driven(tmp_path, source='file', file=first_orders(tmp_path, 3),
                 robot_speaking_mode='mark') as driver:
-        speaking = driver.client.create_publisher(Bool, 'robot_speaking', 10)
+        speaking = driver.client.create_publisher(Bool, 'robot_speaking', BEST_EFFORT)
         assert driver.change(CONFIGURE)
-        driver.wait(lambda: speaking.get_subscription_count() == 2)
+        driver.wait(speaking.get_subscription_count)
         speaking.publish(Bool(data=True))
         driver.wait(lambda: driver.diagnostics and driver.shown('robot speaking') == 'True')
         assert driver.change(ACTIVATE)
@@ -127,17 +130,17 @@ def test_a_marked_final_is_published_but_is_no_text(tmp_path):
             final.text for final in driver.finals if not final.robot_speaking]
 
 
-def test_while_muted_nothing_is_transcribed(tmp_path):
+def test_while_muted_nothing_is_transcribed_until_the_publisher_is_gone(tmp_path):
     with driven(tmp_path, source='file', file=first_orders(tmp_path, 3)) as driver:
-        speaking = driver.client.create_publisher(Bool, 'robot_speaking', 10)
+        speaking = driver.client.create_publisher(Bool, 'robot_speaking', LATCHED)
+        speaking.publish(Bool(data=True))  # before the node is there
         assert driver.change(CONFIGURE)
-        driver.wait(lambda: speaking.get_subscription_count() == 2)
-        speaking.publish(Bool(data=True))
         driver.wait(lambda: driver.diagnostics and driver.shown('robot speaking') == 'True')
         assert driver.change(ACTIVATE)
-        driver.wait(lambda: float(driver.shown('received (s)') or 0) > 5)
+        driver.wait(lambda: float(driver.shown('received (s)') or 0) > 3)
         assert not driver.transcripts
-        speaking.publish(Bool(data=False))
+        driver.client.destroy_publisher(speaking)
+        driver.wait(lambda: 'its publisher is gone' in driver.log)
         driver.wait(lambda: driver.finals and driver.finals[-1].text
                     == 'please put the book next to the lamp and come back')
         assert not any('kitchen' in text for text in driver.texts)

@@ -97,6 +97,63 @@ def test_an_exception_loses_no_transcript_and_does_not_end_the_node(engine, bloc
     assert {event.utterance_id for event in published} == {final.utterance_id for final in finals}
 
 
+def unstamped(blocks, begin_s, end_s):
+    """Return a part of the recording as one message without a stamp."""
+    samples = np.concatenate([block.samples for block in blocks])
+    return AudioBlock(samples[round(begin_s * 16000):round(end_s * 16000)], 16000, None)
+
+
+def test_unstamped_audio_that_stops_coming_ends_its_utterance(engine, blocks):
+    """Push to talk: nothing else will come that could end it, and no gap is known to be long."""
+    published, ended = Published(), threading.Event()
+
+    def publish(events, origin):
+        published(events, origin)
+        if published.finals:
+            ended.set()
+
+    worker = Worker(engine, 480, StreamOptions(), publish, max_gap_s=3600.0)
+    worker.put(unstamped(blocks, 0.3, 3.6), 4 * 10**9)
+    assert ended.wait(60)
+    worker.stop(60)
+    assert published.finals[0].text == 'robot go to the kitchen and bring me the red cup'
+
+
+def test_orders_that_come_as_a_message_each_are_utterances_where_they_were_said(engine, blocks):
+    published, origins = Published(), []
+
+    def publish(events, origin):
+        published(events, origin)
+        origins.append(origin)
+
+    worker = Worker(engine, 480, StreamOptions(), publish)
+    said_s = [(0.3, 3.6), (8.4, 11.4), (12.4, 15.7)]
+    at_s = [100.0, 104.9, 109.5]  # 1.5 s between them
+    for (begin_s, end_s), start_s in zip(said_s, at_s):
+        worker.put(unstamped(blocks, begin_s, end_s),
+                   round((start_s + end_s - begin_s) * 1e9))
+    worker.flush()
+    worker.stop(60)
+    assert len(published.finals) == 3
+    for final, start_s, (begin_s, end_s) in zip(published.finals, at_s, said_s):
+        assert start_s - 0.1 < origins[-1].stamp_ns(final.start_s) / 1e9
+        assert origins[-1].stamp_ns(final.end_s) / 1e9 < start_s + end_s - begin_s + 0.3
+    assert (worker.stats.gaps, worker.stats.jumps) == (0, 0)
+    assert worker.stats.paused_s == pytest.approx(1.6 + 1.6, abs=0.2)
+
+
+def test_stamps_that_stand_still_cut_no_word(engine, blocks):
+    published = Published()
+    worker = Worker(engine, 480, StreamOptions(), published)
+    for block in blocks:
+        worker.put(replace(block, stamp_ns=10**18), 0)
+    worker.flush()
+    worker.stop(60)
+    assert len(published.finals) == 4
+    assert worker.stats.repeated == len(blocks) - 1
+    assert worker.stats.jumps == 0
+
+
 @pytest.fixture
 def held(monkeypatch):
     """Let every poll wait until the event is set: an engine that cannot keep up."""

@@ -109,7 +109,7 @@ def suspect(samples: Samples) -> str:
     if rms > _FULL_RMS:
         return ('the audio is at full scale all the time: are these unsigned or 8-bit samples, '
                 'read as signed 16-bit ones?')
-    if rms > _NOISE_RMS and abs(_lag(samples)) < _NOISE_LAG:
+    if rms > _NOISE_RMS and abs(neighbour_correlation(samples)) < _NOISE_LAG:
         return _explain_noise(samples)
     return ''
 
@@ -117,14 +117,14 @@ def suspect(samples: Samples) -> str:
 def _explain_noise(samples: Samples) -> str:
     noise = 'the audio is white noise at full scale, as from'
     swapped = (samples * 32768).astype(np.int16).byteswap().astype(np.float32)
-    if _lag(swapped) > _SPEECH_LAG:
+    if neighbour_correlation(swapped) > _SPEECH_LAG:
         return (f'{noise} 16-bit samples of the other byte order (S16BE instead of S16LE), or '
                 'from one byte too many or too few: swap the bytes where they are published')
     return (f'{noise} compressed data or another sample format: publish raw samples, and their '
             'format beside them')
 
 
-def _lag(samples: Samples) -> float:
+def neighbour_correlation(samples: Samples) -> float:
     """Return the correlation of neighbouring samples, -1 to 1."""
     power = float(np.dot(samples, samples))
     return float(np.dot(samples[1:], samples[:-1])) / power if power else 0.0

@@ -18,15 +18,22 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
+from voxtral_ros.audio.level import neighbour_correlation
+
 _PIECE = 12 * 1024  # bytes that are searched together: eight of the longest MPEG frames
 _LEAST_FRAMES = 6  # chained in a piece: no raw samples have so many by chance
 _LEAST_MESSAGES = 3  # in a row that consist of whole frames
 
-_START = (  # offset, bytes, name
-    (0, b'RIFF', 'WAV'), (0, b'fLaC', 'FLAC'), (0, b'OggS', 'Ogg'), (0, b'ID3', 'MP3'),
-    (0, b'#!AMR', 'AMR'), (0, b'\x1aE\xdf\xa3', 'WebM'), (4, b'ftyp', 'MP4'),
-    (0, b'FORM', 'AIFF'), (0, b'.snd', 'AU'), (0, b'OpusHead', 'Opus'), (0, b'caff', 'CAF'),
+_START = (
+    (re.compile(b'RIFF....WAVE', re.DOTALL), 'WAV'), (re.compile(b'fLaC'), 'FLAC'),
+    (re.compile(b'OggS\\0'), 'Ogg'), (re.compile(b'ID3[\2-\4]'), 'MP3'),
+    (re.compile(b'#!AMR'), 'AMR'), (re.compile(b'\x1aE\xdf\xa3'), 'WebM'),
+    (re.compile(b'....ftyp', re.DOTALL), 'MP4'), (re.compile(b'FORM....AIF', re.DOTALL), 'AIFF'),
+    (re.compile(b'[.]snd'), 'AU'), (re.compile(b'OpusHead'), 'Opus'), (re.compile(b'caff'), 'CAF'),
 )
+_AUDIO = 0.5  # correlation of neighbouring samples that compressed data never has
 _ANYWHERE = ((b'OggS\x00', 'Ogg'),)
 _SYNC = re.compile(b'\xff[\xe0-\xff]')
 
@@ -45,10 +52,7 @@ _RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_02
 def container(data: bytes | memoryview) -> str:
     """Return the name of the file format that `data` is the beginning of, '' when of none."""
     head = bytes(data[:16])
-    for offset, magic, name in _START:
-        if head.startswith(magic, offset):
-            return name
-    return ''
+    return next((name for magic, name in _START if magic.match(head)), '')
 
 
 class CompressedStream:
@@ -80,8 +84,14 @@ class CompressedStream:
 
     def _search(self, piece: bytes) -> None:
         found = next((name for magic, name in _ANYWHERE if magic in piece), '') or _chained(piece)
-        if found or not self._sticky:
-            self._found = found
+        if found or not self._sticky or _is_audio(piece):
+            self._found, self._sticky = found, False
+
+
+def _is_audio(piece: bytes) -> bool:
+    """Return whether a piece can only be raw samples: then what was before it has ended."""
+    samples = np.frombuffer(piece[:len(piece) // 2 * 2], '<i2').astype(np.float32)
+    return neighbour_correlation(samples) > _AUDIO
 
 
 def _whole_frames(data: bytes | memoryview) -> str:

@@ -220,7 +220,8 @@ class AsrNode(LifecycleNode):
     def destroy_node(self) -> None:
         """End the threads that look after the node, and the node."""
         self._heartbeat.close()
-        self._responder.close()
+        if self._responder is not None:
+            self._responder.close()
         super().destroy_node()
         self._log_handler.close()
 

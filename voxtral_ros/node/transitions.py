@@ -92,13 +92,14 @@ def survive_wrong_transitions(node: LifecycleNode, asked: Callable[[], None]) ->
     service.callback = guarded
 
 
-def answer_get_state(node: LifecycleNode) -> Responder:
+def answer_get_state(node: LifecycleNode) -> Responder | None:
     """
     Let get_state be answered while a transition is under way, by a thread of its own.
 
     Loading a model keeps the executor for seconds, and whoever manages the node wants to know.
     """
-    return Responder(node, node._service_get_state)
+    service = getattr(node, '_service_get_state', None)
+    return Responder(node, service) if service is not None else None
 
 
 def state_of(node: LifecycleNode) -> str:
