@@ -23,7 +23,8 @@ import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
-from voxtral_ros.node import sources
+from voxtral_ros.audio.messages import PcmInfo
+from voxtral_ros.node import topic_source
 
 
 class Listener:
@@ -51,14 +52,14 @@ def source(monkeypatch):
     package.msg = SimpleNamespace(AudioStamped=object)
     monkeypatch.setitem(sys.modules, 'audio_common_msgs', package)
     listeners = []
-    monkeypatch.setattr(sources, 'Listener', lambda *arguments, **options: listeners.append(
+    monkeypatch.setattr(topic_source, 'Listener', lambda *arguments, **options: listeners.append(
         Listener(*arguments, **options)) or listeners[-1])
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node('source', context=context)
     state = SimpleNamespace(quiet=True, transcribed=[])
-    topic = sources.TopicSource(
-        node, lambda block, received_ns: state.transcribed.append(block), print, -1,
+    topic = topic_source.TopicSource(
+        node, lambda block, received_ns: state.transcribed.append(block), print, -1, PcmInfo(),
         lambda: state.quiet)
     state.listener, = listeners
     yield state
