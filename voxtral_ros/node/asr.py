@@ -65,6 +65,7 @@ class AsrNode(LifecycleNode):
         """Declare parameters and services; nothing is loaded yet."""
         super().__init__('asr', **options)
         self.loading = False  # nothing is lost when the process ends now
+        self.retrying = False  # what failed before and fails again is not worth another error
         self._log_handler = RosHandler(self)
         self._throttle = Throttle()
         self._refused = parameters.declare(self)

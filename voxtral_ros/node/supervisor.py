@@ -82,7 +82,11 @@ class Supervisor:
             return
         self._again_at_s = None
         was_configured = self._node.configured
-        self.start()
+        self._node.retrying = True
+        try:
+            self.start()
+        finally:
+            self._node.retrying = False
         if self._node.worker is None and self._again_at_s is None:
             self._plan(_SOURCE_S if was_configured else _ENGINE_S)
 

@@ -54,7 +54,7 @@ def log_and_roll_back(transition: Transition) -> Transition:
             self.get_logger().error(self._failure)
         except (ValueError, OSError) as error:  # what we say ourselves needs no traceback
             self._failure = f'{verb} failed: {error}'
-            if self._failure != before:  # else it is an attempt that was announced
+            if self._failure != before or not self.retrying:
                 self.get_logger().error(self._failure)
         except Exception as error:
             self._failure = f'{verb} failed: {type(error).__name__}: {error}'
