@@ -31,7 +31,6 @@ from launch.actions import (
     DeclareLaunchArgument, IncludeLaunchDescription, LogInfo, OpaqueFunction)
 from launch.utilities import normalize_to_list_of_substitutions, perform_substitutions
 from launch_ros.actions import LifecycleNode
-from launch_ros.parameter_descriptions import ParameterValue
 import yaml
 
 from voxtral_ros.node.parameter_table import QOS_OVERRIDES, Row, ROWS, suggestion
@@ -103,11 +102,6 @@ def parse(name, text):
     return value
 
 
-def parameter(value):
-    """Return a value of a parameter for launch_ros, which else takes the text 2 for a number."""
-    return ParameterValue(value, value_type=str) if isinstance(value, str) else value
-
-
 def start(context):
     """
     Return the node.
@@ -118,7 +112,7 @@ def start(context):
     texts, others = arguments_of_this_file(context)
     # An empty one is passed on by a launch file that was not given it either.
     given = {name: parse(name, text) for name, text in texts.items() if text}
-    parameters = {name: parameter(value) for name, value in given.items()
+    parameters = {name: value for name, value in given.items()
                   if name not in OTHERS or name == 'use_sim_time'}
     audio = given.get('audio_topic', '')
     folder, slash, _ = audio.rpartition('/')

@@ -297,7 +297,7 @@ def test_another_topic_brings_its_audio_info_along(launched):
     driver = launched('audio_topic:=/input/audio', overlay='ros_drivers')
     driver.wait(lambda: 'listening to topic /input/audio' in driver.log)
     driver.wait(lambda: driver.client.count_subscribers('/input/audio') == 1)
-    driver.wait(lambda: driver.client.count_subscribers('/input/audio_info') == 1)
+    driver.wait(lambda: driver.client.count_subscribers('/input/audio_info'))
     assert end(driver) == 0
 
 
