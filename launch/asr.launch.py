@@ -31,9 +31,8 @@ from launch.actions import (
     DeclareLaunchArgument, IncludeLaunchDescription, LogInfo, OpaqueFunction)
 from launch.utilities import normalize_to_list_of_substitutions, perform_substitutions
 from launch_ros.actions import LifecycleNode
-import yaml
-
 from voxtral_ros.node.parameter_table import QOS_OVERRIDES, Row, ROWS, suggestion
+import yaml
 
 # Arguments that are no parameters of the table.
 OTHERS = {row.name: row for row in (

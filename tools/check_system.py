@@ -61,8 +61,8 @@ def main():
                   *OLDEST, *NEWEST, sys.executable, *sys.version_info[:2]), file=sys.stderr)
         return 1
     if not arguments.sourced_ros and platform.machine() not in WHEELS_FOR:
-        print('ROS is not sourced, and there are wheels of it for {} only, not for {}: install ROS 2 '
-              'from apt and source it'.format(' and '.join(WHEELS_FOR), platform.machine()),
+        print('ROS is not sourced, and there are wheels of it for {} only, not for {}: install '
+              'ROS 2 from apt and source it'.format(' and '.join(WHEELS_FOR), platform.machine()),
               file=sys.stderr)
         return 1
     missing = missing_packages(arguments.sourced_ros)
