@@ -21,6 +21,9 @@ ROOT := $(if $(SOURCED)$(filter jazzy,$(ROS_DISTRO)),.,.ros/$(ROS_DISTRO))
 VENV := $(ROOT)/.venv
 INSTALL := $(ROOT)/install
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+# Each file lists all that it needs, with hashes (tools/lock_requirements.sh): nothing else is looked
+# for, and a package that is not the one of then is refused.
+PIP_LOCKED := $(PIP) install --require-hashes --no-deps --no-build-isolation
 OVERLAYS := ros_drivers mgonzs13 hri
 OVERLAY_ROOT := $(ROOT)/build/overlays
 
@@ -50,11 +53,11 @@ $(VENV)/bin/python:
 	@$(PYTHON) --version >/dev/null || { echo 'No $(PYTHON): sudo apt-get install python3 python3-venv'; exit 1; }
 	@$(PYTHON) tools/check_system.py $(if $(SOURCED),--sourced-ros)
 	$(PYTHON) -m venv $(if $(SOURCED),--system-site-packages) $(VENV)
-	$(PIP) install --upgrade 'pip>=24'
+	$(PIP_LOCKED) -r requirements/pip.txt
 
 ifeq ($(SOURCED),)
-$(VENV)/.ros: requirements/ros-$(ROS_DISTRO).txt requirements/build.txt tools/repair_ros_wheels.py | $(VENV)/bin/python
-	$(PIP) install -r requirements/ros-$(ROS_DISTRO).txt
+$(VENV)/.ros: requirements/ros-$(ROS_DISTRO).txt tools/repair_ros_wheels.py | $(VENV)/bin/python
+	$(PIP_LOCKED) -r requirements/ros-$(ROS_DISTRO).txt
 	$(VENV)/bin/python tools/repair_ros_wheels.py
 	@touch $@
 else
@@ -72,11 +75,11 @@ $(VENV)/.torch: requirements/torch.txt $(VENV)/.ros
 	@touch $@
 
 $(VENV)/.runtime: requirements/runtime.txt $(VENV)/.torch
-	$(PIP) install -r requirements/runtime.txt
+	$(PIP_LOCKED) -r requirements/runtime.txt
 	@touch $@
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.runtime
-	$(PIP) install -r requirements/test.txt
+	$(PIP_LOCKED) -r requirements/test.txt
 	@touch $@
 
 $(VENV)/ros.bash: tools/ros.bash $(VENV)/.ros

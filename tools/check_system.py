@@ -23,11 +23,13 @@ import argparse
 import ctypes.util
 import importlib.util
 import os
+import platform
 import shutil
 import sys
 import sysconfig
 
 OLDEST, NEWEST = (3, 10), (3, 13)
+WHEELS_FOR = ('x86_64',)
 
 
 def missing_packages(use_sourced_ros):
@@ -57,6 +59,11 @@ def main():
         print('voxtral_ros needs Python {}.{} to {}.{}, but {} is {}.{}: '
               'choose another one with  make PYTHON=python3.12 ...'.format(
                   *OLDEST, *NEWEST, sys.executable, *sys.version_info[:2]), file=sys.stderr)
+        return 1
+    if not arguments.sourced_ros and platform.machine() not in WHEELS_FOR:
+        print('ROS is not sourced, and there are wheels of it for {} only, not for {}: install '
+              'ROS 2 from apt and source it'.format(' and '.join(WHEELS_FOR), platform.machine()),
+              file=sys.stderr)
         return 1
     missing = missing_packages(arguments.sourced_ros)
     if missing:

@@ -3,7 +3,4 @@
 # (MIC=NAME: the one with NAME in its name).
 set -e
 cd "$(dirname "$0")/.."
-if ! python -c 'import audio_common_msgs' 2> /dev/null; then  # no ROS from apt that has it
-  source "$VOXTRAL_OVERLAYS/ros_drivers/install/local_setup.bash"
-fi
 exec python tools/demo.py "${MIC:-}"

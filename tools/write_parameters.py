@@ -14,7 +14,7 @@
 # limitations under the License.
 
 """
-Write config/asr.yaml and docs/parameters.md from the table in voxtral_ros/node/parameters.py.
+Write config/asr.yaml and docs/parameters.md from the table in voxtral_ros/node/parameter_table.py.
 
     python tools/write_parameters.py            write both files
     python tools/write_parameters.py --check    fail when one of them is not up to date
@@ -26,12 +26,15 @@ from pathlib import Path
 import sys
 import textwrap
 
-from voxtral_ros.node.parameters import Row, TABLE
+from voxtral_ros.node.parameter_table import ALWAYS, AT_ACTIVATE, AT_CONFIGURE, TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
+CHANGED = {AT_CONFIGURE: 'unconfigured', AT_ACTIVATE: 'inactive', ALWAYS: 'always'}
 YAML_HEAD = """\
 # Every parameter of the node with its default. Copy it, change it, and start the node with
 #   ros2 launch voxtral_ros asr.launch.py params_file:=FILE
+# With `ros2 param set`, what is read at configure can be changed while the node is unconfigured,
+# what is read at activate while it is not active, and the rest at any time.
 # Made by tools/write_parameters.py.
 /**:
   ros__parameters:
@@ -39,27 +42,25 @@ YAML_HEAD = """\
 DOCS_HEAD = """\
 # Parameters of the node
 
-Made by `tools/write_parameters.py` from the table in `voxtral_ros/node/parameters.py`;
+Made by `tools/write_parameters.py` from the table in `voxtral_ros/node/parameter_table.py`;
 [config/asr.yaml](../config/asr.yaml) lists the same as a file to copy, and
-`ros2 param describe /asr NAME` says it of a running node.
+`ros2 param describe /asr NAME` says it of a running node. Each is also an argument of the launch
+file: `ros2 launch voxtral_ros asr.launch.py microphone:=2 endpoint.silence_s:=1.2`.
 
-Those that are read *at configure* are refused while the node is configured: clean up first. The
-others take effect at once. A value out of range or of another type makes configure fail with the
-reason until it is corrected; an unknown name is ignored with a warning that names the nearest one.
+| changed by `ros2 param set` | |
+|---|---|
+| always | takes effect at once, also in the middle of an utterance |
+| inactive | is read at activate: while the node is active, it is refused |
+| unconfigured | is read at configure: while the node is inactive or active, it is refused |
 
-| name | default | values | read | |
+A value is checked when it is set. A number may stand for a text (`microphone: 2`), a whole number
+for another (`endpoint.silence_s: 1`), and a number or true in quotes for what is in them. A value
+that cannot be makes configure fail with the reason until it is corrected; an unknown name is
+ignored with a warning that names the nearest one.
+
+| name | default | values | changed while | |
 |---|---|---|---|---|
 """
-
-
-def values(row: Row) -> str:
-    """Return what a parameter may be."""
-    if row.choices:
-        return ', '.join(map(yaml, row.choices))
-    if row.limits:
-        return f'{row.limits[0]:g} to {row.limits[1]:g}'
-    return {bool: 'true, false', str: 'text', int: 'whole number', float: 'number'}[
-        type(row.default)]
 
 
 def yaml(value: object) -> str:
@@ -71,19 +72,20 @@ def config() -> str:
     """Return config/asr.yaml."""
     lines = []
     for row in TABLE:
-        limits = f' ({values(row)})' if row.choices or row.limits else ''
-        when = '' if row.structural else '; may be changed at any time'
+        limits = f' ({row.values})' if row.choices or row.limits or row.like else ''
+        when = '' if row.read == ALWAYS else f'; read at {row.read}'
         comment = row.description + limits + when
         lines += textwrap.wrap(comment, 98, initial_indent='    # ', subsequent_indent='    # ')
-        lines.append(f'    {row.name}: {yaml(row.default)}')
+        # The launch file and the node differ in this one: a copy must not decide it by chance.
+        hidden = '# ' if row.name == 'autostart' else ''
+        lines.append(f'    {hidden}{row.name}: {yaml(row.default)}')
     return YAML_HEAD + '\n'.join(lines) + '\n'
 
 
 def docs() -> str:
     """Return docs/parameters.md."""
-    lines = [f'| `{row.name}` | `{yaml(row.default)}` | {values(row)} '
-             f'| {"at configure" if row.structural else "always"} | {row.description} |'
-             for row in TABLE]
+    lines = [f'| `{row.name}` | `{yaml(row.default)}` | {row.values} | {CHANGED[row.read]} '
+             f'| {row.description} |' for row in TABLE]
     return DOCS_HEAD + '\n'.join(lines) + '\n'
 
 

@@ -125,6 +125,17 @@ def test_speech_without_a_pause_is_cut_and_nothing_is_lost(engine, script):
     assert 2 <= len(finals(events)) <= 8
 
 
+def test_a_stream_takes_over_another_pause(engine, script):
+    stream = engine.open(options=StreamOptions(endpoint=EndpointOptions(
+        silence_s=99.0, pad_silence_s=99.0)))
+    say = join(script.say(' stop'), silence(PAUSE), script.say(' turn'), silence(PAUSE))
+    events = feed(stream, say)
+    stream.tune(StreamOptions())
+    events += feed(stream, join(script.say(' left'), silence(PAUSE), script.say(' right'),
+                                silence(PAUSE))) + stream.close(WAIT_S)
+    assert texts(events) == ['stop turn left', 'right']
+
+
 def test_silence_is_not_sent(engine, script):
     stream = engine.open()
     events = feed(stream, silence(100.0))

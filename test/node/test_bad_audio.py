@@ -132,7 +132,8 @@ def test_nobody_publishing_is_an_error_with_the_command_to_look(tmp_path):
 
 
 def test_without_audio_common_msgs_activation_says_what_to_install(tmp_path):
-    with driven(tmp_path) as driver:
+    missing = 'import sys; sys.modules["audio_common_msgs"] = None'  # whatever is sourced
+    with driven(tmp_path, prelude=missing) as driver:
         assert driver.change(CONFIGURE)
         assert not driver.change(ACTIVATE)
         driver.wait(lambda: 'install ros-$ROS_DISTRO-audio-common-msgs' in driver.log)

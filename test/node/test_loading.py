@@ -17,7 +17,7 @@
 import pytest
 
 from voxtral_ros.node.loading import load_engine
-from voxtral_ros.node.parameters import TABLE
+from voxtral_ros.node.parameter_table import ROWS, TABLE
 
 
 def load(**changes):
@@ -40,9 +40,18 @@ def test_by_default_the_window_is_that_of_the_model():
     assert engine.backend.config.decoder.sliding_window == 256
 
 
-@pytest.mark.parametrize(('changes', 'words'), [
-    ({'encoder_chunk_ms': 100}, 'engine.encoder_chunk_ms is 100: take a multiple of 80'),
-    ({'window': 8192}, 'the window is 8192 tokens')])
-def test_what_cannot_be_is_explained(changes, words):
-    with pytest.raises(ValueError, match=words):
-        load(**changes)
+def test_a_window_that_cannot_be_is_explained():
+    with pytest.raises(ValueError, match='the window is 8192 tokens'):
+        load(window=8192)
+
+
+def test_the_delays_that_the_parameter_offers_are_those_of_the_protocol():
+    protocol = load().protocol
+
+    def possible(delay_ms):
+        try:
+            return protocol.delay_tokens(delay_ms) > 0
+        except ValueError:
+            return False
+
+    assert list(ROWS['delay_ms'].choices) == list(filter(possible, range(0, 5000, 20)))

@@ -15,6 +15,7 @@
 """The table of parameters is what the files say, and what it refuses it explains."""
 
 from pathlib import Path
+import re
 import subprocess
 import sys
 import textwrap
@@ -25,8 +26,11 @@ from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from rclpy.parameter import Parameter
+from voxtral_ros.audio.pcm import FORMATS
 from voxtral_ros.node.health import ERROR
-from voxtral_ros.node.parameters import check, TABLE
+from voxtral_ros.node.parameter_table import ALWAYS, AT_CONFIGURE, ROWS, TABLE, WHEN
+from voxtral_ros.node.parameters import check, stream_options, unused
+from voxtral_ros.recognizer.options import StreamOptions
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,30 +50,100 @@ BEST_EFFORT = textwrap.dedent("""
 
 
 def test_the_yaml_lists_every_parameter_with_its_default():
+    text = CONFIG.read_text(encoding='utf-8').replace('# autostart:', 'autostart:')
+    assert yaml.safe_load(text)['/**']['ros__parameters'] == {
+        row.name: row.default for row in TABLE}
+
+
+def test_a_copy_of_the_yaml_does_not_keep_the_launch_file_from_activating_the_node():
     listed = yaml.safe_load(CONFIG.read_text(encoding='utf-8'))['/**']['ros__parameters']
-    assert listed == {row.name: row.default for row in TABLE}
+    assert 'autostart' not in listed
 
 
-@pytest.mark.parametrize('row', [row for row in TABLE if row.structural], ids=lambda row: row.name)
-def test_structural_parameters_are_refused_while_configured(row):
-    parameter = Parameter(row.name, value=row.default)
-    assert check([parameter], configured=False).successful
-    refused = check([parameter], configured=True)
-    assert not refused.successful
-    assert row.name in refused.reason
+def test_every_format_of_samples_can_be_assumed():
+    assert ROWS['assumed_format.sample_format'].choices == tuple(FORMATS)
 
 
-@pytest.mark.parametrize('row', [row for row in TABLE if not row.structural],
-                         ids=lambda row: row.name)
-def test_the_others_are_accepted_at_any_time(row):
-    assert check([Parameter(row.name, value=row.default)], configured=True).successful
+class Holder:
+    """Has the parameters of the table, as a node does."""
+
+    def __init__(self, **values):
+        self._values = {row.name: row.default for row in TABLE} | values
+
+    def get_parameter(self, name):
+        return Parameter(name, value=self._values[name])
 
 
-@pytest.mark.parametrize('row', [row for row in TABLE if row.choices], ids=lambda row: row.name)
-def test_a_value_that_is_no_choice_is_refused_by_name(row):
-    refused = check([Parameter(row.name, value='nonsense')], configured=False)
-    assert not refused.successful
-    assert 'nonsense' in refused.reason
+def test_the_defaults_of_a_stream_are_those_of_the_recogniser():
+    assert stream_options(Holder()) == StreamOptions()
+
+
+@pytest.mark.parametrize(('source', 'notes'), [
+    ('topic', ['microphone is not used: source is topic', 'file is not used: source is topic']),
+    ('microphone', ['file is not used: source is microphone']),
+    ('file', ['microphone is not used: source is file'])])
+def test_what_belongs_to_another_source_is_noted(source, notes):
+    assert unused(Holder(source=source, microphone='2', file='a.flac')) == notes
+    assert unused(Holder(source=source)) == []
+
+
+def other(row):
+    """Return a value that a parameter may have and does not have by default."""
+    if row.choices:
+        return next(choice for choice in row.choices if choice != row.default)
+    if row.limits:
+        return type(row.default)(row.limits[row.default == row.limits[0]])
+    return {'device': 'cuda:1', 'engine.url': 'ws://robot:8000/v1/realtime'}.get(
+        row.name, not row.default if isinstance(row.default, bool) else 'another')
+
+
+@pytest.mark.parametrize('row', TABLE, ids=lambda row: row.name)
+def test_a_parameter_can_be_changed_until_it_is_read(row):
+    changed = [Parameter(row.name, value=other(row))]
+    assert check(Holder(), changed, configured=False, active=False).successful
+    inactive = check(Holder(), changed, configured=True, active=False)
+    active = check(Holder(), changed, configured=True, active=True)
+    assert inactive.successful == (row.read != AT_CONFIGURE)
+    assert active.successful == (row.read == ALWAYS)
+    for answer in (inactive, active):
+        assert answer.successful or (row.name in answer.reason and 'first' in answer.reason)
+    # A whole file can be loaded again for one of its values.
+    same = [Parameter(row.name, value=row.default)]
+    assert check(Holder(), same, configured=True, active=True).successful
+
+
+def test_what_a_stream_can_take_over_needs_no_new_stream():
+    tuned = {'endpoint.silence_s': 1.5, 'endpoint.max_utterance_s': 9.0,
+             'endpoint.min_speech_probability': 0.3, 'vad.threshold': 0.7,
+             'watchdog.speech_s': 3.0}
+    assert all(ROWS[name].read == ALWAYS for name in tuned)
+    changes = [Parameter(name, value=value) for name, value in tuned.items()]
+    options = stream_options(Holder(), changes)
+    assert options == stream_options(Holder(**tuned)) != stream_options(Holder())
+
+
+@pytest.mark.parametrize(('name', 'given', 'meant'), [
+    ('microphone', 2, '2'), ('file', 20260704, '20260704'), ('engine.model', 3.5, '3.5'),
+    ('frame_id', True, 'true'), ('endpoint.silence_s', 1, 1.0), ('endpoint.silence_s', '1.5', 1.5),
+    ('delay_ms', 560.0, 560), ('delay_ms', '560', 560), ('log_transcripts', 'False', False),
+    ('log_transcripts', 1, True), ('file_realtime', 'no', False)])
+def test_what_is_plainly_meant_is_accepted(name, given, meant):
+    value = ROWS[name].parse(given)
+    assert value == meant
+    assert type(value) is type(meant)
+
+
+@pytest.mark.parametrize(('name', 'given'), [
+    ('delay_ms', 500), ('delay_ms', 1280), ('delay_ms', 480.5), ('delay_ms', True),
+    ('delay_ms', 'much'), ('engine.encoder_chunk_ms', 100), ('threads', -1), ('channel', 64),
+    ('device', 'gpu'), ('device', 'cuda:'), ('engine.url', 'http://host:8000'), ('source', 'mic'),
+    ('vad.threshold', float('nan')), ('vad.threshold', '0,5'), ('endpoint.silence_s', False),
+    ('hri_voice', 7), ('hri_voice', 'the robot'), ('log_transcripts', 2), ('microphone', [2]),
+    ('log_transcripts', 'maybe')])
+def test_what_cannot_be_is_refused_with_what_is_expected(name, given):
+    expected = re.escape(ROWS[name].values)
+    with pytest.raises(ValueError, match=rf'^{name} is .*, expected {expected}$'):
+        ROWS[name].parse(given)
 
 
 def test_the_generated_files_are_up_to_date():
@@ -120,7 +194,8 @@ def test_values_that_cannot_be_make_configure_fail_until_all_are_corrected(tmp_p
              'channel': ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=0),
              'robot_speaking_mode': ParameterValue(
                  type=ParameterType.PARAMETER_STRING, string_value='mark')}
-    complaints = ["'delay_ms'", '64', "robot_speaking_mode is 'shout', expected one of 'mute'"]
+    complaints = ["delay_ms is 'much'", 'channel is 64, expected a whole number from -2 to 63',
+                  "robot_speaking_mode is 'shout', expected one of 'mute'"]
     with driven(tmp_path, arguments=given, source='file', file=ORDERS) as driver:
         for (name, value), words in zip(right.items(), complaints, strict=True):
             before = len(driver.log)
@@ -142,11 +217,54 @@ def test_a_policy_that_does_not_suit_the_publisher_is_an_error(tmp_path):
         assert 'eliab' in driver.diagnostics[-1].message
 
 
-def test_a_whole_number_is_a_number(tmp_path):
-    given = with_file(tmp_path, ['endpoint.silence_s: 1'])
-    with driven(tmp_path, arguments=given) as driver:
-        assert values(driver, 'endpoint.silence_s') == [1.0]
+def put(driver, name, value):
+    """Set a parameter as `ros2 param set` does; return the result."""
+    message = Parameter(name, value=value).to_parameter_msg()
+    return driver.call(SetParameters, 'asr/set_parameters',
+                       SetParameters.Request(parameters=[message])).results[0]
+
+
+def test_numbers_stand_for_texts_and_whole_numbers_for_numbers(tmp_path):
+    given = with_file(tmp_path, ['microphone: 2', 'endpoint.silence_s: 1', 'engine.model: 3.10',
+                                 'frame_id: on'])
+    with driven(tmp_path, arguments=given, file='7') as driver:
+        assert values(driver, 'microphone', 'endpoint.silence_s', 'engine.model', 'frame_id',
+                      'file') == ['2', 1.0, '3.1', 'true', '7']
+        # Here the file had other letters than the node has got.
+        assert "engine.model was given as 3.1 and is taken as the text '3.1': put it in quotes" \
+            in driver.log
+        assert 'frame_id was given as True' in driver.log
+        assert 'microphone was given' not in driver.log
+        for name, value, got in (('microphone', 3, '3'), ('vad.threshold', '0.25', 0.25)):
+            result = put(driver, name, value)
+            assert result.successful, result.reason
+            assert values(driver, name) == [got]
+
+
+def test_a_description_says_what_may_be_and_when_it_is_read(tmp_path):
+    names = [row.name for row in TABLE]
+    with driven(tmp_path) as driver:
         described = driver.call(DescribeParameters, 'asr/describe_parameters',
-                                DescribeParameters.Request(names=['endpoint.silence_s']))
-        assert described.descriptors[0].floating_point_range[0].to_value == 10.0
-        assert described.descriptors[0].description
+                                DescribeParameters.Request(names=names)).descriptors
+    for row, descriptor in zip(TABLE, described, strict=True):
+        assert WHEN[row.read] in descriptor.description
+        assert bool(row.choices or row.like) == bool(descriptor.additional_constraints)
+    chunk = described[names.index('engine.encoder_chunk_ms')].integer_range[0]
+    assert (chunk.from_value, chunk.to_value, chunk.step) == (80, 480, 80)
+    silence = described[names.index('endpoint.silence_s')].floating_point_range[0]
+    assert (silence.from_value, silence.to_value) == (0.1, 10.0)
+
+
+def test_tuning_needs_no_reload(tmp_path):
+    with driven(tmp_path, source='file', file=ORDERS, endpoint__silence_s='10.0') as driver:
+        assert driver.change(CONFIGURE)
+        assert 'expected one of 80' in put(driver, 'delay_ms', 500).reason
+        assert put(driver, 'delay_ms', 240).successful
+        assert 'clean up first' in put(driver, 'threads', 2).reason
+        assert driver.change(ACTIVATE)
+        assert put(driver, 'delay_ms', 240).successful  # which it is
+        assert 'deactivate first' in put(driver, 'delay_ms', 480).reason
+        # The stream that runs takes it over: with 10 s there would be no pause that ends anything.
+        assert put(driver, 'endpoint.silence_s', 0.3).successful
+        driver.wait(lambda: len(driver.texts) >= 3)
+        assert driver.state == 'active'

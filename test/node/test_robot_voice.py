@@ -22,7 +22,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool
 
 from voxtral_ros.audio.block import AudioBlock
-from voxtral_ros.node.robot_voice import MODES, RobotVoice
+from voxtral_ros.node.parameter_table import ROWS
+from voxtral_ros.node.robot_voice import RobotVoice
 
 S = 1_000_000_000
 BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -55,7 +56,7 @@ def test_muting_keeps_place_and_frame():
     assert (muted.stamp_ns, muted.frame_id, len(muted.samples)) == (5 * S, 'ear', 1600)
 
 
-@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('mode', ROWS['robot_speaking_mode'].choices)
 def test_only_mark_marks_and_only_mute_mutes(mode):
     robot = RobotVoice()
     robot.update(True, 1 * S, 0.0)

@@ -386,3 +386,13 @@ def test_a_flush_ends_the_utterance_where_it_was_asked_for(engine, blocks, held)
     assert len(published.finals) == 2
     assert published.finals[0].text.startswith('robot go')
     assert published.finals[0].end_s <= 5.0 < published.finals[1].end_s
+
+
+def test_other_options_reach_the_stream_that_runs(engine, blocks):
+    patient = StreamOptions(endpoint=EndpointOptions(silence_s=30.0, max_utterance_s=60.0))
+    published = Published()
+    worker = Worker(engine, 480, patient, published)
+    worker.tune(StreamOptions())
+    transcribe(worker, blocks)
+    worker.stop(60)
+    assert len(published.finals) == 4

@@ -49,6 +49,15 @@ def test_unsupported_python_gets_one_line(check, capsys, range_):
     assert 'PYTHON=' in message
 
 
+def test_without_wheels_for_the_processor_ros_has_to_be_sourced(check, capsys, monkeypatch):
+    monkeypatch.setattr('platform.machine', lambda: 'aarch64')
+    assert check() == 1
+    message = capsys.readouterr().err
+    assert message.count('\n') == 1
+    assert 'aarch64' in message
+    assert 'source' in message
+
+
 def test_missing_compiler_and_cmake_are_one_message(tmp_path):
     (tmp_path / 'python3').symlink_to(sys.executable)
     result = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True,

@@ -28,6 +28,7 @@ from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.events import SpeechActivity
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.stream import Stream
+from voxtral_ros.recognizer.vad import VadOptions
 from voxtral_ros.recognizer.watchdog import WatchdogOptions
 
 NO_END = StreamOptions(  # but by a flush
@@ -301,3 +302,31 @@ def test_hours_leave_nothing_in_memory():
         assert largest[1] <= 1.2 * largest[0] + 4, name
     assert stream.stats.watchdog_resets > 10
     assert stream.stats.discarded_words > 10
+
+
+# ---- tune ----
+
+def test_a_stream_takes_over_another_pause_and_threshold():
+    script = Script()
+    stream = open_stream(script, NO_END)
+    order = join(silence(0.8), script.say(' stop', voiced=0.6), silence(PAUSE))
+    events = feed(stream, order)
+    assert finals(events) == []
+    assert any(isinstance(event, SpeechActivity) for event in events)
+    stream.tune(StreamOptions(vad=VadOptions(threshold=0.8)))
+    events = feed(stream, join(script.say(' turn', voiced=0.6), silence(PAUSE)))
+    assert texts(events) == ['stop']  # its pause is long enough now
+    assert not any(isinstance(event, SpeechActivity) for event in events)
+
+
+def test_a_stream_takes_over_another_patience_of_the_watchdog():
+    script = Script()
+    stream = open_stream(script)
+    feed(stream, join(script.say(' stop'), script.blank_loop(9.0), voice(4.0)))
+    assert stream.stats.watchdog_penalties == 0
+    stream.tune(StreamOptions(watchdog=WatchdogOptions(speech_s=3.0)))
+    feed(stream, voice(0.16))
+    assert stream.stats.watchdog_penalties == 1
+    stream.tune(StreamOptions(watchdog=WatchdogOptions(speech_s=0.0)))
+    feed(stream, voice(20.0))
+    assert stream._engine.penalties[-1] == 0.0  # given up where it is no more wanted

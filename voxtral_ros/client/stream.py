@@ -103,6 +103,11 @@ class RemoteStream:
         self._process(rest=True)
         self._end_segment()
 
+    def tune(self, options: StreamOptions) -> None:
+        """Take over other options, for what is processed from now on."""
+        self.options = options
+        self._voice.options = options.vad
+
     def close(self, timeout_s: float = 5.0) -> list[Event]:
         """
         Flush, wait for the last text, and disconnect; closing again does nothing.

@@ -29,8 +29,10 @@ import time
 import traceback
 from typing import Any
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
@@ -115,11 +117,22 @@ class AsrNode(LifecycleNode):
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
-    def _on_set_parameters(self, changes: Any) -> Any:
-        result = parameters.check(changes, self._engine is not None)
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set parameters as every node does, in the types that are meant."""
+        try:
+            parameter_list = parameters.parsed(parameter_list)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return super().set_parameters_atomically(parameter_list)
+
+    def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        result = parameters.check(self, changes, configured=self._engine is not None,
+                                  active=self.worker is not None)
         if result.successful:
             for parameter in changes:
                 self._refused.pop(parameter.name, None)
+            if self.worker is not None:
+                self.worker.tune(parameters.stream_options(self, changes))
         return result
 
     # ---- transitions ----
@@ -133,7 +146,7 @@ class AsrNode(LifecycleNode):
         """
         self.loading = True
         try:
-            parameters.refuse_wrong_values(self, self._refused)
+            parameters.refuse_wrong_values(self._refused)
             self._model = self._value('engine.url') or self._value('model') or str(demo_model())
             self._engine, self._model = load_engine(self._value)
             self._outputs = Outputs(self, self.robot)
@@ -157,6 +170,8 @@ class AsrNode(LifecycleNode):
             max_gap_s=self._value('max_gap_s'), n_utterances=self._n_utterances)
         self._engine.on_update = self.worker.wake  # what a server writes comes without audio
         self._source = self._open_source(self.worker)
+        for note in parameters.unused(self):
+            self.get_logger().info(note)
         super().on_activate(state)
         self._outputs.begin()
         self.get_logger().info(f'listening to {self._source.description}')

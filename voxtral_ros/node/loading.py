@@ -41,12 +41,9 @@ def load_engine(value: Callable[[str], Any]) -> tuple[SpeechEngine, str]:
         return RemoteEngine(url, value('engine.model'), token, value('engine.ca_file') or None,
                             value('engine.outage_s')), url
     from voxtral_ros.recognizer.engine import Engine  # torch, which a robot with a server has not
-    model, chunk_ms = value('model') or str(demo_model()), value('engine.encoder_chunk_ms')
-    if chunk_ms % 80:
-        raise ValueError(f'engine.encoder_chunk_ms is {chunk_ms}: take a multiple of 80')
+    model = value('model') or str(demo_model())
     engine = Engine.load(model, value('device'), value('dtype') or None,
-                         max_chunk_tokens=chunk_ms // 80, threads=value('threads'),
-                         window=value('engine.window'))
-    engine.protocol.delay_tokens(value('delay_ms'))  # a wrong one is refused now
+                         max_chunk_tokens=value('engine.encoder_chunk_ms') // 80,
+                         threads=value('threads'), window=value('engine.window'))
     engine.warm_up()
     return engine, f'{model} on {engine.backend.device}'

@@ -25,7 +25,6 @@ import numpy as np
 
 from voxtral_ros.audio.block import AudioBlock
 
-MODES = ('mute', 'mark', 'ignore')
 _SET_BACK_NS = 1_000_000_000
 
 
@@ -64,7 +63,7 @@ class RobotVoice:
         return not self.speaks and not self._stopped_ns <= now_ns < self._until_ns
 
     def treat(self, block: AudioBlock, received_ns: int, mode: str) -> AudioBlock:
-        """Return a block as it is to be recognised in a mode, one of MODES."""
+        """Return a block as it is to be recognised in a mode, one of `robot_speaking_mode`."""
         if received_ns < self._latest_ns - _SET_BACK_NS:
             self._marked.clear()
         self._latest_ns = received_ns

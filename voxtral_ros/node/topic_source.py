@@ -36,7 +36,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.messages import Mgonzs13Decoder, PcmInfo, RosDriversDecoder
 from voxtral_ros.node.listener import Listener
-from voxtral_ros.node.parameters import is_given, QOS_OVERRIDES, unknown
+from voxtral_ros.node.parameter_table import QOS_OVERRIDES
+from voxtral_ros.node.parameters import is_given, unknown
 from voxtral_ros.node.qos import offered_reliability, subscribe_to_any
 
 _DISCOVERY_S = 0.5

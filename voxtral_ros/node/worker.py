@@ -85,7 +85,6 @@ class Worker:
         self._queue_s, self._max_gap_s = queue_s, max_gap_s
         # Stamps will tell how long a pause was; where there are none, it is one when it is long.
         self._idle_s = max_gap_s + 1.0
-        self._unstamped_idle_s = options.endpoint.silence_s + _UNSTAMPED_S
         self._stamp_counter = StampCounter(self.stats)
         self._blocks: deque[tuple[AudioBlock, int] | None] = deque()  # None: flush here
         self._waiting_s = 0.0
@@ -122,6 +121,11 @@ class Worker:
         with self._condition:
             self._blocks.append(None)
             self._condition.notify()
+
+    def tune(self, options: StreamOptions) -> None:
+        """Take over other options, with the next audio."""
+        with self._condition:
+            self._options = options
 
     def wake(self) -> None:
         """Poll the stream although no audio came: a server has written something."""
@@ -215,7 +219,8 @@ class Worker:
 
     def _patience_s(self) -> float:
         """Return for how long audio may stay away before its utterance is ended, s."""
-        return self._idle_s if self._stamp_counter.last_ns is not None else self._unstamped_idle_s
+        stamped = self._stamp_counter.last_ns is not None
+        return self._idle_s if stamped else self._options.endpoint.silence_s + _UNSTAMPED_S
 
     def _drop(self, until_s: float, keep: int = 1) -> None:
         """Drop the oldest blocks until so much waits."""
@@ -234,6 +239,8 @@ class Worker:
         if self._stream is None:
             self._begin_stream()
         assert self._stream is not None
+        if self._stream.options != self._options:
+            self._stream.tune(self._options)
         if job.torn and self._timeline is not None:
             # What follows is another sentence: no silence in between, which would cost time.
             self._stream.flush()

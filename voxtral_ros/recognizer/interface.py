@@ -54,6 +54,7 @@ class LinkStatus:
 class SpeechStream(Protocol):
     """One speaker's endless audio, 16 kHz; belongs to the thread of its engine."""
 
+    options: StreamOptions
     stats: StreamStats
 
     def feed(self, samples: np.ndarray, *, finite: bool = False) -> None:
@@ -64,6 +65,9 @@ class SpeechStream(Protocol):
 
     def flush(self) -> None:
         """Bring out the text of all that was fed and end the utterance; the stream goes on."""
+
+    def tune(self, options: StreamOptions) -> None:
+        """Take over other options, for what is computed from now on."""
 
     def close(self) -> list[Event]:
         """Flush, return the last events and end the stream."""

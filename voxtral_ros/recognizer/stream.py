@@ -128,6 +128,13 @@ class Stream:
         self._flushes.append(
             max(0, self._slot.position + self._slot.waiting - len(self._slot.prompt_tokens) + 1))
 
+    def tune(self, options: StreamOptions) -> None:
+        """Take over other options, for what is computed from now on; nothing starts anew."""
+        self.options = options
+        self._voice.options = options.vad
+        self._endpointer.options = options.endpoint
+        self._watchdog.options = options.watchdog
+
     def close(self) -> list[Event]:
         """
         Flush, return the last events and give the slot back; closing again does nothing.

@@ -1,0 +1,52 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the README shows works in the shell that it speaks of, and in no more than that."""
+
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+SHELL = Path(sys.prefix, 'ros.bash')
+pytestmark = pytest.mark.skipif(not SHELL.exists(), reason='the shell is made by `make setup`')
+# As somebody has it who has just opened a terminal.
+BARE = {name: value for name, value in os.environ.items() if name in (
+    'HOME', 'USER', 'LANG', 'ROS_DOMAIN_ID', 'ROS_AUTOMATIC_DISCOVERY_RANGE')} | {
+        'PATH': '/usr/local/bin:/usr/bin:/bin'}
+
+
+def shell(command, **options):
+    return subprocess.Popen(['bash', '-c', f'source {SHELL}; {command}'], env=BARE,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+def test_the_node_listens_to_a_topic_and_ends():
+    node = shell('exec asr_node --ros-args -p autostart:=true', start_new_session=True)
+    try:
+        last = next(line for line in node.stdout if 'listening' in line or 'failed' in line)
+        assert 'listening to topic /audio' in last
+        node.terminate()
+        assert node.wait(30) == 0
+    finally:
+        node.kill()
+        node.wait()
+
+
+def test_the_command_is_there():
+    process = shell('voxtral --version')
+    assert process.communicate(timeout=60)[0].strip()
+    assert process.returncode == 0
