@@ -103,6 +103,9 @@ TABLE = (
         (0.05, 0.95)),
     Row('watchdog.speech_s', _WATCHDOG.speech_s,
         'seconds of speech without a word before the watchdog acts; 0: never', (0.0, 60.0)),
+    Row('watchdog.repeated_tokens', _WATCHDOG.repeated_tokens,
+        'tokens that only repeat the ones before (a word has one or two) are a repetition loop, '
+        'which the watchdog breaks; 0: never', (0, 1000)),
     Row('watchdog.step_s', 10.0, 'a step of the recogniser that takes longer is an error in the '
         'diagnostics, s; after twice that an autostarted node starts its process anew; 0: never',
         (0.0, 600.0), structural=False),
@@ -229,4 +232,5 @@ def stream_options(node: Node) -> StreamOptions:
                         max_utterance_s=value('endpoint.max_utterance_s'),
                         min_speech_probability=value('endpoint.min_speech_probability')),
         VadOptions(threshold=value('vad.threshold')),
-        WatchdogOptions(speech_s=value('watchdog.speech_s')))
+        WatchdogOptions(speech_s=value('watchdog.speech_s'),
+                        repeated_tokens=value('watchdog.repeated_tokens')))
