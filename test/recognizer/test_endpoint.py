@@ -18,8 +18,8 @@ from itertools import pairwise
 
 import pytest
 from support.scripted import (
-    DELAY, encode, feed, finals, join, open_stream, PAUSE, RATE, Script, scripted_voice, silence, texts,
-    transcribe, transcripts, voice)
+    DELAY, encode, feed, finals, join, open_stream, PAUSE, RATE, Script, scripted_voice, silence,
+    texts, transcribe, transcripts, voice)
 
 from voxtral_ros.recognizer.endpoint import Endpointer, EndpointOptions
 from voxtral_ros.recognizer.events import SpeechActivity

@@ -108,10 +108,7 @@ class Segment:
         self.blank_tokens = 0 if parts else self.blank_tokens + 1
         if not parts:
             return False
-        described = _described(delta, details)
-        if not described:
-            described = [(part, None) for part in parts]
-        for part, known in described:
+        for part, known in _described(delta, details) or [(part, None) for part in parts]:
             text = part.text.lstrip()
             space = part.text[:len(part.text) - len(text)]
             if part.begins or not self._fresh:
@@ -145,7 +142,7 @@ class Segment:
         return changed
 
 
-def _described(delta: str, details: Any) -> list[tuple[Part, Word]]:
+def _described(delta: str, details: Any) -> list[tuple[Part, Word | None]]:
     """
     Return the parts of a delta and what the server says of the words; nothing if that is not so.
 
@@ -157,7 +154,7 @@ def _described(delta: str, details: Any) -> list[tuple[Part, Word]]:
     except (TypeError, KeyError, ValueError):
         return []
     n_before = sum(len(word.text) for word in words) - len(''.join(delta.split()))
-    described = []
+    described: list[tuple[Part, Word | None]] = []
     for word in words:
         space = delta[:len(delta) - len(delta.lstrip())]
         text = word.text[max(0, n_before):]

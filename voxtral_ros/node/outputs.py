@@ -135,7 +135,6 @@ class Outputs:
         message.header.frame_id = origin.frame_id or self._value('frame_id')
         return message
 
-
     def _word_messages(self, words: tuple[Word, ...], origin: Origin) -> list[WordMessage]:
         """Return messages of words, made anew only for those that are not as they were."""
         known = self._words

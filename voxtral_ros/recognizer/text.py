@@ -39,7 +39,7 @@ class Utterance:
         self.text = ''
         self._revision = 0
         self._n_published = 0  # characters of text
-        # Words that cannot grow any more are made once, so that a revision costs what is new in it.
+        # Words that cannot grow any more are made once: a revision costs what is new in it.
         self._complete: tuple[Word, ...] = ()
         self._growing: list[_GrowingWord] = []  # the last word, and those since the last revision
 

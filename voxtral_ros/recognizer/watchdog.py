@@ -17,9 +17,9 @@ Watchdog for a model that is stuck, in blanks or in words.
 
 Blank loop: the model writes nothing although somebody speaks. A healthy stream can fall into
 emitting pads over real speech for minutes and recover by itself; greedy decoding repeats it
-exactly. First the pad logit is lowered a little more with every token, which ends most loops within
-a second; if that does not help, the stream starts afresh at a pause and processes the last seconds
-again. Source of symptom and penalty: vLLM issue 47614, PR 47615.
+exactly. First the pad logit is lowered a little more with every token, which ends most loops
+within a second; if that does not help, the stream starts afresh at a pause and processes the last
+seconds again. Source of symptom and penalty: vLLM issue 47614, PR 47615.
 
 Repetition loop: the model writes the same words again and again. The remedies are the same the
 other way round: the pad logit is raised with every token that repeats, then the stream starts
