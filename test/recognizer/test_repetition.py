@@ -163,7 +163,7 @@ def missing(tokens: list[int], n_tokens: int = 24) -> int:
     repetition = Repetition(n_tokens)
     for second, token in enumerate(tokens):
         repetition.push(token, float(second))
-    return repetition.n_missing()
+    return repetition.n_missing
 
 
 def test_so_many_tokens_that_repeat_others_are_a_loop():
@@ -184,12 +184,12 @@ def test_what_is_long_must_come_four_times():
 def test_a_loop_twice_as_long_can_be_told():
     repetition = Repetition(24)
     for second in range(49):
-        assert (repetition.n_missing(times=2) <= 0) == (second > 48)
+        assert repetition.is_long == (second > 48)
         repetition.push(7, float(second))
-    assert repetition.n_missing(times=2) == 0
+    assert repetition.is_long
     assert repetition.begin_s == 1.0
     repetition.forget()
-    assert repetition.n_missing() == 24
+    assert repetition.n_missing == 24
 
 
 def test_nothing_is_a_loop_without_a_limit():

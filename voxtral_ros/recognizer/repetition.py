@@ -36,42 +36,43 @@ class Repetition:
 
         :param n_tokens: so many that repeat what was written just before are a loop; 0: none are
         """
-        self._n_tokens = n_tokens
+        # Per period p, from 1: tokens in a row that must equal the one p before.
+        self._least = [max(n_tokens, (_LEAST_TIMES - 1) * (period + 1))
+                       for period in range(_MAX_PERIOD)] if n_tokens else []
         self._recent: deque[int] = deque(maxlen=_MAX_PERIOD)
         self.forget()
 
     def forget(self) -> None:
         """Begin anew: what comes next repeats nothing."""
         self._recent.clear()
-        # Per period p: tokens in a row that equal the one p before, and when the first came.
-        self._n_equal = [0] * (_MAX_PERIOD + 1)
-        self._since_s = [0.0] * (_MAX_PERIOD + 1)
+        self._n_equal = [0] * _MAX_PERIOD  # that do so by now
+        self._since_s = [0.0] * _MAX_PERIOD  # time of the first of them
+        # After so many tokens more this can be a loop; 0 or less: it is one.
+        self.n_missing = min(self._missing(), default=sys.maxsize)
 
     def push(self, token: int, time_s: float) -> None:
         """Take a text token that is about the audio up to `time_s`."""
-        for period, before in enumerate(reversed(self._recent), 1):
+        for at, before in enumerate(reversed(self._recent)):
             if token != before:
-                self._n_equal[period] = 0
+                self._n_equal[at] = 0
             else:
-                if not self._n_equal[period]:
-                    self._since_s[period] = time_s
-                self._n_equal[period] += 1
+                if not self._n_equal[at]:
+                    self._since_s[at] = time_s
+                self._n_equal[at] += 1
         self._recent.append(token)
+        self.n_missing = min(self._missing(), default=sys.maxsize)
 
-    def n_missing(self, times: int = 1) -> int:
-        """
-        Return after how many more tokens this can be a loop, 0 or less if it is one.
-
-        :param times: that it must be as long as the shortest loop
-        """
-        return self._nearest(times)[0] if self._n_tokens else sys.maxsize
+    @property
+    def is_long(self) -> bool:
+        """Return whether this is a loop, and twice as long as the shortest one."""
+        return min(self._missing(times=2), default=1) <= 0
 
     @property
     def begin_s(self) -> float:
         """Return when the loop began to repeat itself."""
-        return self._since_s[self._nearest()[1]]
+        missing = self._missing()
+        return self._since_s[missing.index(min(missing))]
 
-    def _nearest(self, times: int = 1) -> tuple[int, int]:
-        """Return how many tokens are missing, and at which period."""
-        return min((times * max(self._n_tokens, (_LEAST_TIMES - 1) * period)
-                    - self._n_equal[period], period) for period in range(1, _MAX_PERIOD + 1))
+    def _missing(self, times: int = 1) -> list[int]:
+        return [times * least - n_equal
+                for least, n_equal in zip(self._least, self._n_equal, strict=False)]

@@ -89,13 +89,13 @@ class Watchdog:
         """Note that the model wrote a token of text about the audio up to `transcribed_s`."""
         self._last_text_s = transcribed_s
         self._repetition.push(token, transcribed_s)
-        was_repeating, self._repeating = self._repeating, self._repetition.n_missing() <= 0
+        was_repeating, self._repeating = self._repeating, self._repetition.n_missing <= 0
         if not self._repeating:
             return self._release()
         if not was_repeating:
             self.n_repetitions += 1
             self.n_penalties += 1
-        if self._repetition.n_missing(times=2) <= 0:
+        if self._repetition.is_long:
             return self._reset(self._repetition.begin_s)
         self.penalty = max(-self.options.max_penalty,
                            min(self.penalty, 0.0) - self.options.penalty_per_token)
@@ -113,7 +113,7 @@ class Watchdog:
         if self.penalty or (speech_s and self._missed_s(
                 transcribed_s, max_chunk_tokens * token_s) >= speech_s):
             return 1
-        return max(1, self._repetition.n_missing())
+        return max(1, self._repetition.n_missing)
 
     def _missed_s(self, transcribed_s: float, ahead_s: float = 0.0) -> float:
         """Return the most seconds of speech without a word that there can be in `ahead_s`."""
