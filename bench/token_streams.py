@@ -30,8 +30,10 @@ from torch import Tensor
 from voxtral_ros.model.layers import rope_cos_sin, sliding_window_attention
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.protocol import StreamingProtocol
-from voxtral_ros.model.tokenizer import TextDecoder, Tokenizer
+from voxtral_ros.model.tokenizer import Tokenizer
+from voxtral_ros.recognizer.slot import Token
 from voxtral_ros.recognizer.text import Utterance
+from voxtral_ros.recognizer.words import WordReader
 
 
 class Margins(NamedTuple):
@@ -104,10 +106,13 @@ def encode(text: str, tokenizer: Tokenizer) -> list[int]:
 
 def words(tokens: Tensor, tokenizer: Tokenizer) -> list[WordAt]:
     """Return the words of a stream and where they were written."""
-    utterance, decoder = Utterance(1, 0.0), TextDecoder(tokenizer)
+    utterance, reader = Utterance(1, 0.0), WordReader(tokenizer)
     for n, token in enumerate(tokens.tolist()):
-        if piece := decoder.push(token):
-            utterance.append(piece, n, 1.0)
+        if not tokenizer.is_text(token):
+            reader.start_group()
+            continue
+        for written in reader.push(Token(n, token, 1.0), n):
+            utterance.append(written)
     transcript = utterance.publish(lambda n: n, is_final=True)
     return [WordAt(word.text, int(word.end_s)) for word in transcript.words]
 

@@ -183,7 +183,23 @@ def test_a_second_transcription_only_adds(published, again, text):
     segment.restart()
     for letter in again:  # however it is cut
         segment.write(letter)
-    assert ' '.join(word.text for word in segment.words) == text
+    assert ' '.join(word.text for _, word in segment.written) == text
+
+
+@pytest.mark.parametrize(('delta', 'details', 'words'), [
+    ('房', ['厨房'], ['厨房']), ('哈', ['哈'], ['厨', '哈']), ('厨', ['厨厨'], ['厨厨']),
+    ('房，去', ['厨房，', '去'], ['厨房，', '去']), ('去 哈', ['去', '哈'], ['厨', '去', '哈']),
+    # What does not fit to the text is not believed.
+    ('房', ['房', '去'], ['厨房']), ('房', ['x'], ['厨房']), ('房', ['厨', '房', '厨'], ['厨房']),
+    ('房', [], ['厨房']), (' 去', [7], ['厨', '去'])])
+def test_what_a_server_says_of_words_tells_where_they_begin(delta, details, words):
+    segment = Segment(0.0)
+    segment.append(silence(10.0))
+    segment.write('厨', [{'text': '厨', 'end_s': 1.0, 'confidence': 0.5}])
+    segment.write(delta, [{'text': text, 'end_s': 2.0, 'confidence': 0.25} for text in details])
+    written = [word for _, word in segment.written]
+    assert [word.text for word in written] == words
+    assert written[0].end_s == 1.0
 
 
 def test_kill_9_and_restart_of_a_real_server():

@@ -92,6 +92,20 @@ def test_text_only_grows(engine, script):
         assert own[-1].is_final
 
 
+def test_words_of_scripts_without_spaces_are_those_of_a_local_stream(engine, script):
+    """And no spaces come between them."""
+    audio = join(silence(1.0), *(script.say(word) for word in '请去房'), script.say('。'),
+                 silence(PAUSE), script.say(' go'), script.say('吧'), silence(PAUSE))
+    far, near = finals(transcribed(engine, audio)), finals(transcribe(script, audio))
+    assert [final.text for final in far] == [final.text for final in near] == ['请去房。', 'go吧']
+    assert [[word.text for word in final.words] for final in far] == [
+        ['请', '去', '房。'], ['go', '吧']]
+    for remote, local in zip(far, near, strict=True):
+        # A server that is not ours does not say with which byte a character began.
+        assert [word.end_s for word in remote.words] == \
+            pytest.approx([word.end_s for word in local.words], abs=0.25)
+
+
 def test_confidence_is_what_the_server_knows(engine, script):
     audio = join(silence(1.0), script.say(' go', probability=0.5), silence(PAUSE))
     far, = finals(transcribed(engine, audio))[0].words

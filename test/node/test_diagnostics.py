@@ -70,6 +70,7 @@ CALM = Recent(audio_rate=1.0, real_time_factor=0.2, idle_s=0.1, mute_s=0.0, drop
                                           'loading_s': 12.3}, {}),
     (WARN, '3 samples were NaN', {}, {'bad_samples': 3}),
     (WARN, '2 gaps and 1 jumps', {}, {'gaps': 2, 'jumps': 1}),
+    (WARN, 'repetition loop', {}, {'repetition_loops': 1}),
     (WARN, 'digital silence', {}, {'mute_s': 11.0}),
     (WARN, 'robot_speaking has been true for 90 s', {'robot_speaking_s': 90.0}, {}),
     (OK, 'muted', {'listening': False}, {}),

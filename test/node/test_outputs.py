@@ -18,8 +18,12 @@ from itertools import pairwise
 import time
 from types import SimpleNamespace
 
+from voxtral_ros.msg import Word as WordMessage
+from voxtral_ros.node import outputs as outputs_module
 from voxtral_ros.node.outputs import Outputs
 from voxtral_ros.recognizer.events import Transcript
+from voxtral_ros.recognizer.text import Utterance
+from voxtral_ros.recognizer.words import WordSplitter, Written
 
 
 class Node:
@@ -70,15 +74,42 @@ def test_a_middleware_that_cannot_wait_does_not_keep_them():
     assert sum(what == 'destroyed' for what, _ in node.done) == 4
 
 
-def test_deltas_add_up_to_the_text_at_any_rate(monkeypatch):
-    """Subscribers that join deltas miss nothing of what partial_rate_hz leaves out."""
-    node = Node()
+def publishing(node, now_ns, partial_rate_hz=0.0):
+    """Return outputs of a node whose clock is a function, and where its audio began."""
     node.get_parameter = lambda name: SimpleNamespace(
-        value={'partial_rate_hz': 2.0, 'log_transcripts': False}.get(name, ''))
-    node.get_clock = lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=now_ns))
+        value={'partial_rate_hz': partial_rate_hz, 'log_transcripts': False}.get(name, ''))
+    node.get_clock = lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=now_ns()))
     robot = SimpleNamespace(marked=lambda start_ns, end_ns: False)
-    outputs, now_ns = Outputs(node, robot), 10 ** 9
-    origin = SimpleNamespace(stamp_ns=lambda time_s: round(1e9 * time_s), frame_id='')
+    return Outputs(node, robot), SimpleNamespace(
+        stamp_ns=lambda time_s: round(1e9 * time_s), frame_id='')
+
+
+def test_a_word_is_made_into_a_message_once(monkeypatch):
+    """So a partial transcript costs what is new in it, however long the utterance is."""
+    made = []
+    monkeypatch.setattr(outputs_module, 'WordMessage',
+                        lambda **fields: made.append(fields) or WordMessage(**fields))
+    node = Node()
+    outputs, origin = publishing(node, lambda: 10 ** 9)
+    for utterance_id in (1, 2):
+        utterance, splitter = Utterance(utterance_id, 0.0), WordSplitter()
+        for n in range(100):
+            for piece in (f' {n}', '.'):
+                for part in splitter.push(piece):
+                    utterance.append(Written(*part, False, float(n), 0.5))
+                outputs.publish([utterance.publish(float)], origin)
+        outputs.publish([utterance.publish(float, is_final=True)], origin)
+        final = [message for message in node.published if getattr(message, 'is_final', False)][-1]
+        assert [word.text for word in final.words] == [f'{n}.' for n in range(100)]
+        assert [word.end.sec for word in final.words] == list(range(100))
+        assert [word.confidence for word in final.words] == [0.25] * 100
+    assert len(made) <= 2 * 100 * 4
+
+
+def test_deltas_add_up_to_the_text_at_any_rate():
+    """Subscribers that join deltas miss nothing of what partial_rate_hz leaves out."""
+    node, now_ns = Node(), 10 ** 9
+    outputs, origin = publishing(node, lambda: now_ns, 2.0)
     for utterance_id, n_words in ((1, 7), (2, 3)):
         texts = [' '.join('abcdefg'[:n + 1]) for n in range(n_words)]
         for revision, (before, text) in enumerate(pairwise(['', *texts, texts[-1]])):

@@ -20,6 +20,8 @@ import threading
 
 import numpy as np
 import pytest
+from support.realtime import ServedScript
+from support.scripted import join, PAUSE, Script, scripted_voice, silence, voice
 
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.files import read_file
@@ -361,6 +363,21 @@ def test_bad_samples_are_counted(engine, blocks):
     worker.put(replace(blocks[0], n_bad=7), 0)
     worker.stop(60)
     assert worker.stats.bad_samples == 7
+
+
+def test_repetition_loops_are_counted_over_all_streams():
+    script = Script()
+    loop = join(silence(0.8), script.repetition_loop(-2.0, ' the'), voice(3.0), silence(PAUSE))
+    with scripted_voice():
+        worker = Worker(ServedScript(script), 480, StreamOptions(), Published())
+        worker.put(AudioBlock(loop, 16000, 0), 0)
+        wait(lambda: worker.stats.repetition_loops == 1)
+        worker.reset()
+        wait(lambda: not worker._reset)
+        worker.put(AudioBlock(loop, 16000, 0), 0)
+        wait(lambda: worker.stats.repetition_loops == 2)
+        assert worker.stop(60)
+    assert worker.stats.watchdog == 2
 
 
 def test_nothing_is_published_when_nothing_was_transcribed(engine):

@@ -18,13 +18,14 @@ from itertools import pairwise
 
 import pytest
 from support.scripted import (
-    DELAY, feed, finals, join, open_stream, PAUSE, RATE, Script, scripted_voice, silence, texts,
-    transcribe, transcripts, voice)
+    DELAY, encode, feed, finals, join, open_stream, PAUSE, RATE, Script, scripted_voice, silence,
+    texts, transcribe, transcripts, voice)
 
 from voxtral_ros.recognizer.endpoint import Endpointer, EndpointOptions
 from voxtral_ros.recognizer.events import SpeechActivity
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.vad import VadOptions, VoiceActivity
+from voxtral_ros.recognizer.watchdog import WatchdogOptions
 
 DELAYS = [1, 6, 15, 30]
 
@@ -36,7 +37,9 @@ def voice_activity():
 
 
 def endpoint(**options: float) -> StreamOptions:
-    return StreamOptions(endpoint=EndpointOptions(**options))
+    """Return options of a stream that does not mind if the same words come again and again."""
+    return StreamOptions(endpoint=EndpointOptions(**options),
+                         watchdog=WatchdogOptions(repeated_tokens=0))
 
 
 def ended_at(script: Script, audio, options: StreamOptions, delay: int = DELAY) -> float:
@@ -151,6 +154,24 @@ def test_a_long_utterance_is_cut_where_one_group_follows_the_other():
     assert len(published) == 4
     for before, after in pairwise(published):
         assert before.end_s <= after.start_s <= before.end_s + 0.2
+
+
+@pytest.mark.parametrize('piece', [' turn', '请', 'a', 'é', b'\xe8\xaf\xb7 ', b' \xe8'])
+@pytest.mark.parametrize('announced', [True, False])
+def test_a_group_without_end_does_not_make_an_utterance_longer(piece, announced):
+    """Cut also where the model never pauses: at a word, or inside one that never ends."""
+    script = Script()
+    n = 250  # tokens, 20 s
+    audio = join(silence(0.8), script.say(*[piece] * (n // len(encode(piece))),
+                                          announced=announced), voice(20.0), silence(3.0))
+    stream = open_stream(script, endpoint(max_utterance_s=5.0))
+    events = feed(stream, audio) + stream.close()
+    published = finals(events)
+    assert max(len(final.text) for final in published) < (5.0 + 2.5) / 0.08 * len(piece)
+    assert all(final.end_s - final.start_s <= 7.5 for final in published)
+    assert len(published) >= 3
+    text = piece if isinstance(piece, str) else piece.decode('utf-8', 'replace')
+    assert ''.join(''.join(texts(events)).split()) == text.strip() * (n // len(encode(piece)))
 
 
 def test_noise_before_the_first_word_does_not_count_as_a_long_utterance():

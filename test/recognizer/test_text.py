@@ -12,25 +12,36 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Text of an utterance: it only grows, and its words are what stands between spaces."""
+"""Text of an utterance: it only grows, and its words spell it."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 import pytest
-from support.scripted import encode, TOKENIZER
 
-from voxtral_ros.model.tokenizer import TextDecoder
 from voxtral_ros.recognizer.text import Utterance
+from voxtral_ros.recognizer.words import WordSplitter, Written
 
 PIECES = st.lists(st.tuples(st.text(' \n.é漢a', max_size=4), st.booleans()), max_size=12)
 
 
+class Writer:
+    """Writes pieces of text into an utterance."""
+
+    def __init__(self, start_s: float = 0.0) -> None:
+        self.utterance = Utterance(1, start_s)
+        self._splitter = WordSplitter()
+
+    def append(self, piece: str, end_s: float, probability: float) -> None:
+        for part in self._splitter.push(piece):
+            self.utterance.append(Written(*part, False, end_s, probability))
+
+
 def write(*pieces: str, probability: float = 1.0) -> Utterance:
     """Return an utterance of pieces that end at 1 s, 2 s, ..."""
-    utterance = Utterance(1, 0.5)
+    writer = Writer(0.5)
     for second, piece in enumerate(pieces, 1):
-        utterance.append(piece, float(second), probability)
-    return utterance
+        writer.append(piece, float(second), probability)
+    return writer.utterance
 
 
 def words(utterance: Utterance) -> list[tuple[str, float]]:
@@ -65,10 +76,10 @@ def test_space_between_words_is_kept_as_written():
 
 
 def test_confidence_of_a_word_is_the_product_of_its_tokens():
-    utterance = Utterance(1, 0.0)
+    writer = Writer()
     for piece, probability in [(' for', 0.5), ('ward', 0.8), ('.', 0.5), (' ten', 0.9)]:
-        utterance.append(piece, 1.0, probability)
-    transcript = utterance.publish(float)
+        writer.append(piece, 1.0, probability)
+    transcript = writer.utterance.publish(float)
     assert [word.confidence for word in transcript.words] == pytest.approx([0.2, 0.9])
     assert transcript.confidence == pytest.approx((0.2 * 0.9) ** 0.5)
 
@@ -86,7 +97,7 @@ def test_an_utterance_without_words_ends_where_it_starts():
 def test_revisions_count_from_zero_and_carry_what_is_new():
     utterance = write(' go')
     first = utterance.publish(float)
-    utterance.append(' on', 2.0, 1.0)
+    utterance.append(Written(' on', True, False, 2.0, 1.0))
     second, third = utterance.publish(float), utterance.publish(float, is_final=True)
     assert [(t.revision, t.text, t.delta, t.is_final) for t in (first, second, third)] == [
         (0, 'go', 'go', False), (1, 'go on', ' on', False), (2, 'go on', '', True)]
@@ -95,9 +106,7 @@ def test_revisions_count_from_zero_and_carry_what_is_new():
 def test_changed_says_whether_a_revision_would_publish_anything_new():
     utterance = Utterance(1, 0.0)
     assert not utterance.changed
-    utterance.append(' ', 1.0, 1.0)
-    assert not utterance.changed
-    utterance.append(' go', 1.0, 1.0)
+    utterance.append(Written(' go', True, False, 1.0, 1.0))
     assert utterance.changed
     utterance.publish(float)
     assert not utterance.changed
@@ -112,24 +121,27 @@ def test_times_are_translated_when_they_are_published():
 def test_what_was_published_does_not_change_later():
     utterance = write(' new')
     transcript = utterance.publish(float)
-    utterance.append('s', 2.0, 0.5)
+    utterance.append(Written('s', False, False, 2.0, 0.5))
     assert transcript.words[0].text == 'new'
     assert transcript.words[0].confidence == 1.0
 
 
-def test_a_character_may_come_in_several_tokens():
-    decoder, utterance = TextDecoder(TOKENIZER), Utterance(1, 0.0)
-    tokens = [*encode(b' caf'), *encode(b'\xc3'), TOKENIZER.pad, *encode(b'\xa9'), *encode('s')]
-    for second, token in enumerate(tokens):
-        utterance.append(decoder.push(token), float(second), 0.5)
-    assert words(utterance) == [('cafés', 0)]
+def test_a_revision_makes_only_the_words_that_may_have_changed():
+    """So an utterance of an hour costs no more per word than one of a second."""
+    writer, made = Writer(), []
+    for n in range(100):
+        writer.append(f' {n}', float(n), 1.0)
+        transcript = writer.utterance.publish(lambda time_s: made.append(time_s) or time_s)
+    assert len(transcript.words) == 100
+    assert len(made) <= 4 * 100  # start, end and two words of each revision
 
 
 @given(PIECES)
 def test_text_only_ever_grows_and_the_deltas_spell_it(pieces):
-    utterance, published, written = Utterance(1, 0.0), '', ''
+    writer, published, written = Writer(), '', ''
+    utterance = writer.utterance
     for piece, publish in [*pieces, ('', True)]:
-        utterance.append(piece, 0.0, 1.0)
+        writer.append(piece, 0.0, 1.0)
         written += piece
         if publish:
             transcript = utterance.publish(float)
@@ -141,10 +153,10 @@ def test_text_only_ever_grows_and_the_deltas_spell_it(pieces):
 
 
 @given(PIECES)
-def test_the_words_are_the_words_of_the_text(pieces):
-    utterance = Utterance(1, 0.0)
+def test_the_words_are_the_text_without_its_spaces(pieces):
+    writer = Writer()
     for piece, _ in pieces:
-        utterance.append(piece, 0.0, 1.0)
-        transcript = utterance.publish(float)
-        assert [word.text for word in transcript.words] == transcript.text.split()
-    assert len(utterance.publish(float).words) == len(utterance.text.split())
+        writer.append(piece, 0.0, 1.0)
+        transcript = writer.utterance.publish(float)
+        assert ''.join(word.text for word in transcript.words) == ''.join(transcript.text.split())
+        assert all(word.text and word.text == word.text.strip() for word in transcript.words)

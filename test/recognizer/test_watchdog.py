@@ -15,6 +15,7 @@
 """Watchdog: a penalty ends a blank loop, else a new start processes the last seconds again."""
 
 import logging
+import random
 
 import pytest
 from support.scripted import (
@@ -52,7 +53,8 @@ def blank_loop_with_words(script: Script, until_penalty: float, seconds: float):
 
 def test_a_healthy_stream_is_left_alone():
     script = Script()
-    audio = join(*(script.say(' turn', ' left') for _ in range(100)), silence(PAUSE))
+    words = random.Random(0).choices((' turn', ' left', ' robot', ' stop', ' and'), k=200)
+    audio = join(*(script.say(*words[n:n + 2]) for n in range(0, 200, 2)), silence(PAUSE))
     stream = open_stream(script)
     feed(stream, audio)
     assert penalties(stream) == []
@@ -281,9 +283,9 @@ def test_only_speech_counts_not_the_time_that_passes():
 def test_text_starts_the_count_anew():
     dog = watch(voice(12.0))
     assert dog.blank_written(9.0) is Action.PENALISE
-    assert dog.text_written(9.1) is Action.RELEASE
+    assert dog.text_written(9.1, 1000) is Action.RELEASE
     assert dog.penalty == 0.0
-    assert dog.text_written(9.2) is Action.NOTHING
+    assert dog.text_written(9.2, 1001) is Action.NOTHING
     assert dog.blank_written(12.0) is Action.NOTHING
 
 

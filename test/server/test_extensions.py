@@ -16,7 +16,7 @@
 
 import pytest
 from support.realtime import MODEL, said
-from support.scripted import join
+from support.scripted import join, PAUSE, silence
 
 from voxtral_ros.audio.resample import Resampler
 
@@ -80,6 +80,20 @@ def test_words_of_the_deltas_add_up_to_the_words_of_the_segments(scripted, clien
         'stop', 'turn', 'left', 'go', 'to', 'the', 'kitchen']
     assert words[0]['confidence'] == 1.0
     assert words[2]['confidence'] < 1.0
+
+
+def test_words_without_spaces_are_told_apart(scripted, client):
+    client.update(words=True)
+    client.append(join(silence(1.0), *(scripted.script.say(word) for word in '请去去哈哈'),
+                       scripted.script.say('。'), silence(PAUSE)))
+    client.commit()
+    words = [event['words'] for event in client.until('transcription.done')
+             if event['type'] == 'transcription.delta' and event['delta']]
+    assert [[word['text'] for word in some] for some in words] == [
+        ['请'], ['去'], ['去'], ['哈'], ['哈'], ['哈。']]
+    ends_s = [some[-1]['end_s'] for some in words]
+    assert ends_s == sorted(ends_s)
+    assert len(set(ends_s)) == 5
 
 
 @pytest.mark.parametrize('rate', [8000, 44100, 48000])

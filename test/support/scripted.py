@@ -64,6 +64,7 @@ class Group:
     probability: float = 1.0
     late: int = 0  # tokens after the usual moment
     blank: float | None = None  # from here on only pads, until the penalty is so high
+    loop: float | None = None  # from here on only the ids, again and again, until it is so low
 
 
 @dataclass
@@ -92,6 +93,14 @@ class Script:
         """Return a token of speech from which on nothing is written; 0 ends an earlier loop."""
         audio = voice(TOKEN_S)
         audio[-1] = self._mark(Group(blank=until_penalty))
+        return audio
+
+    def repetition_loop(self, until_penalty: float, *pieces: Piece) -> np.ndarray:
+        """Return a token of speech from which on nothing but some pieces is written."""
+        audio = voice(TOKEN_S)
+        ids = [token for piece in pieces
+               for token in ([TOKENIZER.pad] if piece is None else encode(piece))]
+        audio[-1] = self._mark(Group(tuple(ids), loop=until_penalty))
         return audio
 
     def _mark(self, group: Group) -> float:
@@ -155,6 +164,7 @@ class _Writer:
     probability: float = 1.0
     penalty: float = 0.0
     blank: float = 0.0
+    loop: Group | None = None
 
 
 class ScriptedEngine:
@@ -251,13 +261,20 @@ class ScriptedEngine:
             return (self._ids[k] if k < len(self._ids) else self.tokenizer.pad), 0.9
         if writer.penalty >= writer.blank:
             writer.blank = 0.0
+        if writer.loop and writer.penalty <= writer.loop.loop:
+            writer.loop = None
+            writer.ids.clear()
         while writer.groups and writer.groups[0][0] <= k and not writer.ids:
             group = writer.groups.popleft()[1]
             if group.blank is not None:
                 writer.blank = group.blank
-            elif not writer.blank:
+            elif group.loop is not None:
+                writer.loop = group
+            elif not writer.blank and not writer.loop:
                 writer.ids.extend(group.ids)
                 writer.probability = group.probability
+        if writer.loop and not writer.ids:
+            writer.ids.extend(writer.loop.ids)
         if not writer.ids:
             return self.tokenizer.pad, 1.0
         token = writer.ids.popleft()

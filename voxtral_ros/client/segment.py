@@ -22,18 +22,26 @@ counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.events import Transcript, Word
+from voxtral_ros.recognizer.words import Part, WordSplitter
 
 _TOKEN_S = 0.08  # vLLM sends a delta per token, and no times
 _BYTES_PER_S = 2 * TARGET_RATE_HZ
+
+
+class _Spaced(NamedTuple):
+    """A word, and the space before it."""
+
+    space: str
+    word: Word
 
 
 class Segment:
@@ -49,13 +57,11 @@ class Segment:
         self.onset_s: float | None = None  # where speech set in
         self.ended = False  # no more audio comes
         self.done = False  # no more text comes
-        self.words: tuple[Word, ...] = ()  # only ever grow
+        self.written: tuple[_Spaced, ...] = ()  # only ever grows
         self.blank_tokens = 0  # since the last text of the server
         self._audio: list[bytes] = []  # PCM16
         self._n_bytes = 0
-        self._fresh: list[Word] = []  # of the present generation
-        self._inside = False  # the present generation has not ended its last word
-        self._n_deltas = 0
+        self.restart()
 
     # ---- audio ----
 
@@ -87,53 +93,76 @@ class Segment:
 
     def restart(self) -> None:
         """Expect the text from its beginning: the audio is being sent again."""
-        self._fresh, self._inside, self._n_deltas, self.blank_tokens = [], False, 0, 0
+        self._fresh: list[_Spaced] = []  # of the present generation
+        self._splitter = WordSplitter()
+        self._n_deltas = self.blank_tokens = 0
 
-    def write(self, delta: str, details: Sequence[Any] | None = None) -> bool:
+    def write(self, delta: str, details: Any = None) -> bool:
         """
         Take a delta of the server; return whether there is anything new in it.
 
         :param details: what a voxtral server sends of the words in the delta; vLLM does not
         """
         self._n_deltas += 1
-        parts = delta.split()
+        parts = self._splitter.push(delta, in_new_group=self.blank_tokens > 0)
         self.blank_tokens = 0 if parts else self.blank_tokens + 1
-        goes_on = self._inside and not delta[:1].isspace()
-        self._inside = not delta[-1].isspace() if delta else self._inside
         if not parts:
             return False
-        if details is None or len(details) != len(parts):
-            details = [None] * len(parts)
-        for part, known in zip(parts, details, strict=True):
-            text = part
-            if goes_on:
-                text = self._fresh.pop().text + part
-                goes_on = False
-            self._fresh.append(self._word(text, known))
+        for part, known in _described(delta, details) or [(part, None) for part in parts]:
+            text = part.text.lstrip()
+            space = part.text[:len(part.text) - len(text)]
+            if part.begins or not self._fresh:
+                self._fresh.append(_Spaced(space, self._word(text, known)))
+            else:
+                space, word = self._fresh[-1]
+                confidence = math.nan if known is None else known.confidence
+                self._fresh[-1] = _Spaced(space, Word(word.text + text, word.end_s, confidence))
         return self._take_over()
 
-    def _word(self, text: str, known: Any) -> Word:
+    def _word(self, text: str, known: Word | None) -> Word:
         """Return a word with its time in the stream."""
-        try:
-            end_s, confidence = float(known['end_s']), float(known['confidence'])
-        except (TypeError, KeyError, ValueError):
-            # The first token of a word comes two after the one that speaks about its end.
-            end_s, confidence = (self._n_deltas - 2) * _TOKEN_S, math.nan
+        # The first token of a word comes two after the one that speaks about its end.
+        end_s = (self._n_deltas - 2) * _TOKEN_S if known is None else known.end_s
         end_s = min(max(end_s, 0.0), self.duration_s)
-        before_s = self._fresh[-1].end_s if self._fresh else self.start_s
-        return Word(text, max(self.start_s + end_s, before_s), confidence)
+        before_s = self._fresh[-1].word.end_s if self._fresh else self.start_s
+        return Word(text, max(self.start_s + end_s, before_s),
+                    math.nan if known is None else known.confidence)
 
     def _take_over(self) -> bool:
         """Let the words grow by those of this generation that go further."""
-        words, fresh = list(self.words), self._fresh
-        if words and len(fresh) >= len(words):
-            last = fresh[len(words) - 1]
-            if last.text.startswith(words[-1].text):
-                words[-1] = Word(last.text, words[-1].end_s, last.confidence)
-        words += fresh[len(words):]
-        changed = tuple(words) != self.words
-        self.words = tuple(words)
+        written, fresh = list(self.written), self._fresh
+        if written and len(fresh) >= len(written):
+            space, word = written[-1]
+            last = fresh[len(written) - 1].word
+            if last.text.startswith(word.text):
+                written[-1] = _Spaced(space, Word(last.text, word.end_s, last.confidence))
+        written += fresh[len(written):]
+        changed = tuple(written) != self.written
+        self.written = tuple(written)
         return changed
+
+
+def _described(delta: str, details: Any) -> list[tuple[Part, Word | None]]:
+    """
+    Return the parts of a delta and what the server says of the words; nothing if that is not so.
+
+    If the delta begins inside a word, the first one stands there from its beginning.
+    """
+    try:
+        words = [Word(str(known['text']), float(known['end_s']), float(known['confidence']))
+                 for known in details or ()]
+    except (TypeError, KeyError, ValueError):
+        return []
+    n_before = sum(len(word.text) for word in words) - len(''.join(delta.split()))
+    described: list[tuple[Part, Word | None]] = []
+    for word in words:
+        space = delta[:len(delta) - len(delta.lstrip())]
+        text = word.text[max(0, n_before):]
+        if not text or not delta.startswith(space + text):
+            return []
+        described.append((Part(space + text, begins=n_before <= 0), word))
+        delta, n_before = delta[len(space + text):], 0
+    return described if not delta.strip() else []
 
 
 class SegmentTranscripts:
@@ -152,8 +181,9 @@ class SegmentTranscripts:
 
         :param last_end_s: end of the utterance before
         """
-        words = self.segment.words
-        text = ' '.join(word.text for word in words)
+        written = self.segment.written
+        words = tuple(word for _, word in written)
+        text = ''.join(space + word.text for space, word in written).lstrip()
         if not words or (len(text) == self._published and not is_final):
             return None
         self._utterance_id = self._utterance_id or next(self._utterance_ids)

@@ -199,7 +199,7 @@ class RemoteStream:
         voiced = voice.last_voiced_s > self._segment_start_s
         if now_s - (voice.last_voiced_s if voiced else self._loud_s) >= options.silence_s:
             return True
-        if segment.words and segment.blank_tokens * _BLOCK / TARGET_RATE_HZ >= \
+        if segment.written and segment.blank_tokens * _BLOCK / TARGET_RATE_HZ >= \
                 max(options.pad_silence_s, options.silence_s):
             return True
         over_s = now_s - self._segment_start_s - options.max_utterance_s

@@ -142,6 +142,11 @@ class TextDecoder:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
 
+    @property
+    def inside_character(self) -> bool:
+        """Return whether the last token has left a character unfinished."""
+        return bool(self._utf8.getstate()[0])
+
     def push(self, token: int) -> str:
         """Return what the token adds. Special tokens may stand between bytes of a character."""
         if not self._tokenizer.is_text(token):

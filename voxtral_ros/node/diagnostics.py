@@ -127,7 +127,8 @@ class Diagnostics:
             repeated=_ratio(now.stats.repeated - then.stats.repeated,
                             now.stats.stamped - then.stats.stamped),
             stamp_rate=_ratio(now.stats.between_stamps_s - then.stats.between_stamps_s,
-                              now.stats.stamps_s - then.stats.stamps_s))
+                              now.stats.stamps_s - then.stats.stamps_s),
+            repetition_loops=now.stats.repetition_loops - then.stats.repetition_loops)
 
 
 def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
@@ -162,6 +163,7 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
         ('utterances', str(now.utterances)),
         ('discarded words', str(stats.discarded_words)),
         ('watchdog interventions', str(stats.watchdog)),
+        ('repetition loops', str(stats.repetition_loops)),
         ('failures of the recogniser', str(stats.failures)),
         ('memory (MB)', _number(_resident_mb(), 1)),
         ('link', now.link.state if now.link is not None else ''),

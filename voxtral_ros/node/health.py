@@ -97,6 +97,7 @@ class Recent:
     undelivered_s: float  # speech that should have gone to a server
     repeated: float = 0.0  # of the stamps, those that were the same as the one before
     stamp_rate: float = math.nan  # seconds of audio per second of its stamps
+    repetition_loops: int = 0
 
 
 def judge(now: Health, recent: Recent) -> tuple[bytes, str]:
@@ -193,6 +194,9 @@ def _of_stamps(now: Health, recent: Recent) -> _Judgement | None:
 
 
 def _of_surroundings(now: Health, recent: Recent) -> _Judgement:
+    if recent.repetition_loops:
+        return WARN, ('repetition loop: the model writes the same words again and again; what it '
+                      'wrote is wrong (a noise, or a language that it does not know?)')
     if recent.mute_s >= MUTE_S:
         return WARN, ('the audio is digital silence: is the microphone muted, or the parameter '
                       'channel a channel without a microphone?')

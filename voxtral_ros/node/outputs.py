@@ -35,7 +35,7 @@ from voxtral_ros.node.hri import open_voice
 from voxtral_ros.node.qos import no_events
 from voxtral_ros.node.robot_voice import RobotVoice
 from voxtral_ros.node.stamps import Origin
-from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript
+from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Word
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _LATENCIES = 200  # of the last partial and final transcripts
@@ -56,6 +56,7 @@ class Outputs:
         self._voice = open_voice(node, self._value('hri_voice'))
         self._last_partial_ns = 0
         self._published = 0  # characters of the open utterance
+        self._words: list[tuple[Word, WordMessage]] = []  # of the last message
 
     def _value(self, name: str) -> Any:
         return self._node.get_parameter(name).value
@@ -128,12 +129,23 @@ class Outputs:
             is_final=transcript.is_final, text=transcript.text, delta=transcript.delta,
             end=_time(end_ns), latency=(now_ns - end_ns) / 1e9,
             confidence=float(transcript.confidence),
-            words=[WordMessage(text=word.text, end=_time(origin.stamp_ns(word.end_s)),
-                               confidence=float(word.confidence)) for word in transcript.words],
+            words=self._word_messages(transcript.words, origin),
             robot_speaking=self._robot.marked(start_ns, end_ns))
         message.header.stamp = _time(start_ns)
         message.header.frame_id = origin.frame_id or self._value('frame_id')
         return message
+
+    def _word_messages(self, words: tuple[Word, ...], origin: Origin) -> list[WordMessage]:
+        """Return messages of words, made anew only for those that are not as they were."""
+        known = self._words
+        n_known = min(len(known), len(words))
+        # A complete word stays the same object in all revisions of an utterance.
+        while n_known and words[n_known - 1] is not known[n_known - 1][0]:
+            n_known -= 1
+        known[n_known:] = [
+            (word, WordMessage(text=word.text, end=_time(origin.stamp_ns(word.end_s)),
+                               confidence=float(word.confidence))) for word in words[n_known:]]
+        return [message for _, message in known]
 
 
 def _time(stamp_ns: int) -> Time:

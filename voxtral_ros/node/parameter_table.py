@@ -167,6 +167,9 @@ TABLE = (
         read=ALWAYS),
     Row('watchdog.speech_s', 8.0, 'seconds of speech without a word before the watchdog acts; 0: '
         'never', (0.0, 60.0), read=ALWAYS),
+    Row('watchdog.repeated_tokens', 24, 'tokens that only repeat the ones before (a word has one '
+        'or two) are a repetition loop, which the watchdog breaks; 0: never', (0, 1000),
+        read=ALWAYS),
     Row('watchdog.step_s', 10.0, 'a step of the recogniser that takes longer is an error in the '
         'diagnostics, s; after twice that an autostarted node starts its process anew; 0: never',
         (0.0, 600.0), read=ALWAYS),

@@ -175,4 +175,5 @@ def stream_options(node: Node, changes: Sequence[Parameter] = ()) -> StreamOptio
                         max_utterance_s=value('endpoint.max_utterance_s'),
                         min_speech_probability=value('endpoint.min_speech_probability')),
         VadOptions(threshold=value('vad.threshold')),
-        WatchdogOptions(speech_s=value('watchdog.speech_s')))
+        WatchdogOptions(speech_s=value('watchdog.speech_s'),
+                        repeated_tokens=value('watchdog.repeated_tokens')))

@@ -40,7 +40,8 @@ class WorkerStats:
     failures: int = 0
     busy_s: float = 0.0
     discarded_words: int = 0
-    watchdog: int = 0  # how often it lowered the pad logit or started afresh
+    watchdog: int = 0  # how often it changed the pad logit or started afresh
+    repetition_loops: int = 0
 
 
 class StampCounter:

@@ -283,6 +283,7 @@ class Worker:
         self._unfinished = False
         self._discarded_before = self.stats.discarded_words
         self._watchdog_before = self.stats.watchdog
+        self._repetition_before = self.stats.repetition_loops
 
     def _restart(self) -> None:
         self._end_stream()
@@ -356,6 +357,7 @@ class Worker:
             self.stats.discarded_words = self._discarded_before + stats.discarded_words
             self.stats.watchdog = self._watchdog_before + stats.watchdog_penalties \
                 + stats.watchdog_resets
+            self.stats.repetition_loops = self._repetition_before + stats.repetition_loops
 
     # ---- events out ----
 

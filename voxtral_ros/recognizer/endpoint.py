@@ -34,7 +34,7 @@ class EndpointOptions:
     """Tuning of the endpointing."""
 
     silence_s: float = 0.8  # pause after which an utterance ends
-    max_utterance_s: float = 30.0  # longer ones are cut at the next word
+    max_utterance_s: float = 30.0  # longer ones are cut at the next group of words
     pad_silence_s: float = 3.0  # the model silent for so long ends an utterance, speech or not
     # A word is discarded when voice activity stayed under this all around it; 0 keeps every word.
     min_speech_probability: float = 0.1
@@ -42,7 +42,8 @@ class EndpointOptions:
 
 # A word may be written this much before (early) or after the moment that its time stands for.
 _SLACK_S = 0.24
-# A group of words that goes on for longer than this after the boundary is cut.
+# A group of words that goes on for longer than this after the boundary is cut; where an utterance
+# is too long, a group or a word that has lasted so long is.
 _MAX_TAIL_S = 2.0
 
 
@@ -74,7 +75,21 @@ class Endpointer:
         """Return whether a group of words belongs after the utterance that began at `start_s`."""
         if self._boundaries and word_end_s > self._boundaries[0] + _SLACK_S:
             return True
-        return word_end_s - start_s >= self.options.max_utterance_s
+        return self.is_too_long(word_end_s, start_s)
+
+    def is_too_long(self, until_s: float, start_s: float) -> bool:
+        """Return whether an utterance that began at `start_s` should not go on at `until_s`."""
+        return until_s - start_s >= self.options.max_utterance_s
+
+    def must_cut(self, end_s: float, start_s: float, since_s: float) -> bool:
+        """
+        Return whether an utterance that began at `start_s` ends inside a group of words.
+
+        :param end_s: where a word ends that starts with the next token
+        :param since_s: since when there was no better place: where the first word of the group
+            ended, and inside a word where that did
+        """
+        return self.is_too_long(end_s, start_s) and end_s - since_s >= _MAX_TAIL_S
 
     def is_over(self, transcribed_s: float, in_group: bool, start_s: float) -> bool:
         """
@@ -90,7 +105,7 @@ class Endpointer:
             return False
         pad_silence_s = max(self.options.pad_silence_s, self.options.silence_s)
         return transcribed_s - self._last_text_s >= pad_silence_s \
-            or transcribed_s - start_s >= self.options.max_utterance_s
+            or self.is_too_long(transcribed_s, start_s)
 
     def skip(self, transcribed_s: float) -> None:
         """Forget the boundaries before which no word can come any more."""

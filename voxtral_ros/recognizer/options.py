@@ -46,3 +46,4 @@ class StreamStats:
     discarded_words: int = 0  # written where voice activity found nothing like speech
     watchdog_penalties: int = 0
     watchdog_resets: int = 0
+    repetition_loops: int = 0  # in which the model wrote the same words again and again

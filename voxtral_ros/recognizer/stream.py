@@ -25,14 +25,12 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import count
 import logging
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from voxtral_ros.audio.pcm import checked
-from voxtral_ros.model.tokenizer import TextDecoder
 from voxtral_ros.recognizer.endpoint import Endpointer
 from voxtral_ros.recognizer.events import Event, SpeechActivity
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
@@ -41,6 +39,7 @@ from voxtral_ros.recognizer.stream_clock import StreamClock
 from voxtral_ros.recognizer.text import Utterance
 from voxtral_ros.recognizer.vad import VoiceActivity
 from voxtral_ros.recognizer.watchdog import Action, Watchdog
+from voxtral_ros.recognizer.words import WordReader, Written
 
 if TYPE_CHECKING:
     from voxtral_ros.recognizer.engine import Engine
@@ -51,6 +50,7 @@ _LOGGER = logging.getLogger(__name__)
 # The first text token of a group is written two tokens after the one that is about the end of its
 # word (measured on the published model: end at (k - 1) * 80 ms, within about 0.1 s).
 _WORD_END_TOKENS = 2
+_WARN_EVERY_S = 10.0
 _MAX_ONSET_S = 2.0  # speech that sets in longer before the first word is something else
 
 
@@ -74,13 +74,14 @@ class Stream:
         self._recent = np.zeros(0, np.float32)  # the last preroll_s of processed audio
         self._slot_start_s = 0.0  # processed time at which the slot began
         self._slot_processed = 0  # samples of the slot that voice activity has processed
-        self._decoder = TextDecoder(engine.tokenizer)
+        self._reader = WordReader(engine.tokenizer)
         self._utterance: Utterance | None = None
         self._utterance_ids = utterance_ids or count(1)
         self._last_end_s = 0.0
+        self._quiet_until_s = 0.0  # no warning before
         self._in_group = False
-        self._discarding = False
-        self._at_group_start = False  # the next text begins a group
+        self._group_s = self._word_s = 0.0  # end of the first word of the group, of the last word
+        self._discarding = False  # the last word
         self._flushes: deque[int] = deque()  # generated tokens after which an utterance must end
         self._events: list[Event] = []
         self._closed = False
@@ -133,7 +134,7 @@ class Stream:
         self.options = options
         self._voice.options = options.vad
         self._endpointer.options = options.endpoint
-        self._watchdog.options = options.watchdog
+        self._watchdog.tune(options.watchdog)
 
     def close(self) -> list[Event]:
         """
@@ -204,26 +205,28 @@ class Stream:
         self.stats.tokens += 1
         if self.options.on_token:
             self.options.on_token(token)
+        action = Action.NOTHING
         if tokenizer.is_text(token.id):
-            self._write(token, transcribed_s)
+            action = self._watchdog.text_written(transcribed_s, token.id)
+            if action is not Action.RESET:
+                self._write(token, transcribed_s)
         elif token.id == tokenizer.word:
-            self._start_group(transcribed_s)
+            self._in_group = True
+            self._reader.start_group()
         else:
             self._in_group = False
+            self._reader.start_group()
             self.stats.pads += token.id == tokenizer.pad
             action = self._watchdog.blank_written(transcribed_s)
-            self._apply(action)
-            if action is Action.RESET:
-                return
-        # While the watchdog may act on the next tokens, they come one by one: so what is written
-        # does not depend on how the audio came.
-        ahead_s = self._engine.max_chunk_tokens * protocol.token_s
-        self._slot.max_pass_tokens = \
-            1 if self._watchdog.suspects(transcribed_s, ahead_s) else sys.maxsize
+        self._apply(action)
+        if action is Action.RESET:
+            return
+        self._slot.max_pass_tokens = self._watchdog.max_pass_tokens(
+            transcribed_s, protocol.token_s, self._engine.max_chunk_tokens)
         utterance = self._utterance
         if utterance and self._endpointer.is_over(
                 transcribed_s, self._in_group, utterance.start_s):
-            self._finish(transcribed_s)
+            self._finish(transcribed_s, goes_on=self._in_group)
         elif not utterance:
             self._endpointer.skip(transcribed_s)
         while self._flushes and token.index + 1 >= self._flushes[0]:
@@ -255,33 +258,33 @@ class Stream:
     def _word_end_s(self, transcribed_s: float) -> float:
         return max(0.0, transcribed_s - _WORD_END_TOKENS * self._protocol.token_s)
 
-    def _start_group(self, transcribed_s: float) -> None:
-        """Take the token that announces a group of words; it stands one token before the first."""
-        self._in_group = self._at_group_start = True
-        end_s = self._word_end_s(transcribed_s + self._protocol.token_s)
-        utterance = self._utterance
-        if utterance and self._endpointer.starts_new(end_s, utterance.start_s):
-            self._finish(end_s)
-
     def _write(self, token: Token, transcribed_s: float) -> None:
         """Take a token of text."""
         self._in_group = True
-        self._apply(self._watchdog.text_written(transcribed_s))
         self._endpointer.text_written(transcribed_s)
-        piece = self._decoder.push(token.id)
-        end_s = self._word_end_s(transcribed_s)
-        if piece[:1].isspace() or self._at_group_start \
-                or not (self._utterance or self._discarding):
-            self._at_group_start = False
-            self._discarding = not self._endpointer.expects_speech(end_s)
-            self.stats.discarded_words += self._discarding
-        if self._discarding:
-            return
-        if self._utterance is None:
-            if not piece.strip():
-                return
-            self._utterance = Utterance(next(self._utterance_ids), self._start_s(end_s))
-        self._utterance.append(piece, end_s, token.probability)
+        for written in self._reader.push(token, self._word_end_s(transcribed_s)):
+            end_s = written.end_s
+            begins = written.begins or not (self._utterance or self._discarding)
+            if begins:
+                self._discarding = not self._endpointer.expects_speech(end_s)
+                self.stats.discarded_words += self._discarding
+            if not self._discarding:
+                if self._utterance and self._is_cut_before(written, self._utterance):
+                    self._finish(end_s, goes_on=True)
+                if self._utterance is None:
+                    self._utterance = Utterance(next(self._utterance_ids), self._start_s(end_s))
+                self._utterance.append(written)
+            self._group_s = end_s if written.in_new_group else self._group_s
+            self._word_s = end_s if begins else self._word_s
+
+    def _is_cut_before(self, written: Written, utterance: Utterance) -> bool:
+        """Return whether an utterance ends here although the model has not paused."""
+        end_s, start_s = written.end_s, utterance.start_s
+        if not written.begins:
+            return self._endpointer.must_cut(end_s, start_s, self._word_s)
+        if not written.in_new_group:
+            return self._endpointer.must_cut(end_s, start_s, self._group_s)
+        return self._endpointer.starts_new(end_s, start_s)
 
     def _start_s(self, first_word_end_s: float) -> float:
         """Return where the audio of an utterance starts: where speech set in, if that fits."""
@@ -291,47 +294,62 @@ class Stream:
             onset_s = max(self._last_end_s, first_word_end_s - 0.5)
         return min(onset_s, first_word_end_s)
 
-    def _finish(self, until_s: float) -> None:
-        """End the open utterance, if there is one."""
+    def _finish(self, until_s: float, goes_on: bool = False) -> None:
+        """
+        End the open utterance, if there is one.
+
+        :param goes_on: the model has not come to the end of what it is writing
+        """
         self._endpointer.close(until_s)
-        rest = self._decoder.flush()
+        rest = '' if goes_on else self._reader.flush()
         discarding, self._discarding = self._discarding, False
-        if self._utterance is None:
+        utterance, self._utterance = self._utterance, None
+        if utterance is None:
             return
+        if not self._endpointer.is_too_long(until_s, utterance.start_s):
+            self._watchdog.forget_words()
         if rest and not discarding:
-            self._utterance.append(rest, self._utterance.end_s, 1.0)
-        self._events.append(self._publish(self._utterance, is_final=True))
-        self._last_end_s = self._utterance.end_s
-        self._utterance = None
+            utterance.append(Written(rest, False, False, utterance.end_s, 1.0))
+        self._events.append(self._publish(utterance, is_final=True))
+        self._last_end_s = utterance.end_s
 
     def _publish(self, utterance: Utterance, is_final: bool = False) -> Event:
         return utterance.publish(self._clock.fed_s, is_final)
 
     def _apply(self, action: Action) -> None:
         """Do what the watchdog wants."""
-        watchdog = self._watchdog
-        self.stats.watchdog_penalties = watchdog.n_penalties
-        self.stats.watchdog_resets = watchdog.n_resets
+        watchdog, options = self._watchdog, self.options.watchdog
+        if action is Action.NOTHING:
+            return
+        if action is Action.PENALISE and abs(watchdog.penalty) == options.penalty_per_token:
+            self._warn('%s the pad logit', 'the model repeats itself: raising'
+                       if watchdog.penalty < 0 else
+                       f'speech without words for {options.speech_s:.0f} s: lowering')
         if action is Action.RESET:
             self._restart()
-        elif action is not Action.NOTHING:
-            if action is Action.PENALISE and watchdog.penalty == \
-                    self.options.watchdog.penalty_per_token:
-                _LOGGER.warning('speech without words for %.0f s: lowering the pad logit',
-                                self.options.watchdog.speech_s)
+        else:
             self._engine.penalise_pad(self._slot, watchdog.penalty)
+        self.stats.watchdog_penalties = watchdog.n_penalties
+        self.stats.watchdog_resets = watchdog.n_resets
+        self.stats.repetition_loops = watchdog.n_repetitions
+
+    def _warn(self, message: str, *details: object) -> None:
+        """Log what the watchdog does; a model beyond help would fill the log."""
+        if self._voice.processed_s >= self._quiet_until_s:
+            _LOGGER.warning(message, *details)
+            self._quiet_until_s = self._voice.processed_s + _WARN_EVERY_S
 
     def _restart(self) -> None:
         """Start afresh in another state of the network and process the last seconds again."""
         rate = self._protocol.audio.sampling_rate
         n_processed = self._slot_processed
         processed_s = self._slot_start_s + n_processed / rate
-        _LOGGER.warning('still no words: starting the stream afresh, with %.1f s processed again',
-                        len(self._recent) / rate)
-        self._finish(processed_s)
         # Nothing that was written is processed again: it would be written again.
-        n_blank = round((processed_s - self._watchdog.last_text_s) * rate)
-        self._recent = self._recent[-n_blank:]
+        n_stuck = max(0, round((processed_s - self._watchdog.stuck_s) * rate))
+        self._recent = self._recent[max(0, len(self._recent) - n_stuck):]
+        self._warn('that did not help: starting the stream afresh, with %.1f s processed again',
+                   len(self._recent) / rate)
+        self._finish(processed_s)
         waiting = self._pending.peek(len(self._pending)).copy()
         self._engine.release(self._slot)
         self._slot = self._take_slot()
@@ -339,8 +357,8 @@ class Stream:
         self._slot.feed(waiting)
         self._slot_start_s = processed_s - len(self._recent) / rate
         self._slot_processed = len(self._recent)
-        self._decoder = TextDecoder(self._engine.tokenizer)
+        self._reader = WordReader(self._engine.tokenizer)
         self._in_group = False
-        self._watchdog.last_text_s = processed_s
+        self._watchdog.restarted(processed_s)
         dropped = (n_processed - len(self._recent)) // self._protocol.samples_per_token
         self._flushes = deque(n - dropped for n in self._flushes)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tokens to words: append-only text of one utterance."""
+"""Words to revisions: the append-only text of one utterance."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from voxtral_ros.recognizer.events import Transcript, Word
+from voxtral_ros.recognizer.words import Written
 
 
 @dataclass
@@ -37,42 +38,37 @@ class Utterance:
         self.start_s = start_s
         self.text = ''
         self._revision = 0
-        self._published = 0  # characters of text
-        self._words: list[_GrowingWord] = []
+        self._n_published = 0  # characters of text
+        # Words that cannot grow any more are made once: a revision costs what is new in it.
+        self._complete: tuple[Word, ...] = ()
+        self._growing: list[_GrowingWord] = []  # the last word, and those since the last revision
 
     @property
     def end_s(self) -> float:
-        return self._words[-1].end_s if self._words else self.start_s
+        return self._growing[-1].end_s if self._growing else self.start_s
 
     @property
     def changed(self) -> bool:
-        return len(self.text.rstrip()) > self._published
+        return len(self.text) > self._n_published
 
-    def append(self, piece: str, end_s: float, probability: float) -> None:
-        """
-        Add the text of one token.
-
-        :param end_s: where a word ends that starts with this token
-        """
-        if not self.text:
-            piece = piece.lstrip()
-        inside = bool(self.text) and not self.text[-1].isspace()
-        self.text += piece
-        parts = piece.split()
-        if parts and inside and not piece[0].isspace():
-            word = self._words[-1]
-            word.text += parts.pop(0)
-            word.confidence *= probability
-        for part in parts:
-            self._words.append(_GrowingWord(part, end_s, probability))
+    def append(self, written: Written) -> None:
+        """Add what one token has written of one word."""
+        word = written.text.lstrip()
+        self.text += written.text if self.text else word
+        if written.begins or not self._growing:
+            self._growing.append(_GrowingWord(word, written.end_s, written.probability))
+        else:
+            self._growing[-1].text += word
+            self._growing[-1].confidence *= written.probability
 
     def publish(self, fed_s: Callable[[float], float], is_final: bool = False) -> Transcript:
         """Return the present state as the next revision, its times translated by `fed_s`."""
-        text = self.text.rstrip()  # what is published is never taken back, not even a space
-        words = tuple(Word(word.text, fed_s(word.end_s), word.confidence) for word in self._words)
+        words = self._complete + tuple(
+            Word(word.text, fed_s(word.end_s), word.confidence) for word in self._growing)
         transcript = Transcript(
-            self.id, self._revision, is_final, text, text[self._published:], words,
+            self.id, self._revision, is_final, self.text, self.text[self._n_published:], words,
             fed_s(self.start_s), fed_s(self.end_s))
+        self._complete, self._growing = words[:-1], self._growing[-1:]
         self._revision += 1
-        self._published = len(text)
+        self._n_published = len(self.text)
         return transcript

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from voxtral_ros.recognizer.events import SpeechActivity, Transcript
+from voxtral_ros.recognizer.events import SpeechActivity, Transcript, Word
 from voxtral_ros.server.dialects.base import speech_event, usage_of, words_of
 from voxtral_ros.server.events import (
     delay, EventError, flag, Message, rate, SessionOptions, SessionUpdate, short)
@@ -94,7 +94,7 @@ class VllmTranscription:
         """
         self._words, self._utterances, self._every_token = words, utterances, every_token
         self._text: list[str] = []
-        self._n_words = 0  # of the open utterance
+        self._sent: tuple[Word, ...] = ()  # of the open utterance
         self._in_utterance = False
 
     def committed(self) -> Message | None:
@@ -128,15 +128,16 @@ class VllmTranscription:
     def _delta(self, event: Transcript) -> Message:
         delta = event.delta
         if not self._in_utterance:
-            self._in_utterance, self._n_words = True, 0
+            self._in_utterance, self._sent = True, ()
             delta = f' {delta}' if self._text else delta
         self._text.append(delta)
         message: Message = {'type': 'transcription.delta', 'delta': delta}
         if self._words:
-            goes_on = self._n_words and not delta[0].isspace()
-            new = event.words[self._n_words - 1 if goes_on else self._n_words:]
-            message['words'] = words_of(new)
-        self._n_words = len(event.words)
+            # The last word again if it has grown.
+            last = max(0, len(self._sent) - 1)
+            grown = self._sent[last:] != event.words[last:len(self._sent)]
+            message['words'] = words_of(event.words[last if grown else len(self._sent):])
+        self._sent = event.words
         return message
 
     def _segment(self, event: Transcript) -> Message:
