@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
+from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
@@ -46,7 +47,11 @@ def load_engine(value: Callable[[str], Any]) -> tuple[SpeechEngine, str]:
         raise ValueError(f'engine.encoder_chunk_ms is {chunk_ms}: take a multiple of 80')
     engine = Engine.load(model, value('device'), value('dtype') or None,
                          max_chunk_tokens=chunk_ms // 80, threads=value('threads'),
-                         window=value('engine.window'))
+                         window=value('engine.window'), verify=value('engine.verify'))
     engine.protocol.delay_tokens(value('delay_ms'))  # a wrong one is refused now
-    engine.warm_up()
+    try:
+        engine.warm_up()
+    except NotFinite as error:
+        engine.close()
+        raise ValueError(f'{model}: {error}') from None
     return engine, f'{model} on {engine.backend.device}'

@@ -67,6 +67,8 @@ TABLE = (
         'steps of 80: more keeps up on a slower device', (80, 480)),
     Row('engine.window', 0, 'tokens of 80 ms that the decoder looks back; fewer take less memory; '
                             '0: as many as the model was made for', (0, 8192)),
+    Row('engine.verify', True, 'compare the weights with their checksums, if they have any, while '
+                               'they are loaded'),
     Row('engine.url', '', 'ws://host:8000/v1/realtime of a voxtral or vLLM server that is to be '
                           'used instead of model; empty: none'),
     Row('engine.model', '', 'name to ask the server for; empty: the one it has'),
