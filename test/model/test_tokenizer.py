@@ -122,6 +122,13 @@ def test_damage_is_a_tokenizer_error_that_names_the_file(tmp_path, path, value):
         Tokenizer.load(write(tmp_path, spoiled(path, value)))
 
 
+def test_a_damaged_piece_is_noticed_by_its_text(tmp_path):
+    content = checkpoints.tiny_tekken()
+    content['vocab'][300]['token_bytes'] = content['vocab'][301]['token_bytes']
+    with pytest.raises(TokenizerError, match='the bytes and the text of token 300'):
+        Tokenizer.load(write(tmp_path, content))
+
+
 @pytest.mark.parametrize('rank', [-1, N_SPECIAL, 10**6, 10**30])
 @pytest.mark.parametrize('name', ['<s>', '</s>', '[STREAMING_PAD]', '[STREAMING_WORD]'])
 def test_special_tokens_beyond_the_special_ones_are_refused(tmp_path, name, rank):

@@ -15,6 +15,7 @@
 """The worker thread: nothing that was recognised is lost, whatever happens to its stream."""
 
 from dataclasses import replace
+import math
 from pathlib import Path
 import threading
 
@@ -297,6 +298,23 @@ def test_an_engine_that_keeps_failing_is_given_up_with_the_reason(engine, blocks
     transcribe(worker, blocks)
     wait(lambda: worker.broken)
     assert worker.broken == 'the recogniser failed 3 times in a row: out of memory'
+    assert worker.stop(60)
+    assert engine.n_open == 0
+
+
+def test_logits_that_are_no_numbers_are_a_reason_too(engine, blocks, monkeypatch):
+    """As a bit of the weights in memory may change while the node runs."""
+    decode = engine.backend.decode
+
+    def damaged(slots, windows):
+        tokens, probabilities = decode(slots, windows)
+        return tokens, [[math.nan for _ in row] for row in probabilities]
+
+    monkeypatch.setattr(engine.backend, 'decode', damaged)
+    worker = Worker(engine, 480, StreamOptions(), Published())
+    transcribe(worker, blocks)
+    wait(lambda: worker.broken)
+    assert 'the logits of the model are not numbers' in worker.broken
     assert worker.stop(60)
     assert engine.n_open == 0
 

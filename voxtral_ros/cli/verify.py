@@ -60,7 +60,8 @@ def _inspect(path: Path, compare: bool) -> Inspection:
     from tqdm import tqdm
 
     from voxtral_ros.quantization.inspection import inspect
-    with tqdm(total=path.stat().st_size, unit='B', unit_scale=True, delay=1.0) as bar:
+    with tqdm(total=path.stat().st_size, unit='B', unit_scale=True,
+              disable=not sys.stderr.isatty()) as bar:
         return inspect(path, compare, bar.update)
 
 

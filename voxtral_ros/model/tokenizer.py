@@ -104,7 +104,12 @@ class Tokenizer:
         for rank, entry in enumerate(entries):
             if entry['rank'] != rank:
                 raise TokenizerError(f'rank {rank} of the vocabulary is out of order')
-            pieces.append(base64.b64decode(entry['token_bytes'], validate=True))
+            piece = base64.b64decode(entry['token_bytes'], validate=True)
+            text = entry.get('token_str')  # the same once more, where it is text
+            if isinstance(text, str) and text != piece.decode('utf-8', 'replace'):
+                raise TokenizerError(f'the bytes and the text of token {rank} are not the same: '
+                                     'it is damaged, download it again')
+            pieces.append(piece)
         specials = {entry['token_str']: int(entry['rank'])
                     for entry in content.get('special_tokens') or []}
         audio = content.get('audio') or {}
