@@ -23,6 +23,7 @@ from voxtral_ros.model.checkpoint import WEIGHTS
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.inspection import inspect
 from voxtral_ros.quantization.quantizer import quantize
+from voxtral_ros.resources import demo_model
 
 NORM = 'layers.0.ffn_norm.weight'
 CODES = packable.ENCODER_LINEARS[0] + '_int8'
@@ -108,6 +109,12 @@ def test_what_is_no_model_is_wrong_use(folder, capsys):
     assert main(['verify', str(folder)]) == 2
     assert 'tekken.json does not exist' in capsys.readouterr().err
     assert main(['verify', str(folder / 'nothing')]) == 2
+
+
+def test_the_model_of_the_package_is_what_its_checksums_say():
+    found = inspect(demo_model() / WEIGHTS)
+    assert found.compared
+    assert not found.problems
 
 
 def test_all_of_it_is_read_once(folder):
