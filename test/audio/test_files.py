@@ -16,7 +16,9 @@
 from __future__ import annotations
 
 import io
+from io import BytesIO
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -88,6 +90,41 @@ def test_bad_samples_are_silenced_and_counted(tmp_path):
     (block,) = read_file(path)
     np.testing.assert_array_equal(block.samples, [0.5, 0, 0])
     assert block.n_bad == 2
+
+
+def test_bad_samples_are_told_once(tmp_path, caplog):
+    samples = np.zeros((32_000, 2), np.float32)
+    samples[20_000:24_000, 1] = np.nan
+    samples[30_000] = 1e30
+    soundfile.write(tmp_path / 'nan.wav', samples, 16_000, subtype='FLOAT')
+    with caplog.at_level(logging.WARNING):
+        assert sum(block.n_bad for block in read_file(tmp_path / 'nan.wav')) == 4_002
+    (record,) = caplog.records
+    assert 'nan.wav: 4002 of 64000 samples, from 1.00 s on' in record.getMessage()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        for _ in read_raw(BytesIO(samples.tobytes()), 16_000, 'F32LE', 2):
+            pass
+    (record,) = caplog.records
+    assert 'the raw audio stream: 4002 of 64000 samples, from 1.20 s on' in record.getMessage()
+
+
+def test_good_samples_are_not_worth_a_word(tmp_path, caplog):
+    soundfile.write(tmp_path / 'good.wav', np.zeros(16_000, np.float32), 16_000)
+    with caplog.at_level(logging.WARNING):
+        for _ in read_file(tmp_path / 'good.wav'):
+            pass
+    assert not caplog.records
+
+
+@pytest.mark.parametrize('name', [
+    b'caf\xe9.wav', b'\xff\xfe.wav', 'caf\u00e9 \u4e2d.wav'.encode()])
+def test_a_name_is_bytes(tmp_path, name):
+    path = tmp_path / os.fsdecode(name)
+    soundfile.write(tmp_path / 'plain.wav', np.zeros(1_600, np.float32), 16_000)
+    (tmp_path / 'plain.wav').rename(path)
+    assert file_duration_s(path) == pytest.approx(0.1)
+    assert sum(len(block.samples) for block in read_file(str(path))) == 1_600
 
 
 @pytest.mark.parametrize(('name', 'content', 'problem'), [

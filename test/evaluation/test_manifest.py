@@ -14,6 +14,7 @@
 
 """Tables of recordings: what is read, and what is said about those that are none."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,13 @@ def test_a_table_that_is_none_is_named_with_the_line(write, text, message):
 def test_another_encoding_is_named(write):
     with pytest.raises(ManifestError, match=r'table\.tsv is not text in UTF-8'):
         read_manifest(write('file\ttext\na.wav\tgrüße\n', 'latin-1'))
+
+
+def test_names_of_files_are_bytes(tmp_path):
+    (tmp_path / 'table.tsv').write_bytes(b'file\ttext\ncaf\xe9.wav\tgr\xc3\xbc\xc3\x9fe\n')
+    recording, = read_manifest(tmp_path / 'table.tsv')
+    assert os.fsencode(recording.path.name) == b'caf\xe9.wav'
+    assert recording.text == 'gr\u00fc\u00dfe'
 
 
 def test_a_missing_recording_is_noticed_when_it_is_read(write):

@@ -14,6 +14,7 @@
 
 """Weights files: every damage is one clear error, and loading needs no second copy."""
 
+import copy
 import json
 import os
 import pickle
@@ -28,9 +29,12 @@ import pytest
 from safetensors.torch import save, save_file
 import torch
 
+from voxtral_ros.model import checkpoint
 from voxtral_ros.model.checkpoint import (
-    checkpoint_parameters, CheckpointError, load_network, WEIGHTS)
+    check_folder, checkpoint_parameters, CheckpointError, load_network, WEIGHTS)
 from voxtral_ros.model.config import ConfigError
+from voxtral_ros.model.tokenizer import TokenizerError
+from voxtral_ros.quantization.tensorfile import TensorFile
 
 checkpoints = pytest.importorskip('support.checkpoints')
 
@@ -202,6 +206,81 @@ def test_a_damaged_header_never_raises_anything_else(folder):
     b'{', b'{}' * 9, b'{"a": \xff}', pytest.param(b'{"a":' * 20_000, id='deep')])
 def test_an_absurd_header_is_refused(folder, header):
     refusal(folder, with_header(header))
+
+
+def test_more_layers_than_the_file_has_are_refused_before_they_are_built(folder, monkeypatch):
+    params = {**PARAMS, 'n_layers': 1000}
+    (folder / 'params.json').write_text(json.dumps(params))
+    monkeypatch.setattr(checkpoint, 'VoxtralRealtime', None)
+    with pytest.raises(CheckpointError, match=f'it has {len(TENSORS)} weights, but "n_layers"'):
+        load_network(folder)
+
+
+def many(n):
+    """Return a header with so many tensors of nothing."""
+    return with_header({f't{number}': {'dtype': 'F32', 'shape': [0], 'data_offsets': [0, 0]}
+                        for number in range(n)})[:-len(GOOD) + N_HEADER]
+
+
+def test_hundreds_of_thousands_of_tensors_are_no_model(folder):
+    assert 'it has 200000 tensors, more than any' in refusal(folder, many(200_000))
+
+
+def test_the_work_grows_with_the_number_of_tensors_and_not_faster(folder, monkeypatch):
+    """How often the names are gone through does not depend on how many there are."""
+    class Counted(dict):
+
+        n_passes = 0
+
+        def __iter__(self):
+            Counted.n_passes += 1
+            return super().__iter__()
+
+    def read_header(file):
+        specs, places, metadata = original(file)
+        return Counted(specs), places, metadata
+
+    original = TensorFile._read_header
+    monkeypatch.setattr(TensorFile, '_read_header', read_header)
+    passes = []
+    for n in (10, 1000):
+        Counted.n_passes = 0
+        refusal(folder, many(n))
+        passes.append(Counted.n_passes)
+    assert passes[0] == passes[1]
+
+
+# ---- values ----
+
+WRONG = (None, True, [], {}, '', 'x', -1, 0, 1, 3, 7, 1e-9, 0.1, 1000, 10**5, 10**9, 10**30,
+         1e308, float('nan'), float('inf'))
+
+
+def leaves(value, path=()):
+    """Yield the paths to all numbers, texts and flags, of lists the first entries alone."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:3]) \
+        if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from leaves(inner, (*path, key))
+        yield (*path, key)
+
+
+@pytest.mark.parametrize('name', ['params.json', 'tekken.json'])
+def test_any_value_is_one_error_or_a_network_that_can_be_opened(folder, name):
+    good = json.loads((folder / name).read_text())
+    for path in leaves(good):
+        for wrong in WRONG:
+            content = copy.deepcopy(good)
+            place = content
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = wrong
+            (folder / name).write_text(json.dumps(content))
+            try:
+                check_folder(folder)
+            except (CheckpointError, ConfigError, TokenizerError) as error:
+                assert str(folder) in str(error), (path, wrong)
+                assert len(str(error)) < 600, (path, wrong)
 
 
 def test_a_pickle_is_never_loaded(folder):

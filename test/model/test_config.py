@@ -130,6 +130,27 @@ def test_a_wrong_value_is_refused_by_name(name, value):
         ModelConfig.from_params(changed(name, value))
 
 
+@pytest.mark.parametrize(('name', 'value'), [
+    ('n_layers', 10**6), ('encoder.n_layers', 10**9), ('dim', 10**12), ('hidden_dim', 10**15),
+    ('encoder.dim', 10**300), ('head_dim', 10**7), ('vocab_size', 10**10),
+    ('sliding_window', 10**9), ('encoder.sliding_window', 10**18), ('rope_theta', 1e300),
+    ('norm_eps', 5.0), ('audio.num_mel_bins', 10**7), ('audio.window_size', 10**9),
+    ('audio.hop_length', 10**6), ('audio.frame_rate', 1e9), ('audio.global_log_mel_max', 1e30),
+    ('downsample.downsample_factor', 10**6), ('ada_rms_norm_t_cond_dim', 10**12)])
+def test_a_huge_value_is_refused_by_name(name, value):
+    """Before memory is asked for, or a network built, that could not be."""
+    with pytest.raises(ConfigError, match=f'{last(name)}" is .*, expected at most'):
+        ModelConfig.from_params(changed(name, value))
+
+
+def test_a_number_of_thousands_of_digits(tmp_path):
+    text = json.dumps(checkpoints.real_params()).replace('131072', '9' * 5000)
+    (tmp_path / 'params.json').write_text(text)
+    with pytest.raises(ConfigError, match=r'params\.json') as error:
+        ModelConfig.load(tmp_path)
+    assert len(str(error.value)) < 500
+
+
 @pytest.mark.parametrize(('name', 'value', 'message'), [
     ('n_kv_heads', 5, 'n_kv_heads" is 5, which does not divide n_heads 32'),
     ('encoder.n_kv_heads', 64, 'n_kv_heads" is 64, which does not divide'),
@@ -143,7 +164,9 @@ def test_a_wrong_value_is_refused_by_name(name, value):
     ('encoder.ffn_type', 'gelu', "ffn_type\" is 'gelu'"),
     ('encoder.norm_type', 'layer_norm', "norm_type\" is 'layer_norm'"),
     ('downsample.downsample_factor', 2, 'downsample_factor" is 2'),
-    ('audio.sampling_rate', 8000, 'downsample_factor" is 4'),
+    ('audio.frame_rate', 25.0, 'downsample_factor" is 4'),
+    ('audio.sampling_rate', 8000, 'sampling_rate" is 8000 Hz; this network has 16000'),
+    ('audio.window_size', 100, 'window_size" is 100, less than "hop_length", 160'),
     ('audio.hop_length', 170, 'hop_length 170'),
 ])
 def test_a_relative_of_this_network_is_refused(name, value, message):

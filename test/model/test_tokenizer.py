@@ -122,6 +122,37 @@ def test_damage_is_a_tokenizer_error_that_names_the_file(tmp_path, path, value):
         Tokenizer.load(write(tmp_path, spoiled(path, value)))
 
 
+def test_a_damaged_piece_is_noticed_by_its_text(tmp_path):
+    content = checkpoints.tiny_tekken()
+    content['vocab'][300]['token_bytes'] = content['vocab'][301]['token_bytes']
+    with pytest.raises(TokenizerError, match='the bytes and the text of token 300'):
+        Tokenizer.load(write(tmp_path, content))
+
+
+@pytest.mark.parametrize('rank', [-1, N_SPECIAL, 10**6, 10**30])
+@pytest.mark.parametrize('name', ['<s>', '</s>', '[STREAMING_PAD]', '[STREAMING_WORD]'])
+def test_special_tokens_beyond_the_special_ones_are_refused(tmp_path, name, rank):
+    """They would fail at the first audio, or write text between the words."""
+    content = checkpoints.tiny_tekken()
+    next(entry for entry in content['special_tokens']
+         if entry['token_str'] == name)['rank'] = rank
+    with pytest.raises(TokenizerError, match=r'special tokens are 0 to ') as error:
+        Tokenizer.load(write(tmp_path, content))
+    assert f'{name} is {rank}' in str(error.value)
+
+
+def test_special_tokens_that_are_the_same_are_refused(tmp_path):
+    content = checkpoints.tiny_tekken()
+    content['special_tokens'][33]['rank'] = 32
+    with pytest.raises(TokenizerError, match='two of its special tokens are the same'):
+        Tokenizer.load(write(tmp_path, content))
+
+
+def test_too_many_pads_are_refused(tmp_path):
+    with pytest.raises(TokenizerError, match='1000000000 in its section "audio"'):
+        Tokenizer.load(write(tmp_path, checkpoints.tiny_tekken(left_pad_tokens=10**9)))
+
+
 @pytest.mark.parametrize('content', [
     b'', b'{', b'\xff', b'[]', b'null', b'3', b'"text"', b'{"vocab": []}',
     pytest.param(b'[' * 100_000, id='deep'),

@@ -15,6 +15,7 @@
 """The worker thread: nothing that was recognised is lost, whatever happens to its stream."""
 
 from dataclasses import replace
+import math
 from pathlib import Path
 import threading
 
@@ -131,13 +132,13 @@ def test_orders_that_come_as_a_message_each_are_utterances_where_they_were_said(
     worker = Worker(engine, 480, StreamOptions(), publish)
     said_s = [(0.3, 3.6), (8.4, 11.4), (12.4, 15.7)]
     at_s = [100.0, 104.9, 109.5]  # 1.5 s between them
-    for (begin_s, end_s), start_s in zip(said_s, at_s):
+    for (begin_s, end_s), start_s in zip(said_s, at_s, strict=True):
         worker.put(unstamped(blocks, begin_s, end_s),
                    round((start_s + end_s - begin_s) * 1e9))
     worker.flush()
     worker.stop(60)
     assert len(published.finals) == 3
-    for final, start_s, (begin_s, end_s) in zip(published.finals, at_s, said_s):
+    for final, start_s, (begin_s, end_s) in zip(published.finals, at_s, said_s, strict=True):
         assert start_s - 0.1 < origins[-1].stamp_ns(final.start_s) / 1e9
         assert origins[-1].stamp_ns(final.end_s) / 1e9 < start_s + end_s - begin_s + 0.3
     assert (worker.stats.gaps, worker.stats.jumps) == (0, 0)
@@ -299,6 +300,23 @@ def test_an_engine_that_keeps_failing_is_given_up_with_the_reason(engine, blocks
     transcribe(worker, blocks)
     wait(lambda: worker.broken)
     assert worker.broken == 'the recogniser failed 3 times in a row: out of memory'
+    assert worker.stop(60)
+    assert engine.n_open == 0
+
+
+def test_logits_that_are_no_numbers_are_a_reason_too(engine, blocks, monkeypatch):
+    """As a bit of the weights in memory may change while the node runs."""
+    decode = engine.backend.decode
+
+    def damaged(slots, windows):
+        tokens, probabilities = decode(slots, windows)
+        return tokens, [[math.nan for _ in row] for row in probabilities]
+
+    monkeypatch.setattr(engine.backend, 'decode', damaged)
+    worker = Worker(engine, 480, StreamOptions(), Published())
+    transcribe(worker, blocks)
+    wait(lambda: worker.broken)
+    assert 'the logits of the model are not numbers' in worker.broken
     assert worker.stop(60)
     assert engine.n_open == 0
 

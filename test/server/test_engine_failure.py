@@ -15,6 +15,7 @@
 """The engine fails in the middle: the sessions are published and go on."""
 
 import json
+import math
 import queue
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -69,6 +70,36 @@ def test_what_was_said_stays_said_and_the_session_goes_on():
             assert bystander.until('transcription.done')[-1]['text'] == 'go'
         assert server.server.metrics.value('voxtral_engine_failures_total') == 1
     assert engine.n_open == 0
+
+
+def test_a_session_whose_logits_are_no_numbers_is_told_and_the_others_go_on():
+    script = Script()
+    good, bad = (join(silence(1.0), script.say(' go', probability=probability), silence(PAUSE))
+                 for probability in (0.9, math.nan))
+    with scripted_voice(), running(ServedScript(script)) as server, \
+            server.client() as client, server.client() as bystander:
+        for connection, audio in ((client, bad), (bystander, good)):
+            connection.update()
+            connection.append(audio)
+            connection.commit()
+        assert 'not numbers' in client.until('error')[-1]['error']
+        assert bystander.until('transcription.done')[-1]['text'] == 'go'
+
+
+class Numberless(ServedScript):
+    """Gives no numbers, as a network with damaged weights."""
+
+    def _write(self, writer, k):
+        return self.tokenizer.pad, math.nan
+
+
+def test_an_engine_that_never_gives_numbers_is_not_healthy():
+    with scripted_voice(), running(Numberless(Script())) as server, server.client() as client:
+        client.update()
+        for _ in range(3):
+            client.append(silence(4.0))
+            assert 'not numbers' in client.expect('error')['error']
+        assert status_of(server) == (503, 'failing')
 
 
 def test_an_utterance_that_is_open_is_published_as_it_stands():

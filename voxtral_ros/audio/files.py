@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import logging
+import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,6 +39,7 @@ def read_file(
     Stamps count from 0 at the start of the file. `channel` is as in Downmix.
     A damaged or truncated file yields what can be read, less the block in which the damage
     lies, then ends with a logged warning (none for a short WAV, whose header libsndfile mends).
+    Samples that are NaN or the like are 0, counted in each block, and told once, at the end.
 
     Raise AudioError at once for a missing, empty or unreadable file or a wrong channel, and
     while reading when not even the first block can be decoded.
@@ -70,8 +72,9 @@ def read_raw(
     Return blocks of the headerless PCM in a blocking byte stream, stdin for example.
 
     Stamps count from 0 at the first byte. A partial frame at the end is dropped with a logged
-    warning. Raise AudioError at once for a bad rate, format or channel, and while reading
-    when the stream holds no sample, or starts like a WAV, FLAC, Ogg or MP3 file.
+    warning; bad samples are as in `read_file`. Raise AudioError at once for a bad rate, format or
+    channel, and while reading when the stream holds no sample, or starts like a WAV, FLAC, Ogg or
+    MP3 file.
     """
     check_rate(rate_hz)
     n_bytes = frame_bytes(sample_format, channels)
@@ -92,7 +95,7 @@ def _open(path: str | Path) -> Any:
     if file.is_file() and file.stat().st_size == 0:
         raise AudioError(f'{path}: the file is empty (0 bytes)')
     try:
-        audio_file = soundfile.SoundFile(str(file))
+        audio_file = soundfile.SoundFile(os.fsencode(file))  # a name need not be UTF-8
     except TypeError:  # soundfile wants the layout of .raw spelled out
         raise AudioError(
             f'{path}: raw samples have no header; pipe them in and say their rate') from None
@@ -115,7 +118,8 @@ def _blocks(
         audio_file: Any, path: str | Path, rate_hz: int, block_frames: int,
         downmix: Downmix) -> Iterator[AudioBlock]:
     done = 0
-    with audio_file:
+    bad = _BadSamples(str(path))
+    with audio_file, bad:
         while True:
             try:
                 frames = audio_file.read(block_frames, dtype='float32', always_2d=True)  # [n, c]
@@ -130,6 +134,7 @@ def _blocks(
             if len(frames) == 0:
                 break
             frames, n_bad = sanitize(frames)
+            bad.count(n_bad, frames.size, done / rate_hz)
             yield AudioBlock(
                 downmix(frames, rate_hz), rate_hz, samples_to_ns(done, rate_hz), n_bad=n_bad)
             done += len(frames)
@@ -141,26 +146,54 @@ def _blocks(
                 path, done / rate_hz, audio_file.frames / rate_hz)
 
 
+class _BadSamples:
+    """Counts what had to be replaced by silence, and says so once, when reading ends."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._n_bad = self._n_samples = 0
+        self._first_s = 0.0
+
+    def __enter__(self) -> _BadSamples:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._n_bad:
+            _log.warning(
+                '%s: %d of %d samples, from %.2f s on, were NaN, infinite or absurdly large and '
+                'count as silence: look at the program that wrote them',
+                self._name, self._n_bad, self._n_samples, self._first_s)
+
+    def count(self, n_bad: int, n_samples: int, start_s: float) -> None:
+        """Take a block into account; samples of all channels count."""
+        if n_bad and not self._n_bad:
+            self._first_s = start_s
+        self._n_bad += n_bad
+        self._n_samples += n_samples
+
+
 def _raw_blocks(
         stream: BinaryIO, rate_hz: int, sample_format: str, channels: int, downmix: Downmix,
         n_bytes: int, block_bytes: int) -> Iterator[AudioBlock]:
     done = 0
     rest = b''
-    while True:
-        data = stream.read(block_bytes - len(rest))
-        if not data:
-            break
-        data = rest + data  # a pipe may cut anywhere, also inside a frame
-        if not done:
-            _refuse_container(data)
-        whole = len(data) - len(data) % n_bytes
-        data, rest = data[:whole], data[whole:]
-        if not data:
-            continue
-        frames, n_bad = decode(data, sample_format, channels)
-        samples = downmix(frames, rate_hz)
-        yield AudioBlock(samples, rate_hz, samples_to_ns(done, rate_hz), n_bad=n_bad)
-        done += len(samples)
+    with _BadSamples('the raw audio stream') as bad:
+        while True:
+            data = stream.read(block_bytes - len(rest))
+            if not data:
+                break
+            data = rest + data  # a pipe may cut anywhere, also inside a frame
+            if not done:
+                _refuse_container(data)
+            whole = len(data) - len(data) % n_bytes
+            data, rest = data[:whole], data[whole:]
+            if not data:
+                continue
+            frames, n_bad = decode(data, sample_format, channels)
+            bad.count(n_bad, frames.size, done / rate_hz)
+            samples = downmix(frames, rate_hz)
+            yield AudioBlock(samples, rate_hz, samples_to_ns(done, rate_hz), n_bad=n_bad)
+            done += len(samples)
     if not done:
         raise AudioError(
             f'the raw audio stream ended after {len(rest)} bytes, before the first sample')

@@ -23,6 +23,7 @@ The one place that chooses a backend: by device, by type, by sizes, and by what 
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -41,7 +42,7 @@ _LOGGER = logging.getLogger(__name__)
 
 def load_backend(folder: str | Path, tokenizer: Tokenizer, device: str = 'auto',
                  dtype: str | None = None, max_streams: int = 1, max_chunk_tokens: int = 8,
-                 threads: int = 0, window: int = 0) -> Backend:
+                 threads: int = 0, window: int = 0, verify: bool = True) -> Backend:
     """
     Load a checkpoint folder into the best backend that there is for it.
 
@@ -50,18 +51,21 @@ def load_backend(folder: str | Path, tokenizer: Tokenizer, device: str = 'auto',
         the type of the file
     :param threads: on the CPU; 0 is OMP_NUM_THREADS, or one per core
     :param window: tokens that the decoder looks back; 0 is the window of the checkpoint
+    :param verify: compare the weights with their checksums, if they have any
     :raises ConfigError, CheckpointError: the folder is no usable model
-    :raises ValueError: no such device or type, or the GPU has too little memory
+    :raises ValueError: no such device or type, or it has too little memory
     """
     where = find_device(device)
     if dtype not in (None, 'float32', 'bfloat16', 'float16'):
         raise ValueError(f'dtype {dtype!r} is not float32, bfloat16 or float16')
     if dtype is None and where.type == 'cpu':
         dtype = 'float32'
-    with open_weights(folder, window) as (network, weights):
+    with open_weights(folder, window, verify) as (network, weights):
         config = network.config
         in_memory: torch.dtype = getattr(torch, dtype) if dtype else weights.main_dtype
         backend: Backend | None = None
+        if where.type == 'cpu':
+            _check_caches(config, in_memory, max_streams, max_chunk_tokens)
         if where.type == 'cuda':
             backend = _cuda(config, weights, where, in_memory, tokenizer, max_streams,
                             max_chunk_tokens)
@@ -71,7 +75,7 @@ def load_backend(folder: str | Path, tokenizer: Tokenizer, device: str = 'auto',
     if backend is None:
         if threads:
             torch.set_num_threads(threads)
-        eager = load_network(folder, where, in_memory, window)
+        eager = load_network(folder, where, in_memory, window, verify)
         backend = EagerBackend(eager, tokenizer.pad, max_streams, max_chunk_tokens)
     _LOGGER.info('backend: %s, on %s', backend.description, backend.device)
     return backend
@@ -98,6 +102,21 @@ def _cuda(config: ModelConfig, weights: WeightFile, device: torch.device, dtype:
     from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
     return CudaBackend(config, CheckpointWeights(weights, device, dtype), tokenizer.pad,
                        special_tokens(tokenizer), max_streams, max_chunk_tokens)
+
+
+def _check_caches(config: ModelConfig, dtype: torch.dtype, max_streams: int,
+                  max_chunk_tokens: int) -> None:
+    """
+    Refuse caches that this machine has no memory for: they fill up only after hours.
+
+    :raises ValueError: it has less
+    """
+    needed = dtype.itemsize * max_streams * config.kv_cache_size(max_chunk_tokens)
+    there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if needed > there:
+        raise ValueError(f'the KV caches of {max_streams} streams take {needed / 1e9:.1f} GB, but '
+                         f'this machine has {there / 1e9:.1f} GB: take a smaller window, or fewer '
+                         'streams')
 
 
 def find_device(name: str) -> torch.device:

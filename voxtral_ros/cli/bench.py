@@ -23,6 +23,8 @@ import platform
 import sys
 from typing import Any, TYPE_CHECKING
 
+from voxtral_ros.cli.options import add_no_verify
+
 if TYPE_CHECKING:
     import torch
 
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='with --random: params.json with other sizes')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'))
+    add_no_verify(parser)
     parser.add_argument('--streams', type=int, default=1, metavar='N',
                         help='also measure N streams at once [1]')
     parser.add_argument('--context', type=int, default=500, metavar='TOKENS',
@@ -138,7 +141,7 @@ def _open(arguments: argparse.Namespace, device: torch.device) -> tuple[Backend,
         from voxtral_ros.recognizer.engine import Engine
         folder = arguments.model or demo_model()
         engine = Engine.load(folder, str(device), arguments.dtype, arguments.streams, chunk,
-                             arguments.threads)
+                             arguments.threads, verify=arguments.verify)
         return engine.backend, ModelConfig.load(folder)
     if device.type != 'cuda':
         raise ValueError('--random needs a GPU: on the CPU take --model')

@@ -27,10 +27,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from voxtral_ros.cli.options import add_no_verify
 from voxtral_ros.evaluation.confidence import error_rate
 from voxtral_ros.evaluation.manifest import ManifestError, read_manifest, Recording
 from voxtral_ros.evaluation.transcribe import Result, transcribe
 from voxtral_ros.evaluation.word_error_rate import count_words, Score, score
+from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.resources import demo_model
 
 
@@ -48,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'or a microphone')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'))
+    add_no_verify(parser)
     parser.add_argument('--delay-ms', type=float, metavar='MS')
     parser.add_argument('--streams', type=int, default=1, metavar='N',
                         help='recordings to process side by side [1]')
@@ -63,15 +66,23 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         recordings = _recordings(arguments)
         engine = Engine.load(arguments.model or demo_model(), arguments.device, arguments.dtype,
-                             max_streams=arguments.streams)
+                             max_streams=arguments.streams, verify=arguments.verify)
         delay = engine.protocol.delay_tokens(arguments.delay_ms)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        print(f'voxtral evaluate: {error.filename or ""} cannot be read: '
+              f'{error.strerror or error}', file=sys.stderr)
+        return 2
+    except ValueError as error:
         print(f'voxtral evaluate: {error}', file=sys.stderr)
         return 2
     begin = time.perf_counter()
-    scores, audio_s = _scores(
-        transcribe(engine, recordings, arguments.delay_ms, arguments.streams), len(recordings),
-        arguments.by)
+    try:
+        scores, audio_s = _scores(
+            transcribe(engine, recordings, arguments.delay_ms, arguments.streams),
+            len(recordings), arguments.by)
+    except NotFinite as error:
+        print(f'voxtral evaluate: {error}', file=sys.stderr)
+        return 1
     compute_s = time.perf_counter() - begin
     if not scores:
         return 2
@@ -85,7 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.texts:
         lines = ['file\ttext\ttranscript']
         lines += [f'{score.file}\t{score.reference}\t{score.transcript}' for score in scores]
-        arguments.texts.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+        arguments.texts.write_text('\n'.join(lines) + '\n', encoding='utf-8',
+                                   errors='surrogateescape')
     if arguments.json:
         print(json.dumps(result))
     else:

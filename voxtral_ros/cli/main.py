@@ -17,8 +17,10 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 from collections.abc import Sequence
 from importlib import import_module, metadata
+from io import TextIOWrapper
 import sys
 
 # Subcommand -> (module in voxtral_ros.cli, one line of help). A module offers
@@ -30,6 +32,7 @@ COMMANDS = {
     'serve': ('serve', 'recognise speech for many clients over a WebSocket'),
     'transcribe': ('transcribe', 'print what is said in audio files or on standard input'),
     'quantize': ('quantize', 'make a checkpoint smaller: INT4 decoder and more'),
+    'verify': ('verify', 'look for damage in the files of a model'),
 }
 
 
@@ -43,8 +46,22 @@ def version() -> str:
     return 'unknown (not installed)'
 
 
+def escape(error: UnicodeError) -> tuple[str, int]:
+    r"""Handle what a stream cannot write: bytes of a name that is not UTF-8 become \xe9."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = ''.join(f'\\x{ord(letter) - 0xdc00:02x}' if '\udc80' <= letter <= '\udcff' else
+                   letter.encode('ascii', 'backslashreplace').decode()
+                   for letter in error.object[error.start:error.end])
+    return text, error.end
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `voxtral ARGUMENTS` and return its exit code: 0 done, 1 failed, 2 wrong use or input."""
+    codecs.register_error('escape', escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors='escape')
     parser = argparse.ArgumentParser(
         prog='voxtral', description='Streaming speech recognition with Voxtral Mini 4B Realtime.')
     parser.add_argument('--version', action='version', version=f'voxtral_ros {version()}')

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
@@ -60,7 +61,8 @@ def draw(path: Path, engine: Engine, delay: int, samples: np.ndarray, tokens: li
     _draw_tokens(timeline, engine, delay, tokens)
     _draw_words(words, result)
     words.set_xlabel('seconds')
-    wave.set_title(f'{result.file}: {seconds:.1f} s, computed in {result.compute_s:.1f} s')
+    name = os.fsencode(result.file).decode('utf-8', 'backslashreplace')
+    wave.set_title(f'{name}: {seconds:.1f} s, computed in {result.compute_s:.1f} s')
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

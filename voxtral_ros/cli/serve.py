@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING
 
 from voxtral_ros.audio.files import file_duration_s, read_file
 from voxtral_ros.audio.resample import resampled
+from voxtral_ros.cli.options import add_no_verify
+from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
                         help='type of the weights in memory [float32 on the CPU, else as in file]')
+    add_no_verify(parser)
     parser.add_argument('--threads', type=int, default=0,
                         help='threads on the CPU; 0: OMP_NUM_THREADS, or one per core [0]')
     parser.add_argument('--test', metavar='AUDIO',
@@ -92,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
             return _test(server, arguments.test)
         serve(server, arguments.host, arguments.port,
               lambda port: _announce(arguments, port))
-    except (ValueError, FileNotFoundError, ServerError) as error:
+    except (ValueError, FileNotFoundError, ServerError, NotFinite) as error:
         return _complain(str(error))
     except OSError as error:
         return _complain(f'cannot listen on {arguments.host} port {arguments.port}: {error}')
@@ -119,7 +122,7 @@ def _server(arguments: argparse.Namespace) -> Server:
     model = (arguments.model or demo_model()).resolve()
     engine = Engine.load(model, arguments.device, arguments.dtype,
                          max_streams=arguments.max_sessions, threads=arguments.threads,
-                         window=arguments.window)
+                         window=arguments.window, verify=arguments.verify)
     engine.warm_up()
     names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
     return Server(engine, tuple(dict.fromkeys(names)), limits, access)

@@ -32,7 +32,9 @@ from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import file_duration_s, read_file, read_raw
 from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ
 from voxtral_ros.cli.display import Display
+from voxtral_ros.cli.options import add_no_verify
 from voxtral_ros.recognizer.events import Event, Transcript
+from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
                         help='type of the weights in memory [float32 on the CPU, else as in file]')
+    add_no_verify(parser)
     parser.add_argument('--delay-ms', type=float, metavar='MS',
                         help='how far the text lags behind the audio: 80 to 1200 in steps of '
                              '80, or 2400 [as the model says, 480]')
@@ -87,14 +90,19 @@ class Result:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Transcribe all files; return 2 when the model or any of them could not be used."""
+    """
+    Transcribe all files.
+
+    Returns 2 when the model or any of the files could not be used, 1 when the model computes no
+    numbers.
+    """
     if arguments.plot and len(arguments.audio) > 1:
         return _complain('--plot draws one file; give one')
     # Not at the top: torch takes a second to load, and `voxtral --help` must not.
     from voxtral_ros.recognizer.engine import Engine
     try:
         model = arguments.model or demo_model()
-        engine = Engine.load(model, arguments.device, arguments.dtype)
+        engine = Engine.load(model, arguments.device, arguments.dtype, verify=arguments.verify)
         engine.protocol.delay_tokens(arguments.delay_ms)
     except (ValueError, FileNotFoundError) as error:
         return _complain(str(error))
@@ -104,6 +112,9 @@ def run(arguments: argparse.Namespace) -> int:
             _transcribe(engine, name, arguments)
         except AudioError as error:
             code = _complain(str(error))
+        except NotFinite as error:  # as it will be with the other files
+            _complain(str(error))
+            return 1
         except BrokenPipeError:  # `voxtral transcribe ... | head`
             sys.stderr.close()
             return 0
@@ -138,7 +149,7 @@ def _transcribe(engine: Engine, name: str, arguments: argparse.Namespace) -> Non
             stream.abandon()
     result.token_ids = [token.id for token in tokens]
     if arguments.json:
-        print(json.dumps(asdict(result), ensure_ascii=False), flush=True)
+        print(_json(asdict(result)), flush=True)
     if arguments.plot:
         from voxtral_ros.cli.plot import draw
         delay = engine.protocol.delay_tokens(arguments.delay_ms)
@@ -159,6 +170,16 @@ def _show(events: list[Event], result: Result, display: Display) -> None:
         result.add(event)
         if isinstance(event, Transcript):
             display.show(event)
+
+
+def _json(value: Any) -> str:
+    """Return JSON that standard output can take: escaped where a name or its encoding needs it."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or 'utf-8')
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
 
 
 def _complain(message: str) -> int:

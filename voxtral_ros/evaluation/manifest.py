@@ -16,7 +16,8 @@
 Tables of recordings: tab-separated text with the names of the columns in the first line.
 
 `file` is the path of a recording, relative to the folder of the table, and `text` is what is said
-in it. Other columns, such as speaker or microphone, are for grouping the recordings.
+in it. Other columns, such as speaker or microphone, are for grouping the recordings. Texts are
+UTF-8; names of files are any bytes, as on the disk.
 """
 
 from __future__ import annotations
@@ -63,11 +64,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     :raises ManifestError: it lacks a column, or a line is too short for them
     :raises OSError: it cannot be read
     """
-    try:
-        content = path.read_text(encoding='utf-8')
-    except UnicodeDecodeError as error:
-        raise ManifestError(f'{path} is not text in UTF-8 (byte {error.start}): save it as '
-                            'UTF-8, with tabs between the columns') from None
+    content = path.read_text(encoding='utf-8', errors='surrogateescape')
     header, *lines = (line.split('\t') for line in content.split('\n'))
     if not {*columns} <= {*header}:
         raise ManifestError(f'{path} needs a first line with the columns {", ".join(columns)}')
@@ -79,8 +76,22 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         if len(line) < n_needed:
             raise ManifestError(f'{path}, line {number}: {len(line)} columns, the first line has '
                                 f'{len(header)}; they are separated by tabs')
-        rows.append(dict(zip(header, line, strict=False)))
+        row = dict(zip(header, line, strict=False))
+        for name, value in row.items():
+            if name != 'file' and not _is_utf8(value):
+                raise ManifestError(f'{path} is not text in UTF-8 (line {number}, column {name}): '
+                                    'save it as UTF-8, with tabs between the columns')
+        rows.append(row)
     return rows
+
+
+def _is_utf8(text: str) -> bool:
+    """Return whether a text that was read with surrogateescape was UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_manifest(path: Path, columns: Sequence[str] = ('file', 'text')) -> list[Recording]:

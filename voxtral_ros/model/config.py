@@ -23,12 +23,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-import json
 import math
 from pathlib import Path
 from typing import Any, TypeVar
 
+from voxtral_ros.model.folder import read_json
+
 T = TypeVar('T', int, float, bool)
+
+# Beyond these a value is damaged, and would take memory or time without end before anything else
+# shows it. The published model has at most a thirtieth of each.
+_MOST: dict[str, float] = {
+    'n_layers': 1024, 'dim': 1 << 17, 'hidden_dim': 1 << 19, 'n_heads': 1024, 'n_kv_heads': 1024,
+    'head_dim': 1 << 13, 'sliding_window': 1 << 18, 'vocab_size': 1 << 22,
+    'ada_rms_norm_t_cond_dim': 1 << 16, 'downsample_factor': 128, 'rope_theta': 1e10,
+    'norm_eps': 1.0, 'num_mel_bins': 4096, 'hop_length': 1 << 13, 'window_size': 1 << 13,
+    'frame_rate': 400.0, 'global_log_mel_max': 40.0,
+}
 
 
 class ConfigError(ValueError):
@@ -140,15 +151,7 @@ class ModelConfig:
     def load(cls, folder: str | Path) -> ModelConfig:
         """Read `folder/params.json`; raise ConfigError when it is missing or wrong."""
         path = Path(folder) / 'params.json'
-        try:
-            params = json.loads(path.read_text(encoding='utf-8'))
-        except FileNotFoundError:
-            raise ConfigError(f'{path} does not exist: a model is a folder with params.json, '
-                              'tekken.json and consolidated.safetensors') from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise ConfigError(f'{path} cannot be read as JSON: {error}') from error
-        if not isinstance(params, dict):
-            raise ConfigError(f'{path} holds a {type(params).__name__}, not an object')
+        params = read_json(path, ConfigError)
         try:
             return cls.from_params(params)
         except ConfigError as error:
@@ -191,6 +194,10 @@ def _positive(values: Mapping[str, Any], key: str, kind: type[T], default: T | N
     number = _value(values, key, kind, default, prefix)
     if number <= 0:
         raise ConfigError(f'"{prefix}{key}" is {number}, expected more than 0')
+    most = _MOST.get(key, math.inf)
+    if number > most:
+        raise ConfigError(f'"{prefix}{key}" is {str(number)[:40]}, expected at most {most:g}: is '
+                          'the file damaged?')
     return number
 
 
@@ -256,8 +263,14 @@ def _check(config: ModelConfig, params: Mapping[str, Any], encoder: Mapping[str,
     for values, key, only in required:
         value = values.get(key)
         if value is not None and value != only:
-            raise ConfigError(f'"{key}" is {value!r}; this network has {only!r}')
+            raise ConfigError(f'"{key}" is {repr(value)[:40]}; this network has {only!r}')
     audio = config.audio
+    if audio.sampling_rate != AudioConfig.sampling_rate:
+        raise ConfigError(f'"sampling_rate" is {audio.sampling_rate} Hz; this network has '
+                          f'{AudioConfig.sampling_rate}')
+    if audio.window_size < audio.hop_length:
+        raise ConfigError(f'"window_size" is {audio.window_size}, less than "hop_length", '
+                          f'{audio.hop_length}')
     if audio.frames_per_token != 2 * config.downsample_factor \
             or audio.samples_per_token % audio.hop_length:
         raise ConfigError(

@@ -27,9 +27,10 @@ mistral_common `tokens/tokenizers/audio.py` and `instruct.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from voxtral_ros.model.config import AudioConfig
-from voxtral_ros.model.tokenizer import Tokenizer
+from voxtral_ros.model.config import AudioConfig, ModelConfig
+from voxtral_ros.model.tokenizer import Tokenizer, TokenizerError
 
 # Heuristic of mistral_common: tokens that the longest word may need after the last audio.
 TAIL_TOKENS = 10
@@ -99,3 +100,17 @@ class StreamingProtocol:
     def transcribed_s(self, k: int) -> float:
         """Return up to which second the audio is transcribed with generated token k."""
         return (k + 1) * self.token_s
+
+
+def load_protocol(folder: str | Path, config: ModelConfig) -> StreamingProtocol:
+    """
+    Load tokenizer and protocol of a checkpoint folder.
+
+    :raises TokenizerError: tekken.json is missing, damaged, or not for this network
+    """
+    protocol = StreamingProtocol(Tokenizer.load(folder, config.vocab_size), config.audio)
+    try:
+        protocol.delay_tokens()
+    except ValueError as error:
+        raise TokenizerError(f'{Path(folder) / "tekken.json"}: {error}') from None
+    return protocol

@@ -25,9 +25,12 @@ import base64
 import binascii
 import codecs
 from dataclasses import dataclass
-import json
 from pathlib import Path
 from typing import Any, ClassVar
+
+from voxtral_ros.model.folder import read_json
+
+_MOST = 10_000  # ms or tokens in the section "audio"
 
 
 class TokenizerError(ValueError):
@@ -75,21 +78,15 @@ class Tokenizer:
         :raises TokenizerError: the file is missing, damaged or too small
         """
         path = Path(folder) / 'tekken.json'
-        try:
-            content = json.loads(path.read_text(encoding='utf-8'))
-        except FileNotFoundError:
-            raise TokenizerError(f'{path} does not exist: a model is a folder with params.json, '
-                                 'tekken.json and consolidated.safetensors') from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise TokenizerError(f'{path} cannot be read as JSON: {error}') from error
+        content = read_json(path, TokenizerError)
         try:
             return cls._from_content(content, vocab_size)
         except TokenizerError as error:
             raise TokenizerError(f'{path}: {error}') from None
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError,
                 binascii.Error) as error:
-            raise TokenizerError(f'{path} is not a tekken vocabulary: '
-                                 f'{type(error).__name__} {error}') from error
+            raise TokenizerError(f'{path} is not a tekken vocabulary: {type(error).__name__} '
+                                 f'{str(error)[:200]}') from error
 
     @classmethod
     def _from_content(cls, content: dict[str, Any], vocab_size: int | None) -> Tokenizer:
@@ -107,7 +104,12 @@ class Tokenizer:
         for rank, entry in enumerate(entries):
             if entry['rank'] != rank:
                 raise TokenizerError(f'rank {rank} of the vocabulary is out of order')
-            pieces.append(base64.b64decode(entry['token_bytes'], validate=True))
+            piece = base64.b64decode(entry['token_bytes'], validate=True)
+            text = entry.get('token_str')  # the same once more, where it is text
+            if isinstance(text, str) and text != piece.decode('utf-8', 'replace'):
+                raise TokenizerError(f'the bytes and the text of token {rank} are not the same: '
+                                     'it is damaged, download it again')
+            pieces.append(piece)
         specials = {entry['token_str']: int(entry['rank'])
                     for entry in content.get('special_tokens') or []}
         audio = content.get('audio') or {}
@@ -115,7 +117,19 @@ class Tokenizer:
         streaming = StreamingConstants(
             _count(audio.get('transcription_delay_ms'), default.transcription_delay_ms),
             _count(audio.get('streaming_n_left_pad_tokens'), default.n_left_pad_tokens))
-        return cls(pieces, n_special, specials, streaming)
+        tokenizer = cls(pieces, n_special, specials, streaming)
+        tokenizer._check()
+        return tokenizer
+
+    def _check(self) -> None:
+        """Refuse special tokens that would fail or write text in the middle of a stream."""
+        needed = {name: self.specials[name] for name in self._DEFAULT_SPECIALS}
+        for name, token in needed.items():
+            if not 0 <= token < self.n_special:
+                raise TokenizerError(f'its special token {name} is {token}, but special tokens '
+                                     f'are 0 to {self.n_special - 1}')
+        if len({*needed.values()}) < len(needed):
+            raise TokenizerError(f'two of its special tokens are the same one: {needed}')
 
     def is_text(self, token: int) -> bool:
         """Return whether the token writes something."""
@@ -130,8 +144,8 @@ class Tokenizer:
 def _count(value: Any, default: int) -> int:
     """Return a number that may be missing."""
     count = default if value is None else int(value)
-    if count < 0:
-        raise TokenizerError(f'{count} in its section "audio" is negative')
+    if not 0 <= count <= _MOST:
+        raise TokenizerError(f'{str(count)[:40]} in its section "audio" is not 0 to {_MOST}')
     return count
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
+from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ def load_engine(value: Callable[[str], Any]) -> tuple[SpeechEngine, str]:
     model = value('model') or str(demo_model())
     engine = Engine.load(model, value('device'), value('dtype') or None,
                          max_chunk_tokens=value('engine.encoder_chunk_ms') // 80,
-                         threads=value('threads'), window=value('engine.window'))
-    engine.warm_up()
+                         threads=value('threads'), window=value('engine.window'),
+                         verify=value('engine.verify'))
+    try:
+        engine.warm_up()
+    except NotFinite as error:
+        engine.close()
+        raise ValueError(f'{model}: {error}') from None
     return engine, f'{model} on {engine.backend.device}'

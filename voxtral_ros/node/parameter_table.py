@@ -125,6 +125,8 @@ TABLE = (
         'slower device', (80, 480), step=80),
     Row('engine.window', 0, 'tokens of 80 ms that the decoder looks back; fewer take less memory; '
         '0: as many as the model was made for', (0, 8192)),
+    Row('engine.verify', True, 'compare the weights with their checksums, if they have any, while '
+        'they are loaded'),
     Row('engine.url', '', 'address of a voxtral or vLLM server that is to be used instead of '
         'model, such as ws://host:8000/v1/realtime; empty: none',
         pattern=r'(wss?://[^/\s]\S*)?', like='an address that begins with ws:// or wss://'),

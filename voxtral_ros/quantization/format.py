@@ -34,6 +34,7 @@ from fnmatch import fnmatchcase
 import re
 from typing import Any
 
+from voxtral_ros.quantization.foreign import quantized_as
 from voxtral_ros.quantization.rounding import RULES
 
 HEAD = 'mm_streams_embeddings.embedding_module.tok_embeddings.weight'
@@ -98,21 +99,30 @@ class Recipe:
         return _ORIGINAL | {'quant_method': self.method} | own
 
 
-def check_config(config: Any) -> None:
-    """Raise ValueError if a `quantization_config` says something that we could misread."""
+def check_config(params: Mapping[str, Any]) -> None:
+    """Raise ValueError if a params.json says of its weights what we could misread."""
+    native = params.get('quantization')  # Mistral's own, of its FP8 checkpoints
+    if native is not None:
+        method = native.get('qformat_weight') if isinstance(native, Mapping) else native
+        raise ValueError(quantized_as(str(method)[:40]))
+    config = params.get('quantization_config')
     if config is None:  # dense, or by an early version of the original script
         return
     if not isinstance(config, Mapping):
-        raise ValueError(f'"quantization_config" is {config!r}, expected an object')
+        raise ValueError(f'"quantization_config" is {repr(config)[:40]}, expected an object')
+    method = config.get('quant_method', 'rtn')
+    if method not in METHODS:
+        raise ValueError(f'"quantization_config.quant_method" is {str(method)[:40]!r}: '
+                         + quantized_as(str(method)[:40]))
     allowed = {key: (value,) for key, value in _ORIGINAL.items()} | _EXTENSIONS
     allowed['quant_method'] = METHODS
     for key, value in config.items():
         if key == 'skip':
             continue
         if key not in allowed:
-            raise ValueError(f'"quantization_config.{key}" is not known to this version')
+            raise ValueError(f'"quantization_config.{key[:40]}" is not known to this version')
         if value not in allowed[key]:
-            raise ValueError(f'"quantization_config.{key}" is {value!r}, supported: '
+            raise ValueError(f'"quantization_config.{key}" is {repr(value)[:40]}, supported: '
                              + ', '.join(map(repr, allowed[key])))
 
 

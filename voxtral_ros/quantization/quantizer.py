@@ -84,7 +84,7 @@ def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, veri
     :param calibrated: returns codes and scales of the weights that the recipe does not round
         (see Recipe.is_calibrated); called when all else is known to be in order
     :return: one record per tensor, in the order of the source
-    :raises CheckpointError: the source is not usable
+    :raises CheckpointError: the source is not usable, or not what its checksums say
     :raises QuantizationError: it cannot be quantized that way, or there is a result already
     :raises OSError: the result cannot be written
     """
@@ -96,7 +96,7 @@ def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, veri
         raise QuantizationError('codes are calibrated where the method is gptq, and only there')
     params = json.loads((source_dir / 'params.json').read_text(encoding='utf-8'))
     tekken = (source_dir / 'tekken.json').read_bytes()
-    with WeightFile(source_dir / WEIGHTS, params['head_dim']) as source:
+    with WeightFile(source_dir / WEIGHTS, params['head_dim'], verify=True) as source:
         job = _Job(source, recipe, params['head_dim'], progress)
         target_dir.mkdir(parents=True, exist_ok=True)
         job.check_disk(target_dir)
@@ -106,6 +106,7 @@ def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, veri
             records = job.write(partial)
             if verify:
                 job.verify(partial)
+            source.check()
             params['quantization_config'] = recipe.quantization_config()
             text = json.dumps(params, indent=2, ensure_ascii=False)
             _write(target_dir / 'params.json', text.encode())
@@ -189,7 +190,7 @@ class _Job:
         specs = {name: spec for item in self._items for name, spec in item.specs.items()}
         convert = {4: self._to_int4, 8: self._to_int8, 16: self._to_dense}
         records = []
-        with TensorWriter(path, specs) as writer:
+        with TensorWriter(path, specs, with_checksums=True) as writer:
             for item in self._items:
                 error = convert[item.bits](item, writer)
                 nbytes = sum(spec.nbytes for spec in item.specs.values())
@@ -202,6 +203,9 @@ class _Job:
         spec = item.specs[item.weight_name]
         for start, weight in self._blocks(item):
             rounded = weight.to(spec.dtype)
+            if not rounded.isfinite().all():
+                raise QuantizationError(f'{item.weight_name} has numbers that are NaN or infinite '
+                                        f'as {spec.dtype}: {self._source.path} is damaged')
             writer.write(item.weight_name, rounded, start)
             if rounded.dtype != weight.dtype:
                 error.add(weight, rounded)

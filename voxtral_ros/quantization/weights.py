@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.quantization import marlin, rounding
+from voxtral_ros.quantization.foreign import foreign_tensors
 from voxtral_ros.quantization.format import int4_names, int8_names, is_half_split, stored_weight
 from voxtral_ros.quantization.tensorfile import CheckpointError, TensorFile
 
@@ -52,16 +53,17 @@ class Stored:
 class WeightFile:
     """`consolidated.safetensors`, open for reading; a context manager."""
 
-    def __init__(self, path: Path, head_dim: int) -> None:
+    def __init__(self, path: Path, head_dim: int, verify: bool = False) -> None:
         """
         Open a file and find out how its weights are stored.
 
         :param head_dim: of the decoder
+        :param verify: compare what is read with checksums; see TensorFile
         :raises CheckpointError: the file is missing, damaged, or in a format we do not know
         """
         self.path = path
         self.head_dim = head_dim
-        self._file = TensorFile(path)
+        self._file = TensorFile(path, verify)
         try:
             self.stored = self._find()
         except BaseException:
@@ -73,6 +75,10 @@ class WeightFile:
 
     def __exit__(self, *exc: object) -> None:
         self._file.close()
+
+    def check(self) -> None:
+        """Raise CheckpointError if something that was read is not that of its checksum."""
+        self._file.check()
 
     @property
     def main_dtype(self) -> torch.dtype:
@@ -157,8 +163,11 @@ class WeightFile:
 
     def _find(self) -> dict[str, Stored]:
         found: dict[str, Stored] = {}
-        rest = set(self._file.specs)
-        for name in self._file.specs:
+        specs = self._file.specs
+        if why := foreign_tensors(dict.fromkeys(specs, '')):
+            raise self._error(why)
+        rest = set(specs)
+        for name in specs:
             weight = stored_weight(name)
             if weight is None:
                 continue
@@ -168,12 +177,12 @@ class WeightFile:
                                   f'as {found[weight_name].names[0]} and as {name}')
             names = {'dense': (weight_name,), 'int8': int8_names(weight_name),
                      'int4': int4_names(weight_name)}[kind]
-            if missing := set(names) - set(self._file.specs):
-                raise self._error(f'{name} is there, but not {missing.pop()}')
-            rest -= set(names)
+            if missing := next((part for part in names if part not in specs), None):
+                raise self._error(f'{name} is there, but not {missing}')
+            rest.difference_update(names)
             found[weight_name] = Stored(kind, names, self._shape(weight_name, kind, names))
         if rest:
-            raise self._error(f'{sorted(rest)[0]} is there, but not what it scales')
+            raise self._error(f'{min(rest)} is there, but not what it scales')
         return found
 
     def _shape(self, weight_name: str, kind: str, names: tuple[str, ...]) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ import numpy as np
 
 from voxtral_ros.backends.base import Backend, Tokens
 from voxtral_ros.model.config import AudioConfig, ModelConfig
-from voxtral_ros.model.protocol import StreamingProtocol
+from voxtral_ros.model.protocol import load_protocol, StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.interface import EngineStats
@@ -69,7 +69,7 @@ class Engine:
     @classmethod
     def load(cls, folder: str | Path, device: str = 'auto', dtype: str | None = None,
              max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0,
-             window: int = 0) -> Engine:
+             window: int = 0, verify: bool = True) -> Engine:
         """
         Load a checkpoint folder into the best backend that there is for it.
 
@@ -81,6 +81,7 @@ class Engine:
         :param threads: on the CPU; 0 is OMP_NUM_THREADS, or one per core
         :param window: tokens that the decoder looks back, which is what the KV cache of a stream
             holds; 0 is the window of the checkpoint, less saves memory
+        :param verify: compare the weights with their checksums, if they have any
         :raises ConfigError, CheckpointError, TokenizerError: the folder is no usable model
         :raises ValueError: no such device, type, window or number of streams
         """
@@ -89,9 +90,9 @@ class Engine:
             raise ValueError('max_streams and max_chunk_tokens must be at least 1')
         # The small files first: a bad one is reported before gigabytes are read.
         config = ModelConfig.load(folder).with_window(window)
-        tokenizer = Tokenizer.load(folder, config.vocab_size)
+        tokenizer = load_protocol(folder, config).tokenizer
         backend = load_backend(folder, tokenizer, device, dtype, max_streams, max_chunk_tokens,
-                               threads, window)
+                               threads, window, verify)
         return cls(backend, tokenizer, config.audio)
 
     def open(self, delay_ms: float | None = None,  # noqa: A003
@@ -111,12 +112,18 @@ class Engine:
                       utterance_ids, start_s)
 
     def warm_up(self) -> None:
-        """Do now what would make the first seconds slow: run a second of silence."""
+        """
+        Do now what would make the first seconds slow: run a second of silence.
+
+        :raises NotFinite: the weights are damaged
+        """
         self.backend.warm_up()
         stream = self.open()
-        stream.feed(np.zeros(self.protocol.audio.sampling_rate, np.float32))
-        stream.poll()
-        stream.abandon()
+        try:
+            stream.feed(np.zeros(self.protocol.audio.sampling_rate, np.float32))
+            stream.poll()
+        finally:
+            stream.abandon()
 
     def close(self) -> None:
         """Give the memory of weights and streams back, a GPU's too; the engine cannot be used."""

@@ -30,6 +30,15 @@ from voxtral_ros.recognizer.events import Event
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
 
 
+class NotFinite(RuntimeError):
+    """What the network computes is not a number any more, and no text would ever come of it."""
+
+    def __init__(self) -> None:
+        super().__init__('the logits of the model are not numbers (NaN): its weights are damaged '
+                         '(check them with `voxtral verify MODEL`), or too large for float16 '
+                         '(take dtype bfloat16 or float32)')
+
+
 @dataclass(frozen=True)
 class EngineStats:
     """What passes over live audio were like since the engine was made; NaN before the first."""

@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import count
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,7 @@ from numpy.typing import ArrayLike
 from voxtral_ros.audio.pcm import checked
 from voxtral_ros.recognizer.endpoint import Endpointer
 from voxtral_ros.recognizer.events import Event, SpeechActivity
+from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
 from voxtral_ros.recognizer.slot import SampleBuffer, Slot, Token
 from voxtral_ros.recognizer.stream_clock import StreamClock
@@ -85,6 +87,7 @@ class Stream:
         self._flushes: deque[int] = deque()  # generated tokens after which an utterance must end
         self._events: list[Event] = []
         self._closed = False
+        self._finite = True  # what the network computes of this stream
 
     # ---- the verbs ----
 
@@ -107,7 +110,11 @@ class Stream:
         self._clock.feed(len(samples))
 
     def poll(self) -> list[Event]:
-        """Compute until the audio of this stream is used up; return what is new."""
+        """
+        Compute until the audio of this stream is used up; return what is new.
+
+        :raises NotFinite: the network gives no numbers; the stream is to be abandoned
+        """
         self._check_open()
         self._advance()
         events, self._events = self._events, []
@@ -190,12 +197,18 @@ class Stream:
 
     def _advance(self) -> None:
         self._take_tokens()  # an exception in another stream may have left some
-        while self._slot.ready:
+        while self._slot.ready and self._finite:
             self._engine.step(self._slot)
+        if not self._finite:
+            raise NotFinite
 
     def _take_tokens(self) -> None:
         while self._slot.tokens:
-            self._take_token(self._slot.tokens.popleft())
+            token = self._slot.tokens.popleft()
+            # Told by `poll`: an exception here would take all streams of a pass along.
+            self._finite = self._finite and math.isfinite(token.probability)
+            if self._finite:
+                self._take_token(token)
 
     def _take_token(self, token: Token) -> None:
         """Take one generated token; everything is decided from the audio before it."""

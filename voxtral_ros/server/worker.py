@@ -278,11 +278,11 @@ class Worker:
             # A step that fails takes all streams along that had audio waiting.
             self._failed([(job, last) for job, _, last in fed], error)
             return
-        if fed:
-            self._n_failures = 0  # before anybody reads that all is well
         for job, came, last in fed:
             try:
-                has_text = job.emit(self._engine, job.poll_stream(last), last)
+                events = job.poll_stream(last)
+                self._n_failures = 0  # before anybody reads that all is well
+                has_text = job.emit(self._engine, events, last)
             except Exception as error:
                 self._failed([(job, last)], error)
                 continue
