@@ -17,6 +17,7 @@
 import asyncio
 import hmac
 import json
+import socket
 import ssl
 import subprocess
 from types import SimpleNamespace
@@ -24,7 +25,8 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from support.realtime import Client, running, ServedScript
+from support.realtime import Client, running, ServedScript, wait_until
+from voxtral_ros.server import listener
 from voxtral_ros.server.access import has_token, origin_allowed, read_token
 from voxtral_ros.server.app import Access
 from websockets.asyncio.client import connect
@@ -149,11 +151,21 @@ async def nothing_said(url, context):
     Not with the client of the other tests: it reads in one thread and writes in another, and
     before Python 3.13 that now and then stops an SSL socket for good.
     """
-    async with connect(url, ssl=context, proxy=None) as socket:
-        kinds = [json.loads(await socket.recv())['type']]
-        await socket.send('{"type": "session.update"}')
-        await socket.send('{"type": "input_audio_buffer.commit"}')
-        return [*kinds, json.loads(await socket.recv())['type']]
+    async with connect(url, ssl=context, proxy=None) as client:
+        kinds = [json.loads(await client.recv())['type']]
+        await client.send('{"type": "session.update"}')
+        await client.send('{"type": "input_audio_buffer.commit"}')
+        return [*kinds, json.loads(await client.recv())['type']]
+
+
+def test_a_tls_handshake_that_does_not_begin_ends(certificate, monkeypatch):
+    monkeypatch.setattr(listener, '_HANDSHAKE_S', 0.2)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.cert, certificate.key)
+    with running(ServedScript(), access=Access(tls=context)) as server, \
+            socket.create_connection(('127.0.0.1', server.port), timeout=10) as raw:
+        assert raw.recv(1) == b''
+        wait_until(lambda: not server.server._listener._opening)
 
 
 def test_tls(certificate):

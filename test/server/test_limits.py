@@ -159,6 +159,66 @@ def test_a_flood_is_read_slowly_and_answered_completely(limited):
         assert {flood.expect('error')['code'] for _ in range(300)} == {'invalid_json'}
 
 
+def test_pings_count_as_messages(limited, monkeypatch):
+    waits = []
+    monkeypatch.setattr(RateLimit, 'take', lambda _: waits.append(1) or 0.0)
+    serve, _ = limited
+    with serve() as server, server.client() as client:
+        for _ in range(20):
+            assert client.socket.ping().wait(10)
+    assert len(waits) >= 20
+
+
+# ---- commits without audio ----
+
+@pytest.mark.parametrize('dialect', [{}, {'model': ''}, {'session': {'turn_detection': None}}])
+def test_an_empty_commit_is_answered_and_nothing_is_computed(limited, dialect):
+    serve, _ = limited
+    with serve() as server, server.client() as client:
+        opened, engine = [], server.server.engine
+        take_slot = engine.take_slot
+        engine.take_slot = lambda delay: opened.append(delay) or take_slot(delay)
+        client.update(**dialect)
+        if 'model' in dialect:
+            client.commit()
+        client.commit(final=True)
+        event = client.receive()
+        while 'usage' not in event:
+            event = client.receive()
+        assert event.get('text', event.get('transcript')) == ''
+        assert event['usage']['total_tokens'] == 0
+        assert opened == []
+
+
+def test_commits_that_wait_are_counted_like_audio(limited):
+    serve, order = limited
+    with serve(buffered_s=60.0) as server, server.client() as client:
+        client.update()
+        with server.server.engine.held():
+            client.append(order)
+            for _ in range(100):
+                client.append(silence(0.01), block=160)
+                client.commit()
+            assert client.socket.ping().wait(10)
+            [connection] = server.server.connections
+            wait_until(lambda: connection.session.must_wait)
+            # 1 s of audio in all, but every generation takes 4 s of silence besides
+            assert 10 <= connection.session._queue.n_ends <= 20
+        for _ in range(100):
+            client.until('transcription.done')
+
+
+def test_final_commits_before_a_bare_one_do_not_pile_up(limited):
+    serve, _ = limited
+    with serve(buffered_s=60.0) as server, server.client() as client:
+        client.update(model='')
+        for _ in range(30):
+            client.commit(final=True)
+        assert client.expect('error')['code'] == 'buffer_full'
+        [connection] = server.server.connections
+        assert connection.session._queue.n_ends <= 20
+
+
 # ---- silence ----
 
 def test_an_idle_client_is_published_and_disconnected(limited):
@@ -169,8 +229,35 @@ def test_an_idle_client_is_published_and_disconnected(limited):
     assert code == 1000
 
 
+@pytest.mark.parametrize('frame', [b'\x89\x80\0\0\0\0', b'\x8a\x80\0\0\0\0'])
+def test_pings_and_pongs_are_no_events(limited, frame):
+    serve, _ = limited
+    with serve(idle_s=0.5) as server, server.client() as client:
+        for _ in range(300):  # longer than any number of timeouts, if nothing ends it
+            try:
+                client.socket.socket.sendall(frame)
+                event = client.socket.recv(timeout=0.1)
+            except TimeoutError:
+                continue
+            break
+        assert json.loads(event)['code'] == 'idle_timeout'
+        assert client.rest() == ([], 1000)
+
+
+def test_who_waits_for_text_is_not_idle(limited):
+    serve, order = limited
+    with serve(idle_s=0.2) as server, server.client() as client:
+        client.update()
+        client.append(order)
+        with server.server.engine.held():
+            client.commit()
+            with pytest.raises(TimeoutError):
+                client.socket.recv(timeout=1.0)
+        assert client.until('transcription.done')[-1]['text'] == 'go left'
+
+
 def test_a_connection_that_asks_for_nothing_is_closed(limited, monkeypatch):
-    monkeypatch.setattr(app, '_JANITOR_S', 0.1)
+    monkeypatch.setattr(app, '_KEEP_ALIVE_S', 0.1)
     serve, order = limited
     with serve() as server, server.client() as client:
         with socket.create_connection(('127.0.0.1', server.port), timeout=10) as raw:

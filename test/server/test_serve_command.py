@@ -47,6 +47,9 @@ def test_a_file_is_transcribed_through_the_server():
     (('--tls-cert', 'cert.pem'), '--tls-key'),
     (('--tls-cert', __file__, '--tls-key', __file__), 'no certificate'),
     (('--max-sessions', '0'), '--max-sessions is 0'),
+    (('--max-backlog-mb', '-1'), '--max-backlog-mb is -1'),
+    (('--max-connections', '3'), '3 connections are too few for --max-sessions 4'),
+    (('--max-connections', '9999999999'), 'ulimit -n'),
     (('--host', '203.0.113.1'), 'cannot listen on 203.0.113.1'),
     (('--device', 'tpu'), 'tpu'),
 ])
@@ -62,6 +65,14 @@ def test_only_this_machine_is_let_in_by_default():
     arguments = argparse.ArgumentParser()
     add_arguments(arguments)
     assert arguments.parse_args([]).host == '127.0.0.1'
+
+
+def test_what_clients_offer_is_not_logged():
+    with ServerProcess(stderr=subprocess.PIPE) as process:
+        for _ in range(3):
+            process.client(subprotocols=['something-else']).socket.close()
+        process.terminate()
+        assert 'something-else' not in process.process.stderr.read()
 
 
 def test_an_open_door_is_warned_about():

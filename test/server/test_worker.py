@@ -14,7 +14,9 @@
 
 """The engine thread: fair to all jobs, and nothing ends it."""
 
+import gc
 import threading
+import weakref
 
 import pytest
 from support.realtime import ServedScript, wait_until
@@ -122,3 +124,38 @@ def test_a_listener_that_fails_does_not_end_the_thread(worker, script):
     job.job.finish()
     assert job.over.wait(30)
     assert job.text == 'go'
+
+
+@pytest.mark.parametrize('end', ['finish', 'cut', 'cancel'])
+def test_a_job_that_is_over_keeps_nothing_that_computes(worker, script, engine, end):
+    opened, open_ = [], engine.open
+
+    def noted(*arguments, **options):
+        stream = open_(*arguments, **options)
+        opened.append(weakref.ref(stream))
+        return stream
+    engine.open = noted
+    gc.collect()
+    gc.disable()  # which finds cycles some time later
+    try:
+        for _ in range(3):
+            job = Recorded(worker)
+            job.job.feed(join(silence(1.0), script.say(' go'), silence(PAUSE)))
+            wait_until(lambda job=job: job.updates)
+            getattr(job.job, end)()
+            wait_until(lambda job=job: job.job.over)
+        wait_until(lambda: engine.n_open == 0)
+        wait_until(lambda: not any(stream() for stream in opened))
+        assert len(opened) == 3
+    finally:
+        gc.enable()
+
+
+def test_an_end_without_audio_opens_no_stream(worker, engine):
+    opened, open_ = [], engine.open
+    engine.open = lambda *arguments, **options: opened.append(1) or open_(*arguments, **options)
+    job = Recorded(worker)
+    job.job.finish()
+    assert job.over.wait(30)
+    assert job.updates[-1].usage.prompt_tokens == job.updates[-1].usage.completion_tokens == 0
+    assert opened == []

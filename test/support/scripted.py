@@ -205,6 +205,11 @@ class ScriptedEngine:
         self._writers[index] = _Writer()
         return self._slots[index]
 
+    def restart(self, slot: Slot, delay: int) -> Slot:
+        """Begin afresh in the place of a slot."""
+        self.release(slot)
+        return self.take_slot(delay)
+
     def release(self, slot: Slot) -> None:
         """Close a slot; unlike the real engine, complain when it is not open."""
         assert self._slots.pop(slot.index, None) is slot, 'a slot was released that is not open'

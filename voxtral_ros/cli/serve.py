@@ -74,12 +74,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits.add_argument('--max-message-mb', type=float, default=8, metavar='MB', help='[8]')
     limits.add_argument('--max-buffered-s', type=float, default=300, metavar='S',
                         help='audio of a client that may wait for the engine [300]')
+    limits.add_argument('--max-backlog-mb', type=float, default=64, metavar='MB',
+                        help='messages of a client that may wait besides, 26 minutes of audio '
+                             '[64]')
     limits.add_argument('--max-messages-per-s', type=float, default=500, metavar='N',
-                        help='a client that sends more is read more slowly [500]')
+                        help='a client that sends more, pings included, is read more slowly [500]')
+    limits.add_argument('--max-connections', type=int, metavar='N',
+                        help='of any kind; for every other one the oldest that is no session is '
+                             'closed [512, or half of the files that the process may open]')
     limits.add_argument('--idle-timeout-s', type=float, default=600, metavar='S',
-                        help='a client that sends nothing for so long is disconnected [600]')
+                        help='a client that sends no event for so long is disconnected [600]')
     limits.add_argument('--stop-timeout-s', type=float, default=10, metavar='S',
-                        help='after SIGTERM, for the audio that still waits [10]')
+                        help='after SIGTERM, for everything that still waits [10]')
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -87,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     # Not at the top: torch takes a second to load, and `voxtral --help` must not.
     from voxtral_ros.server.run import serve, ServerError
     logging.basicConfig(format='%(asctime)s %(levelname)s %(message)s', level=logging.INFO)
+    # It warns of every client that offers other subprotocols, with what that has sent.
+    logging.getLogger('aiohttp.websocket').setLevel(logging.ERROR)
     try:
         if arguments.test:
             file_duration_s(arguments.test)  # before gigabytes are read
@@ -106,13 +114,14 @@ def _server(arguments: argparse.Namespace) -> Server:
     from voxtral_ros.server.app import Server
     from voxtral_ros.server.limits import Limits
     sizes = {name: getattr(arguments, name) for name in (
-        'max_sessions', 'max_message_mb', 'max_buffered_s', 'max_messages_per_s',
-        'idle_timeout_s')}
+        'max_sessions', 'max_message_mb', 'max_buffered_s', 'max_backlog_mb',
+        'max_messages_per_s', 'idle_timeout_s')}
     for name, value in sizes.items():
         if not value > 0:
             raise ValueError(f'--{name.replace("_", "-")} is {value:g}: it must be above 0')
     limits = Limits(arguments.max_sessions, round(arguments.max_message_mb * 2 ** 20),
-                    arguments.max_buffered_s, arguments.max_messages_per_s,
+                    arguments.max_buffered_s, round(arguments.max_backlog_mb * 2 ** 20),
+                    arguments.max_messages_per_s, connections=_connections(arguments),
                     idle_s=arguments.idle_timeout_s, stop_s=arguments.stop_timeout_s,
                     overload=arguments.overload)
     access = _access(arguments)  # before gigabytes are read
@@ -126,6 +135,16 @@ def _server(arguments: argparse.Namespace) -> Server:
     engine.warm_up()
     names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
     return Server(engine, tuple(dict.fromkeys(names)), limits, access)
+
+
+def _connections(arguments: argparse.Namespace) -> int:
+    from voxtral_ros.server.listener import connection_limit
+    limit = connection_limit(arguments.max_connections)
+    if limit <= arguments.max_sessions:
+        raise ValueError(f'{limit} connections are too few for --max-sessions '
+                         f'{arguments.max_sessions}: give a larger --max-connections, or allow '
+                         'more files with "ulimit -n"')
+    return limit
 
 
 def _check_address(host: str, port: int) -> None:

@@ -44,6 +44,7 @@ from voxtral_ros.recognizer.interface import EngineStats
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.slot import Slot, Token
 from voxtral_ros.recognizer.stream import Stream
+from voxtral_ros.recognizer.vad import new_detector
 
 
 class EngineFull(RuntimeError):
@@ -64,6 +65,8 @@ class Engine:
         self.on_update: Callable[[], None] | None = None  # never called: nothing comes by itself
         self._slots: dict[int, Slot] = {}
         self._free = list(range(backend.max_streams))[::-1]
+        # Now, and not with every stream: later there may be no file descriptor left to load one.
+        self._detectors = [new_detector() for _ in self._free]
         self._n_passes = self._n_tokens = 0  # over live audio
 
     @classmethod
@@ -158,9 +161,16 @@ class Engine:
         if not self._free:
             raise EngineFull(f'all {self.backend.max_streams} streams of this engine are open: '
                              'close one, or make the engine with a larger max_streams')
-        slot = Slot(self._free.pop(), self.protocol, delay)
-        self.backend.reset(slot.index, delay)
-        self._slots[slot.index] = slot
+        return self._begin(self._free.pop(), delay)
+
+    def restart(self, slot: Slot, delay: int) -> Slot:
+        """Return a slot in the place of another one, without what that has processed."""
+        return self._begin(slot.index, delay)
+
+    def _begin(self, index: int, delay: int) -> Slot:
+        slot = Slot(index, self.protocol, delay, self._detectors[index])
+        self.backend.reset(index, delay)
+        self._slots[index] = slot
         return slot
 
     def release(self, slot: Slot) -> None:

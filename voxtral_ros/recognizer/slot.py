@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -69,8 +70,10 @@ class SampleBuffer:
 class Slot:
     """Host-side state of one open stream."""
 
-    def __init__(self, index: int, protocol: StreamingProtocol, delay: int) -> None:
+    def __init__(self, index: int, protocol: StreamingProtocol, delay: int,
+                 detector: Any = None) -> None:
         self.index = index
+        self.detector = detector  # of voice activity; None: there is none for every slot
         self.prompt_tokens = protocol.prompt_tokens(delay)
         self.position = 0  # tokens of audio processed, the left pad included
         self.max_pass_tokens = sys.maxsize  # that the next pass may take

@@ -36,7 +36,7 @@ from voxtral_ros.recognizer.endpoint import Endpointer
 from voxtral_ros.recognizer.events import Event, SpeechActivity
 from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
-from voxtral_ros.recognizer.slot import SampleBuffer, Slot, Token
+from voxtral_ros.recognizer.slot import SampleBuffer, Token
 from voxtral_ros.recognizer.stream_clock import StreamClock
 from voxtral_ros.recognizer.text import Utterance
 from voxtral_ros.recognizer.vad import VoiceActivity
@@ -67,8 +67,9 @@ class Stream:
         self._engine = engine
         self._protocol = engine.protocol
         self._delay = delay
-        self._slot = self._take_slot()
-        self._voice = VoiceActivity(options.vad)
+        self._slot = engine.take_slot(delay)
+        self._slot.on_tokens = self._take_tokens
+        self._voice = VoiceActivity(options.vad, self._slot.detector)
         self._endpointer = Endpointer(options.endpoint, self._voice)
         self._watchdog = Watchdog(options.watchdog, self._voice)
         self._clock = StreamClock(engine.protocol.audio.sampling_rate, start_s)
@@ -157,8 +158,7 @@ class Stream:
                 self.flush()
             return self.poll()
         finally:
-            self._closed = True
-            self._engine.release(self._slot)
+            self._give_back()
 
     def abandon(self) -> list[Event]:
         """
@@ -168,14 +168,18 @@ class Stream:
         that was recognised is lost, even after an exception. Doing so again does nothing.
         """
         if not self._closed:
-            self._closed = True
-            self._engine.release(self._slot)
+            self._give_back()
         # After a `close` that failed there are events that nobody has got.
         self._finish(self._voice.processed_s)
         events, self._events = self._events, []
         return events
 
     # ---- inside ----
+
+    def _give_back(self) -> None:
+        self._closed = True
+        self._slot.on_tokens = None  # a cycle would keep all of this in memory for some time
+        self._engine.release(self._slot)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -189,11 +193,6 @@ class Stream:
         started = len(self._pending) < 2 * protocol.samples_per_token
         return not started or voice.speaking or self._utterance is not None \
             or self._endpointer.expects_speech(self._word_end_s(transcribed_s), voice.processed_s)
-
-    def _take_slot(self) -> Slot:
-        slot = self._engine.take_slot(self._delay)
-        slot.on_tokens = self._take_tokens
-        return slot
 
     def _advance(self) -> None:
         self._take_tokens()  # an exception in another stream may have left some
@@ -364,8 +363,9 @@ class Stream:
                    len(self._recent) / rate)
         self._finish(processed_s)
         waiting = self._pending.peek(len(self._pending)).copy()
-        self._engine.release(self._slot)
-        self._slot = self._take_slot()
+        self._slot.on_tokens = None
+        self._slot = self._engine.restart(self._slot, self._delay)
+        self._slot.on_tokens = self._take_tokens
         self._slot.feed(self._recent)
         self._slot.feed(waiting)
         self._slot_start_s = processed_s - len(self._recent) / rate

@@ -29,6 +29,8 @@ from aiohttp import web
 from voxtral_ros.server.access import has_token, origin_allowed
 from voxtral_ros.server.connection import Connection
 from voxtral_ros.server.limits import Limits
+from voxtral_ros.server.listener import connection_limit, Listener
+from voxtral_ros.server.log import HttpLogger, RateLimitedLog
 from voxtral_ros.server.metrics import Metrics
 from voxtral_ros.server.worker import Worker
 
@@ -39,7 +41,8 @@ _LOGGER = logging.getLogger(__name__)
 _PAGE = Path(__file__).parent / 'page'
 _PAGE_TYPES = {'.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript',
                '.svg': 'image/svg+xml'}
-_JANITOR_S = 10.0
+_KEEP_ALIVE_S = 20.0  # a connection without a request
+_SHUTDOWN_S = 2.0  # for answers that are being sent
 # Nothing from elsewhere, and nowhere else: the page is all there is.
 _HEADERS = {
     'Content-Security-Policy': "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -74,9 +77,8 @@ class Server:
         self.metrics.step_seconds.set_function(
             lambda: self.engine.admission.predicted_s(len(self.connections)))
         self._runner: web.AppRunner | None = None
-        self._listener: asyncio.Server | None = None
-        self._asked: set[object] = set()  # TCP connections that have sent a request
-        self._janitor: asyncio.Task[None] | None = None
+        self._listener: Listener | None = None
+        self._log = RateLimitedLog()
         self._stopping = False
 
     async def start(self, host: str, port: int) -> int:
@@ -84,6 +86,7 @@ class Server:
         Listen; return the port, which was chosen by the system if `port` is 0.
 
         :raises OSError: the address cannot be listened on
+        :raises ValueError: more connections are wanted than there are file descriptors
         """
         app = web.Application(middlewares=[self._guard])
         app.router.add_get('/v1/realtime', self._realtime)
@@ -92,13 +95,16 @@ class Server:
         for path in sorted(_PAGE.iterdir()):
             name = '/' if path.name == 'index.html' else f'/{path.name}'
             app.router.add_get(name, _file(path))
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, logger=HttpLogger(self._log),
+            keepalive_timeout=_KEEP_ALIVE_S, shutdown_timeout=_SHUTDOWN_S)
         await self._runner.setup()
         assert self._runner.server
-        self._listener = await asyncio.get_running_loop().create_server(
-            self._runner.server, host, port, ssl=self.access.tls)
-        self._janitor = asyncio.ensure_future(self._close_silent())
-        return int(self._listener.sockets[0].getsockname()[1])
+        listener = Listener(self._runner.server, connection_limit(self.limits.connections),
+                            self.access.tls, self._log)
+        port = listener.start(host, port)
+        self._listener = listener
+        return port
 
     async def stop(self) -> None:
         """Take no new clients, finish what is being transcribed, close, and free the port."""
@@ -108,8 +114,6 @@ class Server:
         if self.connections:
             await asyncio.wait([asyncio.ensure_future(connection.stop())
                                 for connection in self.connections])
-        if self._janitor:
-            self._janitor.cancel()
         if self._runner:
             await self._runner.cleanup()
         await asyncio.get_running_loop().run_in_executor(None, self._worker.stop)
@@ -119,7 +123,6 @@ class Server:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let nobody in who may not."""
-        self._asked.add(request.protocol)
         if request.path in ('/v1/realtime', '/metrics') and self.access.token \
                 and not has_token(request.headers, self.access.token):
             return self._refuse('token', 401, 'give the token of this server: "Authorization: '
@@ -138,13 +141,16 @@ class Server:
         if request.headers.get('Upgrade', '').lower() != 'websocket':
             return web.Response(status=426, text='this is a WebSocket\n',
                                 headers={'Upgrade': 'websocket'})
-        connection = Connection(self._worker, self.models, self.limits, self.metrics)
+        connection = Connection(self._worker, self.models, self.limits, self.metrics, self._log)
+        assert self._listener
+        self._listener.keep(request.protocol)
         self.connections.add(connection)
         self.metrics.connections.inc()
         self.metrics.sessions.set(len(self.connections))
         try:
             return await connection.run(request)
         finally:
+            self._listener.release(request.protocol)
             self.connections.discard(connection)
             self.metrics.sessions.set(len(self.connections))
 
@@ -175,20 +181,6 @@ class Server:
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self.metrics.exposition(), headers={
             'Content-Type': 'text/plain; version=0.0.4; charset=utf-8'})
-
-    async def _close_silent(self) -> None:
-        """Close connections that have asked for nothing for two looks."""
-        before: set[web.RequestHandler] = set()
-        while True:
-            await asyncio.sleep(_JANITOR_S)
-            assert self._runner and self._runner.server
-            alive = set(self._runner.server.connections)
-            self._asked &= alive
-            silent = alive - self._asked
-            for protocol in silent & before:
-                if protocol.transport:
-                    protocol.transport.abort()
-            before = silent
 
 
 def _file(path: Path) -> Handler:

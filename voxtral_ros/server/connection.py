@@ -12,120 +12,66 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One WebSocket connection: reads events, sends events, keeps within the limits."""
+"""
+One WebSocket connection: reads messages, sends events, keeps within the limits.
+
+    socket -> _read_all -> Inbox -> _handle_all -> Session -> Outbox -> _send_all -> socket
+
+Reading never waits for the session, so that pings are answered while it has enough to do.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-import json
-import logging
-import socket
-import time
 from typing import Any
 
-from aiohttp import web, WSCloseCode, WSMsgType
+from aiohttp import web, WebSocketError, WSCloseCode, WSMessage, WSMsgType
 
-from voxtral_ros.server.dialects.vllm import ORIGINAL
 from voxtral_ros.server.events import Message
+from voxtral_ros.server.inbox import Inbox
 from voxtral_ros.server.limits import Limits, RateLimit
+from voxtral_ros.server.log import RateLimitedLog
 from voxtral_ros.server.metrics import Metrics
 from voxtral_ros.server.outbox import Outbox
 from voxtral_ros.server.session import Session
+from voxtral_ros.server.websocket import GONE, Socket, watch_peer
 from voxtral_ros.server.worker import Worker
 
-_LOGGER = logging.getLogger(__name__)
 _POLL_S = 0.05  # while a client is slowed down
-_LINGER_S, _QUIET_S = 5.0, 0.2
-_CLOSE_FRAME = b'\x88\x02'
-_WRONG_FRAMES = {
-    int(WSCloseCode.MESSAGE_TOO_BIG): 'the message is too long: send shorter appends',
-    int(WSCloseCode.PROTOCOL_ERROR): 'the frame breaks the WebSocket protocol',
-    int(WSCloseCode.INVALID_TEXT): 'the text is not UTF-8'}
-_GONE = ConnectionError, asyncio.TimeoutError, RuntimeError
-
-
-class Socket(web.WebSocketResponse):
-    """A WebSocket that says what was wrong in an event before it is closed for it."""
-
-    transport: asyncio.Transport | None = None
-
-    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b'',
-                    **options: Any) -> bool:
-        """Close; aiohttp calls this when a frame is too long or breaks the protocol."""
-        wrong = _WRONG_FRAMES.get(code)
-        if wrong and not self.closed and self.transport:
-            with suppress(*_GONE):
-                event = json.dumps(ORIGINAL.error('invalid_event', wrong))
-                await asyncio.wait_for(self.send_str(event), 1.0)
-                self.transport.write(_CLOSE_FRAME + int(code).to_bytes(2, 'big'))
-                await _discard(self.transport)
-        return await super().close(code=code, message=message, **options)
-
-
-class _Discard(asyncio.Protocol):
-    """Reads and forgets."""
-
-    def __init__(self) -> None:
-        self.read = asyncio.Event()
-        self.ended = False
-
-    def data_received(self, _: bytes) -> None:
-        self.read.set()
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self.ended = True
-        self.read.set()
-
-
-async def _discard(transport: asyncio.Transport) -> None:
-    """
-    Let a client finish what it is sending, for a while.
-
-    A TCP connection that is closed with bytes unread is reset, and what was sent to the client is
-    lost if it has not read that yet.
-    """
-    discard, protocol = _Discard(), transport.get_protocol()
-    transport.set_protocol(discard)
-    transport.resume_reading()
-    end = time.monotonic() + _LINGER_S
-    try:
-        while not discard.ended and time.monotonic() < end:
-            await asyncio.wait_for(discard.read.wait(), _QUIET_S)
-            discard.read.clear()
-    except asyncio.TimeoutError:
-        pass
-    finally:
-        transport.set_protocol(protocol)
-    if discard.ended:
-        protocol.connection_lost(None)
+_CUT_S = 2.0  # for the round of the engine in which a generation is cut
 
 
 class Connection:
     """Joins a socket with its session."""
 
     def __init__(self, worker: Worker, models: Sequence[str], limits: Limits, metrics: Metrics,
-                 ) -> None:
-        self._limits, self._metrics = limits, metrics
-        self._outbox = Outbox(limits)
-        self._socket = Socket(max_msg_size=limits.message_bytes, compress=False,
+                 log: RateLimitedLog) -> None:
+        self._limits, self._metrics, self._log = limits, metrics, log
+        self._inbox, self._outbox = Inbox(limits.backlog_bytes), Outbox(limits)
+        self._socket = Socket(max_msg_size=limits.message_bytes, compress=False, autoping=False,
                               protocols=('realtime',), timeout=2.0)
         self._sender: asyncio.Task[None] | None = None
+        self._handler: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
-        self._stopping = False
+        self._peer = 'a client'
+        self._stopping = self._aborted = False
         loop = asyncio.get_running_loop()
+        self._event_s = loop.time()  # when the latest event came
         self.session = Session(worker, models, limits.buffered_s, self._send, _safely(loop))
 
     async def run(self, request: web.Request) -> web.WebSocketResponse:
         """Serve the client until one side has enough."""
         self._transport = self._socket.transport = request.transport
-        _watch_peer(request.transport)
+        self._peer = f'the client {request.remote}'
+        watch_peer(request.transport)
         await self._socket.prepare(request)
         self._sender = asyncio.ensure_future(self._send_all())
+        self._handler = asyncio.ensure_future(self._handle_all())
         overflow = asyncio.ensure_future(self._cut_off())
         try:
-            await self._receive_all()
+            await self._read_all()
         finally:
             # First of all: what the client leaves behind is not computed any more.
             if not self._stopping:
@@ -135,48 +81,92 @@ class Connection:
         return self._socket
 
     async def stop(self) -> None:
-        """Finish what is being transcribed, report that, and close."""
+        """Finish what is being transcribed, report that and what is left, and close."""
         self._stopping = True
-        self.session.finish()
-        deadline = asyncio.get_running_loop().time() + self._limits.stop_s
-        while self.session.busy and not self._socket.closed:
-            if asyncio.get_running_loop().time() > deadline:
-                self.session.cut()
-                deadline = float('inf')
-            await asyncio.sleep(_POLL_S)
+        self._inbox.close()
+        if not await self._finished(self._limits.stop_s) or self.session.waiting_s:
+            unread = f' and {len(self._inbox)} messages that were not read' if self._inbox else ''
+            self._inbox.clear()
+            self.session.cut(unread)
+            await self._finished(_CUT_S)
         await self._close(WSCloseCode.GOING_AWAY, b'the server is being stopped')
         self.session.close()
 
+    async def _finished(self, timeout_s: float) -> bool:
+        """Wait until everything that came is transcribed; return whether it is."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
+        while (self._handler and not self._handler.done()) or self.session.busy:
+            if self._socket.closed:
+                return True  # nobody waits for it
+            if loop.time() > end:
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
     # ---- receiving ----
 
-    async def _receive_all(self) -> None:
+    async def _read_all(self) -> None:
         rate = RateLimit(self._limits.messages_per_s)
-        while True:
-            try:
-                message = await self._socket.receive(self._limits.idle_s)
-            except asyncio.TimeoutError:
-                if self.session.busy:
-                    continue
-                self.session.complain('idle_timeout', 'nothing came for '
-                                      f'{self._limits.idle_s:g} s: closing')
+        while (message := await self._read()) is not None:
+            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                self._take(message.data)
+            elif message.type is WSMsgType.PING:
+                await self._answer(message.data)
+            elif message.type is not WSMsgType.PONG:
+                self._report_end(message)
                 return
-            if message.type is WSMsgType.TEXT:
-                self.session.receive(message.data)
-            elif message.type is WSMsgType.BINARY:
-                self.session.complain('invalid_event', 'binary frames are not understood: send '
-                                      'audio as base64 in input_audio_buffer.append')
-            else:  # closed, or failed
-                return
-            self._metrics.messages.inc()
-            pause_s = rate.take()
-            if pause_s:
+            if pause_s := rate.take():
                 await asyncio.sleep(pause_s)
             # Not reading is what slows a client down, by the flow control of TCP.
+            while self._inbox.full and not self._is_lost():
+                await asyncio.sleep(_POLL_S)
+
+    async def _read(self) -> WSMessage | None:
+        """Return the next frame; None when no event has come for too long, whatever else did."""
+        loop, idle_s = asyncio.get_running_loop(), self._limits.idle_s
+        while True:
+            left_s = self._event_s + idle_s - loop.time()
+            if left_s > 0:
+                with suppress(asyncio.TimeoutError):
+                    return await self._socket.receive(left_s)
+            elif self.session.busy or self._inbox:
+                self._event_s = loop.time()
+            else:
+                self.session.complain('idle_timeout', f'no event came for {idle_s:g} s: closing')
+                self._log.warning('%s has sent no event for %g s: closing', self._peer, idle_s)
+                return None
+
+    def _take(self, data: str | bytes) -> None:
+        self._metrics.messages.inc()
+        self._event_s = asyncio.get_running_loop().time()
+        if self._stopping:
+            self.session.complain('server_stopping', 'the server is being stopped')
+        else:
+            self._inbox.put(data)
+
+    async def _handle_all(self) -> None:
+        while (data := await self._inbox.get()) is not None:
+            if isinstance(data, str):
+                self.session.receive(data)
+            else:
+                self.session.complain('invalid_event', 'binary frames are not understood: send '
+                                      'audio as base64 in input_audio_buffer.append')
+            await asyncio.sleep(0)  # a long backlog does not hold up the other clients
             while (self.session.must_wait or self._outbox.full) and not self._is_lost():
                 await asyncio.sleep(_POLL_S)
+        self.session.finish()
 
     def _is_lost(self) -> bool:
         return self._socket.closed or self._transport is None or self._transport.is_closing()
+
+    async def _answer(self, ping: bytes) -> None:
+        try:
+            await asyncio.wait_for(self._socket.pong(ping), self._limits.send_s)
+        except asyncio.TimeoutError:
+            self._abort('a pong could not be sent')
+        except GONE:
+            pass  # the next read finds out
 
     # ---- sending ----
 
@@ -193,15 +183,30 @@ class Connection:
                 await asyncio.wait_for(self._socket.send_str(text), self._limits.send_s)
         except asyncio.TimeoutError:
             self._abort('an event could not be sent')
-        except _GONE:
+        except GONE:
             pass  # the receiving side finds out
 
     async def _cut_off(self) -> None:
         await self._outbox.overflowed.wait()
         self._abort(f'{self._limits.reply_bytes} bytes of events wait')
 
+    # ---- the end ----
+
+    def _report_end(self, message: WSMessage) -> None:
+        """Log why a client goes, if that is our doing or it leaves anything behind."""
+        if self._stopping or self._aborted:
+            return
+        if isinstance(message.data, WebSocketError):
+            self._log.warning('%s is cut off: %s', self._peer, message.data)
+        elif self.session.busy or self._inbox:
+            why = f'it closed with code {message.data} {message.extra!r}' \
+                if message.type is WSMsgType.CLOSE else 'the connection broke'
+            self._log.warning('%s has gone while %.1f s of its audio and %d messages waited: %s',
+                              self._peer, self.session.waiting_s, len(self._inbox), why)
+
     def _abort(self, why: str) -> None:
-        _LOGGER.warning('a client does not read, cutting it off: %s', why)
+        self._aborted = True
+        self._log.warning('%s does not read, cutting it off: %s', self._peer, why)
         self._metrics.slow_readers.inc()
         if self._transport:
             self._transport.abort()
@@ -209,10 +214,11 @@ class Connection:
     async def _close(self, code: int, message: bytes = b'') -> None:
         """Send what is left, then close."""
         self._outbox.close()
-        if self._sender:
-            await asyncio.wait([self._sender], timeout=1.0)
+        if self._handler and self._sender:
+            self._handler.cancel()
+            await asyncio.wait([self._handler, self._sender], timeout=1.0)
             self._sender.cancel()
-        with suppress(*_GONE):
+        with suppress(*GONE):
             await asyncio.wait_for(self._socket.close(code=code, message=message), 3.0)
 
 
@@ -221,15 +227,3 @@ def _safely(loop: asyncio.AbstractEventLoop) -> Any:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to send to
             loop.call_soon_threadsafe(*call)
     return call_soon
-
-
-def _watch_peer(transport: asyncio.BaseTransport | None) -> None:
-    """Let the kernel find out within a minute that the machine at the other end is gone."""
-    sock = transport.get_extra_info('socket') if transport else None
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (('TCP_KEEPIDLE', 20), ('TCP_KEEPINTVL', 10), ('TCP_KEEPCNT', 3),
-                          ('TCP_USER_TIMEOUT', 50_000)):
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -25,19 +25,22 @@ class Limits:
     """
     Limits of a server.
 
-    Reading stops while a client is over `buffered_s`, `messages_per_s` or `replies`: it is slowed
+    What a client sends waits while the session is over `buffered_s` or `replies`; reading stops
+    while that is over `backlog_bytes`, or `messages_per_s` are exceeded: the client is slowed
     down, not cut off. Over the others it gets an error event and the connection is closed.
     """
 
     sessions: int = 4
     message_bytes: int = 8 << 20  # 196 s of audio in one append
     buffered_s: float = 300.0  # audio of a session that waits for the engine
-    messages_per_s: float = 500.0
+    backlog_bytes: int = 64 << 20  # messages that wait for that: 26 minutes of audio
+    messages_per_s: float = 500.0  # pings too
     replies: int = 256  # events that wait to be sent
     reply_bytes: int = 4 << 20
-    idle_s: float = 600.0  # without a message from the client
+    idle_s: float = 600.0  # without an event from the client; a ping is none
     send_s: float = 30.0  # for one event to leave
     stop_s: float = 10.0  # for the audio that waits, when the server is stopped
+    connections: int | None = None  # of any kind; None: see listener.connection_limit
     overload: bool = True  # take sessions with which the engine would be slower than the audio
 
 

@@ -21,7 +21,6 @@ end mark. What starts a generation and what a bare commit means is the business 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 import logging
@@ -37,16 +36,10 @@ from voxtral_ros.server.dialects.base import Dialect, Transcription
 from voxtral_ros.server.dialects.parse import DIALECTS, parse
 from voxtral_ros.server.events import (
     Append, Clear, ClientEvent, Commit, EventError, Message, SessionOptions, SessionUpdate)
+from voxtral_ros.server.pending import END, EndMark, Pending
 from voxtral_ros.server.worker import Job, Update, Worker
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class _EndMark:
-    """Where the client said that the audio ends."""
-
-
-_END = _EndMark()
 
 
 class Session:
@@ -68,8 +61,7 @@ class Session:
         self._worker, self._models, self._buffered_s = worker, models, buffered_s
         self._send, self._call_soon = send, call_soon
         self._validated = False
-        self._queue: deque[Samples | _EndMark] = deque()
-        self._n_queued = 0  # samples
+        self._queue = Pending()
         self._resampler = Resampler(TARGET_RATE_HZ)
         self._job: Job | None = None
         self._transcription: Transcription | None = None
@@ -82,13 +74,17 @@ class Session:
     @property
     def waiting_s(self) -> float:
         """Return the seconds of audio that wait in this session."""
-        in_job_s = self._job.waiting_s if self._job else 0.0
-        return in_job_s + self._n_queued / TARGET_RATE_HZ
+        return (self._job.waiting_s if self._job else 0.0) + self._queue.audio_s
 
     @property
     def must_wait(self) -> bool:
         """Return whether the engine has enough of this session to do for now."""
-        return self._job is not None and self.waiting_s > self._buffered_s
+        return self._job is not None and self._waiting_work_s > self._buffered_s
+
+    @property
+    def _waiting_work_s(self) -> float:
+        """Return the audio that waits, and what the generations of it take besides."""
+        return self.waiting_s + self._queue.n_ends * self._worker.generation_s
 
     @property
     def busy(self) -> bool:
@@ -116,11 +112,21 @@ class Session:
         self._stopping = True
         if self._job and not self._ending:
             self._end_job()
-        elif self._queue and self._queue[-1] is not _END:
-            self._queue.append(_END)
+        elif self._queue.is_open:
+            self._queue.append(END)
 
-    def cut(self) -> None:
-        """End the generation with what is recognised by now."""
+    def cut(self, unread: str = '') -> None:
+        """
+        End with what is recognised by now; tell the client what is not.
+
+        :param unread: what waits outside of the session
+        """
+        n_generations = self._queue.n_ends + bool(self._job)
+        waiting = f'{self.waiting_s:.1f} s of audio of {n_generations} generations'
+        self.complain('server_stopping', f'the server is being stopped: {waiting}{unread} are not '
+                      'transcribed')
+        self._stopping = True
+        self._queue.clear()
         if self._job:
             self._job.cut()
 
@@ -189,27 +195,28 @@ class Session:
         if not self._job and (not final or self.dialect.append_starts):
             self._start()
         if final:
+            if not self._job and self._queue.n_ends * self._worker.generation_s > self._buffered_s:
+                raise EventError('buffer_full', f'{self._queue.n_ends} commits with "final" wait '
+                                 'for one without; this one was dropped')
             rest = self._resampler.process(np.zeros(0, np.float32), last=True)
             if len(rest):
                 self._put(rest)
-            self._put(_END)
+            self._put(END)
 
     def _clear(self) -> None:
         self.close()
-        self._n_queued = 0
         self._resampler.reset()
         self._ending = False
 
     # ---- generations ----
 
-    def _put(self, item: Samples | _EndMark) -> None:
+    def _put(self, item: Samples | EndMark) -> None:
         if self._job and not self._ending:
             self._feed(item)
         else:
             self._queue.append(item)
-            self._n_queued += len(item) if isinstance(item, np.ndarray) else 0
 
-    def _feed(self, item: Samples | _EndMark) -> None:
+    def _feed(self, item: Samples | EndMark) -> None:
         assert self._job
         if isinstance(item, np.ndarray):
             self._job.feed(item)
@@ -236,9 +243,7 @@ class Session:
         job = self._job = self._worker.open(on_update, options.delay_ms)
         self._ending = False
         while self._queue and not self._ending:
-            item = self._queue.popleft()
-            self._n_queued -= len(item) if isinstance(item, np.ndarray) else 0
-            self._feed(item)
+            self._feed(self._queue.popleft())
 
     def _take_update(self, job: Job | None, update: Update) -> None:
         """Send what is new; a job that was cleared has nothing to send any more."""
@@ -253,6 +258,5 @@ class Session:
         self._ending = False
         if not self.dialect.keeps_late_audio:
             self._queue.clear()
-            self._n_queued = 0
         elif self._queue:
             self._start()

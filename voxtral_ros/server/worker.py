@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_FAILURES = 3
+_STOP_S = 5.0  # for the round that is being computed
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Job:
         self._n_waiting = 0
         self._ending = self.is_cut = self.over = False
         self._stream: Stream | None = None
+        self._began = False
         self._n_tokens = self._n_sent = 0
         self._fed_s = 0.0  # into all streams of this job: a failure begins another one
         self._utterance_ids = count(1)
@@ -139,10 +141,15 @@ class Job:
         return samples, came, self._ending and not self._blocks
 
     def feed_stream(self, engine: Engine, samples: Samples, last: bool) -> None:
-        """Give audio to the stream, which is opened for that; nothing is computed."""
-        if self.is_cut:
+        """
+        Give audio to the stream, which is opened for that; nothing is computed.
+
+        Without audio there is no stream, and an end costs nothing.
+        """
+        if self.is_cut or (self._stream is None and not len(samples)):
             return
         if self._stream is None:
+            self._began = True
             self._stream = engine.open(
                 self._delay_ms, StreamOptions(on_token=self._count),
                 utterance_ids=self._utterance_ids, start_s=self._fed_s)
@@ -169,6 +176,9 @@ class Job:
         self._n_sent = self._n_tokens
         if events or n_tokens or usage or error:
             self._on_update(Update(events, n_tokens, usage, error))
+        if last:
+            # What was computed with goes now, and not when the garbage collector finds the cycles.
+            self._on_update, self._stream = _nobody, None
         return any(isinstance(event, Transcript) and event.delta for event in events)
 
     def fail(self, engine: Engine, last: bool, error: Exception) -> None:
@@ -182,6 +192,8 @@ class Job:
 
     def _usage(self, engine: Engine) -> Usage:
         self.over = True
+        if not self._began:
+            return Usage(0, 0)
         delay = engine.protocol.delay_tokens(self._delay_ms)
         return Usage(len(engine.protocol.prompt_tokens(delay)), self._n_tokens)
 
@@ -230,12 +242,21 @@ class Worker:
         with self.condition:
             return sum(job.waiting_s for job in self._jobs)
 
+    @property
+    def generation_s(self) -> float:
+        """Return the seconds of silence that are computed for a generation besides its audio."""
+        protocol = self._engine.protocol
+        n_samples = protocol.left_pad + protocol.right_pad(0, protocol.delay_tokens())
+        return n_samples / TARGET_RATE_HZ
+
     def stop(self) -> None:
         """End the thread after its round; jobs that are not over stay as they are."""
         with self.condition:
             self._stopping = True
             self.condition.notify()
-        self._thread.join()
+        self._thread.join(_STOP_S)
+        if self._thread.is_alive():
+            _LOGGER.error('the recogniser computes for more than %g s: it is left alone', _STOP_S)
 
     # ---- the thread ----
 
