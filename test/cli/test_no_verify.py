@@ -27,7 +27,7 @@ from voxtral_ros.quantization.inspection import inspect
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a model in which the last bit but one has changed since its checksums were written."""
+    """Return a model of which a bit has changed since its checksums were written."""
     path = packable.write(tmp_path / 'model') / WEIGHTS
     write_side_file(path, inspect(path).checksums)
     content = bytearray(path.read_bytes())
