@@ -28,6 +28,7 @@ from aiohttp import web
 
 from voxtral_ros.server.access import has_token, origin_allowed
 from voxtral_ros.server.connection import Connection
+from voxtral_ros.server.dialects.parse import dialect_of
 from voxtral_ros.server.limits import Limits
 from voxtral_ros.server.metrics import Metrics
 from voxtral_ros.server.worker import Worker
@@ -138,7 +139,8 @@ class Server:
         if request.headers.get('Upgrade', '').lower() != 'websocket':
             return web.Response(status=426, text='this is a WebSocket\n',
                                 headers={'Upgrade': 'websocket'})
-        connection = Connection(self._worker, self.models, self.limits, self.metrics)
+        connection = Connection(self._worker, self.models, self.limits, self.metrics,
+                                dialect_of(request.query))
         self.connections.add(connection)
         self.metrics.connections.inc()
         self.metrics.sessions.set(len(self.connections))

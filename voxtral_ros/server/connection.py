@@ -106,7 +106,8 @@ class Connection:
     """Joins a socket with its session."""
 
     def __init__(self, worker: Worker, models: Sequence[str], limits: Limits, metrics: Metrics,
-                 ) -> None:
+                 dialect: str = '') -> None:
+        """Begin; `dialect` is the one that the address of the client names, '' if none."""
         self._limits, self._metrics = limits, metrics
         self._outbox = Outbox(limits)
         self._socket = Socket(max_msg_size=limits.message_bytes, compress=False,
@@ -115,7 +116,8 @@ class Connection:
         self._transport: asyncio.Transport | None = None
         self._stopping = False
         loop = asyncio.get_running_loop()
-        self.session = Session(worker, models, limits.buffered_s, self._send, _safely(loop))
+        self.session = Session(worker, models, limits.buffered_s, self._send, _safely(loop),
+                               dialect)
 
     async def run(self, request: web.Request) -> web.WebSocketResponse:
         """Serve the client until one side has enough."""

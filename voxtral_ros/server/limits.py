@@ -33,7 +33,8 @@ class Limits:
     message_bytes: int = 8 << 20  # 196 s of audio in one append
     buffered_s: float = 300.0  # audio of a session that waits for the engine
     messages_per_s: float = 500.0
-    replies: int = 256  # events that wait to be sent
+    replies: int = 256  # events that wait to be sent, deltas not counted
+    deltas: int = 4096  # that wait to be sent one by one, 5 minutes of audio
     reply_bytes: int = 4 << 20
     idle_s: float = 600.0  # without a message from the client
     send_s: float = 30.0  # for one event to leave
