@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 import json
 import logging
@@ -50,6 +50,7 @@ class Socket(web.WebSocketResponse):
     """A WebSocket that says what was wrong in an event before it is closed for it."""
 
     transport: asyncio.Transport | None = None
+    error: Callable[[str, str], Message] = ORIGINAL.error  # in the dialect of the client
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b'',
                     **options: Any) -> bool:
@@ -57,7 +58,7 @@ class Socket(web.WebSocketResponse):
         wrong = _WRONG_FRAMES.get(code)
         if wrong and not self.closed and self.transport:
             with suppress(*_GONE):
-                event = json.dumps(ORIGINAL.error('invalid_event', wrong))
+                event = json.dumps(self.error('invalid_event', wrong))
                 await asyncio.wait_for(self.send_str(event), 1.0)
                 self.transport.write(_CLOSE_FRAME + int(code).to_bytes(2, 'big'))
                 await _discard(self.transport)
@@ -118,6 +119,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         self.session = Session(worker, models, limits.buffered_s, self._send, _safely(loop),
                                dialect)
+        self._socket.error = lambda code, message: self.session.dialect.error(code, message)
 
     async def run(self, request: web.Request) -> web.WebSocketResponse:
         """Serve the client until one side has enough."""

@@ -57,7 +57,7 @@ class Outbox:
 
     @property
     def full(self) -> bool:
-        """Return whether the client had better read first; deltas come of audio and count there."""
+        """Return whether the client had better read; deltas count as audio that waits."""
         return len(self._messages) - self._n_deltas >= self._limits.replies
 
     async def get(self) -> str | None:

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 import logging
 import threading
 import time
@@ -75,7 +75,7 @@ class Update:
         """Yield the events in their order, token by token; whether it was a token."""
         marks = (*self.token_marks, len(self.events))
         yield False, self.events[:marks[0]]
-        for start, stop in zip(marks, marks[1:], strict=False):
+        for start, stop in pairwise(marks):
             yield True, self.events[start:stop]
 
 

@@ -20,7 +20,7 @@ Source: the types of the SDK `openai` 3.57, `openai.types.realtime` and `.beta.r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import secrets
 from types import MappingProxyType
 from typing import Any
@@ -40,7 +40,8 @@ class OpenAIDialect:
 
     name = 'openai'
     append_starts = bare_commit_ends = keeps_late_audio = empty_commit_is_wrong = True
-    defaults = MappingProxyType({'sample_rate': RATE_HZ, 'utterances': True})
+    defaults: Mapping[str, Any] = MappingProxyType(
+        {'sample_rate': RATE_HZ, 'utterances': True})
 
     def __init__(self, session_id: str, model: str) -> None:
         """
