@@ -37,8 +37,9 @@ def test_the_example_client_works_unchanged(scripted):
     assert said(deltas) == done['text'] == 'go to the kitchen'
 
 
-def test_audio_before_the_update_waits_for_it(scripted, client):
+def test_audio_before_the_update_waits_for_it(scripted, client, engine_has_passed):
     client.append(scripted.order)
+    engine_has_passed()
     client.send('nonsense')  # nothing comes before its answer
     assert client.receive()['code'] == 'unknown_event'
     client.update()

@@ -112,11 +112,12 @@ def test_base64_with_line_breaks(scripted, client, broken):
     assert client.until('transcription.done')[-1]['text'] == 'go to the kitchen'
 
 
-def test_after_model_not_found_nothing_is_transcribed(scripted):
+def test_after_model_not_found_nothing_is_transcribed(scripted, engine_has_passed):
     with scripted.server.client() as client:
         client.update(model='gpt')
         assert client.expect('error')['code'] == 'model_not_found'
         client.append(scripted.order)
+        engine_has_passed()
         client.commit()
         assert client.expect('error')['code'] == 'model_not_validated'
         client.commit(final=True)
