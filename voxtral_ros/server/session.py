@@ -33,6 +33,7 @@ import numpy as np
 
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
+from voxtral_ros.server.audio_check import AudioCheck
 from voxtral_ros.server.dialects.base import Dialect, Transcription
 from voxtral_ros.server.dialects.openai import OpenAIDialect
 from voxtral_ros.server.dialects.parse import load, parse
@@ -79,6 +80,7 @@ class Session:
         self._queue: deque[Samples | _EndMark] = deque()
         self._n_queued = self._n_received = 0  # samples at 16 kHz
         self._resampler = Resampler(self.options.sample_rate)
+        self._check = AudioCheck()
         self._job: Job | None = None
         self._transcription: Transcription | None = None
         self._ending = self._stopping = False
@@ -197,6 +199,9 @@ class Session:
             self._worker.metrics.dropped_seconds.inc(seconds)
             raise EventError('buffer_full', f'more than {self._buffered_s:g} s of audio wait for '
                              'a commit; this append was dropped')
+        if doubt := self._check.look(samples, self._resampler.source_rate_hz):
+            _LOGGER.warning('a client sends what cannot be audio: %s', doubt)
+            self.complain('implausible_audio', doubt)
         self._put(self._resampler.process(samples))
         if self._validated and self.dialect.append_starts and not self._job:
             self._start()
