@@ -181,9 +181,9 @@ def test_speech_that_goes_on_begins_the_next_item():
     assert started['item_id'] != completed['item_id']
 
 
-@pytest.mark.parametrize('query', ['intent=transcription', 'model=gpt-4o-transcribe'])
-def test_the_address_says_it_so_no_update_is_needed(scripted, query):
-    with Client(f'{scripted.server.url}?{query}') as client:
+@pytest.mark.parametrize('more', ['', '&model=gpt-4o-transcribe'])
+def test_the_address_says_it_so_no_update_is_needed(scripted, more):
+    with Client(f'{scripted.server.url}?intent=transcription{more}') as client:
         client.expect('session.created')
         client.append(Resampler(16000, 24000).process(scripted.order, last=True), 10**6)
         client.commit()
@@ -194,8 +194,19 @@ def test_the_address_says_it_so_no_update_is_needed(scripted, query):
     assert all(event['event_id'] for event in events)
 
 
-def test_a_client_of_vllm_is_understood_at_any_address(scripted):
+def test_a_model_in_the_address_does_not_say_that_it_is_openai(scripted):
     with Client(f'{scripted.server.url}?model={MODEL}') as client:
+        client.expect('session.created')
+        client.append(scripted.order)  # as a client of vLLM may, before its update
+        client.update(model=MODEL)
+        client.commit()
+        client.commit(final=True)
+        assert client.until('transcription.done')[-1]['text'] == 'go to the kitchen'
+
+
+@pytest.mark.parametrize('query', [f'model={MODEL}', 'intent=transcription'])
+def test_a_client_of_vllm_is_understood_at_any_address(scripted, query):
+    with Client(f'{scripted.server.url}?{query}') as client:
         client.expect('session.created')
         client.update(model=MODEL)
         client.commit()

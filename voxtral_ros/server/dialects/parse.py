@@ -28,9 +28,10 @@ def dialect_of(query: Mapping[str, str]) -> str:
     """
     Return the dialect that the address of a client names, '' if it names none.
 
-    OpenAI's clients say there what they want, and may then begin without session.update.
+    `?intent=transcription` is OpenAI's, and such a client may begin without session.update.
+    `?model=` says nothing: clients of vLLM have it too.
     """
-    return openai.OpenAIDialect.name if 'intent' in query or 'model' in query else ''
+    return openai.OpenAIDialect.name if 'intent' in query else ''
 
 
 def load(text: str) -> Message:
