@@ -93,6 +93,12 @@ def test_other_data_read_as_16_bit(data):
     assert 'white noise' in suspicion(np.frombuffer(data, '<i2') / 32768)[0]
 
 
+@pytest.mark.parametrize('gain', [0.05, 1.0])
+def test_halves_of_float_samples(gain):
+    data = (SPEECH / 32768 * gain).astype('<f4').tobytes()
+    assert '32-bit float samples' in suspicion(np.frombuffer(data, '<i2') / 32768)[0]
+
+
 @pytest.mark.parametrize('offset', [-128, 127])
 def test_unsigned_samples_read_as_signed(offset):
     samples = (SPEECH >> 8).astype('i1').view('u1') ^ 0x80

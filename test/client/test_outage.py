@@ -28,6 +28,7 @@ from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled
 from voxtral_ros.client.engine import RemoteEngine
 from voxtral_ros.client.segment import Segment
+from voxtral_ros.server.audio_check import AudioCheck
 
 
 @pytest.fixture
@@ -160,6 +161,15 @@ def test_a_segment_that_a_slow_server_still_works_on_is_given_up_cleanly(script)
     assert texts(events)[-1] == 'go'
     assert 'stop' not in ' '.join(texts(events)[1:])
     assert stream.link.dropped_s > 0
+
+
+def test_a_server_that_doubts_the_audio_is_not_left(server, script, monkeypatch, caplog):
+    monkeypatch.setattr(AudioCheck, 'look', lambda *_: 'this cannot be audio')
+    stream = RemoteEngine(server.url).open()
+    events = feed(stream, join(silence(1.0), script.say(' go'), silence(PAUSE)))
+    assert texts(events + stream_end(stream)) == ['go']
+    assert stream.link.connects == 1
+    assert 'the server says: this cannot be audio' in caplog.text
 
 
 def test_a_model_that_is_not_there_yet_loses_nothing(script):

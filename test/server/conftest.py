@@ -37,6 +37,18 @@ def scripted():
 
 
 @pytest.fixture
+def engine_has_passed(scripted):
+    """Return a function that waits until what others sent before it would be transcribed."""
+    def wait():
+        with scripted.server.client() as other:
+            other.update()
+            other.append(join(scripted.two, scripted.two))
+            other.commit()
+            other.until('transcription.done')
+    return wait
+
+
+@pytest.fixture
 def client(scripted):
     """Connect to it."""
     with scripted.server.client() as connection:

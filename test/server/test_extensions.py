@@ -132,7 +132,7 @@ def test_delay_is_that_of_the_next_generation(scripted, client):
 @pytest.mark.parametrize('option', [
     {'delay_ms': 100}, {'delay_ms': -80}, {'delay_ms': True}, {'delay_ms': '480'},
     {'delay_ms': 10**400}, {'delay_ms': float('nan')}, {'delay_ms': float('inf')},
-    {'words': 1}, {'utterances': 'yes'}, {'sample_rate': 5}, {'sample_rate': 16000.5},
+    {'words': 2}, {'utterances': 'maybe'}, {'sample_rate': 5}, {'sample_rate': 16000.5},
     {'sample_rate': 10**100}, {'sample_rate': False}, {'model': 5}, {'model': ['tiny']}])
 def test_wrong_options_are_refused_and_change_nothing(client, option):
     client.update(**{'utterances': True, **option})

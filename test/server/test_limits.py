@@ -171,7 +171,7 @@ def test_pings_count_as_messages(limited, monkeypatch):
 
 # ---- commits without audio ----
 
-@pytest.mark.parametrize('dialect', [{}, {'model': ''}, {'session': {'turn_detection': None}}])
+@pytest.mark.parametrize('dialect', [{}, {'model': ''}])
 def test_an_empty_commit_is_answered_and_nothing_is_computed(limited, dialect):
     serve, _ = limited
     with serve() as server, server.client() as client:
@@ -199,7 +199,6 @@ def test_commits_that_wait_are_counted_like_audio(limited):
             for _ in range(100):
                 client.append(silence(0.01), block=160)
                 client.commit()
-            assert client.socket.ping().wait(10)
             [connection] = server.server.connections
             wait_until(lambda: connection.session.must_wait)
             # 1 s of audio in all, but every generation takes 4 s of silence besides
@@ -267,15 +266,32 @@ def test_a_connection_that_asks_for_nothing_is_closed(limited, monkeypatch):
 
 # ---- clients that do not read ----
 
-def test_waiting_deltas_grow_together():
-    outbox = Outbox(Limits())
-    for delta in ('go', '', ' left'):
+@pytest.mark.parametrize('limit, deltas', [
+    (4, ['go', '', ' left', ' now']), (2, ['go', ' left now'])])
+def test_waiting_deltas_beyond_the_limit_grow_together(limit, deltas):
+    outbox = Outbox(Limits(deltas=limit))
+    for delta in ('go', '', ' left', ' now'):
         outbox.put({'type': 'transcription.delta', 'delta': delta})
-    outbox.put({'type': 'transcription.done', 'text': 'go left'})
+    outbox.put({'type': 'transcription.done', 'text': 'go left now'})
     outbox.close()
-    events = asyncio.run(everything(outbox))
-    assert [event.get('delta', event.get('text')) for event in events] == ['go left', 'go left']
+    *events, done = asyncio.run(everything(outbox))
+    assert [event['delta'] for event in events] == deltas
+    assert done['text'] == 'go left now'
     assert not outbox.overflowed.is_set()
+
+
+def test_deltas_do_not_keep_a_client_from_sending():
+    async def fill_and_empty():
+        outbox = Outbox(Limits(replies=2))
+        for _ in range(100):
+            outbox.put({'type': 'transcription.delta', 'delta': ''})
+        outbox.put({'type': 'error', 'error': 'no', 'code': 'no'})
+        assert not outbox.full
+        for _ in range(100):
+            await outbox.get()
+        outbox.put({'type': 'error', 'error': 'no', 'code': 'no'})
+        assert outbox.full
+    asyncio.run(fill_and_empty())
 
 
 def test_deltas_with_words_stay_apart():

@@ -56,8 +56,9 @@ def neighbour(scripted):
     ('{"type": "\\ud800"}', 'unknown_event'),
     (json.dumps({'type': 'x' * 100_000}), 'unknown_event'),
     ('{"type": "session.update", "model": "\\ud800"}', 'model_not_found'),
-    ('{"type": "input_audio_buffer.commit", "final": 1}', 'invalid_event'),
-    ('{"type": "input_audio_buffer.commit", "final": "true"}', 'invalid_event'),
+    ('{"type": "input_audio_buffer.commit", "final": 2}', 'invalid_event'),
+    ('{"type": "input_audio_buffer.commit", "final": "maybe"}', 'invalid_event'),
+    ('{"type": "input_audio_buffer.commit", "final": ["true"]}', 'invalid_event'),
     ('{"type": "input_audio_buffer.append"}', 'processing_error'),
     ('{"type": "input_audio_buffer.append", "audio": null}', 'processing_error'),
     ('{"type": "input_audio_buffer.append", "audio": [0, 0]}', 'processing_error'),
@@ -66,7 +67,10 @@ def neighbour(scripted):
     ('{"type": "input_audio_buffer.append", "audio": "AA=="}', 'invalid_audio'),
     ('{"type": "input_audio_buffer.append", "audio": "AAAA"}', 'invalid_audio'),
     ('{"type": "input_audio_buffer.append", "audio": "AA\\u00e4A"}', 'invalid_audio'),
-    ('{"type": "input_audio_buffer.append", "audio": "AA A="}', 'invalid_audio'),
+    ('{"type": "input_audio_buffer.append", "audio": " \\n "}', 'invalid_audio'),
+    ('{"type": "input_audio_buffer.append", "audio": "AA_-"}', 'invalid_audio'),
+    ('{"type": "input_audio_buffer.append", "audio": "data:audio/pcm;base64,AAA="}',
+     'invalid_audio'),
 ])
 def test_an_error_event_and_nothing_else(scripted, neighbour, client, text, code):
     client.socket.send(text)

@@ -14,8 +14,11 @@
 
 """The client of the original: an update without a model, appends, one bare commit."""
 
+import pytest
 from support.realtime import said
 from support.scripted import RATE
+
+from voxtral_ros.audio.resample import Resampler
 
 
 def test_the_example_client_works_unchanged(scripted):
@@ -32,6 +35,27 @@ def test_the_example_client_works_unchanged(scripted):
     assert deltas
     assert {event['type'] for event in deltas} == {'transcription.delta'}
     assert said(deltas) == done['text'] == 'go to the kitchen'
+
+
+def test_audio_before_the_update_waits_for_it(scripted, client, engine_has_passed):
+    client.append(scripted.order)
+    engine_has_passed()
+    client.send('nonsense')  # nothing comes before its answer
+    assert client.receive()['code'] == 'unknown_event'
+    client.update()
+    assert 'go to the kitchen'.startswith(client.expect('transcription.delta')['delta'])
+    client.commit()
+    assert client.until('transcription.done')[-1]['text'] == 'go to the kitchen'
+
+
+def test_audio_before_the_update_has_the_rate_of_the_update(scripted, client):
+    client.append(Resampler(16000, 8000).process(scripted.order, last=True))
+    client.update(sample_rate=8000, utterances=True)
+    client.commit()
+    events = client.until('transcription.done')
+    # The marks of the script do not survive the resampling, the loudness does.
+    assert [event['audio_end_ms'] for event in events if 'audio_end_ms' in event] == \
+        [pytest.approx(1480, abs=64)]
 
 
 def test_deltas_come_while_audio_is_still_being_appended(scripted, client):

@@ -116,12 +116,22 @@ def suspect(samples: Samples) -> str:
 
 def _explain_noise(samples: Samples) -> str:
     noise = 'the audio is white noise at full scale, as from'
+    if _are_floats(samples):
+        return f'{noise} 32-bit float samples: convert them to 16 bits where they are published'
     swapped = (samples * 32768).astype(np.int16).byteswap().astype(np.float32)
     if neighbour_correlation(swapped) > _SPEECH_LAG:
         return (f'{noise} 16-bit samples of the other byte order (S16BE instead of S16LE), or '
                 'from one byte too many or too few: swap the bytes where they are published')
     return (f'{noise} compressed data or another sample format: publish raw samples, and their '
             'format beside them')
+
+
+def _are_floats(samples: Samples) -> bool:
+    """Return whether 16-bit samples are audio when they are taken for halves of 32-bit floats."""
+    halves = (samples[:len(samples) // 2 * 2] * 32768).astype(np.int16)
+    floats = halves.view(np.float32)  # of other data one in two is larger, or none at all
+    return bool(np.isfinite(floats).all()) \
+        and float(np.abs(floats).max(initial=0.0)) <= _LOUDEST_FLOAT
 
 
 def neighbour_correlation(samples: Samples) -> float:

@@ -49,6 +49,7 @@ _HEARTBEAT_S = 10.0
 _CLOSE_S = 1.0
 _MAX_REFUSALS = 3  # of one segment; then it is given up, so that the others get on
 _MAX_EVENT_BYTES = 16 << 20
+_DOUBT = 'implausible_audio'  # the server goes on with it
 
 
 class LinkError(RuntimeError):
@@ -272,7 +273,9 @@ class Link:
             kind = event.get('type')
             self._last_event_s = time.monotonic()
             segment = self._sending
-            if kind == 'error':
+            if kind == 'error' and event.get('code') == _DOUBT:
+                _LOGGER.warning('the server says: %s', event.get('error'))
+            elif kind == 'error':
                 self._refused(str(event.get('code')), str(event.get('error')))
             elif segment and kind == 'transcription.delta':
                 if segment.write(str(event.get('delta', '')), event.get('words')):

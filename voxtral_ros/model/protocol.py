@@ -95,7 +95,15 @@ class StreamingProtocol:
         """Return the samples of silence that bring out the text of all n_samples before them."""
         align = -n_samples % self.samples_per_token
         look_ahead = self.context - self.audio.window_size // 2
-        return align + (delay + 1 + TAIL_TOKENS) * self.samples_per_token + look_ahead
+        return align + self.tail(delay) + look_ahead
+
+    def tail(self, delay: int) -> int:
+        """
+        Return the samples of silence that vLLM puts after the audio of a realtime generation.
+
+        It generates one or two tokens fewer with that than there are with `right_pad`.
+        """
+        return (delay + 1 + TAIL_TOKENS) * self.samples_per_token
 
     def transcribed_s(self, k: int) -> float:
         """Return up to which second the audio is transcribed with generated token k."""

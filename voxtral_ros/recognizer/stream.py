@@ -90,6 +90,11 @@ class Stream:
         self._closed = False
         self._finite = True  # what the network computes of this stream
 
+    @property
+    def n_events(self) -> int:
+        """Return how many events wait for a poll."""
+        return len(self._events)
+
     # ---- the verbs ----
 
     def feed(self, samples: ArrayLike, *, finite: bool = False) -> None:
@@ -121,15 +126,18 @@ class Stream:
         events, self._events = self._events, []
         return events
 
-    def flush(self) -> None:
+    def flush(self, padding: int | None = None) -> None:
         """
         Bring out the text of everything fed so far and end the utterance at the next poll.
 
         Puts silence after the audio (1.4 s at the usual delay). The stream goes on afterwards, and
         the silence does not count in the times of later events.
+
+        :param padding: samples of silence; None: as many as the protocol says
         """
         self._check_open()
-        padding = self._protocol.right_pad(self._slot.n_samples, self._delay)
+        if padding is None:
+            padding = self._protocol.right_pad(self._slot.n_samples, self._delay)
         silence = np.zeros(padding, np.float32)
         self._slot.feed(silence)
         self._pending.append(silence)

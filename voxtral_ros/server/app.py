@@ -28,6 +28,7 @@ from aiohttp import web
 
 from voxtral_ros.server.access import has_token, origin_allowed
 from voxtral_ros.server.connection import Connection
+from voxtral_ros.server.dialects.parse import dialect_of
 from voxtral_ros.server.limits import Limits
 from voxtral_ros.server.listener import connection_limit, Listener
 from voxtral_ros.server.log import HttpLogger, RateLimitedLog
@@ -141,7 +142,8 @@ class Server:
         if request.headers.get('Upgrade', '').lower() != 'websocket':
             return web.Response(status=426, text='this is a WebSocket\n',
                                 headers={'Upgrade': 'websocket'})
-        connection = Connection(self._worker, self.models, self.limits, self.metrics, self._log)
+        connection = Connection(self._worker, self.models, self.limits, self.metrics, self._log,
+                                dialect_of(request.query))
         assert self._listener
         self._listener.keep(request.protocol)
         self.connections.add(connection)

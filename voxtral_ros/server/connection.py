@@ -47,7 +47,8 @@ class Connection:
     """Joins a socket with its session."""
 
     def __init__(self, worker: Worker, models: Sequence[str], limits: Limits, metrics: Metrics,
-                 log: RateLimitedLog) -> None:
+                 log: RateLimitedLog, dialect: str = '') -> None:
+        """Begin; `dialect` is the one that the address of the client names, '' if none."""
         self._limits, self._metrics, self._log = limits, metrics, log
         self._inbox, self._outbox = Inbox(limits.backlog_bytes), Outbox(limits)
         self._socket = Socket(max_msg_size=limits.message_bytes, compress=False, autoping=False,
@@ -59,7 +60,9 @@ class Connection:
         self._stopping = self._aborted = False
         loop = asyncio.get_running_loop()
         self._event_s = loop.time()  # when the latest event came
-        self.session = Session(worker, models, limits.buffered_s, self._send, _safely(loop))
+        self.session = Session(worker, models, limits.buffered_s, self._send, _safely(loop),
+                               dialect)
+        self._socket.error = lambda code, message: self.session.dialect.error(code, message)
 
     async def run(self, request: web.Request) -> web.WebSocketResponse:
         """Serve the client until one side has enough."""

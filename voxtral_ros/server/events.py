@@ -33,6 +33,9 @@ from voxtral_ros.audio.block import AudioError, check_rate, Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 
 _MAX_DELAY_MS = 1e6  # not the limit of any model: only numbers that can be computed with
+# What pydantic, and so vLLM, takes for a flag besides JSON's own: clients have grown around it.
+_FLAGS = {**dict.fromkeys(('1', 'on', 't', 'true', 'y', 'yes'), True),
+          **dict.fromkeys(('0', 'off', 'f', 'false', 'n', 'no'), False)}
 Message = dict[str, Any]
 
 
@@ -95,7 +98,8 @@ def pcm16(audio: Any) -> Samples:
         raise EventError('processing_error', 'append needs "audio", a string: base64 of PCM16, '
                          'little-endian, mono')
     try:
-        data = base64.b64decode(audio, validate=True)
+        # Encoders of mail (MIME) break the lines; other characters would decode to noise.
+        data = base64.b64decode(''.join(audio.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise EventError('invalid_audio', f'"audio" is not base64: {error}') from None
     if not data or len(data) % 2:
@@ -107,9 +111,13 @@ def pcm16(audio: Any) -> Samples:
 def flag(event: Message, name: str) -> bool | None:
     """Return a flag of an event, None if it is not there."""
     value = event.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise EventError('invalid_event', f'"{name}" is {short(value)}, expected true or false')
-    return value
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.lower() in _FLAGS:
+        return _FLAGS[value.lower()]
+    raise EventError('invalid_event', f'"{name}" is {short(value)}, expected true or false')
 
 
 def delay(event: Message) -> float | None:

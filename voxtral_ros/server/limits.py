@@ -35,7 +35,8 @@ class Limits:
     buffered_s: float = 300.0  # audio of a session that waits for the engine
     backlog_bytes: int = 64 << 20  # messages that wait for that: 26 minutes of audio
     messages_per_s: float = 500.0  # pings too
-    replies: int = 256  # events that wait to be sent
+    replies: int = 256  # events that wait to be sent, deltas not counted
+    deltas: int = 4096  # that wait to be sent one by one, 5 minutes of audio
     reply_bytes: int = 4 << 20
     idle_s: float = 600.0  # without an event from the client; a ping is none
     send_s: float = 30.0  # for one event to leave

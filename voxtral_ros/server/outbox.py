@@ -25,12 +25,12 @@ from voxtral_ros.server.limits import Limits
 
 
 class Outbox:
-    """A queue of events; deltas that wait grow together, as they do in vLLM."""
+    """A queue of events; of deltas, those beyond the limit grow together."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._messages: deque[Message] = deque()
-        self._n_bytes = 0
+        self._n_bytes = self._n_deltas = 0
         self._closed = False
         self._changed = asyncio.Event()
         self.overflowed = asyncio.Event()
@@ -38,12 +38,14 @@ class Outbox:
     def put(self, message: Message) -> None:
         """Add an event; when too much waits, note that the client does not read."""
         last = self._messages[-1] if self._messages else None
-        if last and _is_plain_delta(message) and _is_plain_delta(last):
+        is_delta = _is_plain_delta(message)
+        if last and is_delta and _is_plain_delta(last) and self._n_deltas >= self._limits.deltas:
             last['delta'] += message['delta']
             self._n_bytes += len(message['delta'])
         else:
             self._messages.append(dict(message))
             self._n_bytes += _size(message)
+            self._n_deltas += is_delta
         if self._n_bytes > self._limits.reply_bytes:
             self.overflowed.set()
         self._changed.set()
@@ -55,7 +57,8 @@ class Outbox:
 
     @property
     def full(self) -> bool:
-        return len(self._messages) >= self._limits.replies
+        """Return whether the client had better read; deltas count as audio that waits."""
+        return len(self._messages) - self._n_deltas >= self._limits.replies
 
     async def get(self) -> str | None:
         """Wait for the next event, as JSON; None is the end."""
@@ -65,6 +68,7 @@ class Outbox:
             self._changed.clear()
             await self._changed.wait()
         message = self._messages.popleft()
+        self._n_deltas -= _is_plain_delta(message)
         self._n_bytes = max(0, self._n_bytes - _size(message)) if self._messages else 0
         return json.dumps(message)
 

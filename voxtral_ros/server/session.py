@@ -26,14 +26,17 @@ from dataclasses import replace
 import logging
 import secrets
 import time
+from typing import Any
 
 import numpy as np
 
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
-from voxtral_ros.server.dialects import vllm
+from voxtral_ros.server.audio_check import AudioCheck
 from voxtral_ros.server.dialects.base import Dialect, Transcription
-from voxtral_ros.server.dialects.parse import DIALECTS, parse
+from voxtral_ros.server.dialects.openai import OpenAIDialect
+from voxtral_ros.server.dialects.parse import load, parse
+from voxtral_ros.server.dialects.vllm import ORIGINAL, VLLM
 from voxtral_ros.server.events import (
     Append, Clear, ClientEvent, Commit, EventError, Message, SessionOptions, SessionUpdate)
 from voxtral_ros.server.pending import END, EndMark, Pending
@@ -47,7 +50,7 @@ class Session:
 
     def __init__(self, worker: Worker, models: Sequence[str], buffered_s: float,
                  send: Callable[[Message], None],
-                 call_soon: Callable[..., object]) -> None:
+                 call_soon: Callable[..., object], dialect: str = '') -> None:
         """
         Greet the client.
 
@@ -55,19 +58,28 @@ class Session:
         :param buffered_s: audio that may wait before a generation is started
         :param send: takes the events for the client
         :param call_soon: loop.call_soon_threadsafe
+        :param dialect: name of the one that the address of the client says; without one it is
+            not known before the first session.update, and until then audio only waits
         """
-        self.dialect: Dialect = vllm.ORIGINAL
-        self.options = SessionOptions()
+        session_id = f'sess-{secrets.token_hex(16)}'
+        openai = OpenAIDialect(session_id, models[0])
+        self._dialects: dict[str, Dialect] = {
+            known.name: known for known in (ORIGINAL, VLLM, openai)}
+        self.dialect = self._dialects[dialect or ORIGINAL.name]
+        self._validated = bool(dialect)
+        self.options = SessionOptions(**self.dialect.defaults)
         self._worker, self._models, self._buffered_s = worker, models, buffered_s
         self._send, self._call_soon = send, call_soon
-        self._validated = False
         self._queue = Pending()
-        self._resampler = Resampler(TARGET_RATE_HZ)
+        self._n_received = 0  # samples at 16 kHz
+        self._resampler = Resampler(self.options.sample_rate)
+        self._check = AudioCheck()
         self._job: Job | None = None
         self._transcription: Transcription | None = None
         self._ending = self._stopping = False
-        send({'type': 'session.created', 'id': f'sess-{secrets.token_hex(16)}',
-              'created': int(time.time())})
+        # vLLM's greeting and OpenAI's in one: nobody has said yet which he expects.
+        send({**openai.created(SessionOptions(**openai.defaults)),
+              'id': session_id, 'created': int(time.time())})
 
     # ---- what the connection asks ----
 
@@ -95,17 +107,20 @@ class Session:
 
     def receive(self, text: str) -> None:
         """Take one text frame; what is wrong with it goes back to the client."""
+        event: Message = {}
         try:
-            self._handle(parse(text))
+            event = load(text)
+            self._handle(parse(event))
         except EventError as error:
-            self.complain(error.code, str(error))
+            self.complain(error.code, str(error), event.get('event_id'))
         except Exception:  # one client's event must not end anything
             _LOGGER.exception('an event could not be handled: %.200s', text)
             self.complain('processing_error', 'the server could not handle this event')
 
-    def complain(self, code: str, message: str) -> None:
-        """Send an error event."""
-        self._send(self.dialect.error(code, message))
+    def complain(self, code: str, message: str, event_id: Any = None) -> None:
+        """Send an error event; `event_id` is what the client calls the event that was wrong."""
+        known = event_id[:512] if isinstance(event_id, str) else None
+        self._send(self.dialect.error(code, message, known))
 
     def finish(self) -> None:
         """End the audio here, because the server stops: what was said so far is transcribed."""
@@ -158,22 +173,32 @@ class Session:
                 self._worker.check_delay(update.delay_ms)
             except ValueError as error:
                 raise EventError('invalid_event', str(error)) from None
-        dialect = DIALECTS[update.dialect] if update.dialect else self.dialect
-        given = {} if dialect is self.dialect else dict(dialect.defaults)
-        for name in ('delay_ms', 'words', 'utterances', 'sample_rate'):
-            if (value := getattr(update, name)) is not None:
-                given[name] = value
-        rate = given.get('sample_rate')
-        if rate and rate != self._resampler.source_rate_hz:
-            if self._job or self._queue:
-                raise EventError('invalid_event', 'sample_rate cannot change while audio of the '
-                                 'old rate is being transcribed: wait for transcription.done')
-            self._resampler = Resampler(rate)
-        self.options = replace(self.options, **given)
-        self._validated = True
-        self.dialect = dialect
-        if answer := self.dialect.updated(update.reply, self.options):
+        dialect = self._dialects[update.dialect or self.dialect.name]
+        options = self.options
+        if dialect.defaults != self.dialect.defaults:
+            options = SessionOptions(**dialect.defaults)
+        options = replace(options, **{
+            name: value for name in ('delay_ms', 'words', 'utterances', 'sample_rate')
+            if (value := getattr(update, name)) is not None})
+        if options.sample_rate != self._resampler.source_rate_hz:
+            self._change_rate(options.sample_rate)
+        self.options, self.dialect, self._validated = options, dialect, True
+        if answer := dialect.updated(update.reply, options):
             self._send(answer)
+        if self._queue and dialect.append_starts and not self._job:
+            self._start()
+
+    def _change_rate(self, rate_hz: int) -> None:
+        if self._validated and (self._job or self._queue):
+            raise EventError('invalid_event', 'sample_rate cannot change while audio of the '
+                             'old rate is being transcribed: wait for transcription.done')
+        self._resampler = Resampler(rate_hz)
+        # What came before the first update has the rate that this update says.
+        waiting, self._queue, self._n_received = self._queue, Pending(), 0
+        while waiting:
+            samples = waiting.popleft()
+            assert isinstance(samples, np.ndarray)
+            self._put(self._resampler.process(samples))
 
     def _append(self, samples: Samples) -> None:
         seconds = len(samples) / self._resampler.source_rate_hz
@@ -181,8 +206,11 @@ class Session:
             self._worker.metrics.dropped_seconds.inc(seconds)
             raise EventError('buffer_full', f'more than {self._buffered_s:g} s of audio wait for '
                              'a commit; this append was dropped')
+        if doubt := self._check.look(samples, self._resampler.source_rate_hz):
+            _LOGGER.warning('a client sends what cannot be audio: %s', doubt)
+            self.complain('implausible_audio', doubt)
         self._put(self._resampler.process(samples))
-        if self.dialect.append_starts and not self._job:
+        if self._validated and self.dialect.append_starts and not self._job:
             self._start()
 
     def _commit(self, final: bool | None) -> None:
@@ -191,6 +219,9 @@ class Session:
                              '{"type": "session.update"} first')
         if final is None:
             final = self.dialect.bare_commit_ends
+        if final and self.dialect.empty_commit_is_wrong and not self._has_open_audio:
+            raise EventError('input_audio_buffer_commit_empty', 'there is nothing to commit: no '
+                             'audio has come since the last commit')
         # In vLLM a final commit starts nothing, and the end mark waits for the next bare one.
         if not self._job and (not final or self.dialect.append_starts):
             self._start()
@@ -203,14 +234,25 @@ class Session:
                 self._put(rest)
             self._put(END)
 
+    @property
+    def _has_open_audio(self) -> bool:
+        """Return whether audio has come that no commit has ended."""
+        if self._job and not self._ending:
+            return True
+        return self._queue.is_open
+
     def _clear(self) -> None:
         self.close()
         self._resampler.reset()
         self._ending = False
+        if answer := self.dialect.cleared():
+            self._send(answer)
 
     # ---- generations ----
 
     def _put(self, item: Samples | EndMark) -> None:
+        if isinstance(item, np.ndarray):
+            self._n_received += len(item)
         if self._job and not self._ending:
             self._feed(item)
         else:
@@ -234,7 +276,8 @@ class Session:
     def _start(self) -> None:
         """Start a generation over what is queued, up to the first end mark."""
         options = self.options
-        self._transcription = self.dialect.transcription(options)
+        self._transcription = self.dialect.transcription(
+            options, self._n_received / TARGET_RATE_HZ - self._queue.audio_s)
         job: Job | None = None
 
         def on_update(update: Update) -> None:

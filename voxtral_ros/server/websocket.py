@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 import json
 import socket
@@ -26,6 +27,7 @@ from typing import Any
 from aiohttp import web, WSCloseCode
 
 from voxtral_ros.server.dialects.vllm import ORIGINAL
+from voxtral_ros.server.events import Message
 
 _LINGER_S, _QUIET_S = 5.0, 0.2
 _CLOSE_FRAME = b'\x88\x02'
@@ -40,6 +42,7 @@ class Socket(web.WebSocketResponse):
     """A WebSocket that says what was wrong in an event before it is closed for it."""
 
     transport: asyncio.Transport | None = None
+    error: Callable[[str, str], Message] = ORIGINAL.error  # in the dialect of the client
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b'',
                     **options: Any) -> bool:
@@ -47,7 +50,7 @@ class Socket(web.WebSocketResponse):
         wrong = _WRONG_FRAMES.get(code)
         if wrong and not self.closed and self.transport:
             with suppress(*GONE):
-                event = json.dumps(ORIGINAL.error('invalid_event', wrong))
+                event = json.dumps(self.error('invalid_event', wrong))
                 await asyncio.wait_for(self.send_str(event), 1.0)
                 self.transport.write(_CLOSE_FRAME + int(code).to_bytes(2, 'big'))
                 await _discard(self.transport)

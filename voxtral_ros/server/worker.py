@@ -24,9 +24,9 @@ No exception ends the thread; what was recognised before a failure is sent.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 import logging
 import threading
 import time
@@ -55,6 +55,7 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    audio_s: float  # that was transcribed
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,21 @@ class Update:
     """What is new in a job; the last update of a job has its usage."""
 
     events: list[Event]
-    n_tokens: int = 0  # generated since the last update, pads included
+    token_marks: tuple[int, ...] = ()  # of every new token, pads too: number of events before it
     usage: Usage | None = None
     error: str | None = None  # audio was lost; the job goes on unless there is a usage too
+
+    @property
+    def n_tokens(self) -> int:
+        """Return how many tokens were generated since the last update."""
+        return len(self.token_marks)
+
+    def steps(self) -> Iterator[tuple[bool, list[Event]]]:
+        """Yield the events in their order, token by token; whether it was a token."""
+        marks = (*self.token_marks, len(self.events))
+        yield False, self.events[:marks[0]]
+        for start, stop in pairwise(marks):
+            yield True, self.events[start:stop]
 
 
 class Job:
@@ -77,8 +90,8 @@ class Job:
         self._n_waiting = 0
         self._ending = self.is_cut = self.over = False
         self._stream: Stream | None = None
-        self._began = False
-        self._n_tokens = self._n_sent = 0
+        self._n_tokens = 0
+        self._marks: list[int] = []  # of the tokens that were not sent yet
         self._fed_s = 0.0  # into all streams of this job: a failure begins another one
         self._utterance_ids = count(1)
 
@@ -149,14 +162,14 @@ class Job:
         if self.is_cut or (self._stream is None and not len(samples)):
             return
         if self._stream is None:
-            self._began = True
             self._stream = engine.open(
                 self._delay_ms, StreamOptions(on_token=self._count),
                 utterance_ids=self._utterance_ids, start_s=self._fed_s)
         self._fed_s += len(samples) / TARGET_RATE_HZ
         self._stream.feed(samples, finite=True)
-        if last:
-            self._stream.flush()
+        if last:  # as long as in vLLM, so that the tokens of a generation are as many
+            delay = engine.protocol.delay_tokens(self._delay_ms)
+            self._stream.flush(engine.protocol.tail(delay))
 
     def poll_stream(self, last: bool) -> list[Event]:
         """Return what is new."""
@@ -172,10 +185,9 @@ class Job:
              error: str | None = None) -> bool:
         """Send what is new; return whether there was any text."""
         usage = self._usage(engine) if last else None
-        n_tokens = self._n_tokens - self._n_sent
-        self._n_sent = self._n_tokens
-        if events or n_tokens or usage or error:
-            self._on_update(Update(events, n_tokens, usage, error))
+        marks, self._marks = tuple(self._marks), []
+        if events or marks or usage or error:
+            self._on_update(Update(events, marks, usage, error))
         if last:
             # What was computed with goes now, and not when the garbage collector finds the cycles.
             self._on_update, self._stream = _nobody, None
@@ -189,13 +201,13 @@ class Job:
 
     def _count(self, _: Any) -> None:
         self._n_tokens += 1
+        self._marks.append(self._stream.n_events if self._stream else 0)
 
     def _usage(self, engine: Engine) -> Usage:
         self.over = True
-        if not self._began:
-            return Usage(0, 0)
         delay = engine.protocol.delay_tokens(self._delay_ms)
-        return Usage(len(engine.protocol.prompt_tokens(delay)), self._n_tokens)
+        prompt = engine.protocol.prompt_tokens(delay) if self._n_tokens else []
+        return Usage(len(prompt), self._n_tokens, self._fed_s)
 
 
 def _nobody(_: Update) -> None:

@@ -54,24 +54,43 @@ class Dialect(Protocol):
         """Return whether audio between the end and `done` belongs to the next generation."""
 
     @property
+    def empty_commit_is_wrong(self) -> bool:
+        """Return whether a commit without audio is an error; else a text of nothing is done."""
+
+    @property
     def defaults(self) -> Mapping[str, Any]:
         """Return the options of a session that begins to speak this dialect."""
 
-    def transcription(self, options: SessionOptions) -> Transcription:
-        """Begin the events of a generation."""
+    def transcription(self, options: SessionOptions, start_s: float) -> Transcription:
+        """
+        Begin the events of a generation.
+
+        :param start_s: seconds of audio that the session had before
+        """
 
     def updated(self, reply: str, options: SessionOptions) -> Message | None:
         """Return the answer to session.update, None if there is none."""
 
-    def error(self, code: str, message: str) -> Message:
-        """Return an error event."""
+    def cleared(self) -> Message | None:
+        """Return the answer to input_audio_buffer.clear, None if there is none."""
+
+    def error(self, code: str, message: str, event_id: str | None = None) -> Message:
+        """
+        Return an error event.
+
+        :param event_id: what the client calls the event that was wrong
+        """
 
 
-def speech_event(event: SpeechActivity) -> Message:
-    """Return OpenAI's event for speech that sets in or stops."""
+def speech_event(event: SpeechActivity, start_s: float = 0.0) -> Message:
+    """
+    Return OpenAI's event for speech that sets in or stops.
+
+    :param start_s: what is added to its time
+    """
     name, edge = ('started', 'start') if event.active else ('stopped', 'end')
     return {'type': f'input_audio_buffer.speech_{name}', f'audio_{edge}_ms':
-            round(1000 * event.time_s)}
+            round(1000 * (start_s + event.time_s))}
 
 
 def words_of(words: tuple[Word, ...]) -> list[Message]:
@@ -84,4 +103,4 @@ def usage_of(usage: Usage) -> Message:
     """Return the tokens of a generation as vLLM does."""
     return {'prompt_tokens': usage.prompt_tokens, 'completion_tokens': usage.completion_tokens,
             'total_tokens': usage.prompt_tokens + usage.completion_tokens,
-            'prompt_tokens_details': None}
+            'prompt_tokens_details': None, 'completion_tokens_details': None}

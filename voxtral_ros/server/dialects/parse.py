@@ -12,29 +12,41 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From a text frame to an event: which dialect reads it."""
+"""From an address and a text frame to a dialect and an event."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import json
 
 from voxtral_ros.server.dialects import openai, vllm
-from voxtral_ros.server.dialects.base import Dialect
 from voxtral_ros.server.events import (
-    Append, Clear, ClientEvent, Commit, EventError, flag, pcm16, short)
-
-DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect for dialect in (vllm.ORIGINAL, vllm.VLLM, openai.OPENAI)}
+    Append, Clear, ClientEvent, Commit, EventError, flag, Message, pcm16, short)
 
 
-def parse(text: str) -> ClientEvent:
-    """Return the event in a text frame; raise EventError for anything that is none."""
+def dialect_of(query: Mapping[str, str]) -> str:
+    """
+    Return the dialect that the address of a client names, '' if it names none.
+
+    `?intent=transcription` is OpenAI's, and such a client may begin without session.update.
+    `?model=` says nothing: clients of vLLM have it too.
+    """
+    return openai.OpenAIDialect.name if 'intent' in query else ''
+
+
+def load(text: str) -> Message:
+    """Return the object in a text frame; raise EventError for anything that is none."""
     try:
         event = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise EventError('invalid_json', f'the message is not JSON: {error}') from None
     if not isinstance(event, dict):
         raise EventError('invalid_event', 'the message is JSON, but not an object with a "type"')
+    return event
+
+
+def parse(event: Message) -> ClientEvent:
+    """Return what an object means; raise EventError for what is wrong in it."""
     kind = event.get('type')
     if kind == 'input_audio_buffer.append':
         return Append(pcm16(event.get('audio')))

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from voxtral_ros.recognizer.events import SpeechActivity, Transcript, Word
+from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Word
 from voxtral_ros.server.dialects.base import speech_event, usage_of, words_of
 from voxtral_ros.server.events import (
     delay, EventError, flag, Message, rate, SessionOptions, SessionUpdate, short)
@@ -40,13 +40,14 @@ class VllmDialect:
     bare_commit_ends: bool
     keeps_late_audio: bool
     every_token: bool  # a delta per token, empty ones too
+    empty_commit_is_wrong = False
 
     @property
     def defaults(self) -> Mapping[str, Any]:
         """Return nothing: what was set before stays."""
         return {}
 
-    def transcription(self, options: SessionOptions) -> VllmTranscription:
+    def transcription(self, options: SessionOptions, start_s: float) -> VllmTranscription:
         """Begin the events of a generation."""
         return VllmTranscription(options.words, options.utterances, self.every_token)
 
@@ -54,7 +55,11 @@ class VllmDialect:
         """Answer nothing to session.update."""
         return None
 
-    def error(self, code: str, message: str) -> Message:
+    def cleared(self) -> Message | None:
+        """Answer nothing to input_audio_buffer.clear."""
+        return None
+
+    def error(self, code: str, message: str, event_id: str | None = None) -> Message:
         """Return an error event."""
         return {'type': 'error', 'error': message, 'code': code}
 
@@ -103,27 +108,30 @@ class VllmTranscription:
 
     def events(self, update: Update) -> Iterator[Message]:
         """Yield the events for what is new."""
-        n_empty = update.n_tokens
-        for event in update.events:
-            if isinstance(event, SpeechActivity):
-                if self._utterances:
-                    yield speech_event(event)
-                continue
-            if event.delta:
-                n_empty -= 1
-                yield self._delta(event)
-            if event.is_final:
-                self._in_utterance = False
-                if self._utterances:
-                    yield self._segment(event)
-        if self._every_token:
-            for _ in range(n_empty):
+        for is_token, events in update.steps():
+            # A client that counts deltas knows from that how far in the audio the text is.
+            if is_token and self._every_token and not any(
+                    isinstance(event, Transcript) and event.delta for event in events):
                 yield {'type': 'transcription.delta', 'delta': ''}
+            for event in events:
+                yield from self._event(event)
         if update.error:
             yield VLLM.error('processing_error', update.error)
         if update.usage:
             yield {'type': 'transcription.done', 'text': ''.join(self._text),
                    'usage': usage_of(update.usage)}
+
+    def _event(self, event: Event) -> Iterator[Message]:
+        if isinstance(event, SpeechActivity):
+            if self._utterances:
+                yield speech_event(event)
+            return
+        if event.delta:
+            yield self._delta(event)
+        if event.is_final:
+            self._in_utterance = False
+            if self._utterances:
+                yield self._segment(event)
 
     def _delta(self, event: Transcript) -> Message:
         delta = event.delta
