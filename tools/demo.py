@@ -22,6 +22,7 @@ the node publishes is printed as it comes. With a microphone, until Ctrl-C.
 from array import array
 import os
 from pathlib import Path
+import re
 import signal
 import statistics
 import subprocess
@@ -69,10 +70,11 @@ class Screen:
             if not status.name.startswith('demo/asr') or self._shown:
                 continue
             well = status.level == DiagnosticStatus.OK
+            kind = re.sub(r'[0-9.]+ s', 's', status.message)  # not every second of loading
             # Problems when they come; that it listens, once.
-            if status.message != self._said and not (well and self._listened):
+            if kind != self._said and not (well and self._listened):
                 print(f'({status.message})', flush=True)
-            self._said = status.message
+            self._said = kind
             self._listened |= status.message.startswith('listening')
 
     def summary(self):
