@@ -116,8 +116,9 @@ def handshake(raw):
 def everything(raw):
     """Return what comes until the other side closes."""
     data = b''
-    while chunk := raw.recv(65536):
-        data += chunk
+    with suppress(ConnectionResetError):  # by a server that has not read all of a long request
+        while chunk := raw.recv(65536):
+            data += chunk
     return data
 
 
@@ -143,6 +144,7 @@ def test_frames_that_are_none(scripted, neighbour, frame, complaint):
     b'GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'])
 def test_requests_that_are_none(scripted, neighbour, request_):
     with raw_socket(scripted) as raw:
-        raw.sendall(request_)
-        raw.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # the server has closed it before the end
+            raw.sendall(request_)
+            raw.shutdown(socket.SHUT_WR)
         assert b' 200 ' not in everything(raw)[:20]
