@@ -32,6 +32,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import String
 
 from voxtral_ros.audio.messages import PcmInfo
 from voxtral_ros.node.topic_source import TopicSource
@@ -173,8 +174,7 @@ def info_goes_with_its_publisher():
         info.publish(INFO)
         room.wait(lambda: publisher.publish(audio(1)) or any(
             block.rate_hz == 44100 for block in room.blocks))
-    room.wait(lambda: not room.node.count_publishers('/audio'))
-    time.sleep(1.0)  # the source looks twice
+    room.wait(lambda: room.source._info is None)
     room.blocks.clear()
     with room.capture('other') as (_, publisher):
         room.wait(publisher.get_subscription_count)
@@ -206,6 +206,20 @@ def two_publishers():
     with room.capture('left'), room.capture('right'):
         room.wait(lambda: '/left, /right' in room.source.warning)
         assert any('2 publishers' in warning for warning in room.warnings)
+    room.wait(lambda: not room.source.warning)
+    return room
+
+
+def info_of_another_type():
+    """Say who publishes something else on audio_info."""
+    room = Room()
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = Node('radio', context=context)
+    node.create_publisher(String, 'audio_info', 1)
+    room.wait(lambda: 'radio publishes std_msgs/msg/String on /audio_info' in room.source.warning)
+    node.destroy_node()
+    rclpy.shutdown(context=context)
     room.wait(lambda: not room.source.warning)
     return room
 

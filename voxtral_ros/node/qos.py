@@ -77,3 +77,12 @@ def subscribe_to_any(node: Node, message: Any, topic: str, callback: Callable[[A
     return [node.create_subscription(message, topic, callback, profile,
                                      event_callbacks=no_subscription_events())
             for profile in profiles]
+
+
+def mismatch(node: Node, topic: str, expected: str) -> str:
+    """Return who publishes another type on a topic, so that nothing comes of it; or ''."""
+    for publisher in node.get_publishers_info_by_topic(topic):
+        if publisher.topic_type != expected:
+            return (f'{publisher.node_name} publishes {publisher.topic_type} on {topic}, expected '
+                    f'{expected}: nothing of it is received')
+    return ''

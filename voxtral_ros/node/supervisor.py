@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 
 from rclpy.lifecycle import TransitionCallbackReturn
 
+from voxtral_ros.node.qos import mismatch
+
 if TYPE_CHECKING:
     from voxtral_ros.node.asr import AsrNode
 
@@ -43,6 +45,7 @@ class Supervisor:
         self._n_attempts = 0
         self._again_at_s: float | None = None
         self._abandoned_s: float | None = None
+        self.warning = ''  # what is doubtful about the topics beside the audio
 
     def start(self) -> None:
         """Configure and activate; where the source is not there yet, try again later."""
@@ -65,7 +68,7 @@ class Supervisor:
     def every_second(self) -> None:
         """Look after the node; to be called by its executor."""
         node, worker = self._node, self._node.worker
-        self._let_robot_listen()
+        self._look_at_robot_speaking()
         if worker is None:
             self._start_again()
         elif node.hangs():
@@ -96,9 +99,13 @@ class Supervisor:
         self._again_at_s = time.monotonic() + pause_s
         self._node.warn(f'starting again in {pause_s:g} s')
 
-    def _let_robot_listen(self) -> None:
-        """Take back what a publisher said of robot_speaking that does not exist any more."""
+    def _look_at_robot_speaking(self) -> None:
+        """Say who cannot be understood, and take back what was said by who is gone."""
         node = self._node
+        self.warning = mismatch(node, node.resolve_topic_name('robot_speaking'),
+                                'std_msgs/msg/Bool')
+        if self.warning:
+            node.warn(self.warning)
         if not node.robot.speaks or node.count_publishers('robot_speaking'):
             self._abandoned_s = None
             return

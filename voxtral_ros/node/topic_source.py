@@ -38,7 +38,7 @@ from voxtral_ros.audio.messages import Mgonzs13Decoder, PcmInfo, RosDriversDecod
 from voxtral_ros.node.listener import Listener
 from voxtral_ros.node.parameter_table import QOS_OVERRIDES
 from voxtral_ros.node.parameters import is_given, unknown
-from voxtral_ros.node.qos import offered_reliability, subscribe_to_any
+from voxtral_ros.node.qos import mismatch, offered_reliability, subscribe_to_any
 
 _DISCOVERY_S = 0.5
 # Deep: Python may come late to a burst of 20 ms blocks. Until publishers are known, best effort
@@ -92,7 +92,7 @@ class TopicSource:
         self._held: deque[tuple[Any, int]] = deque(maxlen=1000)  # until their format is known
         self._patience_s: float | None = None  # until when
         self._publishers: frozenset[bytes] = frozenset()
-        self._wrong_type = self._wrong_qos = self._several = ''
+        self._wrong_type = self._wrong_qos = self._several = self._wrong_info = ''
         self._listener: Listener | None = None
         self._info_subscriptions: list[Any] = []
         self._subscribe(next(iter(self._messages)))
@@ -122,7 +122,7 @@ class TopicSource:
 
     @property
     def warning(self) -> str:
-        return self._several or self._decoder.downmix.trouble
+        return self._several or self._wrong_info or self._decoder.downmix.trouble
 
     # ---- who publishes ----
 
@@ -146,7 +146,9 @@ class TopicSource:
         self._several = '' if len(names) < 2 else (
             f'{len(names)} publishers send to {self._topic}, and their audio is mixed up: '
             f'{", ".join(names)}; end all but one, or remap audio')
-        complaint = self._wrong_type or self._wrong_qos or self._several
+        self._wrong_info = mismatch(self._node, self._info_topic, f'{_PACKAGE}AudioInfo') \
+            if self._info_subscriptions else ''
+        complaint = self._wrong_type or self._wrong_qos or self._several or self._wrong_info
         if complaint:
             self._warn(complaint)
         with self._lock:
