@@ -3,6 +3,15 @@ source '@VENV@/bin/activate'
 if [ -z '@SOURCED@' ]; then  # ROS is the virtual environment itself
   export AMENT_PREFIX_PATH='@VENV@'
   export CMAKE_PREFIX_PATH='@VENV@'
+  # The wheels do this at every start of Python, in an order of chance. Workspaces that are sourced
+  # after this are to come first.
+  if [ -z "$_ROS_WHEELS_BOOTSTRAP_COMPLETE" ]; then
+    for _folder in "$CMAKE_PREFIX_PATH"/lib{,/python3*/site-packages/ros_*.libs}; do
+      LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$_folder"
+    done
+    unset _folder
+    export LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
+  fi
 fi
 if [ -f '@INSTALL@/local_setup.bash' ]; then
   source '@INSTALL@/local_setup.bash'

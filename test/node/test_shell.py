@@ -50,3 +50,15 @@ def test_the_command_is_there():
     process = shell('voxtral --version')
     assert process.communicate(timeout=60)[0].strip()
     assert process.returncode == 0
+
+
+@pytest.mark.skipif('VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are not built')
+@pytest.mark.parametrize('seed', range(4))
+def test_messages_that_are_sourced_afterwards_are_the_ones_that_count(seed):
+    """Both packages are called audio_common_msgs: a mixture of them cannot be loaded."""
+    code = ('import rclpy; from audio_common_msgs.msg import AudioStamped; rclpy.init(); '
+            'node = rclpy.create_node("x"); node.create_subscription(AudioStamped, "a", print, 1)')
+    process = shell('source $VOXTRAL_OVERLAYS/mgonzs13/install/local_setup.bash; '
+                    f"PYTHONHASHSEED={seed} python -c '{code}'")
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
