@@ -128,8 +128,9 @@ def test_a_wrong_model_says_why_and_may_be_corrected(tmp_path):
                               SetParameters.Request(parameters=[right])).results
         assert results[0].successful
         assert driver.change(CONFIGURE)
+        other = Parameter(name='model', value=ParameterValue(type=4, string_value='other'))
         results = driver.call(SetParameters, 'asr/set_parameters',
-                              SetParameters.Request(parameters=[right])).results
+                              SetParameters.Request(parameters=[other])).results
         assert not results[0].successful
         assert 'clean up first' in results[0].reason
 

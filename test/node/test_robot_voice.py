@@ -132,7 +132,7 @@ def test_a_marked_final_is_published_but_is_no_text(tmp_path):
 
 
 def test_while_muted_nothing_is_transcribed_until_the_publisher_is_gone(tmp_path):
-    with driven(tmp_path, source='file', file=first_orders(tmp_path, 3)) as driver:
+    with driven(tmp_path, source='file', file=first_orders(tmp_path, 4)) as driver:
         speaking = driver.client.create_publisher(Bool, 'robot_speaking', LATCHED)
         speaking.publish(Bool(data=True))  # before the node is there
         assert driver.change(CONFIGURE)
@@ -143,5 +143,5 @@ def test_while_muted_nothing_is_transcribed_until_the_publisher_is_gone(tmp_path
         driver.client.destroy_publisher(speaking)
         driver.wait(lambda: 'its publisher is gone' in driver.log)
         driver.wait(lambda: driver.finals and driver.finals[-1].text
-                    == 'please put the book next to the lamp and come back')
+                    == 'stop following me and return to the charging station')
         assert not any('kitchen' in text for text in driver.texts)
