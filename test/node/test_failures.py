@@ -96,7 +96,7 @@ def test_a_broken_engine_is_freed_and_may_be_configured_again(tmp_path):
         driver.wait(lambda: driver.diagnosed(
             ERROR, 'failed 3 times in a row: the GPU has fallen off the bus'))
         assert 'configure and activate again' in driver.diagnostics[-1].message
-        assert driver.state == 'unconfigured'
+        driver.wait(lambda: driver.state == 'unconfigured')
         driver.wait(lambda: driver.finals)  # the open utterance was ended
         assert not driver.change(CONFIGURE)  # the warm-up fails, too
         assert driver.state == 'unconfigured'
