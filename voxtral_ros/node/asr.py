@@ -380,7 +380,8 @@ class AsrNode(LifecycleNode):
         level_dbfs, peak_dbfs = self._meter.take()
         return replace(
             common, source=source.description, hint=source.hint, trouble=source.trouble,
-            warning=source.warning or self._supervisor.warning, audio_format=source.audio_format, assumed=source.assumed,
+            warning=source.warning or self._supervisor.warning,
+            audio_format=source.audio_format, assumed=source.assumed,
             suspicion=self._meter.suspicion, no_clock=watch.failure, clock=watch.warning,
             live=source.live, timeout_s=self._value('audio_timeout_s'),
             level_dbfs=level_dbfs, peak_dbfs=peak_dbfs, received_s=self._meter.received_s,

@@ -179,18 +179,19 @@ class Listener(_Waiting):
 
     def _take_all(self) -> int:
         """Call back for all messages that are there, and return how many these were."""
-        n = self._drain()
+        n = self._drain(self._subscription)
         with self._lock:
             successor = self._successor
             taken = self._take(successor) if successor is not None else None
             if taken is None:
                 return n
-            self._successor = None  # from here on it cannot be replaced any more
-        n += self._drain()  # what has come until now
+            before, self._subscription, self._successor = self._subscription, successor, None
+        try:
+            n += self._drain(before)  # what has come until now
+        finally:
+            with self._lock:
+                self._retired.append(before)
         last_ns = self._sent_ns
-        with self._lock:
-            self._retired.append(self._subscription)
-            self._subscription = successor
         while taken is not None and not self._closed.is_set():
             message, sent_ns = taken
             if not sent_ns or sent_ns > last_ns:  # else it came both ways
@@ -199,9 +200,9 @@ class Listener(_Waiting):
             taken = self._take(successor)
         return n
 
-    def _drain(self) -> int:
+    def _drain(self, subscription: Any) -> int:
         n = 0
-        while not self._closed.is_set() and (taken := self._take(self._subscription)) is not None:
+        while not self._closed.is_set() and (taken := self._take(subscription)) is not None:
             self._call(*taken)
             n += 1
         return n
