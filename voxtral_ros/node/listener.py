@@ -158,14 +158,12 @@ class Listener(_Waiting):
         pause_s = self._pause_s()
         if pause_s > 0:
             self._closed.wait(pause_s)
-            woken = False
         else:
-            woken = self._wait_for_messages()
-        if not self._take_all() and woken:
+            self._wait_for_messages()
+        if not self._take_all() and pause_s <= 0:
             self._closed.wait(_IN_VAIN_S)
 
-    def _wait_for_messages(self) -> bool:
-        """Return whether a subscription says that it has something."""
+    def _wait_for_messages(self) -> None:
         with self._lock:
             handles = [subscription.handle for subscription in
                        (self._subscription, self._successor) if subscription is not None]
@@ -175,7 +173,6 @@ class Listener(_Waiting):
                 self._wait_set.add_subscription(handle)
         self._wait()
         self.n_waits += 1
-        return bool(self._wait_set.get_ready_entities('subscription'))
 
     def _take_all(self) -> int:
         """Call back for all messages that are there, and return how many these were."""

@@ -87,6 +87,7 @@ class TopicSource:
         self._stamped = False
         self._info: Any = None
         self._origins: frozenset[bytes] = frozenset()  # publishers when the info came
+        self._n_orphaned = 0  # looks in a row at which none of them was there
         self._format: PcmInfo | None = None
         self._wrong_block = ''
         self._held: deque[tuple[Any, int]] = deque(maxlen=1000)  # until their format is known
@@ -165,11 +166,13 @@ class TopicSource:
             if self._info is None:
                 return
             there = publishers | self._info_publishers()
-            if self._origins and not self._origins & there:
+            # Who was gone before anybody looked has left it behind, too; but messages may come
+            # before it is known who sends them.
+            self._origins = self._origins or there
+            self._n_orphaned = 0 if self._origins & there else self._n_orphaned + 1
+            if self._n_orphaned >= 2:
                 self._node.get_logger().debug('audio_info has gone with its publisher')
                 self._info = self._patience_s = None
-            elif not self._origins:
-                self._origins = there
 
     def _info_publishers(self) -> frozenset[bytes]:
         return _identities(self._node.get_publishers_info_by_topic(self._info_topic))
