@@ -20,6 +20,8 @@ import pytest
 from support.realtime import running, ServedScript
 from support.scripted import join, PAUSE, Script, scripted_voice, silence
 
+from voxtral_ros.server.limits import Limits
+
 
 @pytest.fixture(scope='module')
 def scripted():
@@ -34,6 +36,18 @@ def scripted():
                script.say(' turn', ' left', probability=0.5), silence(PAUSE))
     with scripted_voice(), running(ServedScript(script)) as server:
         yield SimpleNamespace(server=server, script=script, order=order, two=two)
+
+
+@pytest.fixture
+def limited():
+    """Return a function that serves with limits, and an order that it understands."""
+    script = Script()
+    order = join(silence(1.0), script.say(' go', ' left'), silence(PAUSE))
+
+    def serve(**limits):
+        return running(ServedScript(script), Limits(**limits))
+    with scripted_voice():
+        yield serve, order
 
 
 @pytest.fixture

@@ -21,24 +21,12 @@ import socket
 import time
 
 import pytest
-from support.realtime import encoded, running, said, ServedScript, wait_until
-from support.scripted import join, PAUSE, Script, scripted_voice, silence
+from support.realtime import encoded, said, wait_until
+from support.scripted import join, silence
 from voxtral_ros.server import app
 from voxtral_ros.server.limits import Limits, RateLimit
 from voxtral_ros.server.outbox import Outbox
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-
-
-@pytest.fixture
-def limited():
-    """Return a function that serves with limits, and an order that it understands."""
-    script = Script()
-    order = join(silence(1.0), script.say(' go', ' left'), silence(PAUSE))
-
-    def serve(**limits):
-        return running(ServedScript(script), Limits(**limits))
-    with scripted_voice():
-        yield serve, order
 
 
 def transcribed(client, samples):

@@ -23,26 +23,12 @@ from unittest import mock
 from urllib.request import urlopen
 
 import pytest
-from support.realtime import running, ServedScript, wait_until
-from support.scripted import join, PAUSE, Script, scripted_voice, silence
+from support.realtime import wait_until
 
 from voxtral_ros.server import app, listener
-from voxtral_ros.server.limits import Limits
 from voxtral_ros.server.listener import connection_limit
 
 HEALTH = b'GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n'
-
-
-@pytest.fixture
-def served():
-    """Return a function that serves with limits, and an order that it understands."""
-    script = Script()
-    order = join(silence(1.0), script.say(' go', ' left'), silence(PAUSE))
-
-    def serve(**limits):
-        return running(ServedScript(script), Limits(**limits))
-    with scripted_voice():
-        yield serve, order
 
 
 def asked_once(server):
@@ -86,8 +72,8 @@ def test_more_than_there_are_descriptors_for_is_an_error_that_names_the_remedy()
 
 # ---- who stays ----
 
-def test_idle_connections_make_room_for_new_ones_and_sessions_stay(served, caplog):
-    serve, order = served
+def test_idle_connections_make_room_for_new_ones_and_sessions_stay(limited, caplog):
+    serve, order = limited
     with serve(connections=6) as server, server.client() as client:
         client.update()
         client.append(order[:len(order) // 2])
@@ -110,8 +96,8 @@ def test_idle_connections_make_room_for_new_ones_and_sessions_stay(served, caplo
     assert 'there are 6 connections' in warnings(caplog)[0]
 
 
-def test_a_connection_whose_session_is_over_is_idle_again(served):
-    serve, _ = served
+def test_a_connection_whose_session_is_over_is_idle_again(limited):
+    serve, _ = limited
     with serve(connections=4) as server:
         for _ in range(8):
             server.client().socket.close()
@@ -119,9 +105,9 @@ def test_a_connection_whose_session_is_over_is_idle_again(served):
         assert server.server._listener._sessions == set()
 
 
-def test_a_connection_that_has_asked_once_is_closed_soon(served, monkeypatch):
+def test_a_connection_that_has_asked_once_is_closed_soon(limited, monkeypatch):
     monkeypatch.setattr(app, '_KEEP_ALIVE_S', 0.1)
-    serve, order = served
+    serve, order = limited
     with serve() as server, server.client() as client:
         with asked_once(server) as raw:
             assert is_closed(raw)
@@ -131,9 +117,9 @@ def test_a_connection_that_has_asked_once_is_closed_soon(served, monkeypatch):
         assert client.until('transcription.done')[-1]['text'] == 'go left'
 
 
-def test_a_request_that_never_ends_is_closed_too(served, monkeypatch):
+def test_a_request_that_never_ends_is_closed_too(limited, monkeypatch):
     monkeypatch.setattr(app, '_KEEP_ALIVE_S', 0.1)
-    serve, _ = served
+    serve, _ = limited
     with serve() as server, \
             socket.create_connection(('127.0.0.1', server.port), timeout=10) as raw:
         raw.sendall(b'GET /healthz HTTP/1.1\r\nHost: ')
@@ -142,9 +128,9 @@ def test_a_request_that_never_ends_is_closed_too(served, monkeypatch):
 
 # ---- no descriptors left ----
 
-def test_no_descriptor_left_is_survived_and_logged_once(served, monkeypatch, caplog):
+def test_no_descriptor_left_is_survived_and_logged_once(limited, monkeypatch, caplog):
     monkeypatch.setattr(listener, '_RETRY_S', 0.01)
-    serve, _ = served
+    serve, _ = limited
     with serve() as server:
         accept, attempts = server.loop.sock_accept, []
 
@@ -164,8 +150,8 @@ def test_no_descriptor_left_is_survived_and_logged_once(served, monkeypatch, cap
         assert len(texts) == 1
 
 
-def test_the_port_is_free_after_a_stop(served):
-    serve, _ = served
+def test_the_port_is_free_after_a_stop(limited):
+    serve, _ = limited
     with serve() as server:
         port = server.port
     with socket.create_server(('127.0.0.1', port)):

@@ -39,7 +39,7 @@ def read_file(
     Stamps count from 0 at the start of the file. `channel` is as in Downmix.
     A damaged or truncated file yields what can be read, less the block in which the damage
     lies, then ends with a logged warning (none for a short WAV, whose header libsndfile mends).
-    Samples that are NaN or the like are 0, counted in each block, and told once, at the end.
+    Samples that are NaN or the like are 0, counted in each block, and logged once, at the end.
 
     Raise AudioError at once for a missing, empty or unreadable file or a wrong channel, and
     while reading when not even the first block can be decoded.

@@ -62,7 +62,7 @@ class RosDriversDecoder:
     """
 
     def __init__(self, channel: int = AUTOMATIC, assumed: PcmInfo | None = None) -> None:
-        """Decode `channel`, see Downmix; `assumed` is the format where no AudioInfo tells it."""
+        """Decode `channel`, see Downmix; `assumed` is the format without AudioInfo."""
         self.downmix = Downmix(channel)
         self.format: PcmInfo | None = None  # of the last message
         self._assumed = assumed or PcmInfo()

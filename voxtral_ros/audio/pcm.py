@@ -49,7 +49,8 @@ def decode(data: Buffer, sample_format: str, channels: int) -> tuple[Frames, int
 
     `sample_format` is a name in FORMATS, in any case. Integers are scaled by their full scale
     (PCM16 / 32768), so -1..1; floats are taken as they are, overshoots included. What `sanitize`
-    calls bad is 0. The result is a fresh, writable array: it never shares memory with `data`.
+    calls bad is 0. Frames of float32 may share the memory of `data`; what Downmix makes of them
+    does not.
 
     Raise AudioError for an unknown format, no channels, or a partial frame.
     """
@@ -62,8 +63,7 @@ def decode(data: Buffer, sample_format: str, channels: int) -> tuple[Frames, int
             f'({channels} x {name}); is this compressed audio, or another format?')
     values = _samples_of(raw, name).reshape(-1, channels)
     if values.dtype.kind == 'f':
-        frames, n_bad = sanitize(values)
-        return (frames.copy() if np.shares_memory(frames, raw) else frames), n_bad
+        return sanitize(values)
     frames = values.astype(np.float32)
     frames *= -1.0 / np.iinfo(values.dtype).min
     return frames, 0

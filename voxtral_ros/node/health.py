@@ -56,7 +56,7 @@ class Health:
     trouble: str = ''
     warning: str = ''
     audio_format: str = ''
-    assumed: bool = False  # whether nobody told that format
+    assumed: bool = False  # whether no publisher has given it
     suspicion: str = ''  # why it cannot be
     no_clock: str = ''  # why there is no time
     clock: str = ''  # what is doubtful about it

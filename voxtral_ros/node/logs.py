@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the package logs, told where a robot's log is read: in /rosout, under the node's name."""
+"""What the package logs, where a robot's log is read: in /rosout, under the node's name."""
 
 from __future__ import annotations
 

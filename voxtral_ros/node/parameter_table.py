@@ -146,8 +146,8 @@ TABLE = (
         read=AT_ACTIVATE),
     Row('channel', -1, 'channel of the audio to take, counted from 0; -1: the mean of a stereo '
         'pair, the first one of more; -2: the mean of all', (-2, 63), read=AT_ACTIVATE),
-    Row('assumed_format.sample_rate', 16_000, 'rate of AudioData and AudioDataStamped where no '
-        'audio_info tells it, Hz', (8_000, 192_000), read=AT_ACTIVATE),
+    Row('assumed_format.sample_rate', 16_000, 'rate of AudioData and AudioDataStamped without '
+        'audio_info, Hz', (8_000, 192_000), read=AT_ACTIVATE),
     Row('assumed_format.channels', 1, 'its channels', (1, 64), read=AT_ACTIVATE),
     Row('assumed_format.sample_format', 'S16LE', 'its samples', choices=(
         'S8', 'U8', 'S16LE', 'S16BE', 'S24LE', 'S24_32LE', 'S32LE', 'S32BE', 'F32LE', 'F32BE',

@@ -151,7 +151,7 @@ def refuse_wrong_values(refused: dict[str, str]) -> None:
 
 
 def assumed_format(node: Node) -> PcmInfo:
-    """Return what raw audio is where nobody tells it."""
+    """Return what raw audio is without audio_info."""
     return PcmInfo(*(node.get_parameter(f'assumed_format.{name}').value
                      for name in ('channels', 'sample_rate', 'sample_format')))
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 import threading
 import time
 from typing import Any
@@ -69,7 +70,7 @@ class TopicSource:
         Subscribe; raise AudioError when no audio_common_msgs is installed.
 
         :param channel: see Downmix
-        :param assumed: format of ros-drivers' messages where no audio_info tells it
+        :param assumed: format of ros-drivers' messages where there is no audio_info
         :param quiet: whether nobody speaks, so that audio may wait a little
         """
         self._node, self._put, self._warn, self._quiet = node, put, warn, quiet
@@ -304,7 +305,6 @@ def _identities(publishers: list[Any]) -> frozenset[bytes]:
 
 def _with(profile: QoSProfile, reliability: ReliabilityPolicy) -> QoSProfile:
     """Return a profile with another reliability."""
-    return QoSProfile(depth=profile.depth, history=profile.history, reliability=reliability,
-                      durability=profile.durability, deadline=profile.deadline,
-                      liveliness=profile.liveliness,
-                      liveliness_lease_duration=profile.liveliness_lease_duration)
+    changed = copy(profile)
+    changed.reliability = reliability
+    return changed

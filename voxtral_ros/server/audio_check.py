@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Whether what a client appends can be audio at all: a client without text is told why."""
+"""Whether what a client appends can be audio at all: a client without text gets the reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AudioCheck:
 
     def __init__(self) -> None:
         self._meter, self._compressed = LevelMeter(), CompressedStream()
-        self._told = False
+        self._reported = False
 
     def look(self, samples: Samples, rate_hz: int) -> str:
         """
@@ -39,8 +39,8 @@ class AudioCheck:
 
         :param samples: of one append, float32 [n]
         """
-        doubt = '' if self._told else self._doubt(samples, rate_hz)
-        self._told = self._told or bool(doubt)
+        doubt = '' if self._reported else self._doubt(samples, rate_hz)
+        self._reported = self._reported or bool(doubt)
         return doubt
 
     def _doubt(self, samples: Samples, rate_hz: int) -> str:
