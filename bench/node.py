@@ -64,7 +64,7 @@ LOUD, MARK = 0.25, 0.5  # speech; the last sample of a word
 class MarkBackend:
     """A Backend for one stream without a network: a word follows every mark in the audio."""
 
-    max_streams, max_chunk_tokens = 1, 8
+    max_streams, max_chunk_tokens, max_rollback_tokens = 1, 8, 32
     device, description = 'cpu', 'marks'
     speculative, weight_bytes, cache_bytes = None, WeightBytes(0, 0, 0), 0
 
@@ -79,6 +79,12 @@ class MarkBackend:
 
     def set_pad_penalty(self, slot, penalty):
         pass
+
+    def save(self, slot):
+        self._saved = self._marks.copy(), self._ids.copy()
+
+    def rollback(self, slot):
+        self._marks, self._ids = (part.copy() for part in self._saved)
 
     def set_position(self, position):
         pass

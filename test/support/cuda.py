@@ -16,12 +16,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
 import pytest
+from support import checkpoints
 import torch
 from torch import Tensor
 
+from voxtral_ros.backends.cuda.backend import CudaBackend
 from voxtral_ros.backends.cuda.library import available
+from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
 from voxtral_ros.backends.cuda.weights import pack_dense, pack_int4, pack_int8, PackedWeight
+from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.quantization import marlin
 
 on_gpu = pytest.mark.skipif(not available(), reason='no GPU of SM87 or newer, or no nvcc')
@@ -63,3 +71,31 @@ def poison(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> None:
     """Leave NaN in the memory that the next tensors of this size will probably be given."""
     del_me = [torch.full(shape, float('nan'), dtype=dtype, device=device) for _ in range(4)]
     del del_me
+
+
+class WithoutGraphs(CudaBackend):
+    """Runs what would be captured, also on the CPU."""
+
+    def _capture(self, kind: str, n_streams: int, n_tokens: int) -> Any:
+        audio = self._audio_config
+        n_samples = n_tokens * audio.samples_per_token + audio.context
+        inputs = {'slots': torch.zeros(n_streams, dtype=torch.int64),
+                  'samples': torch.zeros(n_streams, n_samples),
+                  'tokens': torch.zeros(n_streams, n_tokens, dtype=torch.int64)}
+        return mock.Mock(staging=inputs, replay=lambda: self._bodies[kind](inputs, n_tokens))
+
+    def _replay(self, captured: Any, slots: Any, windows: Any = None) -> Any:
+        staging = captured.staging
+        staging['slots'].fill_(self._spare)[:len(slots)] = torch.tensor(slots)
+        if windows is not None:
+            staging['samples'][:len(slots)] = torch.from_numpy(windows)
+        return captured.replay()
+
+
+def backend_without_graphs(folder: Path, **options: Any) -> WithoutGraphs:
+    """Return the CUDA backend of a checkpoint, whose launches are run one by one on the CPU."""
+    with open_weights(folder) as (network, weights), \
+            mock.patch('torch.cuda.graph_pool_handle'), mock.patch('torch.cuda.Stream'):
+        source = CheckpointWeights(weights, torch.device('cpu'), torch.float32)
+        pad, word = checkpoints.STREAMING_PAD, checkpoints.STREAMING_WORD
+        return WithoutGraphs(network.config, source, pad, [pad, word], **options)

@@ -30,6 +30,20 @@ import numpy as np
 
 Tokens = tuple[list[list[int]], list[list[float]]]  # ids and probabilities, [M][n]
 
+# Tokens that a look ahead may take: the longest delay that is looked over, 15, then what a stream
+# is flushed with after its delay, 11, and what fills the last chunk.
+MAX_ROLLBACK_TOKENS = 32
+
+
+def kv_cache_tokens(max_chunk_tokens: int) -> int:
+    """
+    Return how many tokens KV caches need places for, beside the window of the first of them.
+
+    The first token of a pass attends when the last one is written already. So does the first token
+    after a rollback, when all that it takes back was written; one does for the other.
+    """
+    return max(max_chunk_tokens, MAX_ROLLBACK_TOKENS)
+
 
 @dataclass(frozen=True)
 class WeightBytes:
@@ -59,6 +73,7 @@ class Backend(Protocol):
 
     max_streams: int
     max_chunk_tokens: int  # tokens of audio that one pass may take
+    max_rollback_tokens: int  # tokens that a stream can be taken back by
 
     @property
     def device(self) -> str:
@@ -85,6 +100,24 @@ class Backend(Protocol):
 
     def set_pad_penalty(self, slot: int, penalty: float) -> None:
         """Subtract this from the logit of the pad token of a stream from now on."""
+
+    def save(self, slot: int) -> None:
+        """
+        Remember where a stream is: position, convolution state and last token.
+
+        This replaces what was remembered of the slot; reset and set_position make it void. From
+        here to its rollback a stream is taken to look ahead.
+        """
+
+    def rollback(self, slot: int) -> None:
+        """
+        Take a stream back to where it was saved.
+
+        What follows is as if the passes since then had never been, bit for bit. Pad penalties
+        stay. What was saved stays, too: a stream can be taken back there again.
+
+        :raises RuntimeError: nothing is saved, or more than max_rollback_tokens ago
+        """
 
     def set_position(self, position: int) -> None:
         """

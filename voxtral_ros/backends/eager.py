@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxtral_ros.backends.base import Tokens, WeightBytes
+from voxtral_ros.backends.base import kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, WeightBytes
+from voxtral_ros.backends.rollback import SavedStreams
 from voxtral_ros.model.names import part_of_pass
 from voxtral_ros.model.network import VoxtralRealtime
 
@@ -32,6 +33,7 @@ class EagerBackend:
     """The modules of voxtral_ros.model over a StreamState, on any device and in any type."""
 
     speculative = None
+    max_rollback_tokens = MAX_ROLLBACK_TOKENS
 
     def __init__(self, network: VoxtralRealtime, pad: int, max_streams: int = 1,
                  max_chunk_tokens: int = 8) -> None:
@@ -42,12 +44,15 @@ class EagerBackend:
         """
         self.network = network
         self.max_streams, self.max_chunk_tokens = max_streams, max_chunk_tokens
-        self.state = network.new_state(max_streams, max_chunk_tokens)
+        self.state = network.new_state(max_streams, kv_cache_tokens(max_chunk_tokens))
         self._pad = pad
         self._device = network.decoder.norm.weight.device
         self._kv_len = [0] * max_streams  # on the host, so that no pass waits for the device
         self.last_token = torch.zeros(max_streams, dtype=torch.int64, device=self._device)
         self.pad_penalty = torch.zeros(max_streams, device=self._device)
+        self._saved = SavedStreams((
+            *self.state.conv_state, self.state.encoder_position, self.state.decoder_position,
+            self.last_token))
 
     @property
     def device(self) -> str:
@@ -75,14 +80,26 @@ class EagerBackend:
             self.state.reset(slot, scales[:, 0])
             self.pad_penalty[slot] = 0
         self._kv_len[slot] = 0
+        self._saved.forget(slot)
 
     def set_pad_penalty(self, slot: int, penalty: float) -> None:
         self.pad_penalty[slot] = penalty
+
+    @torch.inference_mode()
+    def save(self, slot: int) -> None:
+        self._saved.save(slot)
+
+    @torch.inference_mode()
+    def rollback(self, slot: int) -> None:
+        n_tokens = self._saved.rollback(slot)
+        self.state.clear_ahead(slot, n_tokens)
+        self._kv_len[slot] -= n_tokens
 
     def set_position(self, position: int) -> None:
         self.state.encoder_position.fill_(position)
         self.state.decoder_position.fill_(position)
         self._kv_len = [position] * self.max_streams
+        self._saved.forget_all()
 
     @torch.inference_mode()
     def prefill(self, slots: Sequence[int], windows: np.ndarray,
@@ -110,7 +127,7 @@ class EagerBackend:
         pass
 
     def close(self) -> None:
-        del self.network, self.state
+        del self.network, self.state, self._saved
         gc.collect()
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
@@ -118,6 +135,7 @@ class EagerBackend:
     def _encode(self, slots: Sequence[int], windows: np.ndarray) -> tuple[Tensor, Tensor, int]:
         """Return slots, audio embeddings [M, n, dim] and the length of the longest stream."""
         n_tokens = self.network.config.audio.n_tokens(windows.shape[1])
+        self._saved.count(slots, n_tokens)
         for slot in slots:
             self._kv_len[slot] += n_tokens
         kv_len = max(self._kv_len[slot] for slot in slots)

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from voxtral_ros.backends.base import Backend
+from voxtral_ros.backends.base import Backend, kv_cache_tokens
 from voxtral_ros.backends.cpu import library as cpu_library
 from voxtral_ros.backends.cpu.backend import CpuBackend
 from voxtral_ros.backends.eager import EagerBackend
@@ -111,7 +111,8 @@ def _check_caches(config: ModelConfig, dtype: torch.dtype, max_streams: int,
 
     :raises ValueError: it has less
     """
-    needed = dtype.itemsize * max_streams * config.kv_cache_size(max_chunk_tokens)
+    needed = dtype.itemsize * max_streams \
+        * config.kv_cache_size(kv_cache_tokens(max_chunk_tokens))
     there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     if needed > there:
         raise ValueError(f'the KV caches of {max_streams} streams take {needed / 1e9:.1f} GB, but '

@@ -82,12 +82,14 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from voxtral_ros.backends import benchmark
+    from voxtral_ros.backends.base import kv_cache_tokens
     from voxtral_ros.backends.selection import find_device
     device = find_device(arguments.device)
     backend, config = _open(arguments, device)
     bandwidth = benchmark.read_bandwidth(device)
     weights = backend.weight_bytes
-    cache_size = backend.max_streams * config.kv_cache_size(backend.max_chunk_tokens)
+    cache_size = backend.max_streams \
+        * config.kv_cache_size(kv_cache_tokens(backend.max_chunk_tokens))
     counted = benchmark.PassBytes.of(config, weights, 8 * backend.cache_bytes // cache_size)
     on_gpu = device.type == 'cuda'
     machine = torch.cuda.get_device_name(device) if on_gpu \

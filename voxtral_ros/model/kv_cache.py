@@ -17,7 +17,7 @@ KV cache of a sliding-window stack: a ring buffer of keys and values, fixed at c
 
 The key of position p of a stream lies in entry p % capacity: this is where the cache wraps. A pass
 over T positions writes first and attends afterwards, so the ring holds window - 1 + T positions or
-more. Which position an entry holds follows from the stream's newest position alone: nothing has
+more. For the same reason a stream can go back by as many positions as a pass may have. Which position an entry holds follows from the stream's newest position alone: nothing has
 to be cleared for the sake of the mask.
 """
 
@@ -39,7 +39,7 @@ class KVCache:
 
     def __init__(self, config: StackConfig, n_slots: int, max_positions: int,
                  dtype: torch.dtype, device: torch.device) -> None:
-        """Allocate for passes over at most `max_positions` positions at once."""
+        """Allocate for passes over, or ways back by, at most `max_positions` positions at once."""
         self.window = config.sliding_window
         self.n_slots = n_slots
         self.capacity = config.cache_capacity(max_positions)
@@ -56,6 +56,16 @@ class KVCache:
         """
         self.keys[:, slot] = 0
         self.values[:, slot] = 0
+
+    def clear_ahead(self, slot: int, position: Tensor, n: int) -> None:
+        """
+        Forget n positions of a stream from `position` on, int64 []: it has gone back to there.
+
+        They are masked until they are written again, but a masked NaN is still a NaN.
+        """
+        entries = (position + self._entries[:n]) % self.capacity
+        for cache in (self.keys, self.values):
+            cache[:, slot].index_fill_(1, entries, 0)
 
     @property
     def nbytes(self) -> int:

@@ -43,14 +43,14 @@ class StreamState:
     def __init__(self, config: ModelConfig, n_slots: int, max_tokens: int, dtype: torch.dtype,
                  device: torch.device | str = 'cpu', n_spare: int = 0) -> None:
         """
-        Allocate for passes over at most `max_tokens` tokens per stream.
+        Allocate for passes over, or ways back by, at most `max_tokens` tokens per stream.
 
         :param n_spare: further slots that have everything but a KV cache: for the rows of a
             fixed-size batch that are not needed
         """
         device = torch.device(device)
         encoder, decoder = config.encoder, config.decoder
-        frames = config.downsample_factor
+        self._frames = frames = config.downsample_factor
         self.encoder_cache = KVCache(encoder, n_slots, max_tokens * frames, dtype, device)
         self.decoder_cache = KVCache(decoder, n_slots, max_tokens, dtype, device)
         n_slots += n_spare
@@ -71,6 +71,12 @@ class StreamState:
         self.delay_scales[:, slot] = delay_scales
         self.encoder_position[slot] = 0
         self.decoder_position[slot] = 0
+
+    def clear_ahead(self, slot: int, n_tokens: int) -> None:
+        """Forget the keys and values of so many tokens after the position of a stream."""
+        self.encoder_cache.clear_ahead(
+            slot, self.encoder_position[slot] * self._frames, n_tokens * self._frames)
+        self.decoder_cache.clear_ahead(slot, self.decoder_position[slot], n_tokens)
 
     @property
     def nbytes(self) -> int:

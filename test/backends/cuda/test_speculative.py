@@ -15,20 +15,18 @@
 """Speculative pads change no token: the bodies of the graphs, launched one by one on the CPU."""
 
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 import soundfile
 from support import checkpoints
+from support.cuda import backend_without_graphs
 import torch
 
-from voxtral_ros.backends.cuda import backend as cuda_backend
 from voxtral_ros.backends.cuda import gemm
 from voxtral_ros.backends.cuda.speculative import count_accepted, SpeculativeDecoding
-from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
 from voxtral_ros.backends.cuda.weights import dequantize
-from voxtral_ros.model.checkpoint import open_weights
+from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
@@ -41,24 +39,6 @@ PARAMS = checkpoints.tiny_params(**{
     'vocab_size': 1280, 'encoder.n_layers': 1, 'encoder.dim': 128, 'encoder.head_dim': 64,
     'encoder.hidden_dim': 128, 'encoder.n_heads': 2, 'encoder.n_kv_heads': 2})
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(4 * 16000)).astype(np.float32)
-
-
-class WithoutGraphs(cuda_backend.CudaBackend):
-    """Runs what would be captured."""
-
-    def _capture(self, kind, n_streams, n_tokens):
-        audio = self._audio_config
-        n_samples = n_tokens * audio.samples_per_token + audio.context
-        inputs = {'slots': torch.zeros(n_streams, dtype=torch.int64),
-                  'samples': torch.zeros(n_streams, n_samples),
-                  'tokens': torch.zeros(n_streams, n_tokens, dtype=torch.int64)}
-        return mock.Mock(staging=inputs, replay=lambda: self._bodies[kind](inputs, n_tokens))
-
-    def _replay(self, captured, slots, windows=None):
-        captured.staging['slots'][:] = torch.tensor(slots)
-        if windows is not None:
-            captured.staging['samples'][:] = torch.from_numpy(windows)
-        return captured.replay()
 
 
 @pytest.fixture(scope='module')
@@ -81,14 +61,9 @@ def fast(monkeypatch):
 
 
 def fused_engine(folder, speculative):
-    with open_weights(folder) as (network, weights), \
-            mock.patch('torch.cuda.graph_pool_handle'), mock.patch('torch.cuda.Stream'):
-        config = network.config
-        tokenizer = Tokenizer.load(folder, config.vocab_size)
-        source = CheckpointWeights(weights, torch.device('cpu'), torch.float32)
-        backend = WithoutGraphs(config, source, tokenizer.pad, [tokenizer.pad, tokenizer.word],
-                                max_chunk_tokens=6, speculative=speculative)
-    return Engine(backend, tokenizer, config.audio)
+    backend = backend_without_graphs(folder, max_chunk_tokens=6, speculative=speculative)
+    config = ModelConfig.load(folder)
+    return Engine(backend, Tokenizer.load(folder, config.vocab_size), config.audio)
 
 
 def ids(engine, audio, penalty=0.0):

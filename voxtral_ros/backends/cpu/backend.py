@@ -30,10 +30,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from voxtral_ros.backends.base import Tokens, WeightBytes
+from voxtral_ros.backends.base import kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, WeightBytes
 from voxtral_ros.backends.cpu.library import Layer, load, Matrix, Model, Stack
 from voxtral_ros.backends.cpu.mel import LogMel
 from voxtral_ros.backends.cpu.weights import CpuWeight, float_of, read_weight, StoredWeights
+from voxtral_ros.backends.rollback import SavedStreams
 from voxtral_ros.model.config import ModelConfig, StackConfig
 from voxtral_ros.model.names import checkpoint_name
 
@@ -45,6 +46,7 @@ class CpuBackend:
 
     device = 'cpu'
     speculative = None
+    max_rollback_tokens = MAX_ROLLBACK_TOKENS
 
     def __init__(self, config: ModelConfig, weights: StoredWeights, pad: int,
                  max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0) -> None:
@@ -64,7 +66,10 @@ class CpuBackend:
         self._weights = weights
         self._arrays: list[Any] = []  # what the library has the addresses of
         self._sizes = {'encoder': 0, 'decoder': 0, 'head': 0}
-        self.state = CpuState(config, max_streams, max_chunk_tokens)
+        self.state = CpuState(config, max_streams, kv_cache_tokens(max_chunk_tokens))
+        self._saved = SavedStreams((
+            *self.state.conv_state, self.state.encoder.position, self.state.decoder.position,
+            self.state.last_token))
         self._delay_weights = [tuple(
             self._array(f'decoder.layers.{n}.ada_rms_norm_t_cond.{part}.weight')
             for part in (0, 2)) for n in range(config.decoder.n_layers)]
@@ -93,13 +98,21 @@ class CpuBackend:
         self.state.reset(slot)
         for layer, (down, up) in enumerate(self._delay_weights):
             self.state.delay_scales[layer, slot] = delay_scale(delay, down, up)
+        self._saved.forget(slot)
 
     def set_pad_penalty(self, slot: int, penalty: float) -> None:
         self.state.pad_penalty[slot] = penalty
 
+    def save(self, slot: int) -> None:
+        self._saved.save(slot)
+
+    def rollback(self, slot: int) -> None:
+        self._saved.rollback(slot)  # attention reads nothing outside of the window
+
     def set_position(self, position: int) -> None:
         self.state.encoder.position[:] = position
         self.state.decoder.position[:] = position
+        self._saved.forget_all()
 
     def prefill(self, slots: Sequence[int], windows: np.ndarray,
                 prompt_tokens: Sequence[Sequence[int]]) -> Tokens:
@@ -111,6 +124,7 @@ class CpuBackend:
             raise IndexError(f'prompt tokens {min(tokens)} to {max(tokens)}, but the vocabulary '
                              f'has {self.config.vocab_size}')
         ids, probs = (c_int64 * len(slots))(), (c_float * len(slots))()
+        self._saved.count(slots, n)
         self._library.voxtral_cpu_prefill(
             self._model, index, len(slots), _address(mel), n, (c_int64 * len(tokens))(*tokens),
             _address(self._memory), ids, probs)
@@ -119,6 +133,7 @@ class CpuBackend:
     def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
         index, mel, n = self._inputs(slots, windows)
         ids, probs = (c_int64 * (len(slots) * n))(), (c_float * (len(slots) * n))()
+        self._saved.count(slots, n)
         self._library.voxtral_cpu_decode(
             self._model, index, len(slots), _address(mel), n, _address(self._memory), ids, probs)
         starts = range(0, len(ids), n)
@@ -128,7 +143,7 @@ class CpuBackend:
         pass
 
     def close(self) -> None:
-        del self._model, self.state, self._memory, self._delay_weights
+        del self._model, self.state, self._saved, self._memory, self._delay_weights
         self._arrays.clear()
 
     # ---- inside ----
@@ -233,7 +248,7 @@ class CpuState:
     """All that is remembered of `n_slots` streams; its memory is fixed at construction."""
 
     def __init__(self, config: ModelConfig, n_slots: int, max_tokens: int) -> None:
-        """Allocate for passes over at most `max_tokens` tokens per stream."""
+        """Allocate for passes over, or ways back by, at most `max_tokens` tokens per stream."""
         self.encoder = StackState(config.encoder, n_slots, max_tokens * config.downsample_factor)
         self.decoder = StackState(config.decoder, n_slots, max_tokens)
         # What the two convolutions remember, [slots, channels, frames]: as in model.encoder.

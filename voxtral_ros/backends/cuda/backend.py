@@ -30,10 +30,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxtral_ros.backends.base import SpeculativeStats, Tokens, WeightBytes
+from voxtral_ros.backends.base import (
+    MAX_ROLLBACK_TOKENS, SpeculativeStats, Tokens, WeightBytes)
 from voxtral_ros.backends.cuda.network import CudaNetwork
 from voxtral_ros.backends.cuda.speculative import count_accepted, SpeculativeDecoding
 from voxtral_ros.backends.cuda.weight_source import WeightSource
+from voxtral_ros.backends.rollback import SavedStreams
 from voxtral_ros.model.config import ModelConfig
 
 
@@ -50,6 +52,8 @@ class Captured:
 
 class CudaBackend:
     """Passes as replays of CUDA graphs, captured when a shape first appears or by warm_up."""
+
+    max_rollback_tokens = MAX_ROLLBACK_TOKENS
 
     def __init__(self, config: ModelConfig, weights: WeightSource, pad: int, special: list[int],
                  max_streams: int = 1, max_chunk_tokens: int = 8,
@@ -68,6 +72,9 @@ class CudaBackend:
         self._device, self._pad, self._audio_config = weights.device, pad, config.audio
         self.last_token = torch.zeros(max_streams + 1, dtype=torch.int64, device=self._device)
         self.pad_penalty = torch.zeros(max_streams + 1, device=self._device)
+        self._saved = SavedStreams((
+            *self.state.conv_state, self.state.encoder_position, self.state.decoder_position,
+            self.last_token))
         self._audio = torch.zeros(1, max_chunk_tokens, config.decoder.dim, dtype=weights.dtype,
                                   device=self._device)
         self._graphs: dict[tuple[str, int, int], Captured] = {}
@@ -100,18 +107,32 @@ class CudaBackend:
     def reset(self, slot: int, delay: int) -> None:
         self.network.reset(slot, delay)
         self.pad_penalty[slot] = 0
+        self._saved.forget(slot)
 
     def set_pad_penalty(self, slot: int, penalty: float) -> None:
         self.pad_penalty[slot] = penalty
 
+    # As reset, these run on the current CUDA stream, which waits for no pass (the host has waited
+    # for it) and which the next pass waits for.
+
+    @torch.inference_mode()
+    def save(self, slot: int) -> None:
+        self._saved.save(slot)
+
+    @torch.inference_mode()
+    def rollback(self, slot: int) -> None:
+        self.state.clear_ahead(slot, self._saved.rollback(slot))
+
     def set_position(self, position: int) -> None:
         self.state.encoder_position.fill_(position)
         self.state.decoder_position.fill_(position)
+        self._saved.forget_all()
 
     @torch.inference_mode()
     def prefill(self, slots: Sequence[int], windows: np.ndarray,
                 prompt_tokens: Sequence[Sequence[int]]) -> Tokens:
         n_tokens = self._audio_config.n_tokens(windows.shape[1])
+        self._saved.count(slots, n_tokens)
         captured = self._captured('prefill', len(slots), n_tokens)
         captured.staging['tokens'].fill_(self._pad)[:len(slots)] = torch.tensor(prompt_tokens)
         tokens, probs = self._replay(captured, slots, windows)
@@ -120,9 +141,17 @@ class CudaBackend:
     @torch.inference_mode()
     def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
         n_tokens = self._audio_config.n_tokens(windows.shape[1])
+        # A look ahead is at silence, so pads are always drafted; the statistics, which say whether
+        # that pays for what people say, do not count it.
+        ahead = self._saved.looks_ahead(slots[0])
+        self._saved.count(slots, n_tokens)
         speculative = self.speculative_decoding
-        if speculative and len(slots) == 1 and n_tokens > 1 and speculative.next_chunk():
-            return self._decode_speculatively(speculative, slots, windows, n_tokens)
+        if speculative and len(slots) == 1 and n_tokens > 1 \
+                and (ahead or speculative.next_chunk()):
+            ids, id_probs, n_passes = self._decode_speculatively(slots, windows, n_tokens)
+            if not ahead:
+                speculative.count(n_tokens, n_passes)
+            return [ids], [id_probs]
         captured = self._captured('decode', len(slots), n_tokens)
         tokens, probs = self._replay(captured, slots, windows)
         return tokens[:len(slots)].tolist(), probs[:len(slots)].tolist()
@@ -139,15 +168,19 @@ class CudaBackend:
 
     def close(self) -> None:
         self._graphs.clear()
-        del self.network, self.state, self.last_token, self.pad_penalty, self._audio
+        del self.network, self.state, self.last_token, self.pad_penalty, self._audio, self._saved
         gc.collect()
         torch.cuda.empty_cache()
 
     # ---- inside ----
 
-    def _decode_speculatively(self, speculative: SpeculativeDecoding, slots: Sequence[int],
-                              windows: np.ndarray, n_tokens: int) -> Tokens:
-        """Decode as many positions per pass as the draft, pads, gets right."""
+    def _decode_speculatively(self, slots: Sequence[int], windows: np.ndarray, n_tokens: int,
+                              ) -> tuple[list[int], list[float], int]:
+        """
+        Decode as many positions per pass as the draft, pads, gets right.
+
+        :return: ids, probabilities and the number of passes of the decoder
+        """
         tokens: list[int] = []
         probs: list[float] = []
         n_passes = 0
@@ -159,8 +192,7 @@ class CudaBackend:
             tokens += ids[0, :n_accepted[0]].tolist()
             probs += id_probs[0, :n_accepted[0]].tolist()
             n_passes += 1
-        speculative.count(n_tokens, n_passes)
-        return [tokens], [probs]
+        return tokens, probs, n_passes
 
     def _replay(self, captured: Captured, slots: Sequence[int],
                 windows: np.ndarray | None = None) -> list[Tensor]:

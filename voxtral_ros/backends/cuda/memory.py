@@ -27,6 +27,7 @@ import math
 
 import torch
 
+from voxtral_ros.backends.base import kv_cache_tokens
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.quantization.format import HEAD
 from voxtral_ros.quantization.weights import Stored, WeightFile
@@ -67,7 +68,7 @@ def plan_memory(config: ModelConfig, weights: WeightFile, dtype: torch.dtype, ma
     """
     size = dtype.itemsize
     total = sum(_weight(name, stored, size, packed) for name, stored in weights.stored.items())
-    caches = size * max_streams * config.kv_cache_size(max_chunk_tokens)
+    caches = size * max_streams * config.kv_cache_size(kv_cache_tokens(max_chunk_tokens))
     return MemoryPlan(round(total), caches, round(_OVERHEAD))
 
 

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F
 
-from voxtral_ros.backends.base import WeightBytes
+from voxtral_ros.backends.base import kv_cache_tokens, WeightBytes
 from voxtral_ros.backends.cuda import attention as kv_attention
 from voxtral_ros.backends.cuda.argmax import argmax, Head, MAX_VOCABULARY
 from voxtral_ros.backends.cuda.attention import LayerCache, n_counters
@@ -171,15 +171,14 @@ class CudaNetwork:
             for part in (0, 2)) for n in range(config.decoder.n_layers)]
         self.head = _head(weights, pad, special)
         # The spare slot is for the rows of a batch that are not needed.
-        self.state = StreamState(config, max_streams, max_chunk_tokens, weights.dtype,
-                                 weights.device, n_spare=1)
+        self.state = StreamState(config, max_streams, kv_cache_tokens(max_chunk_tokens),
+                                 weights.dtype, weights.device, n_spare=1)
         self.encoder_caches = _layer_caches(self.state.encoder_cache, config.downsample_factor)
         self.decoder_caches = _layer_caches(self.state.decoder_cache, 1)
         n_rows = 1 << max_streams.bit_length()  # at least as many as in the largest batch
         needed = max(
-            n_counters(n_rows, cache.capacity - cache.window + 1, stack.n_heads, stack.n_kv_heads)
-            for cache, stack in ((self.state.encoder_cache, config.encoder),
-                                 (self.state.decoder_cache, config.decoder)))
+            n_counters(n_rows, max_chunk_tokens * stack.per_token, stack.config.n_heads,
+                       stack.config.n_kv_heads) for stack in (self.encoder, self.decoder))
         self.counters = torch.zeros(needed, dtype=torch.int32, device=weights.device)
 
     @property
