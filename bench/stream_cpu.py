@@ -52,7 +52,7 @@ from voxtral_ros.backends.cpu.backend import CpuBackend  # noqa: E402
 from voxtral_ros.model import mel  # noqa: E402
 from voxtral_ros.recognizer.engine import Engine  # noqa: E402
 from voxtral_ros.recognizer.events import Transcript  # noqa: E402
-from voxtral_ros.recognizer.options import StreamOptions  # noqa: E402
+from voxtral_ros.recognizer.options import offline_options  # noqa: E402
 from voxtral_ros.recognizer.vad import VoiceActivity  # noqa: E402
 
 DEMO = ROOT / 'models' / 'voxtral-tiny-en'
@@ -177,13 +177,13 @@ def run_engine(engine, chunks):
 def run_stream(engine, chunks):
     """Return the ids of a stream as users have it, voice activity and words included."""
     tokens = []
-    transcribe(engine, chunks, StreamOptions(on_token=lambda token: tokens.append(token.id)))
+    transcribe(engine, chunks, offline_options(lambda token: tokens.append(token.id)))
     return tokens
 
 
 def transcribe(engine, blocks, options=None):
     """Return the seconds that each block took, and the text."""
-    stream, times, events = engine.open(DELAY * 80, options), [], []
+    stream, times, events = engine.open(DELAY * 80, options or offline_options()), [], []
     for block in blocks:
         start = perf_counter()
         stream.feed(block)
@@ -198,7 +198,7 @@ def hours(arguments):
     """Feed and poll one stream for hours: neither time per block nor memory may grow."""
     params = random_checkpoints.tiny_params()
     engine = load(params, random_checkpoints.random_tensors(params, seed=0))
-    stream = engine.open(DELAY * 80)
+    stream = engine.open(DELAY * 80, offline_options())
     audio = blocks_of(np.append(speech(), np.zeros(3 * RATE, np.float32)))[:-1]  # whole ones
     n_blocks = max(int(arguments.hours * 60), 3) * PER_MINUTE
     seconds, memory = np.full(n_blocks, np.nan), []  # of blocks; after every minute

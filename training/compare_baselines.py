@@ -50,6 +50,7 @@ from voxtral_ros.evaluation.manifest import read_manifest
 from voxtral_ros.evaluation.word_error_rate import Score, score
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Transcript
+from voxtral_ros.recognizer.options import offline_options
 
 NOISE = 'noise'
 OURS = 'ours'
@@ -98,7 +99,7 @@ def stream(engine: Engine, recordings: list[Recording], delay_ms: float,
     order = sorted(recordings, key=lambda recording: len(recording.samples))
     for at in range(0, len(order), n_streams):
         batch = order[at:at + n_streams]
-        streams = [engine.open(delay_ms) for _ in batch]
+        streams = [engine.open(delay_ms, offline_options()) for _ in batch]
         events: list[list[Any]] = [[] for _ in batch]
         for start in range(0, max(len(recording.samples) for recording in batch), _CHUNK):
             for one, recording in zip(streams, batch, strict=True):

@@ -91,11 +91,11 @@ def test_a_restart_of_the_stream_leaves_it_in_the_middle_of_the_speech(folder, s
     other, stream = engine.open(), engine.open()
     stream.feed(speech[:40000])
     stream.poll()
-    before, slot = stream._voice._detector, stream._slot
+    before, slot = stream._voice._detector, stream._audio.slot
     stream._restart()
-    assert stream._slot is not slot
-    assert stream._slot.index == slot.index
-    assert stream._slot.detector is stream._voice._detector is before
+    assert stream._audio.slot is not slot
+    assert stream._audio.slot.index == slot.index
+    assert stream._voice._detector is before
     stream.feed(speech[40000:])
     stream.poll()
     fresh = VoiceActivity(VadOptions())

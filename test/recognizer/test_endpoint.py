@@ -14,6 +14,7 @@
 
 """Endpointing: utterances end in pauses, after their last word, and never inside a group."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -24,6 +25,7 @@ from support.scripted import (
 from voxtral_ros.recognizer.endpoint import Endpointer, EndpointOptions
 from voxtral_ros.recognizer.events import SpeechActivity
 from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.turns import TurnOptions
 from voxtral_ros.recognizer.vad import VadOptions, VoiceActivity
 from voxtral_ros.recognizer.watchdog import WatchdogOptions
 
@@ -74,11 +76,12 @@ def test_a_shorter_pause_does_not():
 @pytest.mark.parametrize('silence_s', [0.3, 0.5, 0.8, 1.5])
 @pytest.mark.parametrize('delay', DELAYS)
 def test_an_utterance_ends_soon_after_silence_and_delay(silence_s, delay):
-    """End after silence_s, unless the delay is longer: then when the delayed tail is out."""
+    """End when the delayed tail is out, where the stream does not look ahead."""
     script = Script()
     audio = join(silence(2.4), script.say(' stop', '.'), silence(6.0))
     speech_end_s = 2.88
-    after_s = ended_at(script, audio, endpoint(silence_s=silence_s), delay) - speech_end_s
+    options = replace(endpoint(silence_s=silence_s), turns=TurnOptions(eager_s=0.0))
+    after_s = ended_at(script, audio, options, delay) - speech_end_s
     tail_s = 0.08 * delay
     assert max(silence_s, tail_s) <= after_s <= max(silence_s, tail_s + 0.9) + 0.15
 
@@ -232,7 +235,7 @@ def endpointer(*audio, **options: float) -> Endpointer:
     audio = join(*audio)
     for start in range(0, len(audio), 1280):
         activity.push(audio[start:start + 1280])
-        pointer.update()
+        pointer.update(pointer.options.silence_s)
     return pointer
 
 

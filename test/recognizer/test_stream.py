@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 from support.scripted import (
-    DELAY, encode, feed, finals, join, open_stream, PAUSE, RATE, Script, scripted_voice,
-    ScriptedEngine, silence, texts, TOKEN, TOKENIZER, transcribe, transcripts, voice)
+    DELAY, encode, feed, finals, join, NEVER_IDLE, open_stream, PAUSE, RATE, Script,
+    scripted_voice, ScriptedEngine, silence, texts, TOKEN, TOKENIZER, transcribe, transcripts,
+    voice)
 
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.events import Event, SpeechActivity
@@ -108,7 +109,7 @@ def test_half_a_character_does_not_leak_into_the_next_utterance():
 def test_every_token_is_counted_and_published():
     script, tokens = Script(), []
     audio = join(silence(0.8), script.say(' stop', '.'), silence(PAUSE))
-    stream = open_stream(script, StreamOptions(on_token=tokens.append))
+    stream = open_stream(script, StreamOptions(on_token=tokens.append, idle=NEVER_IDLE))
     feed(stream, audio)
     stream.close()
     assert [token.index for token in tokens] == list(range(len(tokens)))
@@ -139,7 +140,7 @@ def test_words_in_silence_are_discarded_and_counted():
     script = Script()
     audio = join(silence(4.0), script.say(' the', 's', '.', voiced=0.0), silence(4.0),
                  script.say(' stop'), silence(4.0), script.say(' here', voiced=0.0), silence(4.0))
-    stream = open_stream(script)
+    stream = open_stream(script, StreamOptions(idle=NEVER_IDLE))
     assert texts(feed(stream, audio)) == ['stop']
     assert stream.stats.discarded_words == 2
 

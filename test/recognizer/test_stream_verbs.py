@@ -99,7 +99,7 @@ def test_samples_that_are_no_numbers_are_silence_and_are_counted(bad):
 def test_bad_samples_never_reach_the_model():
     stream = open_stream(Script())
     stream.feed(np.full(4000, np.nan))
-    slot = stream._slot
+    slot = stream._audio.slot
     assert np.isfinite(slot.window(slot.ready)).all()
 
 
@@ -251,7 +251,7 @@ def test_what_a_failed_close_had_recognised_can_still_be_had():
     script, failing = Script(), []
 
     def on_token(token):
-        if failing and token.index >= 30:
+        if failing and token.index >= 20:
             raise RuntimeError('the engine has a bad day')
 
     stream = Stream(ScriptedEngine(script), DELAY, StreamOptions(on_token=on_token))
@@ -284,17 +284,17 @@ def test_hours_leave_nothing_in_memory():
     script = Script()
     engine = ScriptedEngine(script, audio=AudioConfig(frame_rate=1.25))
     stream = Stream(engine, DELAY, StreamOptions())
-    talk = join(*(script.say(' turn', ' left', seconds=2.4) for _ in range(10)), silence(12.8),
-                script.say(' and', voiced=0.0), silence(6.4), voice(24.0),
+    talk = join(*(script.say(' turn', ' left', seconds=2.4) for _ in range(10)), silence(4.0),
+                script.say(' and', voiced=0.0), silence(15.2), voice(24.0),
                 script.blank_loop(99.0), voice(40.0), silence(8.0))
     part_s, history = len(talk) / RATE, []
     for _ in range(round(7200 / part_s)):
         assert feed(stream, talk, 10 * TOKEN)
         stream.flush()
         history.append(sizes(stream))
-    assert {'stream._voice._history', 'stream._pending._data', 'stream._recent',
+    assert {'stream._voice._history', 'stream._audio._pending._data', 'stream._audio._recent._data',
             'stream._clock._insertions', 'stream._endpointer._boundaries', 'stream._events',
-            'stream._flushes', 'stream._slot.tokens'} <= history[0].keys()
+            'stream._flushes', 'stream._audio.slot.tokens'} <= history[0].keys()
     hour = len(history) // 2
     for name in history[-1]:
         largest = [max(part.get(name, 0) for part in half)

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 import pytest
 from support import golden
 from support.scripted import (
-    DELAY, encode, feed, finals, join, scripted_voice, ScriptedEngine, silence, TOKEN_S,
-    TOKENIZER, transcripts, voice)
+    DELAY, encode, feed, finals, join, NEVER_IDLE, scripted_voice, ScriptedEngine, silence,
+    TOKEN_S, TOKENIZER, transcripts, voice)
 
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer.endpoint import EndpointOptions
@@ -154,7 +154,7 @@ def test_words_without_spaces_where_nobody_speaks_are_discarded_one_by_one(langu
     ids += [tokenizer.pad] * 60 + [token for group in babble for token in written(group)]
     with scripted_voice():
         stream = Stream(ScriptedEngine(ids=[tokenizer.pad] * 16 + ids, tokenizer=tokenizer), DELAY,
-                        StreamOptions())
+                        StreamOptions(idle=NEVER_IDLE))
         events = feed(stream, audio) + stream.close()
     assert [final.text for final in finals(events)] == [''.join(spoken)]
     assert stream.stats.discarded_words == len(babble)

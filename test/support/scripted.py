@@ -26,8 +26,9 @@ are written only where their audio is really given to the model, and again after
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from unittest import mock
 
@@ -40,6 +41,7 @@ from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer import vad
 from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.events import Event, Transcript
+from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.slot import Slot, Token
 from voxtral_ros.recognizer.stream import Stream
@@ -52,6 +54,8 @@ PAUSE = 2.0  # seconds, long enough to end an utterance with the usual options
 TOKENIZER = Tokenizer(tiny_vocabulary()[:N_TINY_TEXT])
 _MARK = 0.5
 _STEP = 2.0 ** -14  # between the marks of two groups
+
+NEVER_IDLE = IdleOptions(after_s=0.0)
 
 Piece = str | bytes | None  # None is a pad
 
@@ -183,6 +187,7 @@ class ScriptedEngine:
         self.protocol = StreamingProtocol(tokenizer, audio or AudioConfig())
         self.admission = Admission(TOKEN_S)
         self.max_chunk_tokens = max_chunk_tokens
+        self.max_tokens_ahead = 32
         self.on_update = self.link = self.stats = None
         self.description = 'a script'
         self.penalties: list[float] = []  # all that were asked for
@@ -219,6 +224,35 @@ class ScriptedEngine:
         assert self._slots[slot.index] is slot
         self._writers[slot.index].penalty = penalty
         self.penalties.append(penalty)
+
+    def take_detector(self) -> None:
+        """Let every stream load a detector, which is a script, too."""
+
+    def give_detector_back(self, _: None) -> None:
+        pass
+
+    @contextmanager
+    def looking_ahead(self, slot: Slot) -> Iterator[Callable[[int], list[Token]]]:
+        """Let the writer of a slot write about silence, and forget that it has."""
+        ahead = Slot(slot.index, self.protocol, 0)
+        before, ahead.position = self._writers[slot.index], slot.position
+        ahead.prompt_tokens = slot.prompt_tokens
+        size = self.protocol.samples_per_token
+        ahead.take_back()
+        ahead.feed(slot.waiting_samples[:self.protocol.context])
+
+        def decode(n_tokens: int) -> list[Token]:
+            ahead.feed(np.zeros(n_tokens * size, np.float32))
+            self._advance(ahead, n_tokens)
+            tokens = list(ahead.tokens)
+            ahead.tokens.clear()
+            return tokens
+
+        self._writers[slot.index] = deepcopy(before)
+        try:
+            yield decode
+        finally:
+            self._writers[slot.index] = before
 
     def process(self) -> None:
         """Compute all audio that waits."""

@@ -122,12 +122,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _transcribe(engine: Engine, name: str, arguments: argparse.Namespace) -> None:
-    from voxtral_ros.recognizer.options import StreamOptions
+    from voxtral_ros.recognizer.options import offline_options
     blocks, duration_s = _open(name, arguments)
     result = Result(name)
     tokens: list[Token] = []
     fed: list[np.ndarray] = []
-    stream = engine.open(arguments.delay_ms, StreamOptions(on_token=tokens.append))
+    stream = engine.open(arguments.delay_ms, offline_options(tokens.append))
     title = name if len(arguments.audio) > 1 else ''
     with Display(title, duration_s, quiet=arguments.json) as display:
         try:

@@ -25,6 +25,7 @@ from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ
 from voxtral_ros.evaluation.manifest import Recording
 from voxtral_ros.recognizer.events import Event, Transcript
+from voxtral_ros.recognizer.options import offline_options
 
 if TYPE_CHECKING:
     from voxtral_ros.recognizer.engine import Engine
@@ -50,7 +51,7 @@ def transcribe(engine: Engine, recordings: Sequence[Recording], delay_ms: float 
     for at in range(0, len(recordings), side_by_side):
         processed = []
         for recording in recordings[at:at + side_by_side]:
-            stream = engine.open(delay_ms)
+            stream = engine.open(delay_ms, offline_options())
             try:
                 duration_s = _feed(stream, recording.path)
             except AudioError as error:

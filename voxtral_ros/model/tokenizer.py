@@ -156,6 +156,12 @@ class TextDecoder:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
 
+    def copy(self) -> TextDecoder:
+        """Return another one that goes on from here."""
+        other = TextDecoder(self._tokenizer)
+        other._utf8.setstate(self._utf8.getstate())
+        return other
+
     @property
     def inside_character(self) -> bool:
         """Return whether the last token has left a character unfinished."""

@@ -155,6 +155,9 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
         ('repeated stamps', str(stats.repeated)),
         ('bad samples', str(stats.bad_samples)),
         ('real-time factor', _number(recent.real_time_factor, 3)),
+        ('idle for (s)', _number(stats.idle_s, 0)),
+        ('audio given to the model (%)', _number(
+            100 * _ratio(stats.processed_s - stats.skipped_s, stats.processed_s), 1)),
         ('tokens per pass', _number(engine.tokens_per_pass, 2) if engine else ''),
         ('speculative decoding', ('on' if engine.speculative else 'off') if engine else ''),
         ('accepted tokens per pass', _number(engine.accepted_per_pass, 2) if engine else ''),

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -30,12 +31,13 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool, String
 
 from voxtral_ros.msg import Transcript as TranscriptMessage
+from voxtral_ros.msg import Turn as TurnMessage
 from voxtral_ros.msg import Word as WordMessage
 from voxtral_ros.node.hri import open_voice
 from voxtral_ros.node.qos import no_events
 from voxtral_ros.node.robot_voice import RobotVoice
 from voxtral_ros.node.stamps import Origin
-from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Word
+from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn, Word
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _LATENCIES = 200  # of the last partial and final transcripts
@@ -52,6 +54,7 @@ class Outputs:
         self._partial = create(TranscriptMessage, 'transcript/partial', 50)
         self._final = create(TranscriptMessage, 'transcript/final', 50)
         self._text = create(String, 'transcript/text', 50)
+        self._turn = create(TurnMessage, 'turn', 50)
         self._speech_active = create(Bool, '~/speech_active', _LATCHED)
         self._voice = open_voice(node, self._value('hri_voice'))
         self._last_partial_ns = 0
@@ -80,7 +83,7 @@ class Outputs:
 
     def destroy(self) -> None:
         """Take the publishers away, when what they published last has arrived."""
-        publishers = [self._final, self._text, *(self._voice.publishers if self._voice else []),
+        publishers = [self._final, self._text, self._turn, *(self._voice.publishers if self._voice else []),
                       self._partial, self._speech_active]
         end = time.monotonic() + _ARRIVAL_S
         for publisher in publishers:
@@ -97,6 +100,8 @@ class Outputs:
                 self._speech_active.publish(Bool(data=event.active))
                 if self._voice:
                     self._voice.speaking(event.active)
+            elif isinstance(event, Turn):
+                self._turn.publish(self._turn_message(event, origin))
             else:
                 self._publish_transcript(event, origin)
 
@@ -135,6 +140,17 @@ class Outputs:
         message.header.frame_id = origin.frame_id or self._value('frame_id')
         return message
 
+    def _turn_message(self, turn: Turn, origin: Origin) -> TurnMessage:
+        now_ns = self._node.get_clock().now().nanoseconds
+        start_ns, end_ns = origin.stamp_ns(turn.start_s), origin.stamp_ns(turn.end_s)
+        message = TurnMessage(
+            kind=int(turn.kind), utterance_id=turn.utterance_id, text=turn.text,
+            words=_messages(turn.words, origin), end=_time(end_ns),
+            latency=(now_ns - end_ns) / 1e9, robot_speaking=self._robot.marked(start_ns, end_ns))
+        message.header.stamp = _time(start_ns)
+        message.header.frame_id = origin.frame_id or self._value('frame_id')
+        return message
+
     def _word_messages(self, words: tuple[Word, ...], origin: Origin) -> list[WordMessage]:
         """Return messages of words, made anew only for those that are not as they were."""
         known = self._words
@@ -142,10 +158,13 @@ class Outputs:
         # A complete word stays the same object in all revisions of an utterance.
         while n_known and words[n_known - 1] is not known[n_known - 1][0]:
             n_known -= 1
-        known[n_known:] = [
-            (word, WordMessage(text=word.text, end=_time(origin.stamp_ns(word.end_s)),
-                               confidence=float(word.confidence))) for word in words[n_known:]]
+        known[n_known:] = zip(words[n_known:], _messages(words[n_known:], origin), strict=True)
         return [message for _, message in known]
+
+
+def _messages(words: Iterable[Word], origin: Origin) -> list[WordMessage]:
+    return [WordMessage(text=word.text, end=_time(origin.stamp_ns(word.end_s)),
+                        confidence=float(word.confidence)) for word in words]
 
 
 def _time(stamp_ns: int) -> Time:

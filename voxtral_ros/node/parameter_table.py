@@ -165,6 +165,17 @@ TABLE = (
         read=ALWAYS),
     Row('endpoint.min_speech_probability', 0.1, 'words are discarded where voice activity stayed '
         'under this; 0 keeps all', (0.0, 1.0), read=ALWAYS),
+    Row('turn.eager_s', 0.25, 'pause after which the stream looks ahead and publishes EAGER_END, '
+        'the text that the turn has if it is over, s; 0: never, and finals come later',
+        (0.0, 10.0), read=ALWAYS),
+    Row('turn.punctuated_silence_s', 0.0, 'pause after which an utterance ends whose text ends a '
+        'sentence, s; 0: as any other', (0.0, 10.0), read=ALWAYS),
+    Row('idle.after_s', 2.0, 'without anything like speech for so long, the model is given no '
+        'audio, and costs nothing, s; 0: never', (0.0, 3600.0), read=ALWAYS),
+    Row('idle.preroll_s', 1.0, 'audio that the model is given first when speech sets in, s',
+        (0.3, 5.0), read=ALWAYS),
+    Row('idle.threshold', 0.1, 'probability of speech above which it wakes, if '
+        'endpoint.min_speech_probability is not lower', (0.01, 0.95), read=ALWAYS),
     Row('vad.threshold', 0.5, 'probability above which audio counts as speech', (0.05, 0.95),
         read=ALWAYS),
     Row('watchdog.speech_s', 8.0, 'seconds of speech without a word before the watchdog acts; 0: '

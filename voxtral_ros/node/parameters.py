@@ -33,7 +33,9 @@ from voxtral_ros.audio.messages import PcmInfo
 from voxtral_ros.node.parameter_table import (
     AT_ACTIVATE, AT_CONFIGURE, QOS_OVERRIDES, Row, ROWS, suggestion, TABLE, WHEN)
 from voxtral_ros.recognizer.endpoint import EndpointOptions
+from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.turns import TurnOptions
 from voxtral_ros.recognizer.vad import VadOptions
 from voxtral_ros.recognizer.watchdog import WatchdogOptions
 
@@ -176,4 +178,8 @@ def stream_options(node: Node, changes: Sequence[Parameter] = ()) -> StreamOptio
                         min_speech_probability=value('endpoint.min_speech_probability')),
         VadOptions(threshold=value('vad.threshold')),
         WatchdogOptions(speech_s=value('watchdog.speech_s'),
-                        repeated_tokens=value('watchdog.repeated_tokens')))
+                        repeated_tokens=value('watchdog.repeated_tokens')),
+        IdleOptions(after_s=value('idle.after_s'), preroll_s=value('idle.preroll_s'),
+                    threshold=value('idle.threshold')),
+        TurnOptions(eager_s=value('turn.eager_s'),
+                    punctuated_silence_s=value('turn.punctuated_silence_s')))

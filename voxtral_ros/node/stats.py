@@ -39,6 +39,8 @@ class WorkerStats:
     bad_samples: int = 0
     failures: int = 0
     busy_s: float = 0.0
+    skipped_s: float = 0.0  # of processed audio, not given to the model: nobody spoke
+    idle_s: float = 0.0  # for how long nobody has spoken; 0: the model is given audio
     discarded_words: int = 0
     watchdog: int = 0  # how often it changed the pad logit or started afresh
     repetition_loops: int = 0

@@ -39,7 +39,7 @@ from voxtral_ros.audio.gaps import Kind, Timeline
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
 from voxtral_ros.node.stamps import Origin, StampMap
 from voxtral_ros.node.stats import StampCounter, WorkerStats
-from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript
+from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn, TurnKind
 from voxtral_ros.recognizer.interface import SpeechEngine, SpeechStream
 from voxtral_ros.recognizer.options import StreamOptions
 
@@ -93,6 +93,7 @@ class Worker:
         self._condition = threading.Condition()
         self._unfinished = False  # audio was processed since the last flush
         self._open: Transcript | None = None  # the last one published, unless it was final
+        self._turn: Turn | None = None  # the last one published, unless it was the end
         self._speaking = False
         self._short_lives = 0
         self._traceback_s = -_TRACEBACK_EVERY_S
@@ -165,7 +166,7 @@ class Worker:
     @property
     def quiet(self) -> bool:
         """Whether nobody speaks and nothing is left to be published."""
-        return not self._speaking and self._open is None
+        return not self._speaking and self._open is None and self._turn is None
 
     def stop(self, patience_s: float = 10.0) -> bool:
         """
@@ -284,6 +285,7 @@ class Worker:
         self._discarded_before = self.stats.discarded_words
         self._watchdog_before = self.stats.watchdog
         self._repetition_before = self.stats.repetition_loops
+        self._skipped_before = self.stats.skipped_s
 
     def _restart(self) -> None:
         self._end_stream()
@@ -304,6 +306,8 @@ class Worker:
         if self._open is not None:
             self._publish([replace(self._open, is_final=True, delta='',
                                    revision=self._open.revision + 1)])
+        if self._turn is not None:
+            self._publish([replace(self._turn, kind=TurnKind.END)])
         if self._speaking:
             self._publish([SpeechActivity(False, self._fed / TARGET_RATE_HZ)])
 
@@ -358,6 +362,8 @@ class Worker:
             self.stats.watchdog = self._watchdog_before + stats.watchdog_penalties \
                 + stats.watchdog_resets
             self.stats.repetition_loops = self._repetition_before + stats.repetition_loops
+            self.stats.skipped_s = self._skipped_before + stats.skipped_s
+            self.stats.idle_s = stats.idle_s
 
     # ---- events out ----
 
@@ -367,6 +373,9 @@ class Worker:
         for event in events:
             if isinstance(event, SpeechActivity):
                 self._speaking = event.active
+            elif isinstance(event, Turn):
+                self._turn = None if event.kind is TurnKind.END else event
+                self.n_utterances = max(self.n_utterances, event.utterance_id)
             else:
                 self._open = None if event.is_final else event
                 self.n_utterances = max(self.n_utterances, event.utterance_id)

@@ -24,6 +24,7 @@ activity takes noise for speech, a long run of pads of the model is the second w
 from __future__ import annotations
 
 from collections import deque
+import copy
 from dataclasses import dataclass
 
 from voxtral_ros.recognizer.vad import VoiceActivity
@@ -57,15 +58,31 @@ class Endpointer:
         self._cut_s = 0.0  # voiced audio up to here has had its boundary
         self._last_text_s = 0.0
 
-    def update(self) -> None:
-        """Look for a pause in what voice activity has processed since the last call."""
+    def copy(self) -> Endpointer:
+        """Return another one that goes on from here, over the same voice activity."""
+        other = copy.copy(self)
+        other._boundaries = self._boundaries.copy()
+        return other
+
+    @property
+    def expects_pause(self) -> bool:
+        """Return whether somebody has spoken since the last boundary."""
+        return self._voice.last_voiced_s > self._cut_s
+
+    def update(self, silence_s: float) -> bool:
+        """
+        Look for a pause that ends an utterance in what voice activity has processed.
+
+        :param silence_s: how long it has to be
+        :return: whether there is a new one
+        """
         voice = self._voice
-        pause_s = voice.processed_s - voice.last_voiced_s
-        if voice.last_voiced_s > self._cut_s and pause_s >= self.options.silence_s:
-            self._cut_s = voice.last_voiced_s
-            # Not before what is written: in a long pause there may be hardly audible words.
-            self._boundaries.append(max(voice.last_voiced_s + min(self.options.silence_s, 0.5),
-                                        self._last_text_s))
+        if not self.expects_pause or voice.processed_s - voice.last_voiced_s < silence_s:
+            return False
+        self._cut_s = voice.last_voiced_s
+        # Not before what is written: in a long pause there may be hardly audible words.
+        self._boundaries.append(max(voice.last_voiced_s + min(silence_s, 0.5), self._last_text_s))
+        return True
 
     def text_written(self, transcribed_s: float) -> None:
         """Note that the model wrote text about the audio up to `transcribed_s`."""
@@ -73,9 +90,19 @@ class Endpointer:
 
     def starts_new(self, word_end_s: float, start_s: float) -> bool:
         """Return whether a group of words belongs after the utterance that began at `start_s`."""
-        if self._boundaries and word_end_s > self._boundaries[0] + _SLACK_S:
+        if self._boundaries and self.is_after(word_end_s, self._boundaries[0]):
             return True
         return self.is_too_long(word_end_s, start_s)
+
+    @staticmethod
+    def is_after(word_end_s: float, boundary_s: float) -> bool:
+        """Return whether a word that ends at `word_end_s` belongs after a boundary."""
+        return word_end_s > boundary_s + _SLACK_S
+
+    @property
+    def boundary_s(self) -> float | None:
+        """Return the latest boundary before which there may still be words, None if none is."""
+        return self._boundaries[-1] if self._boundaries else None
 
     def is_too_long(self, until_s: float, start_s: float) -> bool:
         """Return whether an utterance that began at `start_s` should not go on at `until_s`."""

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 import math
 from pathlib import Path
 
@@ -41,10 +42,10 @@ from voxtral_ros.model.protocol import load_protocol, StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.interface import EngineStats
-from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.options import offline_options, StreamOptions
 from voxtral_ros.recognizer.slot import Slot, Token
 from voxtral_ros.recognizer.stream import Stream
-from voxtral_ros.recognizer.vad import new_detector
+from voxtral_ros.recognizer.vad import Detector, new_detector
 
 
 class EngineFull(RuntimeError):
@@ -121,7 +122,7 @@ class Engine:
         :raises NotFinite: the weights are damaged
         """
         self.backend.warm_up()
-        stream = self.open()
+        stream = self.open(options=offline_options())
         try:
             stream.feed(np.zeros(self.protocol.audio.sampling_rate, np.float32))
             stream.poll()
@@ -147,6 +148,11 @@ class Engine:
         return self.backend.max_chunk_tokens
 
     @property
+    def max_tokens_ahead(self) -> int:
+        """Return how many tokens a stream may look ahead."""
+        return self.backend.max_rollback_tokens
+
+    @property
     def stats(self) -> EngineStats:
         drafted = self.backend.speculative
         return EngineStats(
@@ -155,6 +161,14 @@ class Engine:
             drafted.n_accepted / drafted.n_passes if drafted and drafted.n_passes else math.nan)
 
     # ---- for streams ----
+
+    def take_detector(self) -> Detector:
+        """Return a voice activity detector for one stream."""
+        return self._detectors.pop()
+
+    def give_detector_back(self, detector: Detector) -> None:
+        """Take a detector back, for the next stream."""
+        self._detectors.append(detector)
 
     def take_slot(self, delay: int) -> Slot:
         """Open a slot for a stream with a delay in tokens."""
@@ -168,7 +182,7 @@ class Engine:
         return self._begin(slot.index, delay)
 
     def _begin(self, index: int, delay: int) -> Slot:
-        slot = Slot(index, self.protocol, delay, self._detectors[index])
+        slot = Slot(index, self.protocol, delay)
         self.backend.reset(index, delay)
         self._slots[index] = slot
         return slot
@@ -211,6 +225,43 @@ class Engine:
             n_tokens = min(min(slot.ready for slot in decoding), self.max_chunk_tokens)
             self._decode(decoding, n_tokens)
         return bool(prefills or decoding)
+
+    @contextmanager
+    def looking_ahead(self, slot: Slot) -> Iterator[Callable[[int], list[Token]]]:
+        """
+        Let the network hear silence after what a stream has processed, and then forget it again.
+
+            with engine.looking_ahead(slot) as decode:
+                tokens = decode(8)
+
+        Gives a function that decodes n tokens of silence, at most `max_tokens_ahead` in all.
+        Afterwards the stream is where it was, bit for bit.
+        """
+        protocol = self.protocol
+        # What waits is not for this: how much that is depends on how the audio was fed.
+        audio = np.concatenate((slot.waiting_samples[:protocol.context], np.zeros(
+            self.max_tokens_ahead * protocol.samples_per_token, np.float32)))
+        n_decoded = 0
+
+        def decode(n_tokens: int) -> list[Token]:
+            nonlocal n_decoded
+            tokens: list[Token] = []
+            while n_tokens:
+                n_pass = min(n_tokens, self.max_chunk_tokens)
+                start = n_decoded * protocol.samples_per_token
+                window = audio[start:start + n_pass * protocol.samples_per_token + protocol.context]
+                (ids,), (probs,) = self.backend.decode([slot.index], window[None])
+                tokens += [Token(slot.n_generated + n_decoded + k, *token)
+                           for k, token in enumerate(zip(ids, probs, strict=True))]
+                n_decoded += n_pass
+                n_tokens -= n_pass
+            return tokens
+
+        self.backend.save(slot.index)
+        try:
+            yield decode
+        finally:
+            self.backend.rollback(slot.index)
 
     def _prefill(self, slots: list[Slot], n_tokens: int) -> None:
         """Pass n positions at once: their tokens are known."""

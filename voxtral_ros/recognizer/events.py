@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 
 @dataclass(frozen=True)
@@ -60,4 +61,25 @@ class SpeechActivity:
     time_s: float
 
 
-Event = Transcript | SpeechActivity
+class TurnKind(IntEnum):
+    """What has become of a turn; the values of msg/Turn.msg."""
+
+    START = 0  # the first words are there
+    EAGER_END = 1  # a short pause: probably it is over, and this is all of its text
+    RESUMED = 2  # it was not over
+    END = 3  # it is over, and its transcript is final
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Somebody has begun to speak, seems to have ended, goes on, or has ended: one utterance."""
+
+    kind: TurnKind
+    utterance_id: int
+    text: str  # of EAGER_END and END: all of it
+    words: tuple[Word, ...]
+    start_s: float  # where the audio of the utterance starts
+    end_s: float  # where speech has ended, by voice activity; of START and RESUMED: set in
+
+
+Event = Transcript | SpeechActivity | Turn

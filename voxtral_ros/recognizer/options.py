@@ -20,7 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from voxtral_ros.recognizer.endpoint import EndpointOptions
+from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.slot import Token
+from voxtral_ros.recognizer.turns import TurnOptions
 from voxtral_ros.recognizer.vad import VadOptions
 from voxtral_ros.recognizer.watchdog import WatchdogOptions
 
@@ -32,8 +34,16 @@ class StreamOptions:
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
     vad: VadOptions = field(default_factory=VadOptions)
     watchdog: WatchdogOptions = field(default_factory=WatchdogOptions)
+    idle: IdleOptions = field(default_factory=IdleOptions)
+    turns: TurnOptions = field(default_factory=TurnOptions)
     # Called with every generated token, pads included: for logs, plots and tests.
     on_token: Callable[[Token], None] | None = None
+
+
+def offline_options(on_token: Callable[[Token], None] | None = None) -> StreamOptions:
+    """Return options for recordings: every token is generated, and nobody waits for an end."""
+    return StreamOptions(idle=IdleOptions(after_s=0), turns=TurnOptions(eager_s=0),
+                         on_token=on_token)
 
 
 @dataclass
@@ -42,6 +52,12 @@ class StreamStats:
 
     tokens: int = 0
     pads: int = 0
+    fed_s: float = 0.0  # audio
+    skipped_s: float = 0.0  # of it, not given to the model, because nobody spoke
+    idle_s: float = 0.0  # for how long nobody has spoken and it was given nothing; 0: it is now
+    looks_ahead: int = 0
+    tokens_ahead: int = 0  # generated to look ahead; not among `tokens`
+    corrected_ends: int = 0  # utterances whose last words became others after their end
     bad_samples: int = 0  # NaN, infinite or absurdly large, replaced by silence
     discarded_words: int = 0  # written where voice activity found nothing like speech
     watchdog_penalties: int = 0

@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 import sys
-from typing import Any
 
 import numpy as np
 
@@ -66,14 +65,20 @@ class SampleBuffer:
         """Remove the first n samples."""
         self._start += n
 
+    def tail(self, n: int) -> np.ndarray:
+        """Return a view of the last n samples, or of all; valid until the next append."""
+        return self._data[max(self._start, self._stop - n):self._stop]
+
+    def keep(self, n: int) -> None:
+        """Remove all but the last n samples."""
+        self._start = max(self._start, self._stop - n)
+
 
 class Slot:
     """Host-side state of one open stream."""
 
-    def __init__(self, index: int, protocol: StreamingProtocol, delay: int,
-                 detector: Any = None) -> None:
+    def __init__(self, index: int, protocol: StreamingProtocol, delay: int) -> None:
         self.index = index
-        self.detector = detector  # of voice activity; None: there is none for every slot
         self.prompt_tokens = protocol.prompt_tokens(delay)
         self.position = 0  # tokens of audio processed, the left pad included
         self.max_pass_tokens = sys.maxsize  # that the next pass may take
@@ -88,6 +93,13 @@ class Slot:
         """Queue float32 samples at 16 kHz."""
         self._samples.append(samples)
         self.n_samples += len(samples)
+
+    def take_back(self) -> int:
+        """Remove the samples that wait and return how many they were."""
+        n_samples = len(self._samples)
+        self._samples.drop(n_samples)
+        self.n_samples -= n_samples
+        return n_samples
 
     @property
     def ready(self) -> int:
@@ -108,6 +120,11 @@ class Slot:
         """Return the samples that the next n tokens are computed from."""
         protocol = self._protocol
         return self._samples.peek(n_tokens * protocol.samples_per_token + protocol.context)
+
+    @property
+    def waiting_samples(self) -> np.ndarray:
+        """Return a view of the samples that wait; valid until the next feed."""
+        return self._samples.peek(len(self._samples))
 
     def advance(self, n_tokens: int) -> None:
         """Count n tokens of audio as processed."""

@@ -15,8 +15,9 @@
 """
 A stream: one speaker's endless audio, from samples to events.
 
-There are two times. Processed time counts the samples that the model was given, which is the audio
-that was fed and the silence that flushes have put between. Events carry the time of the fed audio.
+The audio goes to voice activity and to the model (StreamAudio), the model's tokens become words
+and utterances (Transcriber). Here they meet: token by token it is decided whether an utterance is
+over, a turn has ended, the model is stuck, or nobody speaks any more.
 """
 
 from __future__ import annotations
@@ -28,20 +29,23 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from voxtral_ros.audio.pcm import checked
+from voxtral_ros.model.protocol import TAIL_TOKENS
 from voxtral_ros.recognizer.endpoint import Endpointer
 from voxtral_ros.recognizer.events import Event, SpeechActivity
+from voxtral_ros.recognizer.idle import IdleGate
 from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
-from voxtral_ros.recognizer.slot import SampleBuffer, Token
+from voxtral_ros.recognizer.slot import Token
+from voxtral_ros.recognizer.stream_audio import StreamAudio
 from voxtral_ros.recognizer.stream_clock import StreamClock
 from voxtral_ros.recognizer.text import Utterance
+from voxtral_ros.recognizer.transcriber import Transcriber, UtteranceIds
+from voxtral_ros.recognizer.turns import Turns
 from voxtral_ros.recognizer.vad import VoiceActivity
 from voxtral_ros.recognizer.watchdog import Action, Watchdog
-from voxtral_ros.recognizer.words import WordReader, Written
 
 if TYPE_CHECKING:
     from voxtral_ros.recognizer.engine import Engine
@@ -53,7 +57,8 @@ _LOGGER = logging.getLogger(__name__)
 # word (measured on the published model: end at (k - 1) * 80 ms, within about 0.1 s).
 _WORD_END_TOKENS = 2
 _WARN_EVERY_S = 10.0
-_MAX_ONSET_S = 2.0  # speech that sets in longer before the first word is something else
+_AHEAD_S = 0.24  # after the end of speech, up to where looking ahead has to come
+_MORE_AHEAD = 4  # tokens at once, beyond that
 
 
 class Stream:
@@ -67,25 +72,24 @@ class Stream:
         self._engine = engine
         self._protocol = engine.protocol
         self._delay = delay
-        self._slot = engine.take_slot(delay)
-        self._slot.on_tokens = self._take_tokens
-        self._voice = VoiceActivity(options.vad, self._slot.detector)
+        self._clock = StreamClock(engine.protocol.audio.sampling_rate, start_s)
+        slot = engine.take_slot(delay)
+        self._detector = engine.take_detector()
+        self._voice = VoiceActivity(options.vad, self._detector)
+        self._gate = IdleGate(options.idle, self._voice, options.endpoint.min_speech_probability)
         self._endpointer = Endpointer(options.endpoint, self._voice)
         self._watchdog = Watchdog(options.watchdog, self._voice)
-        self._clock = StreamClock(engine.protocol.audio.sampling_rate, start_s)
-        self._pending = SampleBuffer()  # fed, but not yet processed by voice activity
-        self._recent = np.zeros(0, np.float32)  # the last preroll_s of processed audio
-        self._slot_start_s = 0.0  # processed time at which the slot began
-        self._slot_processed = 0  # samples of the slot that voice activity has processed
-        self._reader = WordReader(engine.tokenizer)
-        self._utterance: Utterance | None = None
-        self._utterance_ids = utterance_ids or count(1)
-        self._last_end_s = 0.0
+        self._turns = Turns(options.turns, self._voice, self._endpointer, self._clock)
+        self._ids = UtteranceIds(utterance_ids or count(1))
+        self._transcriber = Transcriber(
+            engine.tokenizer, self._endpointer, self._voice, self._ids.take)
+        self._audio = StreamAudio(engine, slot, delay, self._voice, self._gate, self._clock,
+                                  self._take_activity, self._take_tokens)
+        self._audio.recent_s = options.watchdog.preroll_s
+        self._paused = False  # since the last pass, for long enough to end an utterance
         self._quiet_until_s = 0.0  # no warning before
-        self._in_group = False
-        self._group_s = self._word_s = 0.0  # end of the first word of the group, of the last word
-        self._discarding = False  # the last word
-        self._flushes: deque[int] = deque()  # generated tokens after which an utterance must end
+        # Generated tokens after which an utterance must end, and where the audio before that does.
+        self._flushes: deque[tuple[int, float]] = deque()
         self._events: list[Event] = []
         self._closed = False
         self._finite = True  # what the network computes of this stream
@@ -111,9 +115,9 @@ class Stream:
         samples, n_bad = checked(samples, finite)
         self._check_open()
         self.stats.bad_samples += n_bad
-        self._slot.feed(samples)
-        self._pending.append(samples)
-        self._clock.feed(len(samples))
+        self._audio.feed(samples)
+        self.stats.fed_s += len(samples) / self._protocol.audio.sampling_rate
+        self._count()
 
     def poll(self) -> list[Event]:
         """
@@ -136,14 +140,16 @@ class Stream:
         :param padding: samples of silence; None: as many as the protocol says
         """
         self._check_open()
+        self._audio.complete_chunk()
+        if self._audio.idle:  # all that was said has been written
+            return
+        slot = self._audio.slot
         if padding is None:
-            padding = self._protocol.right_pad(self._slot.n_samples, self._delay)
-        silence = np.zeros(padding, np.float32)
-        self._slot.feed(silence)
-        self._pending.append(silence)
-        self._clock.insert(padding)
-        self._flushes.append(
-            max(0, self._slot.position + self._slot.waiting - len(self._slot.prompt_tokens) + 1))
+            padding = self._protocol.right_pad(slot.n_samples, self._delay)
+        audio_end_s = self._audio.end_s
+        self._audio.insert(padding)
+        self._flushes.append((
+            max(0, slot.position + slot.waiting - len(slot.prompt_tokens) + 1), audio_end_s))
 
     def tune(self, options: StreamOptions) -> None:
         """Take over other options, for what is computed from now on; nothing starts anew."""
@@ -151,6 +157,9 @@ class Stream:
         self._voice.options = options.vad
         self._endpointer.options = options.endpoint
         self._watchdog.tune(options.watchdog)
+        self._gate.tune(options.idle, options.endpoint.min_speech_probability)
+        self._turns.options = options.turns
+        self._audio.recent_s = options.watchdog.preroll_s
 
     def close(self) -> list[Event]:
         """
@@ -178,7 +187,8 @@ class Stream:
         if not self._closed:
             self._give_back()
         # After a `close` that failed there are events that nobody has got.
-        self._finish(self._voice.processed_s)
+        self._transcriber.finish(self._voice.processed_s)
+        self._publish_finished()
         events, self._events = self._events, []
         return events
 
@@ -186,8 +196,8 @@ class Stream:
 
     def _give_back(self) -> None:
         self._closed = True
-        self._slot.on_tokens = None  # a cycle would keep all of this in memory for some time
-        self._engine.release(self._slot)
+        self._audio.close()
+        self._engine.give_detector_back(self._detector)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -196,145 +206,201 @@ class Stream:
     def _may_have_more_text(self) -> bool:
         """Return whether a flush could bring out anything, when no whole token waits."""
         voice, protocol = self._voice, self._protocol
-        transcribed_s = self._slot_start_s + protocol.transcribed_s(self._slot.n_generated - 1)
+        if self._audio.idle:
+            return False
+        transcribed_s = self._transcribed_s(self._audio.slot.n_generated - 1)
         # Before the first token the audio has not been through voice activity.
-        started = len(self._pending) < 2 * protocol.samples_per_token
-        return not started or voice.speaking or self._utterance is not None \
-            or self._endpointer.expects_speech(self._word_end_s(transcribed_s), voice.processed_s)
+        started = self._audio.n_pending < 2 * protocol.samples_per_token
+        return not started or voice.speaking or self._transcriber.utterance is not None \
+            or self._endpointer.expects_speech(
+                max(0.0, transcribed_s - _WORD_END_TOKENS * protocol.token_s), voice.processed_s)
+
+    def _transcribed_s(self, index: int) -> float:
+        """Return the processed time up to which the audio is transcribed with a token."""
+        return self._clock.processed_s(self._protocol.transcribed_s(index))
+
+    def _word_end_s(self, index: int) -> float:
+        """Return where a word ends that starts with a token."""
+        return max(0.0, self._transcribed_s(index - _WORD_END_TOKENS))
 
     def _advance(self) -> None:
         self._take_tokens()  # an exception in another stream may have left some
-        while self._slot.ready and self._finite:
-            self._engine.step(self._slot)
+        while self._audio.slot.ready and self._finite:
+            self._engine.step(self._audio.slot)
         if not self._finite:
             raise NotFinite
 
     def _take_tokens(self) -> None:
-        while self._slot.tokens:
-            token = self._slot.tokens.popleft()
-            # Told by `poll`: an exception here would take all streams of a pass along.
+        tokens = self._audio.slot.tokens
+        while tokens:
+            token = tokens.popleft()
+            # Said by `poll`: an exception here would take all streams of a pass along.
             self._finite = self._finite and math.isfinite(token.probability)
-            if self._finite:
-                self._take_token(token)
+            if self._finite and self._take_token(token):
+                if not tokens:  # what the model has done is what is decided on
+                    self._end_pass(token.index)
+            elif self._finite:  # started afresh: the rest is not of this stream
+                break
 
-    def _take_token(self, token: Token) -> None:
-        """Take one generated token; everything is decided from the audio before it."""
-        tokenizer, protocol = self._engine.tokenizer, self._protocol
-        self._detect_speech((token.index + self._delay + 1) * protocol.samples_per_token)
-        transcribed_s = self._slot_start_s + protocol.transcribed_s(token.index)
+    def _take_token(self, token: Token) -> bool:
+        """
+        Take one generated token; everything is decided from the audio before it.
+
+        :return: whether the stream goes on; it may have to start afresh
+        """
+        tokenizer = self._engine.tokenizer
+        self._audio.process((token.index + self._delay + 1) * self._protocol.samples_per_token)
+        transcribed_s = self._transcribed_s(token.index)
         self.stats.tokens += 1
+        self.stats.pads += token.id == tokenizer.pad
         if self.options.on_token:
             self.options.on_token(token)
         action = Action.NOTHING
         if tokenizer.is_text(token.id):
             action = self._watchdog.text_written(transcribed_s, token.id)
-            if action is not Action.RESET:
-                self._write(token, transcribed_s)
-        elif token.id == tokenizer.word:
-            self._in_group = True
-            self._reader.start_group()
-        else:
-            self._in_group = False
-            self._reader.start_group()
-            self.stats.pads += token.id == tokenizer.pad
+        elif token.id != tokenizer.word:
             action = self._watchdog.blank_written(transcribed_s)
+        if action is not Action.RESET:
+            self._transcriber.take(token, transcribed_s, self._word_end_s(token.index))
+            self._publish_finished()
         self._apply(action)
         if action is Action.RESET:
-            return
-        self._slot.max_pass_tokens = self._watchdog.max_pass_tokens(
-            transcribed_s, protocol.token_s, self._engine.max_chunk_tokens)
-        utterance = self._utterance
+            return False
+        self._end_utterance(token.index, transcribed_s)
+        utterance = self._transcriber.utterance
+        if utterance and utterance.changed:
+            self._publish(utterance)
+        self._count()
+        return True
+
+    def _end_utterance(self, index: int, transcribed_s: float) -> None:
+        """End the utterance if it is over, or must be after a flush."""
+        transcriber = self._transcriber
+        utterance = transcriber.utterance
         if utterance and self._endpointer.is_over(
-                transcribed_s, self._in_group, utterance.start_s):
-            self._finish(transcribed_s, goes_on=self._in_group)
+                transcribed_s, transcriber.in_group, utterance.start_s):
+            transcriber.finish(transcribed_s, goes_on=transcriber.in_group)
         elif not utterance:
             self._endpointer.skip(transcribed_s)
-        while self._flushes and token.index + 1 >= self._flushes[0]:
+        while self._flushes and index + 1 >= self._flushes[0][0]:
             self._flushes.popleft()
-            self._finish(transcribed_s)
-        if self._utterance and self._utterance.changed:
-            self._events.append(self._publish(self._utterance))
+            transcriber.finish(transcribed_s)
+        self._publish_finished()
 
-    def _detect_speech(self, n_samples: int) -> None:
-        """Let voice activity process what the model has processed: n samples of the slot."""
-        while self._slot_processed < n_samples:  # before the first token there is more than one
-            self._process(min(n_samples - self._slot_processed, self._protocol.samples_per_token))
-
-    def _process(self, n_new: int) -> None:
-        new = self._pending.peek(n_new).copy()
-        self._pending.drop(n_new)
-        self._slot_processed += n_new
-        self._voice.push(new)
-        # Whole tokens: what waits keeps its place in the grid of tokens if processed again.
-        keep = int(self.options.watchdog.preroll_s / self._protocol.token_s) \
-            * self._protocol.samples_per_token
-        self._recent = np.concatenate((self._recent, new))[-keep:] if keep else self._recent
+    def _take_activity(self) -> None:
+        """Take what voice activity has found in the audio that it has just processed."""
         while self._voice.changes:
             change = self._voice.changes.popleft()
             self._events.append(SpeechActivity(change.active, self._clock.fed_s(change.time_s)))
-        self._endpointer.update()
+        self._paused |= self._endpointer.update(self._silence_s)
         self._clock.passed(self._voice.processed_s)
 
-    def _word_end_s(self, transcribed_s: float) -> float:
-        return max(0.0, transcribed_s - _WORD_END_TOKENS * self._protocol.token_s)
+    @property
+    def _silence_s(self) -> float:
+        return self._turns.silence_s(self.options.endpoint.silence_s)
 
-    def _write(self, token: Token, transcribed_s: float) -> None:
-        """Take a token of text."""
-        self._in_group = True
-        self._endpointer.text_written(transcribed_s)
-        for written in self._reader.push(token, self._word_end_s(transcribed_s)):
-            end_s = written.end_s
-            begins = written.begins or not (self._utterance or self._discarding)
-            if begins:
-                self._discarding = not self._endpointer.expects_speech(end_s)
-                self.stats.discarded_words += self._discarding
-            if not self._discarding:
-                if self._utterance and self._is_cut_before(written, self._utterance):
-                    self._finish(end_s, goes_on=True)
-                if self._utterance is None:
-                    self._utterance = Utterance(next(self._utterance_ids), self._start_s(end_s))
-                self._utterance.append(written)
-            self._group_s = end_s if written.in_new_group else self._group_s
-            self._word_s = end_s if begins else self._word_s
+    def _publish_finished(self) -> None:
+        """Publish the utterances that are over; of one that was published ahead, what is more."""
+        while self._transcriber.finished:
+            utterance, until_s = self._transcriber.finished.popleft()
+            if not self._endpointer.is_too_long(until_s, utterance.start_s):
+                self._watchdog.forget_words()
+            if utterance.is_final:
+                self.stats.corrected_ends += utterance.is_corrected
+                rest = utterance.rest(self._ids.take) if utterance.is_corrected else None
+                if rest is None:
+                    continue
+                utterance = rest
+            self._publish(utterance, is_final=True)
 
-    def _is_cut_before(self, written: Written, utterance: Utterance) -> bool:
-        """Return whether an utterance ends here although the model has not paused."""
-        end_s, start_s = written.end_s, utterance.start_s
-        if not written.begins:
-            return self._endpointer.must_cut(end_s, start_s, self._word_s)
-        if not written.in_new_group:
-            return self._endpointer.must_cut(end_s, start_s, self._group_s)
-        return self._endpointer.starts_new(end_s, start_s)
+    def _publish(self, utterance: Utterance, is_final: bool = False) -> None:
+        self._events += self._turns.around(utterance.publish(self._clock.fed_s, is_final))
 
-    def _start_s(self, first_word_end_s: float) -> float:
-        """Return where the audio of an utterance starts: where speech set in, if that fits."""
-        onset_s = self._voice.onset_s
-        if not max(self._last_end_s, first_word_end_s - _MAX_ONSET_S) <= onset_s \
-                <= first_word_end_s:
-            onset_s = max(self._last_end_s, first_word_end_s - 0.5)
-        return min(onset_s, first_word_end_s)
+    def _count(self) -> None:
+        stats, audio = self.stats, self._audio
+        stats.discarded_words = self._transcriber.n_discarded
+        stats.idle_s = audio.idle_s
+        stats.skipped_s = audio.n_skipped / self._protocol.audio.sampling_rate
 
-    def _finish(self, until_s: float, goes_on: bool = False) -> None:
-        """
-        End the open utterance, if there is one.
+    # ---- between two passes ----
 
-        :param goes_on: the model has not come to the end of what it is writing
-        """
-        self._endpointer.close(until_s)
-        rest = '' if goes_on else self._reader.flush()
-        discarding, self._discarding = self._discarding, False
-        utterance, self._utterance = self._utterance, None
-        if utterance is None:
+    def _end_pass(self, index: int) -> None:
+        """Look ahead, end a turn, or become idle: decided where the model is."""
+        paused, self._paused = self._paused, False
+        if not self._flushes or self._voice.pushed_s <= self._flushes[0][1]:
+            self._events += self._turns.resumed()
+            if self._turns.is_due and self._can_look_ahead(index):
+                self._turns.looked_ahead(self._look_ahead(index))
+                self._events += self._turns.eager_end()
+            if paused and self.options.turns.eager_s:
+                self._end_turn(index)
+        if not self._flushes and self._is_idle(index):
+            self._audio.begin_idle()
+            self._count()
             return
-        if not self._endpointer.is_too_long(until_s, utterance.start_s):
-            self._watchdog.forget_words()
-        if rest and not discarding:
-            utterance.append(Written(rest, False, False, utterance.end_s, 1.0))
-        self._events.append(self._publish(utterance, is_final=True))
-        self._last_end_s = utterance.end_s
+        self._audio.slot.max_pass_tokens = self._max_pass_tokens(index)
 
-    def _publish(self, utterance: Utterance, is_final: bool = False) -> Event:
-        return utterance.publish(self._clock.fed_s, is_final)
+    def _max_pass_tokens(self, index: int) -> int:
+        """Return how many tokens the next pass may take, so that nothing is decided too late."""
+        token_s = self._protocol.token_s
+        now_s = self._voice.pushed_s
+        decision_s = min(self._turns.earliest_s(self.options.endpoint.silence_s),
+                         self._gate.earliest_s(), now_s + 3600.0)
+        return min(max(1, math.ceil((decision_s - now_s) / token_s - 1e-6)),
+                   self._watchdog.max_pass_tokens(
+                       self._transcribed_s(index), token_s, self._engine.max_chunk_tokens))
+
+    def _is_idle(self, index: int) -> bool:
+        """Return whether nobody speaks, and all that was said has been written."""
+        return self._gate.is_quiet(self._transcribed_s(index)) \
+            and self._transcriber.is_settled and not self._watchdog.penalty
+
+    def _n_ahead(self, index: int) -> int:
+        """Return how many tokens bring out what was said by now."""
+        missing_s = self._voice.last_voiced_s + _AHEAD_S - self._transcribed_s(index)
+        return max(0, math.ceil(missing_s / self._protocol.token_s - 1e-6))
+
+    def _can_look_ahead(self, index: int) -> bool:
+        return self._n_ahead(index) + TAIL_TOKENS <= self._engine.max_tokens_ahead
+
+    def _look_ahead(self, index: int) -> Utterance | None:
+        """Return the utterance as it will be if nothing more is said; None if there is no text."""
+        transcriber = self._transcriber.copy(self._ids.reserve)
+        n_least = n_more = self._n_ahead(index)
+        n_decoded = 0
+        with self._engine.looking_ahead(self._audio.slot) as decode:
+            while n_more:
+                for token in decode(n_more):
+                    transcriber.take(token, self._transcribed_s(token.index),
+                                     self._word_end_s(token.index))
+                n_decoded += n_more
+                n_more = min(_MORE_AHEAD, n_least + TAIL_TOKENS - n_decoded) \
+                    if transcriber.in_group else 0
+        self.stats.looks_ahead += 1
+        self.stats.tokens_ahead += n_decoded
+        return transcriber.end_ahead()
+
+    def _end_turn(self, index: int) -> None:
+        """Publish the final transcript of a turn that has ended, before all of it is written."""
+        transcriber, boundary_s = self._transcriber, self._endpointer.boundary_s
+        if boundary_s is None or transcriber.word_s > self._voice.last_voiced_s + _AHEAD_S:
+            return  # all of it is written; or there are words that voice activity does not find
+        utterance = transcriber.utterance
+        is_new = utterance is None or utterance.is_final
+        ahead = self._turns.known('' if is_new else utterance.text)
+        if ahead is None and self._can_look_ahead(index):
+            ahead = self._look_ahead(index)
+            self._turns.looked_ahead(ahead)
+        if ahead is None:
+            if is_new:
+                self._events += self._turns.ended_without_text()
+            return
+        if is_new:
+            utterance = Utterance(self._ids.take(), ahead.start_s)
+            transcriber.announce(utterance, boundary_s)
+        self._events += self._turns.around(utterance.publish_ahead(ahead, self._clock.fed_s))
+
+    # ---- the watchdog ----
 
     def _apply(self, action: Action) -> None:
         """Do what the watchdog wants."""
@@ -348,7 +414,7 @@ class Stream:
         if action is Action.RESET:
             self._restart()
         else:
-            self._engine.penalise_pad(self._slot, watchdog.penalty)
+            self._engine.penalise_pad(self._audio.slot, watchdog.penalty)
         self.stats.watchdog_penalties = watchdog.n_penalties
         self.stats.watchdog_resets = watchdog.n_resets
         self.stats.repetition_loops = watchdog.n_repetitions
@@ -361,25 +427,21 @@ class Stream:
 
     def _restart(self) -> None:
         """Start afresh in another state of the network and process the last seconds again."""
-        rate = self._protocol.audio.sampling_rate
-        n_processed = self._slot_processed
-        processed_s = self._slot_start_s + n_processed / rate
+        protocol, processed_s = self._protocol, self._voice.pushed_s
+        rate_hz = protocol.audio.sampling_rate
+        # Whole tokens: what waits keeps its place in the grid of tokens if processed again.
+        n_preroll = int(self.options.watchdog.preroll_s / protocol.token_s) \
+            * protocol.samples_per_token
         # Nothing that was written is processed again: it would be written again.
-        n_stuck = max(0, round((processed_s - self._watchdog.stuck_s) * rate))
-        self._recent = self._recent[max(0, len(self._recent) - n_stuck):]
+        n_stuck = max(0, round((processed_s - self._watchdog.stuck_s) * rate_hz))
+        self._transcriber.finish(processed_s)
+        self._publish_finished()
+        n_before = self._audio.n_processed
+        self._audio.restart(min(n_preroll, n_stuck))
+        n_again = self._audio.n_processed
         self._warn('that did not help: starting the stream afresh, with %.1f s processed again',
-                   len(self._recent) / rate)
-        self._finish(processed_s)
-        waiting = self._pending.peek(len(self._pending)).copy()
-        self._slot.on_tokens = None
-        self._slot = self._engine.restart(self._slot, self._delay)
-        self._slot.on_tokens = self._take_tokens
-        self._slot.feed(self._recent)
-        self._slot.feed(waiting)
-        self._slot_start_s = processed_s - len(self._recent) / rate
-        self._slot_processed = len(self._recent)
-        self._reader = WordReader(self._engine.tokenizer)
-        self._in_group = False
+                   n_again / rate_hz)
+        self._transcriber.restart()
         self._watchdog.restarted(processed_s)
-        dropped = (n_processed - len(self._recent)) // self._protocol.samples_per_token
-        self._flushes = deque(n - dropped for n in self._flushes)
+        n_dropped = (n_before - n_again) // protocol.samples_per_token
+        self._flushes = deque((n - n_dropped, end_s) for n, end_s in self._flushes)

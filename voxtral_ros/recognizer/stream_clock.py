@@ -12,7 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Processed time to time of the fed audio: takes out the silence that flushes have put in."""
+"""
+The three times of a stream.
+
+Fed time counts the audio that was fed; events carry it. Processed time is that of voice activity,
+which also gets the silence that flushes put between. Slot time is that of the model: it begins
+with the slot, and stands still while the stream is idle.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +28,7 @@ _KEEP_S = 120.0  # nothing asks for times that lie further back
 
 
 class StreamClock:
-    """Counts what was fed and what was inserted between."""
+    """Counts what was fed, what was inserted between, and what the model was not given."""
 
     def __init__(self, rate_hz: int, start_s: float = 0.0) -> None:
         """
@@ -35,6 +41,8 @@ class StreamClock:
         self._n_samples = 0
         self._inserted_s = 0.0  # of the insertions that are forgotten
         self._insertions: deque[tuple[float, float]] = deque()  # start, length; processed time, s
+        self._slot_start_s = 0.0  # processed time, and what was skipped and is forgotten
+        self._skips: deque[tuple[float, float]] = deque()  # where, length; slot time, s
 
     def feed(self, n_samples: int) -> None:
         """Count samples of audio."""
@@ -58,3 +66,26 @@ class StreamClock:
             for start_s, length_s in self._insertions)
         # In whole nanoseconds: a difference of seconds can lie a hair before a time it equals.
         return round(self._start_s + processed_s - inserted_s, 9)
+
+    # ---- the model's time ----
+
+    def begin_slot(self, processed_s: float) -> None:
+        """Let the model begin anew, with the audio from `processed_s` on."""
+        self._slot_start_s = processed_s
+        self._skips.clear()
+
+    def skip(self, n_before: int, n_samples: int) -> None:
+        """
+        Count samples that the model is not given.
+
+        :param n_before: samples of the slot that lie before them
+        """
+        at_s = n_before / self._rate_hz
+        while self._skips and self._skips[0][0] < at_s - _KEEP_S:
+            self._slot_start_s += self._skips.popleft()[1]
+        self._skips.append((at_s, n_samples / self._rate_hz))
+
+    def processed_s(self, slot_s: float) -> float:
+        """Return the processed time of a moment of the slot."""
+        return self._slot_start_s + slot_s + sum(
+            length_s for at_s, length_s in self._skips if at_s < slot_s)

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import copy
 from dataclasses import dataclass
 
 from voxtral_ros.recognizer.events import Transcript, Word
@@ -28,6 +29,7 @@ class _GrowingWord:
     text: str
     end_s: float
     confidence: float
+    start: int  # character of the text
 
 
 class Utterance:
@@ -42,6 +44,14 @@ class Utterance:
         # Words that cannot grow any more are made once: a revision costs what is new in it.
         self._complete: tuple[Word, ...] = ()
         self._growing: list[_GrowingWord] = []  # the last word, and those since the last revision
+        self._n_final = 0  # words of the last revision; 0: it has not been published
+        self._final_text = ''
+
+    def copy(self) -> Utterance:
+        """Return another one that goes on from here."""
+        other = copy.copy(self)
+        other._growing = [copy.copy(word) for word in self._growing]
+        return other
 
     @property
     def end_s(self) -> float:
@@ -49,22 +59,32 @@ class Utterance:
 
     @property
     def changed(self) -> bool:
-        return len(self.text) > self._n_published
+        return len(self.text) > self._n_published and not self.is_final
+
+    @property
+    def is_final(self) -> bool:
+        """Return whether its last revision has been published."""
+        return self._n_final > 0
+
+    def words(self, fed_s: Callable[[float], float]) -> tuple[Word, ...]:
+        """Return all words, their times translated by `fed_s`."""
+        return self._complete + tuple(
+            Word(word.text, fed_s(word.end_s), word.confidence) for word in self._growing)
 
     def append(self, written: Written) -> None:
         """Add what one token has written of one word."""
         word = written.text.lstrip()
         self.text += written.text if self.text else word
         if written.begins or not self._growing:
-            self._growing.append(_GrowingWord(word, written.end_s, written.probability))
+            start = len(self.text) - len(word)
+            self._growing.append(_GrowingWord(word, written.end_s, written.probability, start))
         else:
             self._growing[-1].text += word
             self._growing[-1].confidence *= written.probability
 
     def publish(self, fed_s: Callable[[float], float], is_final: bool = False) -> Transcript:
         """Return the present state as the next revision, its times translated by `fed_s`."""
-        words = self._complete + tuple(
-            Word(word.text, fed_s(word.end_s), word.confidence) for word in self._growing)
+        words = self.words(fed_s)
         transcript = Transcript(
             self.id, self._revision, is_final, self.text, self.text[self._n_published:], words,
             fed_s(self.start_s), fed_s(self.end_s))
@@ -72,3 +92,30 @@ class Utterance:
         self._revision += 1
         self._n_published = len(self.text)
         return transcript
+
+    def publish_ahead(self, ahead: Utterance, fed_s: Callable[[float], float]) -> Transcript:
+        """
+        Return the last revision, with words that are still to be appended.
+
+        :param ahead: a copy that has them; its text begins with what has been published of this
+        """
+        words = ahead.words(fed_s)
+        self._n_final, self._final_text = len(words), ahead.text
+        return Transcript(
+            self.id, self._revision, True, ahead.text, ahead.text[self._n_published:], words,
+            fed_s(self.start_s), fed_s(ahead.end_s))
+
+    @property
+    def is_corrected(self) -> bool:
+        """Return whether the text has become another one than that of the last revision."""
+        return self.text != self._final_text
+
+    def rest(self, new_id: Callable[[], int]) -> Utterance | None:
+        """Return the words that were appended beyond those of the last revision, if any were."""
+        extra = self._growing[max(0, self._n_final - len(self._complete)):]
+        if not extra:
+            return None
+        other = Utterance(new_id(), extra[0].end_s)
+        other.text = self.text[extra[0].start:]
+        other._growing = extra
+        return other

@@ -104,12 +104,26 @@ class VoiceActivity:
         """Up to where the audio has been looked at."""
         return self._n_chunks * _CHUNK_S
 
-    def push(self, samples: np.ndarray) -> None:
-        """Process float32 samples, -1..1; what does not fill a chunk waits."""
+    @property
+    def pushed_s(self) -> float:
+        """Up to where there is audio: what does not fill a chunk waits to be looked at."""
+        return self.processed_s + len(self._rest) / RATE_HZ
+
+    @property
+    def n_missing(self) -> int:
+        """Return how many samples fill the next chunk."""
+        return _CHUNK - len(self._rest)
+
+    def push(self, samples: np.ndarray, is_silence: bool = False) -> None:
+        """
+        Process float32 samples, -1..1; what does not fill a chunk waits.
+
+        :param is_silence: they are known to be no speech, and cost nothing
+        """
         samples = np.concatenate((self._rest, samples))
         n_chunks = len(samples) // _CHUNK
         for chunk in samples[:n_chunks * _CHUNK].reshape(n_chunks, _CHUNK):
-            self._take(self._detector.process_samples(chunk.tolist()))
+            self._take(0.0 if is_silence else self._detector.process_samples(chunk.tolist()))
         self._rest = samples[n_chunks * _CHUNK:].copy()
 
     def _take(self, probability: float) -> None:

@@ -21,6 +21,7 @@ groups in which the model writes are the words, and punctuation ends one as a sp
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 from typing import NamedTuple
 import unicodedata
@@ -120,6 +121,12 @@ class WordReader:
         self._splitter = WordSplitter()
         self._in_new_group = True
         self._begun: tuple[float, float] | None = None  # end_s, probability of half a character
+
+    def copy(self) -> WordReader:
+        """Return another one that goes on from here."""
+        other = copy.copy(self)
+        other._decoder, other._splitter = self._decoder.copy(), copy.copy(self._splitter)
+        return other
 
     def start_group(self) -> None:
         """Note that a group of words may begin here; inside a character none does."""

@@ -37,7 +37,7 @@ import numpy as np
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.events import Event, Transcript
-from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.options import offline_options
 from voxtral_ros.server.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Job:
             return
         if self._stream is None:
             self._stream = engine.open(
-                self._delay_ms, StreamOptions(on_token=self._count),
+                self._delay_ms, offline_options(self._count),
                 utterance_ids=self._utterance_ids, start_s=self._fed_s)
         self._fed_s += len(samples) / TARGET_RATE_HZ
         self._stream.feed(samples, finite=True)

@@ -25,7 +25,7 @@ import secrets
 from types import MappingProxyType
 from typing import Any
 
-from voxtral_ros.recognizer.events import SpeechActivity, Transcript
+from voxtral_ros.recognizer.events import SpeechActivity, Transcript, Turn
 from voxtral_ros.server.dialects.base import speech_event
 from voxtral_ros.server.events import (
     delay, EventError, Message, rate, SessionOptions, SessionUpdate, short)
@@ -154,6 +154,8 @@ class OpenAITranscription:
                 self._speech = event if event.active else None
                 if self._utterances:
                     yield self._speech_event(event)
+                continue
+            if isinstance(event, Turn):
                 continue
             if event.delta:
                 first = self._text and event.revision == 0

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Word
+from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn, Word
 from voxtral_ros.server.dialects.base import speech_event, usage_of, words_of
 from voxtral_ros.server.events import (
     delay, EventError, flag, Message, rate, SessionOptions, SessionUpdate, short)
@@ -125,6 +125,8 @@ class VllmTranscription:
         if isinstance(event, SpeechActivity):
             if self._utterances:
                 yield speech_event(event)
+            return
+        if isinstance(event, Turn):
             return
         if event.delta:
             yield self._delta(event)
