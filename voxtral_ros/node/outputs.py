@@ -83,8 +83,9 @@ class Outputs:
 
     def destroy(self) -> None:
         """Take the publishers away, when what they published last has arrived."""
-        publishers = [self._final, self._text, self._turn, *(self._voice.publishers if self._voice else []),
-                      self._partial, self._speech_active]
+        publishers = [self._final, self._text, self._turn,
+                      *(self._voice.publishers if self._voice else []), self._partial,
+                      self._speech_active]
         end = time.monotonic() + _ARRIVAL_S
         for publisher in publishers:
             with suppress(Exception):  # a middleware that does not know

@@ -248,8 +248,9 @@ class Engine:
             tokens: list[Token] = []
             while n_tokens:
                 n_pass = min(n_tokens, self.max_chunk_tokens)
-                start = n_decoded * protocol.samples_per_token
-                window = audio[start:start + n_pass * protocol.samples_per_token + protocol.context]
+                start, stop = (n * protocol.samples_per_token
+                               for n in (n_decoded, n_decoded + n_pass))
+                window = audio[start:stop + protocol.context]
                 (ids,), (probs,) = self.backend.decode([slot.index], window[None])
                 tokens += [Token(slot.n_generated + n_decoded + k, *token)
                            for k, token in enumerate(zip(ids, probs, strict=True))]

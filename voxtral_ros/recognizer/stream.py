@@ -386,16 +386,17 @@ class Stream:
         if boundary_s is None or transcriber.word_s > self._voice.last_voiced_s + _AHEAD_S:
             return  # all of it is written; or there are words that voice activity does not find
         utterance = transcriber.utterance
-        is_new = utterance is None or utterance.is_final
-        ahead = self._turns.known('' if is_new else utterance.text)
+        if utterance and utterance.is_final:
+            utterance = None  # of the turn before, which is still being written
+        ahead = self._turns.known(utterance.text if utterance else '')
         if ahead is None and self._can_look_ahead(index):
             ahead = self._look_ahead(index)
             self._turns.looked_ahead(ahead)
         if ahead is None:
-            if is_new:
+            if utterance is None:
                 self._events += self._turns.ended_without_text()
             return
-        if is_new:
+        if utterance is None:
             utterance = Utterance(self._ids.take(), ahead.start_s)
             transcriber.announce(utterance, boundary_s)
         self._events += self._turns.around(utterance.publish_ahead(ahead, self._clock.fed_s))

@@ -39,8 +39,8 @@ class StreamAudio:
     activity runs alone, chunk by chunk.
     """
 
-    def __init__(self, engine: Engine, slot: Slot, delay: int, voice: VoiceActivity, gate: IdleGate,
-                 clock: StreamClock, on_processed: Callable[[], None],
+    def __init__(self, engine: Engine, slot: Slot, delay: int, voice: VoiceActivity,
+                 gate: IdleGate, clock: StreamClock, on_processed: Callable[[], None],
                  on_tokens: Callable[[], None]) -> None:
         """
         Begin.
