@@ -15,11 +15,14 @@
 """
 The whole 80 ms step of a random model of full size on one GPU, as the engine runs it.
 
-    python bench/step.py [--parts one speculative streams peers] [--layouts compact original]
+    python bench/step.py [--parts one speculative look idle streams peers]
+                         [--layouts compact original]
     python bench/step.py --predict
 
     one          one stream: minute one, a window that has just filled, 10 h; calls of CUDA
     speculative  one stream: serial decoding, all drafted pads accepted, none accepted
+    look         one stream: looking ahead in a pause, and taking back what that has done
+    idle         the demo model in a quiet room: calls of CUDA while nobody speaks
     streams      how many streams fit into 80 ms, windows full
     peers        BF16 of full size: transformers' streaming generate, this engine without graphs
 
@@ -57,10 +60,13 @@ from voxtral_ros.cli.bench import LAYOUTS  # noqa: E402
 from voxtral_ros.model.config import ModelConfig  # noqa: E402
 from voxtral_ros.model.network import VoxtralRealtime  # noqa: E402
 from voxtral_ros.quantization.format import Recipe  # noqa: E402
+from voxtral_ros.recognizer.engine import Engine  # noqa: E402
+from voxtral_ros.resources import demo_model  # noqa: E402
 
-PARTS = ('one', 'speculative', 'streams', 'peers')
+PARTS = ('one', 'speculative', 'look', 'idle', 'streams', 'peers')
 CHUNKS = (1, 2, 3, 6)  # tokens of 80 ms
 MINUTE, FULL, TEN_HOURS = 750, 8200, 450_000  # tokens processed before
+LOOK = 6  # tokens: the delay of 480 ms
 STREAMS = (64, 96, 100, 104, 112, 120, 128)
 # Decoder passes per token of speculative decoding in chunks of 2, 3, ... tokens: counted in the
 # token streams of the published BF16 model on three recordings of LibriSpeech, 236 tokens, 64 % of
@@ -134,6 +140,44 @@ class Bench:
             log(f'  chunks of {n_tokens * 80} ms: serial {ms(serial.per_token_s)}, all pads '
                 f'{ms(pads.per_token_s)}, no pads {ms(no_pads.per_token_s)}; at {ratio} passes '
                 f'per token {ms(speech_s / n_tokens)}, computed from these')
+
+    def look(self, layout: str) -> None:
+        backend = self.backend(layout, 1)
+        backend.speculative_decoding = AlwaysSpeculative()
+        n_tokens = LOOK
+        samples = np.zeros((1, n_tokens * 1280 + 240), np.float32)
+        for processed in (MINUTE, FULL):
+            backend.set_position(processed)
+            for penalty, text in ((-1e9, 'only pads'), (1e9, 'no pad')):
+                backend.set_pad_penalty(0, penalty)
+                times = []
+                for _ in range(self.repeats):
+                    torch.cuda.synchronize()
+                    begin = time.perf_counter()
+                    backend.save(0)
+                    backend.decode([0], samples)
+                    backend.rollback(0)
+                    torch.cuda.synchronize()
+                    times.append(time.perf_counter() - begin)
+                p50, p99 = np.percentile(times[3:], (50, 99))
+                log(f'  look of {n_tokens} tokens, {processed * TOKEN_S / 60:.0f} min processed, '
+                    f'{text}: {ms(p50)} p50, {ms(p99)} p99')
+
+    def idle(self) -> None:
+        engine = Engine.load(demo_model(), 'cuda')
+        engine.warm_up()
+        room = (1e-3 * np.random.default_rng(0).standard_normal(40 * 16000)).astype(np.float32)
+        stream = engine.open()
+        log('\ndemo model in a quiet room, 10 s each')
+        for start in range(0, len(room), 10 * 16000):
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU,
+                                                    torch.profiler.ProfilerActivity.CUDA]) as profile:
+                for at in range(start, start + 10 * 16000, 1280):
+                    stream.feed(room[at:at + 1280])
+                    stream.poll()
+            log(f'  {stream.stats.idle_s:.1f} s idle by now, audio given to the model '
+                f'{stream.stats.fed_s - stream.stats.skipped_s:.1f} s; calls of CUDA: '
+                f'{cuda_calls(profile) or "none"}')
 
     def streams(self, layout: str) -> None:
         backend = self.backend(layout, max(STREAMS))
@@ -217,6 +261,11 @@ def calls(backend: Backend, n_passes: int = 20) -> str:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU,
                                             torch.profiler.ProfilerActivity.CUDA]) as profile:
         measure(backend, [0], 1, n_passes, warm_up=0)
+    return cuda_calls(profile, n_passes)
+
+
+def cuda_calls(profile: torch.profiler.profile, n_passes: int = 1) -> str:
+    """Return what was asked of CUDA, per pass."""
     counts = Counter({event.key: event.count for event in profile.key_averages()
                       if event.key.startswith(('cuda', 'cuLaunch'))})
     return ', '.join(f'{name} {count / n_passes:g}' for name, count in sorted(counts.items()))
@@ -276,6 +325,10 @@ def main() -> None:
             bench.one(layout)
     if 'speculative' in arguments.parts:
         bench.speculative(arguments.layouts[0], arguments.passes_per_token)
+    if 'look' in arguments.parts:
+        bench.look(arguments.layouts[0])
+    if 'idle' in arguments.parts:
+        bench.idle()
     if 'streams' in arguments.parts:
         bench.streams(arguments.layouts[0])
     if 'peers' in arguments.parts:
