@@ -74,9 +74,9 @@ def poison(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> None:
 
 
 class WithoutGraphs(CudaBackend):
-    """Runs what would be captured, also on the CPU."""
+    """Runs what would be captured, also on the CPU, with no more rows than there are streams."""
 
-    def _capture(self, kind: str, n_streams: int, n_tokens: int) -> Any:
+    def _captured(self, kind: str, n_streams: int, n_tokens: int) -> Any:
         audio = self._audio_config
         n_samples = n_tokens * audio.samples_per_token + audio.context
         inputs = {'slots': torch.zeros(n_streams, dtype=torch.int64),
@@ -85,10 +85,9 @@ class WithoutGraphs(CudaBackend):
         return mock.Mock(staging=inputs, replay=lambda: self._bodies[kind](inputs, n_tokens))
 
     def _replay(self, captured: Any, slots: Any, windows: Any = None) -> Any:
-        staging = captured.staging
-        staging['slots'].fill_(self._spare)[:len(slots)] = torch.tensor(slots)
+        captured.staging['slots'][:] = torch.tensor(slots)
         if windows is not None:
-            staging['samples'][:len(slots)] = torch.from_numpy(windows)
+            captured.staging['samples'][:] = torch.from_numpy(windows)
         return captured.replay()
 
 
