@@ -25,10 +25,12 @@ from support import checkpoints
 import torch
 from torch import Tensor
 
+from voxtral_ros.backends.cuda import gemm
 from voxtral_ros.backends.cuda.backend import CudaBackend
 from voxtral_ros.backends.cuda.library import available
 from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
-from voxtral_ros.backends.cuda.weights import pack_dense, pack_int4, pack_int8, PackedWeight
+from voxtral_ros.backends.cuda.weights import (
+    dequantize, pack_dense, pack_int4, pack_int8, PackedWeight)
 from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.quantization import marlin
 
@@ -98,3 +100,14 @@ def backend_without_graphs(folder: Path, **options: Any) -> WithoutGraphs:
         source = CheckpointWeights(weights, torch.device('cpu'), torch.float32)
         pad, word = checkpoints.STREAMING_PAD, checkpoints.STREAMING_WORD
         return WithoutGraphs(network.config, source, pad, [pad, word], **options)
+
+
+def dequantize_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let plain products dequantize every weight once: faster, and the same."""
+    kept = {}
+
+    def once(weight: PackedWeight) -> Tensor:
+        if id(weight) not in kept:
+            kept[id(weight)] = weight, dequantize(weight)
+        return kept[id(weight)][1]
+    monkeypatch.setattr(gemm, 'dequantize', once)
