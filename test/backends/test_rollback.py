@@ -16,7 +16,7 @@
 import numpy as np
 import pytest
 from support import checkpoints
-from support.cuda import backend_without_graphs, on_gpu
+from support.cuda import backend_without_graphs, dequantize_once, on_gpu
 import torch
 
 from voxtral_ros.backends import rollback
@@ -36,33 +36,50 @@ SIZES = {
 WINDOWS = {'small': (9, 21), 'large': (301, 1201)}
 
 
-@pytest.fixture(scope='module', params=WINDOWS)
-def folder(request, tmp_path_factory):
-    decoder, encoder = WINDOWS[request.param]
-    return cpu.random_checkpoint(tmp_path_factory.mktemp(request.param), **SIZES, **{
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp('windows')
+    return {name: cpu.random_checkpoint(root / name, **SIZES, **{
         'sliding_window': decoder, 'encoder.sliding_window': encoder})
+        for name, (decoder, encoder) in WINDOWS.items()}
 
 
-def eager_on_gpu(folder, max_streams=N_SLOTS, max_chunk_tokens=CHUNK):
+def compiled(folder, speculative=None):
+    return cpu.cpu_backend(folder, N_SLOTS, CHUNK)
+
+
+def eager(folder, speculative=None):
+    return cpu.eager_backend(folder, N_SLOTS, CHUNK)
+
+
+def eager_on_gpu(folder, speculative=None):
     network = load_network(folder, 'cuda', torch.float32)
-    return cpu.EagerBackend(network, cpu.PAD, max_streams, max_chunk_tokens)
+    return cpu.EagerBackend(network, cpu.PAD, N_SLOTS, CHUNK)
 
 
-def launched(folder, max_streams=N_SLOTS, max_chunk_tokens=CHUNK):
-    return backend_without_graphs(folder, max_streams=max_streams,
-                                  max_chunk_tokens=max_chunk_tokens)
+def launched(folder, speculative=True):
+    return backend_without_graphs(folder, max_streams=N_SLOTS, max_chunk_tokens=CHUNK,
+                                  speculative=speculative)
 
 
-def graphs(folder, max_streams=N_SLOTS, max_chunk_tokens=CHUNK):
+def graphs(folder, speculative=True):
     with open_weights(folder) as (network, weights):
         source = CheckpointWeights(weights, torch.device('cuda', 0), torch.bfloat16)
         return CudaBackend(network.config, source, cpu.PAD, [checkpoints.STREAMING_WORD],
-                           max_streams, max_chunk_tokens)
+                           N_SLOTS, CHUNK, speculative)
 
 
-# Those of whose passes a row does not depend on its neighbours, to the last bit, come first.
-INDEPENDENT = [cpu.cpu_backend, pytest.param(graphs, marks=on_gpu)]
-BACKENDS = [*INDEPENDENT, cpu.eager_backend, launched, pytest.param(eager_on_gpu, marks=on_gpu)]
+def kinds(*backends):
+    return [pytest.param((backend, windows), marks=on_gpu if backend in (graphs, eager_on_gpu)
+                         else (), id=f'{backend.__name__}, {windows} windows')
+            for backend in backends for windows in WINDOWS
+            if (backend, windows) != (launched, 'large')]  # slow, and no kernels of its own
+
+
+# A row of their passes does not depend on its neighbours, to the last bit.
+INDEPENDENT = kinds(compiled, graphs)
+CUDA = kinds(launched, graphs)
+BACKENDS = kinds(compiled, eager, launched, graphs, eager_on_gpu)
 
 
 def silence(n_streams, n_tokens):
@@ -152,16 +169,18 @@ class Twins:
 
 
 @pytest.fixture
-def make(request, folder):
+def make(request, folders, monkeypatch):
     """Return how to make backends of a kind."""
-    return lambda: request.param(folder, N_SLOTS, CHUNK)
+    dequantize_once(monkeypatch)
+    backend, windows = request.param
+    return lambda **options: backend(folders[windows], **options)
 
 
 @pytest.mark.parametrize('make', BACKENDS, indirect=True)
 @pytest.mark.parametrize('seed', range(3))
 def test_looking_ahead_at_random_moments_changes_nothing(make, seed):
     twins = Twins(make, seed, position=[0, 40, 2 ** 31 - 20][seed])
-    for _ in range(120):
+    for _ in range(90):
         twins.anything(merge=False)
     twins.finish()
     assert len(twins.ids) > 5
@@ -171,7 +190,7 @@ def test_looking_ahead_at_random_moments_changes_nothing(make, seed):
 @pytest.mark.parametrize('seed', range(3))
 def test_looking_ahead_beside_streams_that_go_on_changes_nothing(make, seed):
     twins = Twins(make, seed, position=[0, 40, 2 ** 31 - 20][seed])
-    for _ in range(120):
+    for _ in range(90):
         twins.anything(merge=True)
     twins.finish()
     assert len(twins.ids) > 5
@@ -180,15 +199,39 @@ def test_looking_ahead_beside_streams_that_go_on_changes_nothing(make, seed):
 @pytest.mark.parametrize('make', BACKENDS, indirect=True)
 @pytest.mark.parametrize('cuts', [[1] * MAX, [CHUNK] * (MAX // CHUNK), [7, 8, 3, 1, 8, 5]])
 def test_a_stream_can_look_as_far_as_is_said(make, cuts):
-    """From every phase of the small caches, and at once again."""
     twins = Twins(make, 0, position=3)
     assert twins.looking.max_rollback_tokens == MAX == sum(cuts)
-    for n_tokens in [1] * 6 + [CHUNK, 5] * 3:
+    for n_tokens in (1, 1, CHUNK, 5, 1):
         twins.save(1)
         for n_ahead in cuts:
             twins.look([1], n_ahead)
         twins.rollback(1)
         twins.go_on([1], n_tokens)
+
+
+def poison(backend):
+    """Write NaN wherever the KV caches have no position that is in a window."""
+    for stack, config, per_token in ((backend.state.encoder, backend.config.encoder, 4),
+                                     (backend.state.decoder, backend.config.decoder, 1)):
+        for slot in range(N_SLOTS):
+            end = int(stack.position[slot]) * per_token
+            seen = np.arange(max(0, end - config.sliding_window + 1), end)
+            for cache in (stack.keys, stack.values):
+                unseen = np.setdiff1d(np.arange(cache.shape[2]), seen % cache.shape[2])
+                cache[:, slot, unseen] = np.nan
+
+
+@pytest.mark.parametrize('make', kinds(compiled), indirect=True)
+@pytest.mark.parametrize('position', [0, 30])
+def test_compiled_passes_read_nothing_outside_of_the_window(make, position):
+    twins = Twins(make, 0, position)
+    for n_tokens in (1, CHUNK, 3) * 3:
+        twins.save(1)
+        for _ in range(MAX // CHUNK):
+            twins.look([1], CHUNK)
+        twins.rollback(1)
+        poison(twins.looking)
+        twins.go_on([1, 0], n_tokens)
 
 
 @pytest.mark.parametrize('make', BACKENDS, indirect=True)
@@ -253,3 +296,66 @@ def test_a_rollback_too_far_is_refused_and_changes_nothing(make):
     twins.look([0], CHUNK)
     twins.rollback(0)
     twins.go_on([0], CHUNK)
+
+
+@pytest.mark.parametrize('make', CUDA, indirect=True)
+def test_what_is_drafted_in_a_look_is_what_is_decoded_serially(make):
+    serial, drafted = make(speculative=False), make()
+    found = []
+    for backend in (serial, drafted):
+        rng = np.random.default_rng(0)
+        cpu.open_streams(backend, N_SLOTS)
+        for slot in range(N_SLOTS):
+            backend.decode([slot], silence(1, 3))
+            backend.set_pad_penalty(slot, (-0.5, 0, -2)[slot])
+        found.append([])
+        for n in range(12):
+            slot = n % N_SLOTS
+            backend.save(slot)
+            looks = [backend.decode([slot], cpu.noise(1, CHUNK, int(rng.integers(99))))
+                     for _ in range(2)]
+            backend.rollback(slot)
+            found[-1] += [looks, backend.decode([slot], cpu.noise(1, 1, n))]
+    if serial.device == 'cpu':  # products of several rows round otherwise there
+        assert tokens_of(found[0]) == tokens_of(found[1])
+    else:
+        assert found[0] == found[1]
+
+
+def tokens_of(found):
+    return [[ids for ids, _ in part] if isinstance(part, list) else part[0] for part in found]
+
+
+@pytest.mark.parametrize('make', CUDA, indirect=True)
+def test_a_look_is_drafted_always_and_never_counted(make):
+    """The statistics are of what people say; a look is at silence, whatever they are."""
+    backend = make()
+    cpu.open_streams(backend, N_SLOTS)
+    speculative, kinds_run = backend.speculative_decoding, []
+    captured = backend._captured
+    backend._captured = lambda kind, *sizes: kinds_run.append(kind) or captured(kind, *sizes)
+    backend.set_pad_penalty(0, -1000.0)  # pads alone
+    backend.decode([0], silence(1, CHUNK))
+    while speculative.enabled:  # drafting does not pay
+        speculative.count(1, 1)
+    before = vars(speculative).copy()
+    kinds_run.clear()
+    backend.save(0)
+    for _ in range(MAX // CHUNK):
+        backend.decode([0], silence(1, CHUNK))
+    backend.rollback(0)
+    assert kinds_run == ['draft'] * (MAX // CHUNK)
+    assert vars(speculative) == before
+    backend.decode([0], silence(1, CHUNK))
+    assert kinds_run[-1] == 'decode'
+    assert vars(speculative) != before
+
+
+@pytest.mark.parametrize('make', CUDA, indirect=True)
+def test_a_stream_that_is_never_rolled_back_is_counted(make):
+    backend = make()
+    cpu.open_streams(backend, N_SLOTS)
+    backend.save(0)
+    for _ in range(MAX // CHUNK + 2):
+        backend.decode([0], silence(1, CHUNK))
+    assert backend.speculative.n_accepted == 2 * CHUNK

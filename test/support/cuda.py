@@ -25,10 +25,12 @@ from support import checkpoints
 import torch
 from torch import Tensor
 
+from voxtral_ros.backends.cuda import gemm
 from voxtral_ros.backends.cuda.backend import CudaBackend
 from voxtral_ros.backends.cuda.library import available
 from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
-from voxtral_ros.backends.cuda.weights import pack_dense, pack_int4, pack_int8, PackedWeight
+from voxtral_ros.backends.cuda.weights import (
+    dequantize, pack_dense, pack_int4, pack_int8, PackedWeight)
 from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.quantization import marlin
 
@@ -74,9 +76,9 @@ def poison(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> None:
 
 
 class WithoutGraphs(CudaBackend):
-    """Runs what would be captured, also on the CPU."""
+    """Runs what would be captured, also on the CPU, with no more rows than there are streams."""
 
-    def _capture(self, kind: str, n_streams: int, n_tokens: int) -> Any:
+    def _captured(self, kind: str, n_streams: int, n_tokens: int) -> Any:
         audio = self._audio_config
         n_samples = n_tokens * audio.samples_per_token + audio.context
         inputs = {'slots': torch.zeros(n_streams, dtype=torch.int64),
@@ -85,10 +87,9 @@ class WithoutGraphs(CudaBackend):
         return mock.Mock(staging=inputs, replay=lambda: self._bodies[kind](inputs, n_tokens))
 
     def _replay(self, captured: Any, slots: Any, windows: Any = None) -> Any:
-        staging = captured.staging
-        staging['slots'].fill_(self._spare)[:len(slots)] = torch.tensor(slots)
+        captured.staging['slots'][:] = torch.tensor(slots)
         if windows is not None:
-            staging['samples'][:len(slots)] = torch.from_numpy(windows)
+            captured.staging['samples'][:] = torch.from_numpy(windows)
         return captured.replay()
 
 
@@ -99,3 +100,14 @@ def backend_without_graphs(folder: Path, **options: Any) -> WithoutGraphs:
         source = CheckpointWeights(weights, torch.device('cpu'), torch.float32)
         pad, word = checkpoints.STREAMING_PAD, checkpoints.STREAMING_WORD
         return WithoutGraphs(network.config, source, pad, [pad, word], **options)
+
+
+def dequantize_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let plain products dequantize every weight once: faster, and the same."""
+    kept = {}
+
+    def once(weight: PackedWeight) -> Tensor:
+        if id(weight) not in kept:
+            kept[id(weight)] = weight, dequantize(weight)
+        return kept[id(weight)][1]
+    monkeypatch.setattr(gemm, 'dequantize', once)

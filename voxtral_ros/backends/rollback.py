@@ -61,8 +61,8 @@ class SavedStreams:
                 self._n_since[slot] += n_tokens
 
     def looks_ahead(self, slot: int) -> bool:
-        """Return whether a stream is between save and rollback."""
-        return slot in self._ahead and self._n_since[slot] <= MAX_ROLLBACK_TOKENS
+        """Return whether a stream is between save and rollback, and can still be taken back."""
+        return slot in self._ahead and self._n_since[slot] < MAX_ROLLBACK_TOKENS
 
     def rollback(self, slot: int) -> int:
         """

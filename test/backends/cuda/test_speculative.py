@@ -20,12 +20,10 @@ import numpy as np
 import pytest
 import soundfile
 from support import checkpoints
-from support.cuda import backend_without_graphs
+from support.cuda import backend_without_graphs, dequantize_once
 import torch
 
-from voxtral_ros.backends.cuda import gemm
 from voxtral_ros.backends.cuda.speculative import count_accepted, SpeculativeDecoding
-from voxtral_ros.backends.cuda.weights import dequantize
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization.format import Recipe
@@ -50,14 +48,7 @@ def speech():
 
 @pytest.fixture
 def fast(monkeypatch):
-    """Let plain products dequantize every weight once."""
-    kept = {}
-
-    def once(weight):
-        if id(weight) not in kept:
-            kept[id(weight)] = weight, dequantize(weight)
-        return kept[id(weight)][1]
-    monkeypatch.setattr(gemm, 'dequantize', once)
+    dequantize_once(monkeypatch)
 
 
 def fused_engine(folder, speculative):
