@@ -15,8 +15,8 @@
 """
 Where streams were saved, to be taken back there after they have looked ahead.
 
-The KV cache is not copied: it has places for as many tokens as a look ahead may take, so nothing is
-overwritten that a stream still sees when it is back (see base.kv_cache_tokens).
+The KV cache is not copied: it has places for as many tokens as a look ahead may take, so nothing
+is overwritten that a stream still sees when it is back (see base.kv_cache_tokens).
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class SavedStreams:
                                'was opened, save it first')
         n_tokens = self._n_since[slot]
         if n_tokens > MAX_ROLLBACK_TOKENS:
-            raise RuntimeError(f'slot {slot} cannot be rolled back: it was saved {n_tokens} tokens '
-                               f'ago, roll back or save again within {MAX_ROLLBACK_TOKENS}')
+            raise RuntimeError(f'slot {slot} cannot be rolled back: it was saved {n_tokens} '
+                               f'tokens ago, roll back or save again within {MAX_ROLLBACK_TOKENS}')
         for saved, live in zip(self._saved, self._live, strict=True):
             live[slot] = saved[slot]
         self._n_since[slot] = 0

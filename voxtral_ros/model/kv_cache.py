@@ -17,8 +17,9 @@ KV cache of a sliding-window stack: a ring buffer of keys and values, fixed at c
 
 The key of position p of a stream lies in entry p % capacity: this is where the cache wraps. A pass
 over T positions writes first and attends afterwards, so the ring holds window - 1 + T positions or
-more. For the same reason a stream can go back by as many positions as a pass may have. Which position an entry holds follows from the stream's newest position alone: nothing has
-to be cleared for the sake of the mask.
+more. For the same reason a stream can go back by as many positions as a pass may have. Which
+position an entry holds follows from the stream's newest position alone: nothing has to be cleared
+for the sake of the mask.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import pytest
 from support import checkpoints
 import torch
 
+from voxtral_ros.backends.base import kv_cache_tokens
 from voxtral_ros.backends.cuda.memory import check_memory, MemoryPlan, plan_memory
 from voxtral_ros.model.checkpoint import load_network, open_weights
 from voxtral_ros.resources import demo_model
@@ -40,7 +41,7 @@ def test_what_is_planned_is_what_is_taken(tmp_path, dtype):
     planned = plan(tmp_path, dtype, 3, 4, packed=False)
     network = load_network(tmp_path, 'cpu', dtype)
     assert planned.weights == sum(parameter.nbytes for parameter in network.parameters())
-    assert planned.caches == network.new_state(3, 4).nbytes
+    assert planned.caches == network.new_state(3, kv_cache_tokens(4)).nbytes
 
 
 def test_packed_weights_take_what_they_take_in_the_file():
