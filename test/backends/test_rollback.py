@@ -65,7 +65,7 @@ def launched(folder, speculative=True):
 def graphs(folder, speculative=True):
     with open_weights(folder) as (network, weights):
         source = CheckpointWeights(weights, torch.device('cuda', 0), torch.bfloat16)
-        return CudaBackend(network.config, source, cpu.PAD, [checkpoints.STREAMING_WORD],
+        return CudaBackend(network.config, source, cpu.PAD, [cpu.PAD, checkpoints.STREAMING_WORD],
                            N_SLOTS, CHUNK, speculative)
 
 
@@ -117,7 +117,7 @@ class Twins:
     def glimpse(self, n_streams, n_tokens):
         """Return what streams look ahead at: silence, but it must not matter what."""
         windows = silence(n_streams, n_tokens)
-        # NaN in samples makes a kernel on a GPU wait for ever, look or no look.
+        # NaN in samples, which a Stream never passes on, makes a pass on a GPU wait for ever.
         on_gpu = isinstance(self.looking, CudaBackend) and self.looking.device != 'cpu'
         kind = self.rng.integers(2 if on_gpu else 3)
         return windows if kind == 0 else self.windows(n_streams, n_tokens) if kind == 1 \
