@@ -102,7 +102,8 @@ __device__ void select_top_k(const uint32_t (&key)[kPerThread], Put put) {
 #pragma unroll
   for (int i = 0; i < kWarps; ++i) low = min(low, least[i]), high = max(high, most[i]);
   for (int round = 0; low < high; round ^= 1) {
-    const uint32_t middle = low + (high - low + 1) / 2;
+    // Rounded up without high - low + 1, which is 0 where one key is a NaN and the others are none.
+    const uint32_t span = high - low, middle = low + span / 2 + span % 2;
     int reach = 0;
 #pragma unroll
     for (int i = 0; i < kPerThread; ++i) reach += key[i] >= middle;

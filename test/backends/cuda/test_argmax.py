@@ -14,6 +14,8 @@
 
 """Argmax of the screened head: the token that the whole 16-bit head would give."""
 
+import math
+
 import pytest
 from support.cuda import DEVICES, DTYPES
 import torch
@@ -90,6 +92,14 @@ def test_thousands_of_equal_logits(device):
     token, probability = run(-torch.ones(2, 1, 128).half(), head, device)
     assert token.flatten().tolist() == [0, 0]
     assert torch.allclose(probability, torch.full((2, 1), 1 / 8192), rtol=1e-4)
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('vocabulary', [64, 3072, 131072])
+def test_hidden_states_that_are_no_numbers_come_to_an_end(device, vocabulary):
+    head = make_head(torch.ones(vocabulary, 128).half())
+    _, probability = run(torch.full((2, 1, 128), math.nan).half(), head, device)
+    assert not probability.isfinite().any()
 
 
 @pytest.mark.parametrize('device', DEVICES)
