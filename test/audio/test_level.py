@@ -51,6 +51,22 @@ def test_level_and_peak_are_in_dbfs():
     assert meter.take() == (-120.0, -120.0)
 
 
+@pytest.mark.parametrize('every', [1, 7, 50, 120])
+def test_whenever_it_is_asked_everything_is_measured_once(every):
+    blocks = np.random.default_rng(0).normal(0, 0.1, (120, 320)).astype(np.float32)
+    blocks[33, 5] = -0.9
+    meter, power, peaks = LevelMeter(), 0.0, []
+    for n, block in enumerate(blocks, 1):
+        meter.add(AudioBlock(block, 16_000, None))
+        if n % every == 0 or n == len(blocks):
+            level, peak = meter.take()
+            n_blocks = every if n % every == 0 else n % every
+            power += 10 ** (level / 10) * n_blocks * 320
+            peaks.append(peak)
+    assert power == pytest.approx(float((blocks.astype(np.float64) ** 2).sum()), rel=1e-4)
+    assert max(peaks) == pytest.approx(20 * np.log10(0.9), abs=0.01)
+
+
 @pytest.mark.parametrize('path', sorted(DATA.glob('*.flac')), ids=lambda path: path.stem)
 @pytest.mark.parametrize('gain', [0.003, 0.1, 1.0, 4.0])
 def test_speech_is_not_suspected_soft_or_loud(path, gain):

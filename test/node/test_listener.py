@@ -123,6 +123,35 @@ def test_where_there_is_no_hurry_what_waits_is_taken_together(node):
         assert set(transcribed_before) <= {0, len(NAMES)}
 
 
+def test_it_is_said_when_all_that_waited_was_taken(node):
+    events, pausing, go = [], threading.Event(), threading.Event()
+    done = threading.Condition()
+
+    def pause_s():
+        pausing.set()
+        assert go.wait(60)
+        return 0.01
+
+    def on_message(message):
+        events.append(message.data)
+        if message.data == NAMES[-1]:
+            raise RuntimeError('what was taken is done all the same')
+
+    def on_done():
+        with done:
+            events.append('done')
+            done.notify()
+
+    with listening(node, on_message, pause_s=pause_s, done=on_done) as (_, say):
+        assert pausing.wait(60)
+        say(*NAMES)
+        go.set()
+        with done:
+            assert done.wait_for(lambda: NAMES[-1] in events and events[-1] == 'done', 60)
+    first = events.index(NAMES[0])
+    assert events[first:first + len(NAMES) + 1] == [*NAMES, 'done']
+
+
 def test_a_callback_that_raises_is_published_of_and_does_not_end_it(node, monkeypatch):
     received, errors = Received(), []
 

@@ -28,7 +28,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize('name', [
     'info_that_comes_late', 'no_info_at_all', 'reliability_is_followed', 'overrides_are_kept',
     'info_goes_with_its_publisher', 'info_of_somebody_else_stays', 'two_publishers',
-    'info_of_another_type', 'halves_of_samples'])
+    'info_of_another_type', 'halves_of_samples',
+    'looks_around_often_only_while_something_is_missing'])
 def test_scenario(name):
     script = Path(__file__).with_name('topic_scenarios.py')
     setup = f'source {os.environ["VOXTRAL_OVERLAYS"]}/ros_drivers/install/local_setup.bash'

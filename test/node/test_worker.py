@@ -423,6 +423,46 @@ def test_a_flush_ends_the_utterance_where_it_was_asked_for(engine, blocks, held)
     assert published.finals[0].end_s <= 5.0 < published.finals[1].end_s
 
 
+@pytest.mark.parametrize('block_s, at_once', [(0.02, 10), (0.03, 1000), (0.08, 3)])
+def test_how_blocks_come_together_changes_nothing(engine, blocks, block_s, at_once):
+    published, expected = Published(), Published()
+    worker = Worker(engine, 480, StreamOptions(), expected)
+    transcribe(worker, blocks)
+    worker.stop(60)
+    worker = Worker(engine, 480, StreamOptions(), published)
+    items = [(block, 0) for block in read_file(ORDERS, block_s=block_s)]
+    for at in range(0, len(items), at_once):
+        worker.put_all(items[at:at + at_once])
+    worker.stop(60)
+    assert [final.text for final in published.finals] == [final.text for final in expected.finals]
+    assert worker.stats.gaps == worker.stats.jumps == 0
+    assert worker.stats.stamped == len(items)
+    assert worker.stats.processed_s == pytest.approx(sum(b.duration_ns for b, _ in items) / 1e9)
+
+
+def test_blocks_that_came_together_are_processed_together_but_for_long_ones(engine, held):
+    worker = Worker(engine, 480, StreamOptions(), Published())
+    fed = []
+    worker.put(AudioBlock(np.zeros(320, np.float32), 16000, 1), 0)
+    assert held.begun.wait(60)
+    lengths = [320, 320, 320, 320, 320, 8000, 320, 320]
+    worker.put_all([(AudioBlock(np.zeros(n, np.float32), 16000, None), 0) for n in lengths])
+    worker.flush()
+    poll = Stream.poll
+
+    def polled(stream):
+        fed.append(round(16000 * worker.stats.processed_s))
+        return poll(stream)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stream, 'poll', polled)
+        held.set()
+        assert worker.stop(60)
+    # 80 ms, or until that is exceeded; then the flush; then the end.
+    assert fed[:4] == [320 + 1280, 320 + 1280 + 320 + 8000, 320 + sum(lengths),
+                       320 + sum(lengths)]
+
+
 def test_other_options_reach_the_stream_that_runs(engine, blocks):
     patient = StreamOptions(endpoint=EndpointOptions(silence_s=30.0, max_utterance_s=60.0))
     published = Published()

@@ -62,8 +62,9 @@ class Room:
         self.executor.add_node(self.node)
         self.thread = threading.Thread(target=self.executor.spin, daemon=True)
         self.source = TopicSource(
-            self.node, lambda block, received_ns: self.blocks.append(block),
-            self.warnings.append, -1, PcmInfo(), lambda: False)
+            self.node, lambda blocks: self.blocks.extend(block for block, _ in blocks),
+            self.warnings.append, -1, PcmInfo(), lambda: False, 480)
+        self.node.create_timer(1.0, lambda: self.source.look())
         self.thread.start()
 
     def close(self):
@@ -197,6 +198,24 @@ def info_of_somebody_else_stays():
         room.wait(lambda: not room.node.count_publishers('/audio'))
         time.sleep(1.0)
         room.blocks.clear()
+    return room
+
+
+def looks_around_often_only_while_something_is_missing():
+    """Leave the executor alone while a publisher is there, and be awake when it is gone."""
+    room = Room()
+    room.resting = room.source._timer.is_canceled
+    assert not room.resting()
+    with room.capture() as _:
+        room.wait(room.resting)
+        with room.capture('another'):
+            room.wait(lambda: room.source.warning and not room.resting())
+        room.wait(room.resting)
+    room.wait(lambda: not room.resting())
+    with room.capture('later', BEST_EFFORT, msg.AudioData) as (_, publisher):
+        room.wait(lambda: publisher.get_subscription_count() and room.resting())
+        publisher.publish(msg.AudioData(data=array('B', bytes(640))))
+        room.wait(lambda: room.blocks)
     return room
 
 

@@ -49,8 +49,9 @@ class LevelMeter:
         self.received_s = 0.0
         self._lock = threading.Lock()
         self._power, self._n_samples, self._peak = 0.0, 0, 0.0
-        self._pending: list[Samples] = []
-        self._pending_s = 0.0
+        self._new: list[Samples] = []  # not measured yet: all at once costs less
+        self._second: list[Samples] = []  # measured, but not judged yet
+        self._second_s = 0.0  # duration of both
         self._verdicts: deque[str] = deque(maxlen=_SECONDS)
 
     def add(self, block: AudioBlock) -> None:
@@ -61,19 +62,28 @@ class LevelMeter:
         seconds = block.duration_ns / 1e9
         with self._lock:
             self.received_s += seconds
-            self._power += float(np.dot(samples, samples))
-            self._n_samples += len(samples)
-            self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
-            self._pending.append(samples)
-            self._pending_s += seconds
-            if self._pending_s < 1.0:
+            self._new.append(samples)
+            self._second_s += seconds
+            if self._second_s < 1.0:
                 return
-            second, self._pending, self._pending_s = self._pending, [], 0.0
+            self._measure()
+            second, self._second, self._second_s = self._second, [], 0.0
         self._verdicts.append(suspect(np.concatenate(second)))
+
+    def _measure(self) -> None:
+        if not self._new:
+            return
+        samples = np.concatenate(self._new)
+        self._new = []
+        self._second.append(samples)
+        self._power += float(np.dot(samples, samples))
+        self._n_samples += len(samples)
+        self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
 
     def take(self) -> tuple[float, float]:
         """Return level (RMS) and peak since the last call, dBFS; NaN when nothing came."""
         with self._lock:
+            self._measure()
             power, n_samples, peak = self._power, self._n_samples, self._peak
             self._power, self._n_samples, self._peak = 0.0, 0, 0.0
         if not n_samples:

@@ -65,7 +65,7 @@ def decode(data: Buffer, sample_format: str, channels: int) -> tuple[Frames, int
     if values.dtype.kind == 'f':
         return sanitize(values)
     frames = values.astype(np.float32)
-    frames *= -1.0 / np.iinfo(values.dtype).min
+    frames *= 0.5 ** (8 * values.dtype.itemsize - 1)  # full scale
     return frames, 0
 
 

@@ -27,12 +27,11 @@ _LEAST_FRAMES = 6  # chained in a piece: no raw samples have so many by chance
 _LEAST_MESSAGES = 3  # in a row that consist of whole frames
 
 _START = (
-    (re.compile(b'RIFF....WAVE', re.DOTALL), 'WAV'), (re.compile(b'fLaC'), 'FLAC'),
-    (re.compile(b'OggS\\0'), 'Ogg'), (re.compile(b'ID3[\2-\4]'), 'MP3'),
-    (re.compile(b'#!AMR'), 'AMR'), (re.compile(b'\x1aE\xdf\xa3'), 'WebM'),
-    (re.compile(b'....ftyp', re.DOTALL), 'MP4'), (re.compile(b'FORM....AIF', re.DOTALL), 'AIFF'),
-    (re.compile(b'[.]snd'), 'AU'), (re.compile(b'OpusHead'), 'Opus'), (re.compile(b'caff'), 'CAF'),
+    (b'RIFF....WAVE', 'WAV'), (b'fLaC', 'FLAC'), (b'OggS\\0', 'Ogg'), (b'ID3[\2-\4]', 'MP3'),
+    (b'#!AMR', 'AMR'), (b'\x1aE\xdf\xa3', 'WebM'), (b'....ftyp', 'MP4'), (b'FORM....AIF', 'AIFF'),
+    (b'[.]snd', 'AU'), (b'OpusHead', 'Opus'), (b'caff', 'CAF'),
 )
+_ANY_START = re.compile(b'|'.join(b'(%s)' % magic for magic, _ in _START), re.DOTALL)
 _AUDIO = 0.5  # correlation of neighbouring samples that compressed data never has
 _ANYWHERE = ((b'OggS\x00', 'Ogg'),)
 _SYNC = re.compile(b'\xff[\xe0-\xff]')
@@ -51,8 +50,8 @@ _RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_02
 
 def container(data: bytes | memoryview) -> str:
     """Return the name of the file format that `data` is the beginning of, '' when of none."""
-    head = bytes(data[:16])
-    return next((name for magic, name in _START if magic.match(head)), '')
+    found = _ANY_START.match(data)
+    return _START[found.lastindex - 1][1] if found and found.lastindex else ''
 
 
 class CompressedStream:

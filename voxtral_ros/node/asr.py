@@ -36,7 +36,6 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
-from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.level import LevelMeter
 from voxtral_ros.node import parameters
 from voxtral_ros.node.clock import ClockWatch
@@ -47,7 +46,7 @@ from voxtral_ros.node.logs import RosHandler, Throttle
 from voxtral_ros.node.outputs import Outputs
 from voxtral_ros.node.qos import subscribe_to_any
 from voxtral_ros.node.robot_voice import RobotVoice
-from voxtral_ros.node.sources import FileSource, MicrophoneSource, Source
+from voxtral_ros.node.sources import FileSource, MicrophoneSource, Received, Source
 from voxtral_ros.node.supervisor import Supervisor
 from voxtral_ros.node.topic_source import TopicSource
 from voxtral_ros.node.transitions import (
@@ -227,7 +226,8 @@ class AsrNode(LifecycleNode):
         self._clock_watch.forget_stamps()
         return TopicSource(
             self, self._put_from_topic, self.warn, channel, parameters.assumed_format(self),
-            lambda: worker.quiet and self.robot.silent(self.get_clock().now().nanoseconds))
+            lambda: worker.quiet and self.robot.silent(self.get_clock().now().nanoseconds),
+            self._value('delay_ms'))
 
     def finish(self) -> None:
         """Publish the open utterance and end all threads; for the end of the process."""
@@ -290,17 +290,20 @@ class AsrNode(LifecycleNode):
 
     # ---- audio in ----
 
-    def _put(self, block: AudioBlock, received_ns: int) -> None:
-        self._meter.add(block)
+    def _put(self, blocks: list[Received]) -> None:
+        for block, _ in blocks:
+            self._meter.add(block)
         worker = self.worker
         if worker is not None and self._listening:
             mode = self._value('robot_speaking_mode')
-            worker.put(self.robot.treat(block, received_ns, mode), received_ns)
+            worker.put_all([(self.robot.treat(block, received_ns, mode), received_ns)
+                            for block, received_ns in blocks])
 
-    def _put_from_topic(self, block: AudioBlock, received_ns: int) -> None:
-        if block.stamp_ns is not None:
-            self._clock_watch.compare(block.stamp_ns + block.duration_ns, received_ns)
-        self._put(block, received_ns)
+    def _put_from_topic(self, blocks: list[Received]) -> None:
+        for block, received_ns in blocks:
+            if block.stamp_ns is not None:
+                self._clock_watch.compare(block.stamp_ns + block.duration_ns, received_ns)
+        self._put(blocks)
 
     def warn(self, message: str) -> None:
         """Log a warning, but not over and over again."""
@@ -345,6 +348,8 @@ class AsrNode(LifecycleNode):
         if self._outputs is not None and self.worker is not None:
             self._outputs.repeat()
         self._supervisor.every_second()
+        if self._source is not None:
+            self._source.look()
 
     def hangs(self) -> bool:
         """

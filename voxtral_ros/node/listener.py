@@ -97,17 +97,18 @@ class Listener(_Waiting):
 
     def __init__(self, node: Node, message: Any, topic: str, callback: Callable[[Any], None],
                  qos: QoSProfile, pause_s: Callable[[], float] = lambda: 0.0,
-                 **options: Any) -> None:
+                 done: Callable[[], None] = lambda: None, **options: Any) -> None:
         """
         Subscribe and start the thread.
 
         :param callback: called from the thread; what it raises is logged
         :param pause_s: how long messages may wait now, in the queue of the subscription
+        :param done: called after them, when all that were there were taken
         :param options: of `Node.create_subscription`
         """
         super().__init__(node, 'listener')
         self._message, self._topic = message, topic
-        self._callback, self._pause_s = callback, pause_s
+        self._callback, self._pause_s, self._done = callback, pause_s, done
         self.n_waits = 0
         self._lock = threading.Lock()  # guards the next three
         self._subscription = self._subscribe(qos, **options)
@@ -160,7 +161,11 @@ class Listener(_Waiting):
             self._closed.wait(pause_s)
         else:
             self._wait_for_messages()
-        if not self._take_all() and pause_s <= 0:
+        try:
+            n = self._take_all()
+        finally:
+            self._done()
+        if not n and pause_s <= 0:
             self._closed.wait(_IN_VAIN_S)
 
     def _wait_for_messages(self) -> None:

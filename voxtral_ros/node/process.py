@@ -66,7 +66,7 @@ def main(args: list[str] | None = None) -> int:
             node.start()
         while not stop.is_set() and not node.hung:
             try:
-                executor.spin_once(timeout_sec=0.5)
+                executor.spin_once(timeout_sec=1.0)
             except Exception:  # of a callback
                 node.get_logger().error(f'a callback failed:\n{traceback.format_exc()}')
                 stop.wait(0.1)

@@ -33,7 +33,8 @@ from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.microphone import Microphone
 
-Put = Callable[[AudioBlock, int], None]
+Received = tuple[AudioBlock, int]  # and when, ns on the node's clock
+Put = Callable[[list[Received]], None]
 Warn = Callable[[str], None]
 
 _RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -69,6 +70,9 @@ class Source(Protocol):
     def overflows(self) -> int:
         """Return how often audio was lost before it reached us, as far as that is known."""
 
+    def look(self) -> None:
+        """Follow what changes around it; called once a second, by the executor."""
+
     def close(self) -> None:
         """Stop handing out blocks and free what was taken."""
 
@@ -87,6 +91,9 @@ class _ThreadSource:
 
     def _run(self) -> None:
         raise AssertionError('a subclass defines what runs')
+
+    def look(self) -> None:
+        """Do nothing: the thread sees for itself."""
 
     def close(self) -> None:
         """End the thread."""
@@ -126,7 +133,7 @@ class MicrophoneSource(_ThreadSource):
                 if block is not None:
                     attempt = 0
                     self.trouble = ''
-                    self._put(block, self._now_ns())
+                    self._put([(block, self._now_ns())])
             except Exception as error:  # whatever PortAudio may think of
                 pause_s = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
                 self.trouble = f'{error}; trying again in {pause_s:g} s'
@@ -182,7 +189,7 @@ class FileSource(_ThreadSource):
                     self._closed.wait(0.005 if self._realtime else 0.05)
                 if self._closed.is_set():
                     return
-                self._put(stamped, self._now_ns())
+                self._put([(stamped, self._now_ns())])
         except Exception as error:
             self.trouble = str(error)
             self._warn(self.trouble)

@@ -34,18 +34,22 @@ from rclpy.qos import (
     HistoryPolicy, qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from voxtral_ros.audio.block import AudioBlock, AudioError
+from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.messages import Mgonzs13Decoder, PcmInfo, RosDriversDecoder
 from voxtral_ros.node.listener import Listener
 from voxtral_ros.node.parameter_table import QOS_OVERRIDES
 from voxtral_ros.node.parameters import is_given, unknown
 from voxtral_ros.node.qos import mismatch, offered_reliability, subscribe_to_any
+from voxtral_ros.node.sources import Put, Received, Warn
 
 _DISCOVERY_S = 0.5
 # Deep: Python may come late to a burst of 20 ms blocks. Until publishers are known, best effort
 # receives from any.
 _AUDIO_QOS = {'depth': 200, 'history': HistoryPolicy.KEEP_LAST}
-_LULL_S = 0.08  # audio may wait for so long while nobody speaks: one token of the model
+_TOGETHER_NS = 240_000_000  # of audio that are handed out at once, whatever else waits
+# Audio may wait for so long while nobody speaks, and for so much of the model's delay: speech is
+# then noticed before its first word is due.
+_LEAST_LULL_S, _MOST_LULL_S, _LULL_SHARE = 0.08, 0.2, 0.4
 _LEAST_BLOCK_S = 0.001
 _INFO_S = 6.0  # ros-drivers' audio_capture sends audio_info every 5 s
 _PACKAGE = 'audio_common_msgs/msg/'
@@ -63,18 +67,19 @@ class TopicSource:
     live = True
     overflows = 0
 
-    def __init__(self, node: LifecycleNode, put: Callable[[AudioBlock, int], None],
-                 warn: Callable[[str], None], channel: int, assumed: PcmInfo,
-                 quiet: Callable[[], bool]) -> None:
+    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, channel: int,
+                 assumed: PcmInfo, quiet: Callable[[], bool], delay_ms: float) -> None:
         """
         Subscribe; raise AudioError when no audio_common_msgs is installed.
 
         :param channel: see Downmix
         :param assumed: format of ros-drivers' messages where there is no audio_info
         :param quiet: whether nobody speaks, so that audio may wait a little
+        :param delay_ms: by how much words lag behind the audio anyway
         """
         self._node, self._put, self._warn, self._quiet = node, put, warn, quiet
         self._channel, self._assumed = channel, assumed
+        self._lull_s = min(max(_LEAST_LULL_S, _LULL_SHARE * delay_ms / 1000), _MOST_LULL_S)
         self._topic = node.resolve_topic_name('audio')
         self._info_topic = node.resolve_topic_name('audio_info')
         self._reliability = f'{QOS_OVERRIDES}{self._topic}.subscription.reliability'
@@ -92,6 +97,8 @@ class TopicSource:
         self._format: PcmInfo | None = None
         self._wrong_block = ''
         self._held: deque[tuple[Any, int]] = deque(maxlen=1000)  # until their format is known
+        self._decoded: list[Received] = []  # not handed out yet
+        self._decoded_ns = 0  # their duration
         self._patience_s: float | None = None  # until when
         self._publishers: frozenset[bytes] = frozenset()
         self._wrong_type = self._wrong_qos = self._several = self._wrong_info = ''
@@ -101,10 +108,10 @@ class TopicSource:
         for complaint in unknown(node, QOS_OVERRIDES):
             warn(complaint)
         self._timer: Any = None
-        self._look()
+        self.look()
         # Not on the node's clock: a simulated one may stand still.
         self._timer = node.create_timer(
-            _DISCOVERY_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            _DISCOVERY_S, self.look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property
     def description(self) -> str:
@@ -128,7 +135,7 @@ class TopicSource:
 
     # ---- who publishes ----
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Follow the publishers."""
         publishers = self._node.get_publishers_info_by_topic(self._topic)
         kinds = [publisher.topic_type for publisher in publishers]
@@ -156,6 +163,13 @@ class TopicSource:
         with self._lock:
             if self._patience_s is not None and time.monotonic() > self._patience_s:
                 self._release()
+                self._hand_out()
+        self._hurry(not ours or bool(complaint))
+
+    def _hurry(self, needed: bool) -> None:
+        """Look more often than once a second, while something is missing."""
+        if self._timer is not None and self._timer.is_canceled() == needed:
+            self._timer.reset() if needed else self._timer.cancel()
 
     def _part(self, publishers: frozenset[bytes]) -> None:
         """Forget what was of publishers that are gone."""
@@ -205,7 +219,7 @@ class TopicSource:
         self._listener = Listener(
             self._node, self._messages[kind], 'audio', self._on_audio,
             QoSProfile(**_AUDIO_QOS, reliability=ReliabilityPolicy.BEST_EFFORT), self._pause_s,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+            self._all_taken, qos_overriding_options=QoSOverridingOptions.with_default_policies())
         if isinstance(self._decoder, RosDriversDecoder):
             from audio_common_msgs.msg import AudioInfo
             self._info_subscriptions = subscribe_to_any(
@@ -220,7 +234,7 @@ class TopicSource:
         # Without stamps, the time of arrival counts. A queue that was made shallow must not spill.
         if self._listener is None or not self._stamped or not self._quiet():
             return 0.0
-        return min(_LULL_S, self._listener.qos.depth * _LEAST_BLOCK_S)
+        return min(self._lull_s, self._listener.qos.depth * _LEAST_BLOCK_S)
 
     def _unsubscribe(self) -> None:
         listener, self._listener = self._listener, None
@@ -242,6 +256,7 @@ class TopicSource:
         with self._lock:
             self._info, self._origins = info, origins
             self._release()
+            self._hand_out()
 
     def _on_audio(self, message: Any) -> None:
         received_ns = self._node.get_clock().now().nanoseconds
@@ -251,6 +266,16 @@ class TopicSource:
             else:
                 self._release()
                 self._decode(message, received_ns)
+
+    def _all_taken(self) -> None:
+        with self._lock:
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give away what was decoded, together: each time wakes the recogniser."""
+        if self._decoded:
+            blocks, self._decoded, self._decoded_ns = self._decoded, [], 0
+            self._put(blocks)
 
     def _waits_for_info(self) -> bool:
         """
@@ -285,7 +310,10 @@ class TopicSource:
                 f'audio is {self._format}' + (' (assumed: no audio_info)' if self.assumed else ''))
         if len(block.samples):
             self._stamped = block.stamp_ns is not None
-            self._put(block, received_ns)
+            self._decoded.append((block, received_ns))
+            self._decoded_ns += block.duration_ns
+            if self._decoded_ns >= _TOGETHER_NS:
+                self._hand_out()
 
 
 def _known_messages() -> dict[str, Any]:

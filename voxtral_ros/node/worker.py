@@ -44,6 +44,7 @@ from voxtral_ros.recognizer.interface import SpeechEngine, SpeechStream
 from voxtral_ros.recognizer.options import StreamOptions
 
 _LOGGER = logging.getLogger(__name__)
+_TOKEN_NS = 80_000_000  # of audio, which is processed at once however many blocks it is in
 _SHORT_LIFE = 25  # tokens, 2 s: a stream that fails sooner did not help
 _MOST_SHORT_LIVES = 3  # in a row, then the engine itself is at fault
 _TRACEBACK_EVERY_S = 10.0
@@ -56,7 +57,7 @@ class _Job(NamedTuple):
 
     reset: bool = False
     torn: bool = False  # audio before the block was dropped
-    item: tuple[AudioBlock, int] | None = None
+    items: tuple[tuple[AudioBlock, int], ...] = ()
     flush: bool = False
     stop: bool = False
     updated: bool = False  # a server has written something
@@ -109,9 +110,13 @@ class Worker:
 
     def put(self, block: AudioBlock, received_ns: int) -> None:
         """Queue a block; when too much waits, drop the older half."""
+        self.put_all([(block, received_ns)])
+
+    def put_all(self, items: list[tuple[AudioBlock, int]]) -> None:
+        """Queue blocks with the times at which they were received, ns, as `put` does."""
         with self._condition:
-            self._blocks.append((block, received_ns))
-            self._waiting_s += block.duration_ns / 1e9
+            self._blocks.extend(items)
+            self._waiting_s += sum(block.duration_ns for block, _ in items) / 1e9
             if self._waiting_s > self._queue_s:
                 # Not block by block: the words between would make no sense.
                 self._drop(self._queue_s / 2)
@@ -209,14 +214,25 @@ class Worker:
                 return _Job(flush=True)
             if self._stop and time.monotonic() > self._deadline_s:
                 self._drop(0.0, keep=0)
-            flush = bool(self._blocks) and self._blocks[0] is None
-            item = self._blocks.popleft() if self._blocks else None
-            if item:
-                self._waiting_s = max(0.0, self._waiting_s - item[0].duration_ns / 1e9)
-            job = _Job(self._reset, self._torn, item, flush, self._stop and not self._blocks,
+            items = self._take()
+            flush = not items and bool(self._blocks)
+            if flush:
+                self._blocks.popleft()
+            job = _Job(self._reset, self._torn, items, flush, self._stop and not self._blocks,
                        self._updated)
             self._reset = self._torn = self._updated = False
             return job
+
+    def _take(self) -> tuple[tuple[AudioBlock, int], ...]:
+        """Take the blocks that are next: a token of audio, or one block that is longer."""
+        items = []
+        duration_ns = 0
+        while duration_ns < _TOKEN_NS and self._blocks and (item := self._blocks[0]) is not None:
+            items.append(item)
+            duration_ns += item[0].duration_ns
+            self._blocks.popleft()
+        self._waiting_s = max(0.0, self._waiting_s - duration_ns / 1e9)
+        return tuple(items)
 
     def _patience_s(self) -> float:
         """Return for how long audio may stay away before its utterance is ended, s."""
@@ -246,14 +262,14 @@ class Worker:
             # What follows is another sentence: no silence in between, which would cost time.
             self._stream.flush()
             self._timeline.reset()
-        if job.item:
-            self._process(*job.item)
+        for item in job.items:
+            self._process(*item)
         if job.flush and self._unfinished:
             self._unfinished = False
             self._stream.flush()
         if job.stop:
             self._publish(self._stream.close())
-        elif job.flush or job.updated:
+        elif job.items or job.flush or job.updated:
             self._publish(self._stream.poll())
 
     def _recover(self, error: Exception) -> None:
@@ -340,7 +356,6 @@ class Worker:
                             stamp_ns - round(self._resampler.delay_s * 1e9))
         self._unfinished = True
         self._feed(self._resampler.process(samples))
-        self._publish(self._stream.poll())
 
     def _change_format(self, rate_hz: int) -> None:
         if self._resampler is not None:
