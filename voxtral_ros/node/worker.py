@@ -170,8 +170,10 @@ class Worker:
 
     @property
     def quiet(self) -> bool:
-        """Whether nobody speaks and nothing is left to be published."""
-        return not self._speaking and self._open is None and self._turn is None
+        """Whether nobody speaks, or seems to, and nothing is left to be published."""
+        stream = self._stream
+        return not (self._speaking or self._open or self._turn
+                    or (stream is not None and stream.stats.is_alert))
 
     def stop(self, patience_s: float = 10.0) -> bool:
         """

@@ -55,6 +55,7 @@ class StreamStats:
     fed_s: float = 0.0  # audio
     skipped_s: float = 0.0  # of it, not given to the model, because nobody spoke
     idle_s: float = 0.0  # for how long nobody has spoken and it was given nothing; 0: it is now
+    is_alert: bool = False  # there was something like speech less than idle.after_s ago
     looks_ahead: int = 0
     tokens_ahead: int = 0  # generated to look ahead; not among `tokens`
     corrected_ends: int = 0  # utterances whose last words became others after their end

@@ -320,6 +320,7 @@ class Stream:
         stats, audio = self.stats, self._audio
         stats.discarded_words = self._transcriber.n_discarded
         stats.idle_s = audio.idle_s
+        stats.is_alert = self.options.idle.after_s > 0 and not audio.idle
         stats.skipped_s = audio.n_skipped / self._protocol.audio.sampling_rate
 
     # ---- between two passes ----
