@@ -26,6 +26,7 @@ recordings in --speech, a folder with a manifest.tsv (columns file and text, as 
 import argparse
 from collections import defaultdict
 from dataclasses import replace
+from itertools import chain
 import os
 from pathlib import Path
 from time import process_time
@@ -133,7 +134,7 @@ class Result:
 
 def words_of(result, part=None):
     """Return the words of a part, or of all."""
-    return result.words[part] if part is not None else sum(result.words, [])
+    return result.words[part] if part is not None else list(chain(*result.words))
 
 
 def run(engine, parts, is_on):
