@@ -28,6 +28,8 @@ import shutil
 import subprocess
 import time
 
+from support.processes import ends_with_us
+
 DEVICE_NAME = 'robot_ear'
 
 _ASOUND = """
@@ -68,8 +70,8 @@ class VirtualMicrophone:
     def start(self) -> None:
         """Start the daemon; raise RuntimeError with its log when it does not come up."""
         self._daemon = subprocess.Popen(
-            ['pulseaudio', '-n', '--daemonize=no', '--exit-idle-time=-1', '--use-pid-file=no',
-             '--disable-shm=yes', '--log-level=error',
+            [*ends_with_us(), 'pulseaudio', '-n', '--daemonize=no', '--exit-idle-time=-1',
+             '--use-pid-file=no', '--disable-shm=yes', '--log-level=error',
              '-L', f'module-native-protocol-unix socket={self._folder}/socket auth-anonymous=1',
              '-L', 'module-null-sink sink_name=room rate=48000 channels=2',
              '-L', 'module-remap-source source_name=ear master=room.monitor'],

@@ -27,6 +27,7 @@ from node.driver import Driver
 import pytest
 import rclpy
 from rclpy.node import Node
+from support.processes import ends_with_us
 from voxtral_ros.node.parameter_table import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -247,8 +248,9 @@ def launched(tmp_path):
             if overlay else ''
         log = tmp_path / 'launch.log'
         process = subprocess.Popen(
-            ['bash', '-c', f'{setup}exec ros2 launch voxtral_ros asr.launch.py "$@"', 'launch',
-             *arguments], stdout=log.open('w'), stderr=subprocess.STDOUT, start_new_session=True)
+            [*ends_with_us('INT'), 'bash', '-c',
+             f'{setup}exec ros2 launch voxtral_ros asr.launch.py "$@"', 'launch', *arguments],
+            stdout=log.open('w'), stderr=subprocess.STDOUT, start_new_session=True)
         drivers.append(Driver(Node('driver', context=context), process, log))
         return drivers[-1]
 

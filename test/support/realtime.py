@@ -31,6 +31,7 @@ import threading
 import time
 
 import numpy as np
+from support.processes import ends_with_us
 from support.scripted import ScriptedEngine
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.stream import Stream
@@ -187,8 +188,8 @@ class ServerProcess:
 
     def __init__(self, *arguments, port=0, stderr=None):
         self.process = subprocess.Popen(
-            [sys.executable, '-m', 'voxtral_ros', 'serve', '--port', str(port), '--threads', '1',
-             '--overload', *map(str, arguments)], stdout=subprocess.PIPE, stderr=stderr,
+            [*ends_with_us(), sys.executable, '-m', 'voxtral_ros', 'serve', '--port', str(port),
+             '--threads', '1', '--overload', *map(str, arguments)], stdout=subprocess.PIPE, stderr=stderr,
             text=True)
         line = self.process.stdout.readline()
         found = re.search(r'ws://\S+:(\d+)/v1/realtime', line)
