@@ -41,12 +41,11 @@ pcm.robot_ear { type pulse device ear hint { show on description "Robot Ear" } }
 
 def missing() -> str | None:
     """Return why there can be no virtual microphone here, None when there can."""
-    for program in ('pulseaudio', 'paplay', 'pactl'):
-        if shutil.which(program) is None:
-            return f'no virtual microphone: {program} is not installed'
-    if not any(Path('/usr/lib').glob('*/alsa-lib/libasound_module_pcm_pulse.so')):
-        return 'no virtual microphone: libasound2-plugins is not installed'
-    return None
+    there = all(map(shutil.which, ('pulseaudio', 'paplay', 'pactl'))) and any(
+        Path('/usr/lib').glob('*/alsa-lib/libasound_module_pcm_pulse.so'))
+    return None if there else (
+        'no virtual microphone: sudo apt-get install pulseaudio pulseaudio-utils '
+        'libasound2-plugins')
 
 
 class VirtualMicrophone:

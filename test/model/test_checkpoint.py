@@ -223,6 +223,7 @@ def many(n):
                         for number in range(n)})[:-len(GOOD) + N_HEADER]
 
 
+@pytest.mark.slow
 def test_hundreds_of_thousands_of_tensors_are_no_model(folder):
     assert 'it has 200000 tensors, more than any' in refusal(folder, many(200_000))
 

@@ -178,8 +178,8 @@ def driven(tmp_path: Path, overlay: str | None = None, *, prelude: str = '',
     log = tmp_path / 'node.log'
     with log.open('w') as file:
         process = subprocess.Popen(
-            [*ends_with_us(), 'bash', '-c', f'{setup}exec "$@"', 'node', sys.executable, '-c', code,
-             *arguments],
+            [*ends_with_us(), 'bash', '-c', f'{setup}exec "$@"', 'node', sys.executable, '-c',
+             code, *arguments],
             stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path, env=environment)
     context = rclpy.Context()
     rclpy.init(context=context)

@@ -38,6 +38,7 @@ def test_the_recording():
     assert printed.stderr == ''
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(missing() is not None, reason=missing() or '')
 def test_the_microphone_until_ctrl_c():
     with tempfile.TemporaryDirectory(prefix='ear') as folder, \

@@ -35,7 +35,7 @@ ORDERS = ROOT / 'test' / 'data' / 'orders.flac'
 FILE = str(ROOT / 'launch' / 'asr.launch.py')
 pytestmark = pytest.mark.skipif(
     find_spec('launch_ros') is None or shutil.which('ros2') is None,
-    reason='launch_ros and ros2launch are not installed here')
+    reason='no ros2 launch: `ros2 without apt` in docs/ros.md has how to build it')
 
 
 # ---- what the node would be started with ----

@@ -91,7 +91,8 @@ with Client(sys.argv[1]) as client:
 def test_kill_9_in_the_middle_of_an_append(server, clips, alone):
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
     victims = [subprocess.Popen([*ends_with_us(), sys.executable, '-c', VICTIM, server.url],
-                                env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+                                env=environment, stdout=subprocess.PIPE, text=True)
+               for _ in range(2)]
     for victim in victims:
         assert victim.stdout.readline() == 'ready\n'
     for victim in victims:

@@ -308,6 +308,7 @@ async def everything(outbox):
     return events
 
 
+@pytest.mark.slow
 def test_a_client_that_never_reads_is_cut_off_and_nobody_waits_for_it(limited):
     serve, order = limited
     with serve(send_s=0.5, messages_per_s=1e9) as server, server.client() as other:

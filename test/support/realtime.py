@@ -189,8 +189,8 @@ class ServerProcess:
     def __init__(self, *arguments, port=0, stderr=None):
         self.process = subprocess.Popen(
             [*ends_with_us(), sys.executable, '-m', 'voxtral_ros', 'serve', '--port', str(port),
-             '--threads', '1', '--overload', *map(str, arguments)], stdout=subprocess.PIPE, stderr=stderr,
-            text=True)
+             '--threads', '1', '--overload', *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=stderr, text=True)
         line = self.process.stdout.readline()
         found = re.search(r'ws://\S+:(\d+)/v1/realtime', line)
         assert found, f'the server did not start: {line!r}'

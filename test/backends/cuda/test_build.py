@@ -34,7 +34,7 @@ NVCC = shutil.which('nvcc') or shutil.which('/usr/local/cuda/bin/nvcc')
 NVDISASM = shutil.which('nvdisasm') or next((
     path for folder in sys.path for path in [Path(folder, 'nvidia', 'cu13', 'bin', 'nvdisasm')]
     if path.is_file()), None)
-needs_nvcc = pytest.mark.skipif(NVCC is None, reason='no nvcc, the compiler of CUDA')
+needs_nvcc = pytest.mark.skipif(NVCC is None, reason='no nvcc: install the CUDA toolkit')
 
 # Writes what it is asked for; counts its calls, and takes its time if it is asked to.
 STAND_IN = """#!/bin/sh
