@@ -41,7 +41,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 MODEL = 'tiny'
-WAIT_S = 30  # before a test gives up; nothing takes that long unless it is broken
+WAIT_S = 120  # before a test gives up; nothing takes that long unless it is broken
 
 
 class ServedScript(ScriptedEngine):
