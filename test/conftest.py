@@ -14,8 +14,10 @@
 
 """Settings of all tests."""
 
+from collections import Counter
 from importlib.util import find_spec
 import os
+import signal
 
 from hypothesis import settings
 import torch
@@ -29,6 +31,19 @@ def pytest_report_header():
     """Say what is left out."""
     return None if HAS_ROS else 'test/node is left out: ROS 2 is not sourced'
 
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what was skipped and how to get it, in one line per reason."""
+    reports = terminalreporter.getreports('skipped')
+    reasons = Counter(report.longrepr[2].removeprefix('Skipped: ') for report in reports)
+    if reasons:
+        terminalreporter.section('skipped')
+    for reason, n in reasons.most_common():
+        terminalreporter.line(f'{n:5} {reason}')
+
+
+# Who ends the tests, as `timeout` does, ends the processes that they have started, too.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # Tiny GEMMs on one thread: a second one costs a factor of 8 on a busy machine.
 os.environ['OMP_NUM_THREADS'] = '1'

@@ -30,6 +30,7 @@ from audio.virtual_microphone import DEVICE_NAME, missing, VirtualMicrophone
 import numpy as np
 import pytest
 import soundfile
+from support.processes import ends_with_us
 
 from voxtral_ros.audio import microphone
 from voxtral_ros.audio.block import AudioError
@@ -55,7 +56,8 @@ def ear() -> Iterator[VirtualMicrophone]:
 def _start(ear: VirtualMicrophone, *arguments: str) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(ROOT), ear.environment.get('PYTHONPATH', '')])
     return subprocess.Popen(
-        [sys.executable, str(RECORD), *arguments], env={**ear.environment, 'PYTHONPATH': path},
+        [*ends_with_us(), sys.executable, str(RECORD), *arguments],
+        env={**ear.environment, 'PYTHONPATH': path},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

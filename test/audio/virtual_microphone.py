@@ -28,6 +28,8 @@ import shutil
 import subprocess
 import time
 
+from support.processes import ends_with_us
+
 DEVICE_NAME = 'robot_ear'
 
 _ASOUND = """
@@ -39,12 +41,11 @@ pcm.robot_ear { type pulse device ear hint { show on description "Robot Ear" } }
 
 def missing() -> str | None:
     """Return why there can be no virtual microphone here, None when there can."""
-    for program in ('pulseaudio', 'paplay', 'pactl'):
-        if shutil.which(program) is None:
-            return f'no virtual microphone: {program} is not installed'
-    if not any(Path('/usr/lib').glob('*/alsa-lib/libasound_module_pcm_pulse.so')):
-        return 'no virtual microphone: libasound2-plugins is not installed'
-    return None
+    there = all(map(shutil.which, ('pulseaudio', 'paplay', 'pactl'))) and any(
+        Path('/usr/lib').glob('*/alsa-lib/libasound_module_pcm_pulse.so'))
+    return None if there else (
+        'no virtual microphone: sudo apt-get install pulseaudio pulseaudio-utils '
+        'libasound2-plugins')
 
 
 class VirtualMicrophone:
@@ -68,8 +69,8 @@ class VirtualMicrophone:
     def start(self) -> None:
         """Start the daemon; raise RuntimeError with its log when it does not come up."""
         self._daemon = subprocess.Popen(
-            ['pulseaudio', '-n', '--daemonize=no', '--exit-idle-time=-1', '--use-pid-file=no',
-             '--disable-shm=yes', '--log-level=error',
+            [*ends_with_us(), 'pulseaudio', '-n', '--daemonize=no', '--exit-idle-time=-1',
+             '--use-pid-file=no', '--disable-shm=yes', '--log-level=error',
              '-L', f'module-native-protocol-unix socket={self._folder}/socket auth-anonymous=1',
              '-L', 'module-null-sink sink_name=room rate=48000 channels=2',
              '-L', 'module-remap-source source_name=ear master=room.monitor'],

@@ -49,6 +49,7 @@ def compare(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_every_variant_has_a_row_in_every_table(compare, tmp_path):
     result = compare(ROWS[1:3], ROWS[3:5], '--plot', tmp_path / 'plot.png')
     assert result.returncode == 0, result.stderr

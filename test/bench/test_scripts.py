@@ -34,6 +34,7 @@ def run(name, *arguments):
                           env={**os.environ, 'PYTHONSAFEPATH': ''}, capture_output=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', SCRIPTS)
 def test_a_script_prints_its_usage(name):
     if name in NEEDS and not find_spec(NEEDS[name]):

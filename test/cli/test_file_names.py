@@ -22,6 +22,7 @@ import subprocess
 import sys
 
 import pytest
+from support.slow import slow_but
 
 from voxtral_ros.cli.main import main
 
@@ -58,7 +59,7 @@ def test_json_has_the_very_name(named):
     assert result['text']
 
 
-@pytest.mark.parametrize('encoding', ['ascii', 'latin-1'])
+@pytest.mark.parametrize('encoding', slow_but('ascii', of=['ascii', 'latin-1']))
 def test_json_is_json_whatever_the_terminal_takes(named, encoding):
     shutil.copy(SPOKEN, named / '\u4e2d\U0001f600.flac')
     run = voxtral(named, 'transcribe', '--device', 'cpu', '--json', '\u4e2d\U0001f600.flac',

@@ -14,6 +14,7 @@
 
 """The shipped model on the shipped recordings: real transcripts through the whole product."""
 
+from itertools import product
 import json
 from pathlib import Path
 import subprocess
@@ -24,8 +25,10 @@ import pytest
 import soundfile
 from support.realtime import running
 from support.scripted import feed, RATE, texts
+from support.slow import slow_but
 
 from voxtral_ros.audio.block import AudioBlock
+from voxtral_ros.cli.main import main
 from voxtral_ros.evaluation.word_error_rate import normalize
 from voxtral_ros.node.worker import Worker
 from voxtral_ros.recognizer.engine import Engine
@@ -41,9 +44,19 @@ ORDERS = [
 ]
 
 
-def voxtral(*arguments, **options):
+def from_the_shell(*arguments, **options):
     return subprocess.run([sys.executable, '-m', 'voxtral_ros', *map(str, arguments)],
-                          capture_output=True, text=True, **options)
+                          capture_output=True, **options)
+
+
+@pytest.fixture
+def voxtral(capfd):
+    """Return a function that runs a command in this process, which has torch already."""
+    def run(*arguments):
+        capfd.readouterr()
+        code = main([*map(str, arguments)])
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+    return run
 
 
 def spoken(texts):
@@ -71,7 +84,7 @@ def samples():
 @pytest.fixture(scope='module')
 def orders():
     """Return what `voxtral transcribe --json` prints of the spoken orders."""
-    result = voxtral('transcribe', DATA / 'orders.flac', '--json')
+    result = from_the_shell('transcribe', DATA / 'orders.flac', '--json')
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -100,18 +113,24 @@ def test_all_generated_tokens_are_told(orders):
     assert len(orders['token_ids']) == 32 + speech + 6 + 11 - 39 + 1
 
 
-@pytest.mark.parametrize('offset', range(0, 1280, 160))
+@pytest.mark.parametrize('offset', slow_but(0, 800, of=range(0, 1280, 160)))
 def test_orders_are_understood_wherever_the_tokens_begin(engine, samples, offset):
     """A token is 80 ms of audio from the first sample on, which may be any."""
     audio = np.concatenate((np.zeros(offset, np.float32), samples))
     assert spoken(fed(engine, audio)[1]) == ORDERS
 
 
-@pytest.mark.parametrize('max_chunk_tokens', [1, 3, 8, 32])
-@pytest.mark.parametrize('chunk', [1283, 10 ** 6])
-def test_tokens_do_not_depend_on_how_a_file_is_fed(engine, samples, max_chunk_tokens, chunk):
+@pytest.fixture(scope='module')
+def ids(engine, samples):
+    """Return the ids of all tokens, of samples that are fed as a token takes them."""
+    return fed(engine, samples, 1280)[0]
+
+
+@pytest.mark.parametrize(('max_chunk_tokens', 'chunk'), slow_but(
+    (8, 1283), (3, 10 ** 6), of=product([1, 3, 8, 32], [1283, 10 ** 6])))
+def test_tokens_do_not_depend_on_how_a_file_is_fed(samples, ids, max_chunk_tokens, chunk):
     other = Engine.load(demo_model(), 'cpu', threads=1, max_chunk_tokens=max_chunk_tokens)
-    assert fed(other, samples, chunk)[0] == fed(engine, samples, 1280)[0]
+    assert fed(other, samples, chunk)[0] == ids
 
 
 def test_the_node_and_a_server_write_what_a_stream_does(engine, samples):
@@ -133,15 +152,17 @@ def test_the_node_and_a_server_write_what_a_stream_does(engine, samples):
     assert segments == expected
 
 
-def test_raw_samples_on_standard_input_give_the_same_text(orders):
-    samples, rate = soundfile.read(DATA / 'orders.flac', dtype='int16')
-    result = subprocess.run(
-        [sys.executable, '-m', 'voxtral_ros', 'transcribe', '-', '--rate', str(rate), '--json'],
-        input=samples.tobytes(), capture_output=True)
-    assert json.loads(result.stdout)['token_ids'] == orders['token_ids']
+def test_a_file_and_raw_samples_on_standard_input_give_the_same_text(engine, orders, ids):
+    assert orders['token_ids'] == ids
+    samples, rate = soundfile.read(DATA / 'go_forward_ten_meters.flac', dtype='int16')
+    result = from_the_shell('transcribe', '-', '--rate', str(rate), '--json',
+                            input=samples.tobytes())
+    assert rate == RATE
+    expected = fed(engine, (samples / 2 ** 15).astype(np.float32))[0]
+    assert json.loads(result.stdout)['token_ids'] == expected
 
 
-def test_a_bad_file_is_one_line_and_the_others_are_still_done(tmp_path):
+def test_a_bad_file_is_one_line_and_the_others_are_still_done(voxtral, tmp_path):
     empty = tmp_path / 'empty.wav'
     empty.touch()
     result = voxtral('transcribe', tmp_path / 'none.wav', empty,
@@ -151,7 +172,8 @@ def test_a_bad_file_is_one_line_and_the_others_are_still_done(tmp_path):
     assert 'go_forward_ten_meters' in result.stdout
 
 
-def test_a_plot_is_drawn(tmp_path):
+@pytest.mark.slow
+def test_a_plot_is_drawn(voxtral, tmp_path):
     pytest.importorskip('matplotlib', reason='--plot needs matplotlib')
     picture = tmp_path / 'plot.png'
     result = voxtral('transcribe', DATA / 'go_forward_ten_meters.flac', '--plot', picture)
@@ -159,7 +181,7 @@ def test_a_plot_is_drawn(tmp_path):
     assert picture.read_bytes().startswith(b'\x89PNG')
 
 
-def test_evaluate_prints_the_word_error_rate(tmp_path):
+def test_evaluate_prints_the_word_error_rate(voxtral, tmp_path):
     result = voxtral('evaluate', '--manifest', DATA / 'manifest.tsv', '--only', 'orders',
                      '--json', '--texts', tmp_path / 'texts.tsv')
     assert result.returncode == 0, result.stderr
@@ -169,7 +191,8 @@ def test_evaluate_prints_the_word_error_rate(tmp_path):
     assert (tmp_path / 'texts.tsv').read_text().count('\n') == 2
 
 
-def test_evaluate_tells_kinds_of_recordings_apart(tmp_path):
+@pytest.mark.slow
+def test_evaluate_tells_kinds_of_recordings_apart(voxtral, tmp_path):
     manifest = tmp_path / 'voices.tsv'
     manifest.write_text('\n'.join([
         'voice\tfile\ttext', f'engine\t{DATA}/orders.flac\t{" ".join(ORDERS)}',
@@ -190,7 +213,7 @@ def test_evaluate_tells_kinds_of_recordings_apart(tmp_path):
         'voice engine', 'voice person', '3 recordings, 47 words, 24 s']
 
 
-def test_what_cannot_be_read_is_named_and_not_counted(tmp_path):
+def test_what_cannot_be_read_is_named_and_not_counted(voxtral, tmp_path):
     manifest = tmp_path / 'some.tsv'
     manifest.write_text('file\ttext\nnone.wav\tone two three\n'
                         f'{DATA}/go_forward_ten_meters.flac\tgo forward ten meters\n',
@@ -205,7 +228,7 @@ def test_what_cannot_be_read_is_named_and_not_counted(tmp_path):
     ('file\ttext\na.wav\tone\nb.wav two\n', 'line 3: 1 columns, the first line has 2'),
     ('file\twords\na.wav\tone\n', 'columns file, text, voice'),
 ])
-def test_a_manifest_that_is_none_is_refused(tmp_path, text, message):
+def test_a_manifest_that_is_none_is_refused(voxtral, tmp_path, text, message):
     manifest = tmp_path / 'bad.tsv'
     manifest.write_text(text, encoding='utf-8')
     more = ['--by', 'voice'] if 'voice' in message else []

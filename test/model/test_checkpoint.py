@@ -27,6 +27,7 @@ import zipfile
 import numpy as np
 import pytest
 from safetensors.torch import save, save_file
+from support.slow import slow_but
 import torch
 
 from voxtral_ros.model import checkpoint
@@ -222,6 +223,7 @@ def many(n):
                         for number in range(n)})[:-len(GOOD) + N_HEADER]
 
 
+@pytest.mark.slow
 def test_hundreds_of_thousands_of_tensors_are_no_model(folder):
     assert 'it has 200000 tensors, more than any' in refusal(folder, many(200_000))
 
@@ -265,7 +267,7 @@ def leaves(value, path=()):
         yield (*path, key)
 
 
-@pytest.mark.parametrize('name', ['params.json', 'tekken.json'])
+@pytest.mark.parametrize('name', slow_but('params.json', of=['params.json', 'tekken.json']))
 def test_any_value_is_one_error_or_a_network_that_can_be_opened(folder, name):
     good = json.loads((folder / name).read_text())
     for path in leaves(good):
@@ -347,8 +349,8 @@ MEASURE = textwrap.dedent("""
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
-@pytest.mark.parametrize(('stored', 'dtype'), [
-    (torch.float32, 'float32'), (torch.bfloat16, 'float32'), (torch.bfloat16, 'bfloat16')])
+@pytest.mark.parametrize(('stored', 'dtype'), slow_but((torch.bfloat16, 'float32'), of=[
+    (torch.float32, 'float32'), (torch.bfloat16, 'float32'), (torch.bfloat16, 'bfloat16')]))
 def test_loading_needs_the_weights_and_one_tensor_of_memory(folder, tmp_path, stored, dtype):
     """Measured: the weights and 7 to 15 MB."""
     params = checkpoints.tiny_params(dim=1024, hidden_dim=4096, **{'n_layers': 3})

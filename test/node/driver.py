@@ -32,6 +32,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool, String
+from support.processes import ends_with_us
 
 from voxtral_ros.msg import Transcript
 
@@ -177,7 +178,8 @@ def driven(tmp_path: Path, overlay: str | None = None, *, prelude: str = '',
     log = tmp_path / 'node.log'
     with log.open('w') as file:
         process = subprocess.Popen(
-            ['bash', '-c', f'{setup}exec "$@"', 'node', sys.executable, '-c', code, *arguments],
+            [*ends_with_us(), 'bash', '-c', f'{setup}exec "$@"', 'node', sys.executable, '-c',
+             code, *arguments],
             stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path, env=environment)
     context = rclpy.Context()
     rclpy.init(context=context)
@@ -200,8 +202,8 @@ def running(folder: Path, overlay: str, code: str, *arguments: Any,
     setup = f'source {os.environ["VOXTRAL_OVERLAYS"]}/{overlay}/install/local_setup.bash'
     with (output or Path(os.devnull)).open('w') as file:
         process = subprocess.Popen(
-            ['bash', '-c', f'{setup}; exec "$@"', 'beside', sys.executable, str(script),
-             *map(str, arguments)], stdout=file)
+            [*ends_with_us(), 'bash', '-c', f'{setup}; exec "$@"', 'beside', sys.executable,
+             str(script), *map(str, arguments)], stdout=file)
     try:
         yield
     finally:

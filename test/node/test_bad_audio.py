@@ -114,6 +114,7 @@ def test_it_says_what_is_wrong_and_transcribes_what_follows(tmp_path, monkeypatc
         driver.wait(lambda: driver.diagnosed(OK, 'listening to the topic /audio'), 120)
 
 
+@pytest.mark.slow
 def test_another_type_on_the_topic_is_named(tmp_path):
     with driven(tmp_path, 'ros_drivers') as driver, running(tmp_path, 'ros_drivers', OTHER):
         assert driver.change(CONFIGURE)
@@ -124,6 +125,7 @@ def test_another_type_on_the_topic_is_named(tmp_path):
         assert driver.state == 'active'
 
 
+@pytest.mark.slow
 def test_nobody_publishing_is_an_error_with_the_command_to_look(tmp_path):
     with driven(tmp_path, 'ros_drivers') as driver:
         assert driver.change(CONFIGURE)

@@ -96,6 +96,7 @@ def replay(folder, bag, rate):
                  final.confidence) for final in driver.finals]
 
 
+@pytest.mark.slow
 def test_texts_and_stamps_do_not_depend_on_the_rate(tmp_path, bag):
     once = replay(tmp_path / 'once', bag, 1)
     assert once[0][2] == 'robot go to the kitchen and bring me the red cup'

@@ -22,6 +22,7 @@ import tempfile
 
 from audio.virtual_microphone import missing, VirtualMicrophone
 import pytest
+from support.processes import ends_with_us
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'tools' / 'demo.sh'
@@ -37,13 +38,14 @@ def test_the_recording():
     assert printed.stderr == ''
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(missing() is not None, reason=missing() or '')
 def test_the_microphone_until_ctrl_c():
     with tempfile.TemporaryDirectory(prefix='ear') as folder, \
             VirtualMicrophone(Path(folder)) as ear:
         demo = subprocess.Popen(
-            [DEMO], env={**ear.environment, 'MIC': 'Robot_Ear'}, stdout=subprocess.PIPE,
-            text=True, start_new_session=True)
+            [*ends_with_us('INT'), DEMO], env={**ear.environment, 'MIC': 'Robot_Ear'},
+            stdout=subprocess.PIPE, text=True, start_new_session=True)
         player = None
         try:
             assert demo.stdout is not None

@@ -18,6 +18,7 @@ from pathlib import Path
 import textwrap
 
 from node.driver import ACTIVATE, CONFIGURE, DEACTIVATE, driven
+import pytest
 from std_srvs.srv import Trigger
 
 from voxtral_ros.node.health import ERROR, OK
@@ -108,6 +109,7 @@ def test_a_broken_engine_is_freed_and_may_be_configured_again(tmp_path):
         assert driver.finals[-1].utterance_id > driver.finals[published - 1].utterance_id
 
 
+@pytest.mark.slow
 def test_a_node_that_started_itself_starts_again_when_the_engine_breaks(tmp_path):
     with driven(tmp_path, prelude=FAILING_ENGINE + SHORT_PAUSES, source='file', file=ORDERS,
                 autostart='true') as driver:
@@ -131,6 +133,7 @@ def test_an_exception_in_a_callback_does_not_end_the_node(tmp_path):
         assert driver.change(CONFIGURE)
 
 
+@pytest.mark.slow
 def test_a_step_that_never_returns_is_shown_as_what_it_is(tmp_path):
     with driven(tmp_path, prelude=HANGING_STEP, source='file', file=ORDERS, file_realtime='false',
                 watchdog__step_s=1.0) as driver:
@@ -144,6 +147,7 @@ def test_a_step_that_never_returns_is_shown_as_what_it_is(tmp_path):
         driver.wait(lambda: driver.diagnosed(ERROR, 'the recogniser hangs'))
 
 
+@pytest.mark.slow
 def test_an_autostarted_node_survives_a_step_that_never_returns(tmp_path):
     """It publishes what was recognised and starts its process anew, with the same arguments."""
     with driven(tmp_path, prelude=HANGING_STEP, source='file', file=ORDERS, file_realtime='false',

@@ -27,6 +27,7 @@ from node.driver import Driver
 import pytest
 import rclpy
 from rclpy.node import Node
+from support.processes import ends_with_us
 from voxtral_ros.node.parameter_table import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ ORDERS = ROOT / 'test' / 'data' / 'orders.flac'
 FILE = str(ROOT / 'launch' / 'asr.launch.py')
 pytestmark = pytest.mark.skipif(
     find_spec('launch_ros') is None or shutil.which('ros2') is None,
-    reason='launch_ros and ros2launch are not installed here')
+    reason='no ros2 launch: `ros2 without apt` in docs/ros.md has how to build it')
 
 
 # ---- what the node would be started with ----
@@ -247,8 +248,9 @@ def launched(tmp_path):
             if overlay else ''
         log = tmp_path / 'launch.log'
         process = subprocess.Popen(
-            ['bash', '-c', f'{setup}exec ros2 launch voxtral_ros asr.launch.py "$@"', 'launch',
-             *arguments], stdout=log.open('w'), stderr=subprocess.STDOUT, start_new_session=True)
+            [*ends_with_us('INT'), 'bash', '-c',
+             f'{setup}exec ros2 launch voxtral_ros asr.launch.py "$@"', 'launch', *arguments],
+            stdout=log.open('w'), stderr=subprocess.STDOUT, start_new_session=True)
         drivers.append(Driver(Node('driver', context=context), process, log))
         return drivers[-1]
 

@@ -14,7 +14,7 @@
 
 """Through the lifecycle with a file as the source: real words, finals, exit codes."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 import signal
 import textwrap
@@ -22,6 +22,7 @@ import textwrap
 from lifecycle_msgs.msg import Transition
 from node.driver import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, driven
 import pytest
+from support.slow import slow_but
 
 from voxtral_ros.node.health import OK, WARN
 
@@ -105,9 +106,10 @@ def test_while_a_model_is_loaded_the_state_and_diagnostics_are_published(tmp_pat
         assert 'shut down' in driver.log
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize('transitions', [(), (CONFIGURE,), (CONFIGURE, ACTIVATE)])
-def test_a_signal_ends_the_node_with_code_zero(tmp_path, number, transitions):
+@pytest.mark.parametrize(('transitions', 'number'), slow_but(
+    ((), signal.SIGINT), ((CONFIGURE, ACTIVATE), signal.SIGTERM), of=product(
+        [(), (CONFIGURE,), (CONFIGURE, ACTIVATE)], [signal.SIGINT, signal.SIGTERM])))
+def test_a_signal_ends_the_node_with_code_zero(tmp_path, transitions, number):
     with driven(tmp_path, source='file', file=ORDERS) as driver:
         assert driver.state == 'unconfigured'  # it is up
         for transition in transitions:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from node.driver import ACTIVATE, CONFIGURE, driven
 from node.orders import first_orders
+import pytest
 from support.realtime import ServerProcess
 
 from voxtral_ros.node.health import ERROR, OK
@@ -43,6 +44,7 @@ def test_the_words_of_the_server_come_out_of_the_node(tmp_path):
         assert sorted(begun) == sorted(message.utterance_id for message in driver.finals)
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_back_gets_what_was_said_meanwhile(tmp_path):
     with ServerProcess('--model', demo_model()) as server:
         port = server.port

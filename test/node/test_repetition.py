@@ -17,11 +17,13 @@
 from pathlib import Path
 
 from node.driver import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, driven
+import pytest
 from support import checkpoints
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 
 
+@pytest.mark.slow
 def test_fifty_rounds(tmp_path):
     params = checkpoints.tiny_params()
     model = tmp_path / 'model'

@@ -131,6 +131,7 @@ def test_a_marked_final_is_published_but_is_no_text(tmp_path):
             final.text for final in driver.finals if not final.robot_speaking]
 
 
+@pytest.mark.slow
 def test_while_muted_nothing_is_transcribed_until_the_publisher_is_gone(tmp_path):
     with driven(tmp_path, source='file', file=first_orders(tmp_path, 4)) as driver:
         speaking = driver.client.create_publisher(Bool, 'robot_speaking', LATCHED)

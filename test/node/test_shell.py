@@ -20,6 +20,7 @@ import subprocess
 import sys
 
 import pytest
+from support.processes import ends_with_us
 
 SHELL = Path(sys.prefix, 'ros.bash')
 pytestmark = pytest.mark.skipif(not SHELL.exists(), reason='the shell is made by `make setup`')
@@ -30,8 +31,9 @@ BARE = {name: value for name, value in os.environ.items() if name in (
 
 
 def shell(command, **options):
-    return subprocess.Popen(['bash', '-c', f'source {SHELL}; {command}'], env=BARE,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    return subprocess.Popen([*ends_with_us(), 'bash', '-c', f'source {SHELL}; {command}'],
+                            env=BARE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            **options)
 
 
 def test_the_node_listens_to_a_topic_and_ends():

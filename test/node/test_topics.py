@@ -69,7 +69,8 @@ PUBLISHER = textwrap.dedent("""
 
 
 @pytest.mark.parametrize(('overlay', 'kind'), [
-    ('ros_drivers', 'AudioDataStamped'), ('ros_drivers', 'AudioData'),
+    ('ros_drivers', 'AudioDataStamped'),
+    pytest.param('ros_drivers', 'AudioData', marks=pytest.mark.slow),
     ('mgonzs13', 'AudioStamped')])
 def test_words_come_out(tmp_path, overlay, kind):
     with driven(tmp_path, overlay) as driver:

@@ -56,6 +56,7 @@ def folders(tmp_path_factory):
         path.unlink()  # pytest keeps the folders of three runs
 
 
+@pytest.mark.slow
 def test_quantizing_and_loading(folders):
     native, small = folders
     assert TOTAL > 600e6

@@ -118,6 +118,7 @@ def test_wrong_options(source, tmp_path, option):
     assert error.value.code == 2
 
 
+@pytest.mark.slow
 def test_gptq_from_the_shell(source, tmp_path):
     output = tmp_path / 'gptq'
     command = [sys.executable, '-m', 'voxtral_ros', 'quantize', '--model-dir', str(source),

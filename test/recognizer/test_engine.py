@@ -16,6 +16,7 @@
 
 import numpy as np
 import pytest
+from support.slow import slow_but
 import torch
 
 from voxtral_ros.recognizer.engine import Engine
@@ -52,7 +53,7 @@ def write(folder, seed, tensors=None):
         checkpoints.tiny_tekken())
 
 
-@pytest.fixture(scope='module', params=[0, 1, 3])
+@pytest.fixture(scope='module', params=slow_but(3, of=[0, 1, 3]))
 def pair(request, tmp_path_factory):
     """Return an engine and the reference with the same weights."""
     folder = write(tmp_path_factory.mktemp('tiny'), request.param)

@@ -279,6 +279,7 @@ def sizes(thing: object, path: str = 'stream') -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 def test_hours_leave_nothing_in_memory():
     """Process two hours of talk, pauses, noise, blank loops and flushes, in tokens of 0.8 s."""
     script = Script()

@@ -169,7 +169,7 @@ def test_what_is_remembered_does_not_grow_with_hours():
 def real_clip(name: str) -> np.ndarray:
     path = SPEECH_FOLDER / name
     if not path.exists():
-        pytest.skip(f'no real speech: {path} does not exist')
+        pytest.skip('no real speech: set VOXTRAL_FIXTURES to a folder beside real_speech/')
     return pytest.importorskip('soundfile').read(path, dtype='float32')[0]
 
 

@@ -22,7 +22,9 @@ import sys
 
 import numpy as np
 import pytest
+from support.processes import ends_with_us
 from support.realtime import DATA, ServerProcess
+from support.slow import slow_but
 
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled
@@ -62,7 +64,7 @@ def transcribed(server, clip):
         return client.until('transcription.done')[-1]['text']
 
 
-@pytest.mark.parametrize('n_clients', [4, N_MANY])
+@pytest.mark.parametrize('n_clients', slow_but(4, of=[4, N_MANY]))
 def test_everybody_gets_his_own_text(server, clips, alone, n_clients):
     jobs = [clips[n % len(clips)] for n in range(n_clients)]
     with ThreadPoolExecutor(n_clients) as pool:
@@ -88,8 +90,9 @@ with Client(sys.argv[1]) as client:
 
 def test_kill_9_in_the_middle_of_an_append(server, clips, alone):
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
-    victims = [subprocess.Popen([sys.executable, '-c', VICTIM, server.url], env=environment,
-                                stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    victims = [subprocess.Popen([*ends_with_us(), sys.executable, '-c', VICTIM, server.url],
+                                env=environment, stdout=subprocess.PIPE, text=True)
+               for _ in range(2)]
     for victim in victims:
         assert victim.stdout.readline() == 'ready\n'
     for victim in victims:

@@ -308,10 +308,14 @@ async def everything(outbox):
     return events
 
 
+@pytest.mark.slow
 def test_a_client_that_never_reads_is_cut_off_and_nobody_waits_for_it(limited):
     serve, order = limited
     with serve(send_s=0.5, messages_per_s=1e9) as server, server.client() as other:
-        with socket.create_connection(('127.0.0.1', server.port), timeout=30) as raw:
+        with socket.socket() as raw:
+            raw.settimeout(30)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # soon full
+            raw.connect(('127.0.0.1', server.port))
             raw.sendall(b'GET /v1/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n'
                         b'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n'
                         b'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n')

@@ -20,6 +20,7 @@ import sys
 
 import pytest
 from support.realtime import DATA, ServerProcess
+from support.slow import slow_but
 
 from voxtral_ros.cli.serve import add_arguments
 from voxtral_ros.evaluation.word_error_rate import normalize, word_errors
@@ -27,6 +28,19 @@ from voxtral_ros.evaluation.word_error_rate import normalize, word_errors
 ORDERS = ('robot go to the kitchen and bring me the red cup turn left and go forward three meters '
           'please put the book next to the lamp and come back stop following me and return to the '
           'charging station')
+WRONG = [
+    (('--test', 'nowhere.wav'), 'nowhere.wav'),
+    (('--max-sessions', '0'), '--max-sessions is 0'),
+    (('--host', '203.0.113.1'), 'cannot listen on 203.0.113.1'),
+    (('--model', 'nowhere'), 'nowhere'),
+    (('--token-file', 'nowhere'), 'no token in nowhere'),
+    (('--tls-cert', 'cert.pem'), '--tls-key'),
+    (('--tls-cert', __file__, '--tls-key', __file__), 'no certificate'),
+    (('--max-backlog-mb', '-1'), '--max-backlog-mb is -1'),
+    (('--max-connections', '3'), '3 connections are too few for --max-sessions 4'),
+    (('--max-connections', '9999999999'), 'ulimit -n'),
+    (('--device', 'tpu'), 'tpu'),
+]
 
 
 def serve(*arguments):
@@ -40,19 +54,7 @@ def test_a_file_is_transcribed_through_the_server():
     assert word_errors(ORDERS.split(), normalize(result.stdout)) <= 4
 
 
-@pytest.mark.parametrize('arguments, complaint', [
-    (('--test', 'nowhere.wav'), 'nowhere.wav'),
-    (('--model', 'nowhere'), 'nowhere'),
-    (('--token-file', 'nowhere'), 'no token in nowhere'),
-    (('--tls-cert', 'cert.pem'), '--tls-key'),
-    (('--tls-cert', __file__, '--tls-key', __file__), 'no certificate'),
-    (('--max-sessions', '0'), '--max-sessions is 0'),
-    (('--max-backlog-mb', '-1'), '--max-backlog-mb is -1'),
-    (('--max-connections', '3'), '3 connections are too few for --max-sessions 4'),
-    (('--max-connections', '9999999999'), 'ulimit -n'),
-    (('--host', '203.0.113.1'), 'cannot listen on 203.0.113.1'),
-    (('--device', 'tpu'), 'tpu'),
-])
+@pytest.mark.parametrize(('arguments', 'complaint'), slow_but(*WRONG[:3], of=WRONG))
 def test_what_is_wrong_is_said_in_one_line(arguments, complaint):
     result = serve(*arguments)
     assert result.returncode == 2

@@ -34,7 +34,8 @@ from voxtral_ros.backends.cuda.weights import (
 from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.quantization import marlin
 
-on_gpu = pytest.mark.skipif(not available(), reason='no GPU of SM87 or newer, or no nvcc')
+on_gpu = pytest.mark.skipif(
+    not available(), reason='no GPU: needs one of SM87 or newer, and the CUDA toolkit')
 DEVICES = ['cpu', pytest.param('cuda', marks=on_gpu)]
 DTYPES = [torch.float16, torch.bfloat16]
 # (K, N) of every weight of the real model: decoder, then encoder.

@@ -31,6 +31,7 @@ import threading
 import time
 
 import numpy as np
+from support.processes import ends_with_us
 from support.scripted import ScriptedEngine
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.stream import Stream
@@ -40,7 +41,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 MODEL = 'tiny'
-WAIT_S = 30  # before a test gives up; nothing takes that long unless it is broken
+WAIT_S = 120  # before a test gives up; nothing takes that long unless it is broken
 
 
 class ServedScript(ScriptedEngine):
@@ -187,9 +188,9 @@ class ServerProcess:
 
     def __init__(self, *arguments, port=0, stderr=None):
         self.process = subprocess.Popen(
-            [sys.executable, '-m', 'voxtral_ros', 'serve', '--port', str(port), '--threads', '1',
-             '--overload', *map(str, arguments)], stdout=subprocess.PIPE, stderr=stderr,
-            text=True)
+            [*ends_with_us(), sys.executable, '-m', 'voxtral_ros', 'serve', '--port', str(port),
+             '--threads', '1', '--overload', *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=stderr, text=True)
         line = self.process.stdout.readline()
         found = re.search(r'ws://\S+:(\d+)/v1/realtime', line)
         assert found, f'the server did not start: {line!r}'

@@ -47,6 +47,7 @@ def test_augmented_audio_differs_and_stays_in_range(audio):
     assert (torch.stack(levels).amax(0) > 4 * torch.stack(levels).amin(0)).all()
 
 
+@pytest.mark.slow
 def test_chords_are_the_same_when_compiled():
     note = torch.randint(0, 36, (2, 3, 5))
     expected = chords(note, 36000)

@@ -45,6 +45,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     (tmp_path / 'work.py').write_text(WORK, encoding='utf-8')
     subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone',

@@ -56,6 +56,7 @@ def root(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_network_overfits_to_two_orders(root, monkeypatch):
     # For hundreds of steps instead of thousands: one delay, one tempo, no sound effects.
     monkeypatch.setattr(sequences, 'DELAYS', (6,))

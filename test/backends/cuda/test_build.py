@@ -34,7 +34,7 @@ NVCC = shutil.which('nvcc') or shutil.which('/usr/local/cuda/bin/nvcc')
 NVDISASM = shutil.which('nvdisasm') or next((
     path for folder in sys.path for path in [Path(folder, 'nvidia', 'cu13', 'bin', 'nvdisasm')]
     if path.is_file()), None)
-needs_nvcc = pytest.mark.skipif(NVCC is None, reason='no nvcc, the compiler of CUDA')
+needs_nvcc = pytest.mark.skipif(NVCC is None, reason='no nvcc: install the CUDA toolkit')
 
 # Writes what it is asked for; counts its calls, and takes its time if it is asked to.
 STAND_IN = """#!/bin/sh
@@ -67,7 +67,7 @@ def n_calls(file):
 
 @pytest.fixture(scope='module')
 def compiled(tmp_path_factory):
-    """Return a function: name of a source to machine code for SM87 and what the compiler said."""
+    """Return a function: name of a source to its files for SM87 and what the compiler said."""
     folder = tmp_path_factory.mktemp('cubin')
 
     @cache
@@ -75,18 +75,19 @@ def compiled(tmp_path_factory):
         path = next(path for path in sources() if path.name == source)
         cubin = folder / f'{path.stem}.cubin'
         done = subprocess.run(
-            [NVCC, '-std=c++17', '-O3', '-Xptxas', '-v', '-cubin', '-arch=sm_87', path,
-             '-o', cubin], capture_output=True, text=True, check=False)
+            [NVCC, '-std=c++17', '-O3', '-Xptxas', '-v', '-cubin', '-arch=sm_87', '--keep',
+             '--keep-dir', folder, path, '-o', cubin], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        return cubin, done.stderr
+        return cubin, cubin.with_suffix('.ptx'), done.stderr
 
     return compile_
 
 
+@pytest.mark.slow
 @needs_nvcc
 @pytest.mark.parametrize('source', [path.name for path in sources() if path.suffix == '.cu'])
 def test_compiles_for_orin_without_spills(compiled, source):
-    _, said = compiled(source)
+    *_, said = compiled(source)
     assert 'warning' not in said
     spills = re.findall(r'(\d+) bytes spill stores, (\d+) bytes spill loads', said)
     assert spills
@@ -103,10 +104,11 @@ def loops(code):
             yield '\n'.join(lines[labels[jump[1]]:number])
 
 
+@pytest.mark.slow
 @needs_nvcc
 @pytest.mark.skipif(NVDISASM is None, reason='no nvdisasm, the disassembler of CUDA')
 def test_the_main_loop_of_the_gemm_loads_128_bits(compiled):
-    cubin, _ = compiled('gemm.cu')
+    cubin, *_ = compiled('gemm.cu')
     code = subprocess.run([NVDISASM, cubin], capture_output=True, text=True, check=True).stdout
     kernels = [part for part in re.split(r'^\.text\.', code, flags=re.M)[1:]
                if 'gemm_kernel' in part.splitlines()[0]]
@@ -120,12 +122,11 @@ def test_the_main_loop_of_the_gemm_loads_128_bits(compiled):
         assert main.count('LDS.128') >= 2 and main.count('HMMA') >= 4
 
 
+@pytest.mark.slow
 @needs_nvcc
-def test_the_gemm_copies_128_bits_and_gives_no_cache_hints(tmp_path):
-    path = next(path for path in sources() if path.name == 'gemm.cu')
-    subprocess.run([NVCC, '-std=c++17', '-O3', '-ptx', '-arch=compute_87', path,
-                    '-o', tmp_path / 'out.ptx'], check=True)
-    kernels = (tmp_path / 'out.ptx').read_text().split('.entry ')[1:]
+def test_the_gemm_copies_128_bits_and_gives_no_cache_hints(compiled):
+    _, ptx, _ = compiled('gemm.cu')
+    kernels = ptx.read_text().split('.entry ')[1:]
     assert len(kernels) > 50
     for kernel in kernels:
         copies = re.findall(r'cp\.async\.\S+ \[\S+\], \[\S+\], 16', kernel)

@@ -21,6 +21,7 @@ import pytest
 import soundfile
 from support import checkpoints
 from support.cuda import backend_without_graphs, dequantize_once
+from support.slow import slow_but
 import torch
 
 from voxtral_ros.backends.cuda.speculative import count_accepted, SpeculativeDecoding
@@ -69,7 +70,8 @@ def ids(engine, audio, penalty=0.0):
     return [token.id for token in slot.tokens]
 
 
-@pytest.mark.parametrize(('penalty', 'share'), [(99.0, 0.0), (0.0, 0.65), (-99.0, 1.0)])
+@pytest.mark.parametrize(('penalty', 'share'), slow_but(
+    (0.0, 0.65), of=[(99.0, 0.0), (0.0, 0.65), (-99.0, 1.0)]))
 def test_tokens_are_those_of_serial_decoding(fast, speech, penalty, share):
     """With no pads at all, with those of speech, and with nothing else."""
     drafted = fused_engine(demo_model(), True)

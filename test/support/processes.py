@@ -1,0 +1,23 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Processes that end with the tests, whatever ends these."""
+
+import shutil
+
+
+def ends_with_us(signal='KILL'):
+    """Return the words before a command that gets a signal when the tests are gone."""
+    setpriv = shutil.which('setpriv')  # Linux's
+    return [setpriv, '--pdeathsig', signal, '--'] if setpriv else []
