@@ -73,6 +73,7 @@ STREAMS = (64, 96, 100, 104, 112, 120, 128)
 # them pads, over chunks that begin at any token.
 PASSES_PER_TOKEN = (0.682, 0.580, 0.531, 0.504, 0.487)
 PAD, SPECIAL = 32, [2, 32, 33]
+ACTIVITIES = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
 
 
 class Bench:
@@ -170,8 +171,7 @@ class Bench:
         stream = engine.open()
         log('\ndemo model in a quiet room, 10 s each')
         for start in range(0, len(room), 10 * 16000):
-            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU,
-                                                    torch.profiler.ProfilerActivity.CUDA]) as profile:
+            with torch.profiler.profile(activities=ACTIVITIES) as profile:
                 for at in range(start, start + 10 * 16000, 1280):
                     stream.feed(room[at:at + 1280])
                     stream.poll()
@@ -258,8 +258,7 @@ def transformers_times(params: dict[str, Any], device: torch.device) -> list[flo
 def calls(backend: Backend, n_passes: int = 20) -> str:
     """Count what passes ask of CUDA, each of them."""
     measure(backend, [0], 1, 3)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU,
-                                            torch.profiler.ProfilerActivity.CUDA]) as profile:
+    with torch.profiler.profile(activities=ACTIVITIES) as profile:
         measure(backend, [0], 1, n_passes, warm_up=0)
     return cuda_calls(profile, n_passes)
 

@@ -293,9 +293,10 @@ def test_hours_leave_nothing_in_memory():
         assert feed(stream, talk, 10 * TOKEN)
         stream.flush()
         history.append(sizes(stream))
-    assert {'stream._voice._history', 'stream._audio._pending._data', 'stream._audio._recent._data',
-            'stream._clock._insertions', 'stream._endpointer._boundaries', 'stream._events',
-            'stream._flushes', 'stream._audio.slot.tokens'} <= history[0].keys()
+    assert {'stream._voice._history', 'stream._audio._pending._data',
+            'stream._audio._recent._data', 'stream._audio.slot.tokens', 'stream._events',
+            'stream._clock._insertions', 'stream._endpointer._boundaries',
+            'stream._flushes'} <= history[0].keys()
     hour = len(history) // 2
     for name in history[-1]:
         largest = [max(part.get(name, 0) for part in half)

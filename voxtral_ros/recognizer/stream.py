@@ -367,19 +367,19 @@ class Stream:
     def _look_ahead(self, index: int) -> Utterance | None:
         """Return the utterance as it will be if nothing more is said; None if there is no text."""
         transcriber = self._transcriber.copy(self._ids.reserve)
-        n_least = n_more = self._n_ahead(index)
-        n_decoded = 0
+        n_more, n_decoded = self._n_ahead(index), 0
         with self._engine.looking_ahead(self._audio.slot) as decode:
             while n_more:
                 for token in decode(n_more):
                     transcriber.take(token, self._transcribed_s(token.index),
                                      self._word_end_s(token.index))
                 n_decoded += n_more
-                n_more = min(_MORE_AHEAD, n_least + TAIL_TOKENS - n_decoded) \
+                n_more = min(_MORE_AHEAD, self._engine.max_tokens_ahead - n_decoded) \
                     if transcriber.in_group else 0
         self.stats.looks_ahead += 1
         self.stats.tokens_ahead += n_decoded
-        return transcriber.end_ahead()
+        # In the middle of a group the end is not known.
+        return None if transcriber.in_group else transcriber.end_ahead()
 
     def _end_turn(self, index: int) -> None:
         """Publish the final transcript of a turn that has ended, before all of it is written."""
