@@ -251,6 +251,8 @@ class Stream:
         tokenizer = self._engine.tokenizer
         self._audio.process((token.index + self._delay + 1) * self._protocol.samples_per_token)
         transcribed_s = self._transcribed_s(token.index)
+        if self._is_in_fed_audio:
+            self._events += self._turns.resumed()
         self.stats.tokens += 1
         self.stats.pads += token.id == tokenizer.pad
         if self.options.on_token:
@@ -328,8 +330,7 @@ class Stream:
     def _end_pass(self, index: int) -> None:
         """Look ahead, end a turn, or become idle: decided where the model is."""
         paused, self._paused = self._paused, False
-        if not self._flushes or self._voice.pushed_s <= self._flushes[0][1]:
-            self._events += self._turns.resumed()
+        if self._is_in_fed_audio:
             if self._turns.is_due and self._can_look_ahead(index):
                 self._turns.looked_ahead(self._look_ahead(index))
                 self._events += self._turns.eager_end()
@@ -340,6 +341,11 @@ class Stream:
             self._count()
             return
         self._audio.slot.max_pass_tokens = self._max_pass_tokens(index)
+
+    @property
+    def _is_in_fed_audio(self) -> bool:
+        """Return whether the model is not yet in the silence of a flush."""
+        return not self._flushes or self._voice.pushed_s <= self._flushes[0][1]
 
     def _max_pass_tokens(self, index: int) -> int:
         """Return how many tokens the next pass may take, so that nothing is decided too late."""
