@@ -373,7 +373,8 @@ class Stream:
     def _look_ahead(self, index: int) -> Utterance | None:
         """Return the utterance as it will be if nothing more is said; None if there is no text."""
         transcriber = self._transcriber.copy(self._ids.reserve)
-        n_more, n_decoded = self._n_ahead(index), 0
+        n_decoded = 0
+        n_more = self._n_ahead(index) or (_MORE_AHEAD if transcriber.in_group else 0)
         with self._engine.looking_ahead(self._audio.slot) as decode:
             while n_more:
                 for token in decode(n_more):

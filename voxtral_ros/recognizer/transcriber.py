@@ -118,8 +118,9 @@ class Transcriber:
         Of a copy that has looked ahead.
         """
         utterance = self.utterance
+        # Words of earlier utterances that are still to be published come first.
         if utterance is None or utterance.is_final \
-                or any(not other.is_final for other, _ in self.finished):
+                or not all(other.is_all_published for other, _ in self.finished):
             return None
         if rest := self._reader.flush():
             utterance.append(Written(rest, False, False, utterance.end_s, 1.0))
