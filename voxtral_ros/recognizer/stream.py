@@ -187,8 +187,7 @@ class Stream:
         if not self._closed:
             self._give_back()
         # After a `close` that failed there are events that nobody has got.
-        self._transcriber.finish(self._voice.processed_s)
-        self._publish_finished()
+        self._finish(self._voice.processed_s)
         events, self._events = self._events, []
         return events
 
@@ -284,10 +283,24 @@ class Stream:
             transcriber.finish(transcribed_s, goes_on=transcriber.in_group)
         elif not utterance:
             self._endpointer.skip(transcribed_s)
+            if self._endpointer.boundary_s is None and not self._endpointer.expects_pause:
+                self._end_turn_without_text()
         while self._flushes and index + 1 >= self._flushes[0][0]:
             self._flushes.popleft()
-            transcriber.finish(transcribed_s)
+            self._finish(transcribed_s)
         self._publish_finished()
+
+    def _finish(self, until_s: float) -> None:
+        """End the utterance and the turn, whatever is still to be written."""
+        self._transcriber.finish(until_s)
+        self._publish_finished()
+        self._end_turn_without_text()
+
+    def _end_turn_without_text(self) -> None:
+        """End a turn that a look ahead has begun, if nothing was written of it after all."""
+        if events := self._turns.ended_without_text():
+            self._events += events
+            self._ids.take()  # was given to it
 
     def _take_activity(self) -> None:
         """Take what voice activity has found in the audio that it has just processed."""
@@ -400,10 +413,8 @@ class Stream:
         if ahead is None and self._can_look_ahead(index):
             ahead = self._look_ahead(index)
             self._turns.looked_ahead(ahead)
-        if ahead is None:
-            if utterance is None:
-                self._events += self._turns.ended_without_text()
-            return
+        if ahead is None or self._endpointer.is_after(ahead.end_s, boundary_s):
+            return  # it ends as it is written
         if utterance is None:
             utterance = Utterance(self._ids.take(), ahead.start_s)
             transcriber.announce(utterance, boundary_s)
@@ -443,8 +454,7 @@ class Stream:
             * protocol.samples_per_token
         # Nothing that was written is processed again: it would be written again.
         n_stuck = max(0, round((processed_s - self._watchdog.stuck_s) * rate_hz))
-        self._transcriber.finish(processed_s)
-        self._publish_finished()
+        self._finish(processed_s)
         n_before = self._audio.n_processed
         self._audio.restart(min(n_preroll, n_stuck))
         n_again = self._audio.n_processed
