@@ -26,6 +26,7 @@ from support.scripted import (
 from voxtral_ros.model.config import AudioConfig
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.events import SpeechActivity
+from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.stream import Stream
 from voxtral_ros.recognizer.vad import VadOptions
@@ -304,6 +305,31 @@ def test_hours_leave_nothing_in_memory():
         assert largest[1] <= 1.2 * largest[0] + 4, name
     assert stream.stats.watchdog_resets > 10
     assert stream.stats.discarded_words > 10
+
+
+def test_an_hour_of_idle_times_leaves_nothing_in_memory_and_the_clock_exact():
+    """Wake thousands of times, with a look ahead and inserted silence each time."""
+    script = Script()
+    part = join(script.say(' stop', seconds=0.24), silence(0.88))
+    stream = open_stream(script, StreamOptions(
+        EndpointOptions(silence_s=0.3), idle=IdleOptions(preroll_s=0.1)), delay=1)
+    history, n_parts, n_idle = [], 3214, 0
+    for n in range(n_parts):
+        events = feed(stream, part, len(part))
+        if n % 8 == 0:
+            stream.flush()
+        n_idle += stream.stats.idle_s > 0
+        events += stream.poll()
+        assert [final.end_s for final in finals(events)] == [round(0.24 + 1.12 * n, 9)]
+        if n % 56 == 0:
+            history.append(sizes(stream))
+    assert n_idle == n_parts
+    assert stream.stats.looks_ahead == n_parts
+    assert stream.stats.skipped_s == pytest.approx(n_parts * 0.08, abs=0.1)
+    for name in history[-1]:
+        largest = [max(part.get(name, 0) for part in half)
+                   for half in (history[8:30], history[30:])]
+        assert largest[1] <= largest[0], name
 
 
 # ---- tune ----

@@ -72,8 +72,8 @@ class IdleGate:
 
     @property
     def stirs(self) -> bool:
-        """Return whether the newest chunk is like speech."""
-        return self.stirred_s >= self._voice.processed_s
+        """Return whether the newest chunk is like speech, or no stream is to be idle any more."""
+        return self.stirred_s >= self._voice.processed_s or not self.options.after_s
 
     def is_quiet(self, transcribed_s: float) -> bool:
         """

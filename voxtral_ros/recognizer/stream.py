@@ -187,8 +187,7 @@ class Stream:
         if not self._closed:
             self._give_back()
         # After a `close` that failed there are events that nobody has got.
-        self._transcriber.finish(self._voice.processed_s)
-        self._publish_finished()
+        self._finish(self._voice.processed_s)
         events, self._events = self._events, []
         return events
 
@@ -251,6 +250,8 @@ class Stream:
         tokenizer = self._engine.tokenizer
         self._audio.process((token.index + self._delay + 1) * self._protocol.samples_per_token)
         transcribed_s = self._transcribed_s(token.index)
+        if self._is_in_fed_audio:
+            self._events += self._turns.resumed()
         self.stats.tokens += 1
         self.stats.pads += token.id == tokenizer.pad
         if self.options.on_token:
@@ -282,10 +283,24 @@ class Stream:
             transcriber.finish(transcribed_s, goes_on=transcriber.in_group)
         elif not utterance:
             self._endpointer.skip(transcribed_s)
+            if self._endpointer.boundary_s is None and not self._endpointer.expects_pause:
+                self._end_turn_without_text()
         while self._flushes and index + 1 >= self._flushes[0][0]:
             self._flushes.popleft()
-            transcriber.finish(transcribed_s)
+            self._finish(transcribed_s)
         self._publish_finished()
+
+    def _finish(self, until_s: float) -> None:
+        """End the utterance and the turn, whatever is still to be written."""
+        self._transcriber.finish(until_s)
+        self._publish_finished()
+        self._end_turn_without_text()
+
+    def _end_turn_without_text(self) -> None:
+        """End a turn that a look ahead has begun, if nothing was written of it after all."""
+        if events := self._turns.ended_without_text():
+            self._events += events
+            self._ids.take()  # was given to it
 
     def _take_activity(self) -> None:
         """Take what voice activity has found in the audio that it has just processed."""
@@ -328,8 +343,7 @@ class Stream:
     def _end_pass(self, index: int) -> None:
         """Look ahead, end a turn, or become idle: decided where the model is."""
         paused, self._paused = self._paused, False
-        if not self._flushes or self._voice.pushed_s <= self._flushes[0][1]:
-            self._events += self._turns.resumed()
+        if self._is_in_fed_audio:
             if self._turns.is_due and self._can_look_ahead(index):
                 self._turns.looked_ahead(self._look_ahead(index))
                 self._events += self._turns.eager_end()
@@ -340,6 +354,11 @@ class Stream:
             self._count()
             return
         self._audio.slot.max_pass_tokens = self._max_pass_tokens(index)
+
+    @property
+    def _is_in_fed_audio(self) -> bool:
+        """Return whether the model is not yet in the silence of a flush."""
+        return not self._flushes or self._voice.pushed_s <= self._flushes[0][1]
 
     def _max_pass_tokens(self, index: int) -> int:
         """Return how many tokens the next pass may take, so that nothing is decided too late."""
@@ -367,7 +386,8 @@ class Stream:
     def _look_ahead(self, index: int) -> Utterance | None:
         """Return the utterance as it will be if nothing more is said; None if there is no text."""
         transcriber = self._transcriber.copy(self._ids.reserve)
-        n_more, n_decoded = self._n_ahead(index), 0
+        n_decoded = 0
+        n_more = self._n_ahead(index) or (_MORE_AHEAD if transcriber.in_group else 0)
         with self._engine.looking_ahead(self._audio.slot) as decode:
             while n_more:
                 for token in decode(n_more):
@@ -393,10 +413,8 @@ class Stream:
         if ahead is None and self._can_look_ahead(index):
             ahead = self._look_ahead(index)
             self._turns.looked_ahead(ahead)
-        if ahead is None:
-            if utterance is None:
-                self._events += self._turns.ended_without_text()
-            return
+        if ahead is None or self._endpointer.is_after(ahead.end_s, boundary_s):
+            return  # it ends as it is written
         if utterance is None:
             utterance = Utterance(self._ids.take(), ahead.start_s)
             transcriber.announce(utterance, boundary_s)
@@ -436,8 +454,7 @@ class Stream:
             * protocol.samples_per_token
         # Nothing that was written is processed again: it would be written again.
         n_stuck = max(0, round((processed_s - self._watchdog.stuck_s) * rate_hz))
-        self._transcriber.finish(processed_s)
-        self._publish_finished()
+        self._finish(processed_s)
         n_before = self._audio.n_processed
         self._audio.restart(min(n_preroll, n_stuck))
         n_again = self._audio.n_processed

@@ -52,7 +52,6 @@ class StreamAudio:
         self.slot = slot
         self.slot.on_tokens = on_tokens
         self.idle = False
-        self.n_skipped = 0  # samples that the model was not given
         self.recent_s = 0.0  # of processed audio that is kept, if the pre-roll is not longer
         self._engine, self._delay = engine, delay
         self._protocol = engine.protocol
@@ -63,6 +62,7 @@ class StreamAudio:
         self._recent = SampleBuffer()  # the last of what it has processed
         self._n_processed = 0  # samples of the slot that it has processed
         self._n_held = 0  # of those, how many the model has not been given; while idle
+        self._n_skipped = 0  # samples, in idle times that are over
 
     @property
     def n_processed(self) -> int:
@@ -73,6 +73,11 @@ class StreamAudio:
     def n_pending(self) -> int:
         """Return how many samples voice activity has not processed yet."""
         return len(self._pending)
+
+    @property
+    def n_skipped(self) -> int:
+        """Return how many samples the model was not given, and will not be."""
+        return self._n_skipped + (self._n_lost if self.idle else 0)
 
     @property
     def idle_s(self) -> float:
@@ -158,10 +163,9 @@ class StreamAudio:
     def _listen(self) -> None:
         """Process what is pending, until there is something like speech."""
         while self.idle and len(self._pending) >= self._voice.n_missing:
-            n_new, before = self._voice.n_missing, self._n_lost
+            n_new = self._voice.n_missing
             self._process(n_new)
             self._n_held += n_new
-            self.n_skipped += self._n_lost - before
             if self._gate.stirs:
                 self._end_idle()
 
@@ -173,13 +177,16 @@ class StreamAudio:
         Whole tokens: what comes after them keeps its place in the grid of tokens.
         """
         size = self._protocol.samples_per_token
-        n_preroll = round(self._rate_hz * self._gate.options.preroll_s)
+        # Options that are new may ask for more than is kept.
+        n_preroll = min(round(self._rate_hz * self._gate.options.preroll_s),
+                        len(self._recent) - size)
         return max(0, self._n_held - n_preroll) // size * size
 
     def _end_idle(self) -> None:
         """Let the model go on, with the last moments first: it sees a shorter pause."""
         n_lost = self._n_lost
         self.idle = False
+        self._n_skipped += n_lost
         if n_lost:
             self._clock.skip(self.slot.n_samples, n_lost)
             self._n_processed -= n_lost

@@ -110,9 +110,18 @@ class Utterance:
         """Return whether the text has become another one than that of the last revision."""
         return self.text != self._final_text
 
+    @property
+    def is_all_published(self) -> bool:
+        """Return whether the last revision is published and no words were appended beyond it."""
+        return self.is_final and not self._extra
+
+    @property
+    def _extra(self) -> list[_GrowingWord]:
+        return self._growing[max(0, self._n_final - len(self._complete)):]
+
     def rest(self, new_id: Callable[[], int]) -> Utterance | None:
         """Return the words that were appended beyond those of the last revision, if any were."""
-        extra = self._growing[max(0, self._n_final - len(self._complete)):]
+        extra = self._extra
         if not extra:
             return None
         other = Utterance(new_id(), extra[0].end_s)

@@ -106,6 +106,7 @@ class Transcriber:
                 self._write(written)
         else:
             self._reader.start_group()
+            self._drop_announced(word_end_s)
 
     def announce(self, utterance: Utterance, end_s: float) -> None:
         """Take an utterance that is final already: the next words up to `end_s` are its own."""
@@ -118,8 +119,9 @@ class Transcriber:
         Of a copy that has looked ahead.
         """
         utterance = self.utterance
+        # Words of earlier utterances that are still to be published come first.
         if utterance is None or utterance.is_final \
-                or any(not other.is_final for other, _ in self.finished):
+                or not all(other.is_all_published for other, _ in self.finished):
             return None
         if rest := self._reader.flush():
             utterance.append(Written(rest, False, False, utterance.end_s, 1.0))
@@ -158,11 +160,15 @@ class Transcriber:
         self.word_s = end_s if begins else self.word_s
 
     def _next_utterance(self, word_end_s: float) -> Utterance:
-        while self._announced:
-            utterance, end_s = self._announced.popleft()
-            if not self._endpointer.is_after(word_end_s, end_s):
-                return utterance
+        self._drop_announced(word_end_s)
+        if self._announced:
+            return self._announced.popleft()[0]
         return Utterance(self._new_id(), self._start_s(word_end_s))
+
+    def _drop_announced(self, word_end_s: float) -> None:
+        """Forget utterances of which nothing can be written any more, and nothing was."""
+        while self._announced and self._endpointer.is_after(word_end_s, self._announced[0][1]):
+            self.finished.append(self._announced.popleft())
 
     def _is_cut_before(self, written: Written, utterance: Utterance) -> bool:
         """Return whether an utterance ends here although the model has not paused."""

@@ -79,10 +79,13 @@ class Turns:
         """
         if not self.options.eager_s:
             return float('inf')
-        if not self._endpointer.expects_pause:  # speech may begin at once
-            return self._voice.processed_s + self.options.eager_s
-        return self._voice.last_voiced_s + (
-            self.silence_s(silence_s) if self._is_current else self.options.eager_s)
+        # Speech may begin at once, and be over.
+        next_s = self._voice.processed_s + self.options.eager_s
+        if not self._endpointer.expects_pause:
+            return next_s
+        if self._is_current:
+            return min(next_s, self._voice.last_voiced_s + self.silence_s(silence_s))
+        return self._voice.last_voiced_s + self.options.eager_s
 
     def looked_ahead(self, ahead: Utterance | None) -> None:
         """Take what looking ahead has found in the present pause."""
