@@ -179,8 +179,7 @@ class Stream:
         """
         Flush, return the last events and give the slot back; closing again does nothing.
 
-        After silence there is nothing to bring out, and the passes of a flush are spared. What
-        waits for a slot until the end is lost, which is logged.
+        After silence the passes of a flush are spared. What still waits for a slot is lost: logged.
         """
         if self._closed:
             return []
