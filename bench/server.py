@@ -16,6 +16,7 @@
 Sessions in real time on the demo model: through the server's socket, and without it.
 
     source .venv/ros.bash && PYTHONPATH=.:$PYTHONPATH python bench/server.py
+    ... python bench/server.py --connected 1 40 --seconds 240
 
 Every session sends the spoken orders in blocks of 80 ms at their own pace, each at its own phase.
 Both ways run the same engine thread; once behind `voxtral serve` in a process of its own with
@@ -24,6 +25,10 @@ clients in this one, once in this process without sockets, JSON and base64.
 The delay of a word counts from when the block was sent that let its first token be computed to
 when the word came, so the delay of the model (480 ms) is not in it. The last words come from a
 flush, which has to compute 17 tokens of silence more.
+
+With --connected the sessions are robots: each hears an order once in a while, at times of its own,
+and the noise of a room (-60 dBFS) all the time. Its text is right if it is that of the orders,
+each transcribed by itself in a stream that is alone.
 """
 
 import argparse
@@ -38,6 +43,7 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.request import urlopen
 
 from aiohttp import ClientSession
 import numpy as np
@@ -51,6 +57,7 @@ from voxtral_ros.server.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / 'models' / 'voxtral-tiny-en'
+ORDERS = ROOT / 'test' / 'data' / 'orders.flac'
 RATE, BLOCK = 16000, 1280  # Hz; samples in 80 ms
 BLOCK_S = BLOCK / RATE
 DELAY = 6  # tokens
@@ -61,13 +68,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--sessions', type=int, nargs='+', default=[1, 2, 4, 8, 12])
     parser.add_argument('--seconds', type=float, default=30, help='of audio per session [30]')
+    parser.add_argument('--connected', type=int, nargs='+', default=[],
+                        help='instead: robots that are connected, through the socket only')
+    parser.add_argument('--speech', type=float, default=0.1, help='share of their audio [0.1]')
+    parser.add_argument('--streams', type=int, default=16, help='of the server [16]')
     arguments = parser.parse_args()
     lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     processor = next(line.split(':')[1].strip() for line in lines if line.startswith('model name'))
     print(f'{processor}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the '
           f'start; one torch thread; torch {torch.__version__}, Python '
-          f'{platform.python_version()}; {arguments.seconds:g} s of audio per session\n\n'
-          '| sessions | way | delay of a word: p50 | p95 | max | words | last words after the end '
+          f'{platform.python_version()}; {arguments.seconds:g} s of audio per session\n',
+          flush=True)
+    if arguments.connected:
+        robots(arguments)
+        return
+    print('| sessions | way | delay of a word: p50 | p95 | max | words | last words after the end '
           'of audio, worst |\n|---|---|---|---|---|---|---|', flush=True)
     for n_sessions in arguments.sessions:
         for name, run in {'engine': without_socket, 'server': through_socket}.items():
@@ -80,11 +95,57 @@ def main():
                   f'| {len(delays)} | {tail:.2f} s |', flush=True)
 
 
+def robots(arguments):
+    """Measure sessions in which somebody speaks once in a while."""
+    print(f'{arguments.streams} streams, {arguments.speech:.0%} speech\n\n'
+          '| connected | delay of a word: p50 | p95 | max | words | texts that are right | waits '
+          'for a stream | audio given to the model | engine busy |\n'
+          '|---|---|---|---|---|---|---|---|---|', flush=True)
+    orders, texts = split(soundfile.read(ORDERS, dtype='float32')[0])
+    for n_sessions in arguments.connected:
+        sessions = [Session(n, arguments.seconds) for n in range(n_sessions)]
+        n_said = 0
+        for n, session in enumerate(sessions):
+            heard = session.hear(orders, arguments.speech, n)
+            session.expected = ' '.join(texts[k] for k in heard)
+            n_said += len(heard)
+        metrics = through_socket(sessions, '--max-streams', arguments.streams)
+        delays = np.concatenate([session.delays_s() for session in sessions]) * 1000
+        n_right = sum(session.text == session.expected for session in sessions)
+        audio_s, skipped_s, busy_s, waits = (metrics[f'voxtral_{name}_total'] for name in (
+            'audio_seconds', 'skipped_audio_seconds', 'compute_seconds', 'stream_waits'))
+        p50, p95 = np.percentile(delays, (50, 95))
+        print(f'| {n_sessions} | {p50:.0f} ms | {p95:.0f} ms | {delays.max():.0f} ms | '
+              f'{len(delays)} | {n_right} of {n_sessions} | {waits:.0f} of {n_said} | '
+              f'{1 - skipped_s / audio_s:.0%} | {busy_s / arguments.seconds:.0%} |', flush=True)
+        for session in sessions:
+            if session.text != session.expected:
+                print(f'<!-- {session.text!r} -->', flush=True)
+
+
+def split(audio):
+    """Return the utterances of a recording and their texts."""
+    engine = Engine.load(DEMO, 'cpu', threads=1)
+
+    def finals(samples):
+        stream = engine.open()
+        stream.feed(samples)
+        return [event for event in stream.close()
+                if isinstance(event, Transcript) and event.is_final]
+    parts = []
+    for event in finals(audio):
+        start, stop = (round(RATE * time_s) for time_s in (event.start_s, event.end_s))
+        parts.append(audio[max(0, start - RATE // 5):stop + RATE // 5])
+    silence = np.zeros(RATE, np.float32)
+    return parts, [' '.join(event.text for event in finals(
+        np.concatenate((silence, part, silence)))) for part in parts]
+
+
 class Session:
     """One speaker: what to send when, and when which word came."""
 
     def __init__(self, n, seconds):
-        audio = soundfile.read(ROOT / 'test' / 'data' / 'orders.flac', dtype='float32')[0]
+        audio = soundfile.read(ORDERS, dtype='float32')[0]
         audio = np.append(audio, np.zeros(RATE, np.float32))
         audio = np.roll(audio, -n * 5 * BLOCK)  # nobody says the same at the same time
         audio = np.tile(audio, int(np.ceil(seconds * RATE / len(audio))))
@@ -93,6 +154,24 @@ class Session:
         self.sent = []  # time of every block
         self.words = []  # end of the word in the audio, when it came
         self.tail_s = 0.0
+        self.text = ''
+
+    def hear(self, parts, share, seed):
+        """Send noise instead, and speech as often as the share says; return which parts."""
+        rng = np.random.default_rng(seed)
+        audio = 10 ** (-60 / 20) * rng.standard_normal(self.blocks.size, np.float32)
+        heard, start = [], RATE
+        while True:
+            part = parts[(seed + len(heard)) % len(parts)]
+            period = round(len(part) / share)
+            if start + period > len(audio):
+                break
+            at = start + rng.integers(0, period - len(part) - 2 * RATE)
+            audio[at:at + len(part)] += part
+            heard.append((seed + len(heard)) % len(parts))
+            start += period
+        self.blocks = audio.reshape(-1, BLOCK)
+        return heard
 
     def due(self, begin, n):
         """Return when block n is complete in the microphone."""
@@ -147,14 +226,20 @@ def without_socket(sessions):
     worker.stop()
 
 
-def through_socket(sessions):
-    """Run `voxtral serve` and a client per session."""
+def through_socket(sessions, *options):
+    """Run `voxtral serve` and a client per session; return the metrics of the server."""
     server = subprocess.Popen(
         [sys.executable, '-m', 'voxtral_ros', 'serve', '--port', '0', '--threads', '1',
-         '--overload', '--max-sessions', str(len(sessions))], stdout=subprocess.PIPE, text=True)
+         '--overload', '--max-sessions', str(len(sessions)), *map(str, options)],
+        stdout=subprocess.PIPE, text=True)
     try:
         url = re.search(r'ws://\S+/realtime', server.stdout.readline())[0]
         asyncio.run(all_clients(url, sessions))
+        address = url.replace('ws:', 'http:').replace('v1/realtime', 'metrics')
+        with urlopen(address) as answer:
+            lines = answer.read().decode().splitlines()
+        return {name: float(value) for name, value in
+                (line.rsplit(' ', 1) for line in lines if not line.startswith('#'))}
     finally:
         server.terminate()
         server.wait()
@@ -178,6 +263,7 @@ async def client(http, url, session, begin):
                 session.came(event['delta'], [word['end_s'] for word in event['words']])
             elif event['type'] == 'transcription.done':
                 session.tail_s = time.monotonic() - session.sent[-1]
+                session.text = event['text']
                 break
         await sending
 

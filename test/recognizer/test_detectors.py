@@ -27,7 +27,7 @@ from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled
 from voxtral_ros.recognizer import engine as engine_module
 from voxtral_ros.recognizer import vad
-from voxtral_ros.recognizer.engine import Engine
+from voxtral_ros.recognizer.engine import Engine, EngineFull
 from voxtral_ros.recognizer.vad import VadOptions, VoiceActivity
 
 PARAMS = checkpoints.tiny_params()
@@ -68,6 +68,22 @@ def test_they_are_loaded_with_the_engine_and_never_again(folder, speech):
             for stream in streams:
                 stream.abandon()
     assert len(loaded) == 3
+
+
+def test_there_may_be_more_streams_than_slots_and_none_without_a_detector(folder, speech):
+    engine = Engine.load(folder, 'cpu', max_open=3)
+    streams = [engine.open(idle_slot_s=10.0) for _ in range(3)]
+    assert [stream.idle for stream in streams] == [False, True, True]
+    assert len({id(stream._voice._detector) for stream in streams}) == 3
+    with pytest.raises(EngineFull, match='max_open'):
+        engine.open(idle_slot_s=10.0)
+    streams.pop().abandon()
+    for _ in range(3):  # what was taken before it failed is given back
+        with pytest.raises(EngineFull, match='max_streams'):
+            engine.open()
+    engine.open(idle_slot_s=10.0).abandon()
+    for stream in streams:
+        stream.abandon()
 
 
 def test_the_next_stream_finds_it_as_good_as_new(folder, speech):

@@ -20,10 +20,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.hearing import babble, drive, HearingEngine, hum, seconds
+from support.hearing import babble, drive, HearingEngine, seconds
 from support.scripted import (
-    DELAY, feed, finals, join, NEVER_IDLE, open_stream, RATE, Script, scripted_voice,
-    ScriptedDetector, ScriptedEngine, silence, texts, TOKEN, TOKEN_S, transcripts, voice)
+    DELAY, finals, join, NEVER_IDLE, open_stream, RATE, Script, scripted_voice,
+    ScriptedDetector, ScriptedEngine, silence, texts, TOKEN, TOKEN_S, voice)
 
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.events import SpeechActivity

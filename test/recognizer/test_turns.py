@@ -25,7 +25,7 @@ import pytest
 from support.hearing import drive
 from support.scripted import (
     DELAY, encode, finals, join, NEVER_IDLE, open_stream, RATE, Script, scripted_voice,
-    ScriptedEngine, silence, texts, TOKEN, TOKEN_S, TOKENIZER, transcripts, voice)
+    ScriptedEngine, silence, texts, TOKEN, TOKEN_S, TOKENIZER, voice)
 
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.events import Event, Transcript, Turn, TurnKind
@@ -34,7 +34,6 @@ from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.slot import Slot
 from voxtral_ros.recognizer.stream import Stream
 from voxtral_ros.recognizer.turns import TurnOptions
-from voxtral_ros.recognizer.watchdog import WatchdogOptions
 
 START, EAGER_END, RESUMED, END = TurnKind
 CHUNK_S = 0.032

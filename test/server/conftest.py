@@ -34,7 +34,7 @@ def scripted():
     order = join(silence(1.0), script.say(' go', ' to', ' the', ' kitchen'), silence(PAUSE))
     two = join(silence(1.0), script.say(' stop'), silence(PAUSE),
                script.say(' turn', ' left', probability=0.5), silence(PAUSE))
-    with scripted_voice(), running(ServedScript(script)) as server:
+    with scripted_voice(), running(ServedScript(script, max_streams=4)) as server:
         yield SimpleNamespace(server=server, script=script, order=order, two=two)
 
 

@@ -20,9 +20,10 @@ import queue
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from support.realtime import running, said, ServedScript
+from support.realtime import running, said, ServedScript, wait_until
 from support.scripted import join, PAUSE, Script, scripted_voice, silence, voice
 
+from voxtral_ros.recognizer.events import Transcript
 from voxtral_ros.server.metrics import Metrics
 from voxtral_ros.server.worker import Worker
 
@@ -34,7 +35,7 @@ class Frail(ServedScript):
 
     def step(self):
         """Advance, or not."""
-        if self.failing:
+        if self.failing and any(slot.ready for slot in self.slots.open.values()):
             self.failing -= 1
             raise RuntimeError('the GPU fell off the bus')
         return super().step()
@@ -51,7 +52,7 @@ def test_what_was_said_stays_said_and_the_session_goes_on():
             client.append(first)
             segment = client.until('transcription.segment')[-1]
             engine.failing = 1
-            client.append(silence(0.5))
+            client.append(voice(0.5))
             error = client.until('error')[-1]
             assert error['code'] == 'processing_error'
             assert 'bus' in error['error']
@@ -154,3 +155,28 @@ def status_of(server):
     except HTTPError as error:
         reply = error
     return reply.status, json.loads(reply.read())['status']
+
+
+def test_who_is_silent_is_not_told_of_a_failure_and_loses_nothing():
+    script = Script()
+    engine, metrics = Frail(script), Metrics()
+    order = join(silence(1.0), script.say(' go'), silence(PAUSE))
+    with scripted_voice():
+        worker = Worker(engine, metrics)
+        updates, silent_updates = [], []
+        speaker, silent = worker.open(updates.append), worker.open(silent_updates.append)
+        silent.feed(order)
+        wait_until(lambda: silent.is_idle and silent.waiting_s == 0 and engine.n_open)
+        with worker.condition:  # so that both are in one round
+            engine.failing = 1
+            speaker.feed(voice(0.5))
+            silent.feed(silence(0.5))
+        wait_until(lambda: any(update.error for update in updates))
+        silent.feed(order)
+        silent.finish()
+        wait_until(lambda: silent.over)
+        worker.stop()
+    assert not any(update.error for update in silent_updates)
+    assert [event.utterance_id for update in silent_updates for event in update.events
+            if isinstance(event, Transcript) and event.is_final] == [1, 2]
+    assert metrics.value('voxtral_engine_failures_total') == 1

@@ -21,7 +21,7 @@ from voxtral_ros.audio.resample import Resampler
 from voxtral_ros.recognizer.events import SpeechActivity, Transcript, Word
 from voxtral_ros.server.dialects.openai import OpenAIDialect
 from voxtral_ros.server.events import SessionOptions
-from voxtral_ros.server.worker import Update
+from voxtral_ros.server.job import Update
 
 DELTA = 'conversation.item.input_audio_transcription.delta'
 COMPLETED = 'conversation.item.input_audio_transcription.completed'
@@ -34,7 +34,7 @@ MANUAL = {'audio': {'input': {**GA['audio']['input'], 'turn_detection': None}}}
 def test_session_is_answered_in_the_form_it_came_in(client):
     client.send('transcription_session.update', session={'input_audio_format': 'pcm16'})
     old = client.expect('transcription_session.updated')['session']
-    assert old['turn_detection'] == {'type': 'server_vad'}
+    assert old['turn_detection'] == {'type': 'server_vad', 'silence_duration_ms': 800}
     assert old['input_audio_format'] == 'pcm16'
     client.send('session.update', session=GA)
     new = client.expect('session.updated')['session']

@@ -22,7 +22,7 @@ import pytest
 from support.realtime import DATA, ServerProcess
 from support.slow import slow_but
 
-from voxtral_ros.cli.serve import add_arguments
+from voxtral_ros.cli.serve import _sizes, add_arguments
 from voxtral_ros.evaluation.word_error_rate import normalize, word_errors
 
 ORDERS = ('robot go to the kitchen and bring me the red cup turn left and go forward three meters '
@@ -37,9 +37,12 @@ WRONG = [
     (('--tls-cert', 'cert.pem'), '--tls-key'),
     (('--tls-cert', __file__, '--tls-key', __file__), 'no certificate'),
     (('--max-backlog-mb', '-1'), '--max-backlog-mb is -1'),
-    (('--max-connections', '3'), '3 connections are too few for --max-sessions 4'),
+    (('--max-connections', '3'), '3 connections are too few for --max-sessions 16'),
     (('--max-connections', '9999999999'), 'ulimit -n'),
     (('--device', 'tpu'), 'tpu'),
+    (('--max-streams', '-1'), '--max-streams is -1'),
+    (('--idle-slot-s', 'inf'), '--idle-slot-s is inf'),
+    (('--idle-after-s', 'nan'), '--idle-after-s is nan'),
 ]
 
 
@@ -52,6 +55,16 @@ def test_a_file_is_transcribed_through_the_server():
     result = serve('--test', DATA / 'orders.flac')
     assert result.returncode == 0, result.stderr
     assert word_errors(ORDERS.split(), normalize(result.stdout)) <= 4
+
+
+@pytest.mark.parametrize(('arguments', 'sizes'), [
+    ((), (16, 4)), (('--max-sessions', '12'), (12, 12)), (('--max-streams', '3'), (12, 3)),
+    (('--max-sessions', '40', '--max-streams', '8'), (40, 8)),
+    (('--max-sessions', '2', '--max-streams', '8'), (2, 2))])
+def test_clients_and_streams_follow_from_each_other(arguments, sizes):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert _sizes(parser.parse_args(arguments)) == sizes
 
 
 @pytest.mark.parametrize(('arguments', 'complaint'), slow_but(*WRONG[:3], of=WRONG))

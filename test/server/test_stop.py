@@ -20,7 +20,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from support.realtime import running, ServedScript, ServerProcess
+from support.realtime import running, ServedScript, ServerProcess, wait_until
 from support.scripted import join, PAUSE, Script, scripted_voice, silence
 from voxtral_ros.server import connection, worker
 from voxtral_ros.server.limits import Limits
@@ -155,6 +155,7 @@ def test_an_engine_that_does_not_come_back_does_not_hold_up_the_stop(stopped, mo
     with server.server.engine.held(), server.client() as client:
         client.update()
         client.append(stopped.audio)
+        wait_until(lambda: server.server.metrics.value('voxtral_messages_total') == 8)
         server.stop()
         events, code = client.rest()
         assert [event['code'] for event in events] == ['server_stopping']

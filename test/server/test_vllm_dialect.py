@@ -23,7 +23,7 @@ from support.scripted import RATE, silence
 
 from voxtral_ros.recognizer.events import SpeechActivity, Transcript, Word
 from voxtral_ros.server.dialects.vllm import VllmTranscription
-from voxtral_ros.server.worker import Update
+from voxtral_ros.server.job import Update
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ class HearingEngine(ScriptedEngine):
         return np.concatenate(self._heard)[LEFT_PAD:]
 
     def _advance(self, slot: Slot, n_tokens: int) -> None:
-        if slot is self._slots[slot.index]:  # it does not look ahead
+        if slot is self.slots.open.get(slot.index):  # it does not look ahead
             self._heard.append(slot.window(n_tokens)[EDGE:][:n_tokens * TOKEN].copy())
         super()._advance(slot, n_tokens)
 

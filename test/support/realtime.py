@@ -22,6 +22,7 @@ import asyncio
 import base64
 from contextlib import contextmanager, suppress
 import json
+import math
 from pathlib import Path
 import re
 import signal
@@ -66,10 +67,11 @@ class ServedScript(ScriptedEngine):
         finally:
             self._free.set()
 
-    def open(self, delay_ms=None, options=None, *, utterance_ids=None, start_s=0.0):  # noqa: A003
+    def open(self, delay_ms=None, options=None, *, utterance_ids=None,  # noqa: A003
+             start_s=0.0, idle_slot_s=math.inf):
         """Open a stream."""
         return Stream(self, self.protocol.delay_tokens(delay_ms), options or StreamOptions(),
-                      utterance_ids, start_s)
+                      utterance_ids, start_s, idle_slot_s)
 
 
 class Client:

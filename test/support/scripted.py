@@ -44,6 +44,7 @@ from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.slot import Slot, Token
+from voxtral_ros.recognizer.slot_pool import SlotPool
 from voxtral_ros.recognizer.stream import Stream
 
 RATE = 16000
@@ -176,7 +177,7 @@ class ScriptedEngine:
 
     def __init__(self, script: Script | None = None, ids: Iterable[int] = (),
                  tokenizer: Tokenizer = TOKENIZER, audio: AudioConfig | None = None,
-                 max_chunk_tokens: int = 8) -> None:
+                 max_chunk_tokens: int = 8, max_streams: int = 99) -> None:
         """
         Write what the marks in the audio say.
 
@@ -194,34 +195,38 @@ class ScriptedEngine:
         self._script = script or Script()
         self._ids = list(ids)
         self._n_taken = 0
-        self._slots: dict[int, Slot] = {}
+        self.slots = SlotPool(max_streams, self._begin)
         self._writers: dict[int, _Writer] = {}
 
     @property
     def n_open(self) -> int:
-        return len(self._slots)
+        return len(self.slots.open)
 
     def take_slot(self, delay: int) -> Slot:
-        """Open the lowest free slot; complain when a stream starts afresh over and over."""
-        self._n_taken += 1
-        assert self._n_taken < 200, 'the streams do not get on'
-        index = next(n for n in range(len(self._slots) + 1) if n not in self._slots)
-        self._slots[index] = Slot(index, self.protocol, delay)
-        self._writers[index] = _Writer()
-        return self._slots[index]
+        """Open the lowest free slot."""
+        slot = self.slots.take(delay)
+        assert slot
+        return slot
 
     def restart(self, slot: Slot, delay: int) -> Slot:
         """Begin afresh in the place of a slot."""
-        self.release(slot)
-        return self.take_slot(delay)
+        return self.slots.restart(slot, delay)
 
     def release(self, slot: Slot) -> None:
         """Close a slot; unlike the real engine, complain when it is not open."""
-        assert self._slots.pop(slot.index, None) is slot, 'a slot was released that is not open'
+        assert self.slots.open.get(slot.index) is slot, 'a slot was released that is not open'
+        self.slots.release(slot)
+
+    def _begin(self, index: int, delay: int) -> Slot:
+        """Complain when a stream starts afresh over and over."""
+        self._n_taken += 1
+        assert self._n_taken < 200, 'the streams do not get on'
+        self._writers[index] = _Writer()
+        return Slot(index, self.protocol, delay)
 
     def penalise_pad(self, slot: Slot, penalty: float) -> None:
         """Note the penalty; it counts from the next step on."""
-        assert self._slots[slot.index] is slot
+        assert self.slots.open[slot.index] is slot
         self._writers[slot.index].penalty = penalty
         self.penalties.append(penalty)
 
@@ -262,7 +267,9 @@ class ScriptedEngine:
     def step(self, only: Slot | None = None) -> bool:
         """Advance every stream that has a token of audio waiting, or only one."""
         moved = []
-        for slot in list(self._slots.values()) if only is None else [only]:
+        if only is None:
+            self.slots.serve()
+        for slot in list(self.slots.open.values()) if only is None else [only]:
             n_tokens = min(slot.ready, self.max_chunk_tokens, slot.prefill or slot.ready)
             if n_tokens:
                 moved.append(slot)

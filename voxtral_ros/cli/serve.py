@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 from ipaddress import ip_address
 import logging
+import math
 from pathlib import Path
 import socket
 import ssl
@@ -62,9 +63,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     access.add_argument('--tls-cert', type=Path, metavar='PEM', help='certificate chain: wss://')
     access.add_argument('--tls-key', type=Path, metavar='PEM', help='its key')
     limits = parser.add_argument_group('limits')
-    limits.add_argument('--max-sessions', type=int, default=4, metavar='N',
-                        help='clients at the same time; memory for all of them is taken at the '
-                             'start [4]')
+    limits.add_argument('--max-sessions', type=int, metavar='N',
+                        help='clients that may be connected at the same time [four times '
+                             '--max-streams]')
+    limits.add_argument('--max-streams', type=int, metavar='N',
+                        help='clients that are transcribed at the same time, because somebody '
+                             'speaks; memory for all of them is taken at the start [as many as '
+                             '--max-sessions if that is given, else 4]')
+    limits.add_argument('--idle-slot-s', type=float, default=10, metavar='S',
+                        help='a client in whose audio nobody has spoken for so long makes room '
+                             'for one who does [10]')
+    limits.add_argument('--idle-after-s', type=float, default=2, metavar='S',
+                        help='without speech for so long, the model is given nothing; 0: it '
+                             'always is [2]')
     limits.add_argument('--window', type=int, default=0, metavar='TOKENS',
                         help='tokens of 80 ms that the decoder looks back: fewer take less memory '
                              'per client [0, as the model says]')
@@ -113,36 +124,55 @@ def run(arguments: argparse.Namespace) -> int:
 def _server(arguments: argparse.Namespace) -> Server:
     from voxtral_ros.server.app import Server
     from voxtral_ros.server.limits import Limits
+    n_sessions, n_streams = _sizes(arguments)
     sizes = {name: getattr(arguments, name) for name in (
-        'max_sessions', 'max_message_mb', 'max_buffered_s', 'max_backlog_mb',
+        'max_message_mb', 'max_buffered_s', 'max_backlog_mb',
         'max_messages_per_s', 'idle_timeout_s')}
     for name, value in sizes.items():
         if not value > 0:
             raise ValueError(f'--{name.replace("_", "-")} is {value:g}: it must be above 0')
-    limits = Limits(arguments.max_sessions, round(arguments.max_message_mb * 2 ** 20),
+    for name in ('idle_slot_s', 'idle_after_s'):
+        value = getattr(arguments, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f'--{name.replace("_", "-")} is {value:g}: it must be 0 or more '
+                             'seconds')
+    limits = Limits(n_sessions, round(arguments.max_message_mb * 2 ** 20),
                     arguments.max_buffered_s, round(arguments.max_backlog_mb * 2 ** 20),
-                    arguments.max_messages_per_s, connections=_connections(arguments),
-                    idle_s=arguments.idle_timeout_s, stop_s=arguments.stop_timeout_s,
-                    overload=arguments.overload)
+                    arguments.max_messages_per_s, connections=_connections(arguments, n_sessions),
+                    idle_slot_s=arguments.idle_slot_s, idle_s=arguments.idle_timeout_s,
+                    stop_s=arguments.stop_timeout_s, overload=arguments.overload)
     access = _access(arguments)  # before gigabytes are read
     if not arguments.test:
         _check_address(arguments.host, arguments.port)
     from voxtral_ros.recognizer.engine import Engine
+    from voxtral_ros.recognizer.idle import IdleOptions
     model = (arguments.model or demo_model()).resolve()
     engine = Engine.load(model, arguments.device, arguments.dtype,
-                         max_streams=arguments.max_sessions, threads=arguments.threads,
-                         window=arguments.window, verify=arguments.verify)
+                         max_streams=n_streams, threads=arguments.threads,
+                         window=arguments.window, verify=arguments.verify, max_open=n_sessions)
     engine.warm_up()
     names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
-    return Server(engine, tuple(dict.fromkeys(names)), limits, access)
+    return Server(engine, tuple(dict.fromkeys(names)), limits, access,
+                  IdleOptions(after_s=arguments.idle_after_s))
 
 
-def _connections(arguments: argparse.Namespace) -> int:
+def _sizes(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Return how many clients may be connected, and how many of them transcribed at once."""
+    for name in ('max_sessions', 'max_streams'):
+        given = getattr(arguments, name)
+        if given is not None and given < 1:
+            raise ValueError(f'--{name.replace("_", "-")} is {given}: it must be above 0')
+    n_streams = arguments.max_streams or arguments.max_sessions or 4
+    n_sessions = arguments.max_sessions or 4 * n_streams
+    return n_sessions, min(n_sessions, n_streams)
+
+
+def _connections(arguments: argparse.Namespace, n_sessions: int) -> int:
     from voxtral_ros.server.listener import connection_limit
     limit = connection_limit(arguments.max_connections)
-    if limit <= arguments.max_sessions:
+    if limit <= n_sessions:
         raise ValueError(f'{limit} connections are too few for --max-sessions '
-                         f'{arguments.max_sessions}: give a larger --max-connections, or allow '
+                         f'{n_sessions}: give a larger --max-connections, or allow '
                          'more files with "ulimit -n"')
     return limit
 

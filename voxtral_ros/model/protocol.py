@@ -105,6 +105,11 @@ class StreamingProtocol:
         """
         return (delay + 1 + TAIL_TOKENS) * self.samples_per_token
 
+    def n_generated(self, n_samples: int, delay: int) -> int:
+        """Return how many tokens are generated from a stream of so many samples."""
+        n_tokens = self.audio.n_tokens(self.left_pad + n_samples)
+        return max(0, n_tokens - len(self.prompt_tokens(delay)) + 1)
+
     def transcribed_s(self, k: int) -> float:
         """Return up to which second the audio is transcribed with generated token k."""
         return (k + 1) * self.token_s

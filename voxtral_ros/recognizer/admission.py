@@ -65,14 +65,19 @@ class Admission:
         return self._predict(n_streams)[0]
 
     def refusal(self, n_streams: int) -> str:
-        """Return why a stream beside n others would be one too many, '' if it would not."""
+        """
+        Return why a stream beside n others would be one too many, '' if it would not.
+
+        :param n_streams: that the model computes for; those in which nobody speaks do not count
+        """
         predicted_s, n_seen = self._predict(n_streams + 1)
         limit_s = self._token_s * (_SEEN if n_streams < n_seen else _MORE)
         if not n_streams or predicted_s <= limit_s:
             return ''
-        return (f'{n_streams} streams are open, and with one more {1e3 * self._token_s:.0f} ms of '
-                f'audio would take about {1e3 * predicted_s:.0f} ms: try again when one has ended,'
-                ' or take a faster device or a smaller model')
+        return (f'the model computes for {n_streams} streams, and with one more '
+                f'{1e3 * self._token_s:.0f} ms of audio would take about {1e3 * predicted_s:.0f} '
+                'ms: try again when somebody has ceased to speak, or take a faster device or a '
+                'smaller model')
 
     def _predict(self, n_streams: int) -> tuple[float, int]:
         """Return seconds, and how many streams at once were seen."""

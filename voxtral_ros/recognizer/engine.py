@@ -44,6 +44,7 @@ from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.interface import EngineStats
 from voxtral_ros.recognizer.options import offline_options, StreamOptions
 from voxtral_ros.recognizer.slot import Slot, Token
+from voxtral_ros.recognizer.slot_pool import SlotPool
 from voxtral_ros.recognizer.stream import Stream
 from voxtral_ros.recognizer.vad import Detector, new_detector
 
@@ -57,23 +58,27 @@ class Engine:
 
     link = None  # the network is here
 
-    def __init__(self, backend: Backend, tokenizer: Tokenizer, audio: AudioConfig) -> None:
-        """Take a backend, which has the weights and the state of all streams."""
+    def __init__(self, backend: Backend, tokenizer: Tokenizer, audio: AudioConfig,
+                 max_open: int = 0) -> None:
+        """
+        Take a backend, which has the weights and the state of all streams.
+
+        :param max_open: streams that may be open, with a slot or without; at least the slots
+        """
         self.backend = backend
         self.tokenizer = tokenizer
         self.protocol = StreamingProtocol(tokenizer, audio)
         self.admission = Admission(self.protocol.token_s)
         self.on_update: Callable[[], None] | None = None  # never called: nothing comes by itself
-        self._slots: dict[int, Slot] = {}
-        self._free = list(range(backend.max_streams))[::-1]
+        self.slots = SlotPool(backend.max_streams, self._begin)
         # Now, and not with every stream: later there may be no file descriptor left to load one.
-        self._detectors = [new_detector() for _ in self._free]
+        self._detectors = [new_detector() for _ in range(max(max_open, backend.max_streams))]
         self._n_passes = self._n_tokens = 0  # over live audio
 
     @classmethod
     def load(cls, folder: str | Path, device: str = 'auto', dtype: str | None = None,
              max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0,
-             window: int = 0, verify: bool = True) -> Engine:
+             window: int = 0, verify: bool = True, max_open: int = 0) -> Engine:
         """
         Load a checkpoint folder into the best backend that there is for it.
 
@@ -86,6 +91,8 @@ class Engine:
         :param window: tokens that the decoder looks back, which is what the KV cache of a stream
             holds; 0 is the window of the checkpoint, less saves memory
         :param verify: compare the weights with their checksums, if they have any
+        :param max_open: streams that may be open at the same time if they share the slots, see
+            `open`; 0: as many as slots
         :raises ConfigError, CheckpointError, TokenizerError: the folder is no usable model
         :raises ValueError: no such device, type, window or number of streams
         """
@@ -97,23 +104,30 @@ class Engine:
         tokenizer = load_protocol(folder, config).tokenizer
         backend = load_backend(folder, tokenizer, device, dtype, max_streams, max_chunk_tokens,
                                threads, window, verify)
-        return cls(backend, tokenizer, config.audio)
+        return cls(backend, tokenizer, config.audio, max_open)
 
     def open(self, delay_ms: float | None = None,  # noqa: A003
              options: StreamOptions | None = None, *,
-             utterance_ids: Iterator[int] | None = None, start_s: float = 0.0) -> Stream:
+             utterance_ids: Iterator[int] | None = None, start_s: float = 0.0,
+             idle_slot_s: float = math.inf) -> Stream:
         """
         Open a stream in a free slot.
+
+        With `idle_slot_s` it shares the slots: it may begin without one, gives it away when
+        another stream needs it, and takes one when somebody speaks, or waits for it
+        (`Stream.waiting_s`).
 
         :param delay_ms: how far the text lags behind the audio; 80 to 1200 in steps of 80, or
             2400; None is the delay of the checkpoint
         :param utterance_ids: ids of the utterances, in order; None counts from 1
         :param start_s: time of the first sample, in the events
+        :param idle_slot_s: idle for so long, it may lose its slot; infinite: it is its own
         :raises ValueError: the delay is not supported
-        :raises EngineFull: all slots are taken
+        :raises EngineFull: all slots are taken; or of streams that share them, as many are open as
+            there may be
         """
         return Stream(self, self.protocol.delay_tokens(delay_ms), options or StreamOptions(),
-                      utterance_ids, start_s)
+                      utterance_ids, start_s, idle_slot_s)
 
     def warm_up(self) -> None:
         """
@@ -131,8 +145,7 @@ class Engine:
 
     def close(self) -> None:
         """Give the memory of weights and streams back, a GPU's too; the engine cannot be used."""
-        self._slots.clear()
-        self._free.clear()
+        self.slots.close()
         self.backend.close()
 
     @property
@@ -141,7 +154,7 @@ class Engine:
 
     @property
     def n_open(self) -> int:
-        return len(self._slots)
+        return len(self.slots.open)
 
     @property
     def max_chunk_tokens(self) -> int:
@@ -164,6 +177,9 @@ class Engine:
 
     def take_detector(self) -> Detector:
         """Return a voice activity detector for one stream."""
+        if not self._detectors:
+            raise EngineFull('as many streams of this engine are open as may share its slots: '
+                             'close one, or make the engine with a larger max_open')
         return self._detectors.pop()
 
     def give_detector_back(self, detector: Detector) -> None:
@@ -172,26 +188,23 @@ class Engine:
 
     def take_slot(self, delay: int) -> Slot:
         """Open a slot for a stream with a delay in tokens."""
-        if not self._free:
+        slot = self.slots.take(delay)
+        if slot is None:
             raise EngineFull(f'all {self.backend.max_streams} streams of this engine are open: '
                              'close one, or make the engine with a larger max_streams')
-        return self._begin(self._free.pop(), delay)
+        return slot
 
     def restart(self, slot: Slot, delay: int) -> Slot:
         """Return a slot in the place of another one, without what that has processed."""
-        return self._begin(slot.index, delay)
+        return self.slots.restart(slot, delay)
 
     def _begin(self, index: int, delay: int) -> Slot:
-        slot = Slot(index, self.protocol, delay)
         self.backend.reset(index, delay)
-        self._slots[index] = slot
-        return slot
+        return Slot(index, self.protocol, delay)
 
     def release(self, slot: Slot) -> None:
         """Give a slot back; doing so again changes nothing."""
-        if self._slots.get(slot.index) is slot:
-            del self._slots[slot.index]
-            self._free.append(slot.index)
+        self.slots.release(slot)
 
     def penalise_pad(self, slot: Slot, penalty: float) -> None:
         """Subtract `penalty` from the pad logit of a stream from the next token on."""
@@ -208,12 +221,16 @@ class Engine:
         """
         Advance every stream that has a token of audio waiting, or only one; return if any had.
 
+        First, streams that wait for a slot are given those that are free.
+
         After an exception the state of the streams that had audio waiting is undefined: abandon
         them and open others.
         """
         prefills: dict[int, list[Slot]] = defaultdict(list)  # tokens to pass -> slots
         decoding = []
-        for slot in list(self._slots.values()) if only is None else [only]:
+        if only is None:
+            self.slots.serve()
+        for slot in list(self.slots.open.values()) if only is None else [only]:
             ready = min(slot.ready, self.max_chunk_tokens)
             if ready and slot.prefill:
                 prefills[min(ready, slot.prefill)].append(slot)

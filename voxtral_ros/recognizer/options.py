@@ -52,6 +52,9 @@ class StreamStats:
 
     tokens: int = 0
     pads: int = 0
+    # That there would be by now if the model were given all that was fed, once: for who counts
+    # tokens to know where in the audio the text is.
+    audio_tokens: int = 0
     fed_s: float = 0.0  # audio
     skipped_s: float = 0.0  # of it, not given to the model, because nobody spoke
     idle_s: float = 0.0  # for how long nobody has spoken and it was given nothing; 0: it is now

@@ -32,15 +32,16 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 
 from voxtral_ros.audio.pcm import checked
-from voxtral_ros.model.protocol import TAIL_TOKENS
 from voxtral_ros.recognizer.endpoint import Endpointer
 from voxtral_ros.recognizer.events import Event, SpeechActivity
 from voxtral_ros.recognizer.idle import IdleGate
 from voxtral_ros.recognizer.interface import NotFinite
+from voxtral_ros.recognizer.look_ahead import LookAhead
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
+from voxtral_ros.recognizer.recovery import Recovery
 from voxtral_ros.recognizer.slot import Token
 from voxtral_ros.recognizer.stream_audio import StreamAudio
-from voxtral_ros.recognizer.stream_clock import StreamClock
+from voxtral_ros.recognizer.stream_clock import StreamClock, TokenTimes, WORD_END_TOKENS
 from voxtral_ros.recognizer.text import Utterance
 from voxtral_ros.recognizer.transcriber import Transcriber, UtteranceIds
 from voxtral_ros.recognizer.turns import Turns
@@ -53,19 +54,13 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
-# The first text token of a group is written two tokens after the one that is about the end of its
-# word (measured on the published model: end at (k - 1) * 80 ms, within about 0.1 s).
-_WORD_END_TOKENS = 2
-_WARN_EVERY_S = 10.0
-_AHEAD_S = 0.24  # after the end of speech, up to where looking ahead has to come
-_MORE_AHEAD = 4  # tokens at once, beyond that
-
 
 class Stream:
     """One speaker's endless audio; made by Engine.open and used from the engine's thread."""
 
     def __init__(self, engine: Engine, delay: int, options: StreamOptions,
-                 utterance_ids: Iterator[int] | None = None, start_s: float = 0.0) -> None:
+                 utterance_ids: Iterator[int] | None = None, start_s: float = 0.0,
+                 idle_slot_s: float = math.inf) -> None:
         """Take a slot of the engine, with a delay in tokens; see Engine.open."""
         self.options = options
         self.stats = StreamStats()
@@ -73,24 +68,35 @@ class Stream:
         self._protocol = engine.protocol
         self._delay = delay
         self._clock = StreamClock(engine.protocol.audio.sampling_rate, start_s)
-        slot = engine.take_slot(delay)
         self._detector = engine.take_detector()
+        try:
+            slot = engine.take_slot(delay) if math.isinf(idle_slot_s) \
+                else engine.slots.take_spare(delay)
+        except Exception:
+            engine.give_detector_back(self._detector)
+            raise
         self._voice = VoiceActivity(options.vad, self._detector)
         self._gate = IdleGate(options.idle, self._voice, options.endpoint.min_speech_probability)
         self._endpointer = Endpointer(options.endpoint, self._voice)
         self._watchdog = Watchdog(options.watchdog, self._voice)
         self._turns = Turns(options.turns, self._voice, self._endpointer, self._clock)
+        self._times = TokenTimes(self._clock, engine.protocol)
         self._ids = UtteranceIds(utterance_ids or count(1))
         self._transcriber = Transcriber(
             engine.tokenizer, self._endpointer, self._voice, self._ids.take)
-        self._audio = StreamAudio(engine, slot, delay, self._voice, self._gate, self._clock,
-                                  self._take_activity, self._take_tokens)
+        self._audio = StreamAudio(engine, slot, delay, idle_slot_s, self._voice, self._gate,
+                                  self._clock, self._begin_anew, self._take_activity,
+                                  self._take_tokens)
         self._audio.recent_s = options.watchdog.preroll_s
+        self._recovery = Recovery(engine, self._audio, self._voice, self._watchdog, self.stats)
+        self._look_ahead = LookAhead(
+            engine, self._audio, self._voice, self._endpointer, self._transcriber, self._turns,
+            self._clock, self._times, self._ids, self.stats)
         self._paused = False  # since the last pass, for long enough to end an utterance
-        self._quiet_until_s = 0.0  # no warning before
         # Generated tokens after which an utterance must end, and where the audio before that does.
         self._flushes: deque[tuple[int, float]] = deque()
         self._events: list[Event] = []
+        self._transcribed_s = 0.0  # with the last token
         self._closed = False
         self._finite = True  # what the network computes of this stream
 
@@ -98,6 +104,16 @@ class Stream:
     def n_events(self) -> int:
         """Return how many events wait for a poll."""
         return len(self._events)
+
+    @property
+    def idle(self) -> bool:
+        """Return whether nobody speaks, and the model is given nothing."""
+        return self._audio.idle and not self._audio.waiting
+
+    @property
+    def waiting_s(self) -> float:
+        """Return how many seconds of audio wait for a slot, because all of them are used."""
+        return self._audio.waiting_s
 
     # ---- the verbs ----
 
@@ -140,16 +156,14 @@ class Stream:
         :param padding: samples of silence; None: as many as the protocol says
         """
         self._check_open()
-        self._audio.complete_chunk()
-        if self._audio.idle:  # all that was said has been written
+        protocol, audio = self._protocol, self._audio
+        audio.complete_chunk()
+        if self.idle:  # all that was said has been written
             return
-        slot = self._audio.slot
-        if padding is None:
-            padding = self._protocol.right_pad(slot.n_samples, self._delay)
-        audio_end_s = self._audio.end_s
-        self._audio.insert(padding)
-        self._flushes.append((
-            max(0, slot.position + slot.waiting - len(slot.prompt_tokens) + 1), audio_end_s))
+        audio_end_s = audio.end_s
+        audio.insert(protocol.right_pad(audio.n_given, self._delay)
+                     if padding is None else padding)
+        self._flushes.append((protocol.n_generated(audio.n_given, self._delay), audio_end_s))
 
     def tune(self, options: StreamOptions) -> None:
         """Take over other options, for what is computed from now on; nothing starts anew."""
@@ -165,7 +179,8 @@ class Stream:
         """
         Flush, return the last events and give the slot back; closing again does nothing.
 
-        After silence there is nothing to bring out, and the passes of a flush are spared.
+        After silence the passes of a flush are spared. What still waits for a slot is lost, and
+        logged.
         """
         if self._closed:
             return []
@@ -173,7 +188,11 @@ class Stream:
             self._advance()
             if self._may_have_more_text():
                 self.flush()
-            return self.poll()
+            events = self.poll()
+            if self.waiting_s:
+                _LOGGER.warning('a stream was closed while %.1f s of its audio waited: all slots '
+                                'of the engine are used', self.waiting_s)
+            return events
         finally:
             self._give_back()
 
@@ -204,39 +223,35 @@ class Stream:
 
     def _may_have_more_text(self) -> bool:
         """Return whether a flush could bring out anything, when no whole token waits."""
-        voice, protocol = self._voice, self._protocol
-        if self._audio.idle:
+        voice, protocol, slot = self._voice, self._protocol, self._audio.slot
+        if self._audio.waiting:
+            return True
+        if slot is None or self.idle:
             return False
-        transcribed_s = self._transcribed_s(self._audio.slot.n_generated - 1)
+        transcribed_s = self._times.transcribed_s(slot.n_generated - 1)
         # Before the first token the audio has not been through voice activity.
         started = self._audio.n_pending < 2 * protocol.samples_per_token
         return not started or voice.speaking or self._transcriber.utterance is not None \
             or self._endpointer.expects_speech(
-                max(0.0, transcribed_s - _WORD_END_TOKENS * protocol.token_s), voice.processed_s)
-
-    def _transcribed_s(self, index: int) -> float:
-        """Return the processed time up to which the audio is transcribed with a token."""
-        return self._clock.processed_s(self._protocol.transcribed_s(index))
-
-    def _word_end_s(self, index: int) -> float:
-        """Return where a word ends that starts with a token."""
-        return max(0.0, self._transcribed_s(index - _WORD_END_TOKENS))
+                max(0.0, transcribed_s - WORD_END_TOKENS * protocol.token_s), voice.processed_s)
 
     def _advance(self) -> None:
         self._take_tokens()  # an exception in another stream may have left some
-        while self._audio.slot.ready and self._finite:
+        if self._audio.waiting:
+            self._engine.slots.serve()
+        while self._audio.ready and self._finite:
             self._engine.step(self._audio.slot)
         if not self._finite:
             raise NotFinite
 
     def _take_tokens(self) -> None:
-        tokens = self._audio.slot.tokens
-        while tokens:
-            token = tokens.popleft()
+        slot = self._audio.slot
+        while slot and slot.tokens:
+            token = slot.tokens.popleft()
             # Said by `poll`: an exception here would take all streams of a pass along.
             self._finite = self._finite and math.isfinite(token.probability)
             if self._finite and self._take_token(token):
-                if not tokens:  # what the model has done is what is decided on
+                if not slot.tokens:  # what the model has done is what is decided on
                     self._end_pass(token.index)
             elif self._finite:  # started afresh: the rest is not of this stream
                 break
@@ -249,7 +264,9 @@ class Stream:
         """
         tokenizer = self._engine.tokenizer
         self._audio.process((token.index + self._delay + 1) * self._protocol.samples_per_token)
-        transcribed_s = self._transcribed_s(token.index)
+        transcribed_s = self._times.transcribed_s(token.index)
+        self._transcribed_s = transcribed_s
+        self._count_audio()
         if self._is_in_fed_audio:
             self._events += self._turns.resumed()
         self.stats.tokens += 1
@@ -262,10 +279,11 @@ class Stream:
         elif token.id != tokenizer.word:
             action = self._watchdog.blank_written(transcribed_s)
         if action is not Action.RESET:
-            self._transcriber.take(token, transcribed_s, self._word_end_s(token.index))
+            self._transcriber.take(token, transcribed_s, self._times.word_end_s(token.index))
             self._publish_finished()
-        self._apply(action)
+        self._recovery.apply(action)
         if action is Action.RESET:
+            self._restart()
             return False
         self._end_utterance(token.index, transcribed_s)
         utterance = self._transcriber.utterance
@@ -307,12 +325,9 @@ class Stream:
         while self._voice.changes:
             change = self._voice.changes.popleft()
             self._events.append(SpeechActivity(change.active, self._clock.fed_s(change.time_s)))
-        self._paused |= self._endpointer.update(self._silence_s)
+        silence_s = self._turns.silence_s(self.options.endpoint.silence_s)
+        self._paused |= self._endpointer.update(silence_s)
         self._clock.passed(self._voice.processed_s)
-
-    @property
-    def _silence_s(self) -> float:
-        return self._turns.silence_s(self.options.endpoint.silence_s)
 
     def _publish_finished(self) -> None:
         """Publish the utterances that are over; of one that was published ahead, what is more."""
@@ -335,8 +350,14 @@ class Stream:
         stats, audio = self.stats, self._audio
         stats.discarded_words = self._transcriber.n_discarded
         stats.idle_s = audio.idle_s
-        stats.is_alert = self.options.idle.after_s > 0 and not audio.idle
+        stats.is_alert = self.options.idle.after_s > 0 and not self.idle
         stats.skipped_s = audio.n_skipped / self._protocol.audio.sampling_rate
+        self._count_audio()
+
+    def _count_audio(self) -> None:
+        n_tokens = round(self._clock.audio_s(self._transcribed_s) / self._protocol.token_s)
+        self.stats.audio_tokens = max(
+            self.stats.audio_tokens, n_tokens + self._audio.n_skipped_tokens)
 
     # ---- between two passes ----
 
@@ -344,16 +365,12 @@ class Stream:
         """Look ahead, end a turn, or become idle: decided where the model is."""
         paused, self._paused = self._paused, False
         if self._is_in_fed_audio:
-            if self._turns.is_due and self._can_look_ahead(index):
-                self._turns.looked_ahead(self._look_ahead(index))
-                self._events += self._turns.eager_end()
-            if paused and self.options.turns.eager_s:
-                self._end_turn(index)
+            self._events += self._look_ahead.update(index, paused)
         if not self._flushes and self._is_idle(index):
             self._audio.begin_idle()
             self._count()
             return
-        self._audio.slot.max_pass_tokens = self._max_pass_tokens(index)
+        self._audio.used_slot.max_pass_tokens = self._max_pass_tokens(index)
 
     @property
     def _is_in_fed_audio(self) -> bool:
@@ -368,82 +385,14 @@ class Stream:
                          self._gate.earliest_s(), now_s + 3600.0)
         return min(max(1, math.ceil((decision_s - now_s) / token_s - 1e-6)),
                    self._watchdog.max_pass_tokens(
-                       self._transcribed_s(index), token_s, self._engine.max_chunk_tokens))
+                       self._times.transcribed_s(index), token_s, self._engine.max_chunk_tokens))
 
     def _is_idle(self, index: int) -> bool:
         """Return whether nobody speaks, and all that was said has been written."""
-        return self._gate.is_quiet(self._transcribed_s(index)) \
+        return self._gate.is_quiet(self._times.transcribed_s(index)) \
             and self._transcriber.is_settled and not self._watchdog.penalty
 
-    def _n_ahead(self, index: int) -> int:
-        """Return how many tokens bring out what was said by now."""
-        missing_s = self._voice.last_voiced_s + _AHEAD_S - self._transcribed_s(index)
-        return max(0, math.ceil(missing_s / self._protocol.token_s - 1e-6))
-
-    def _can_look_ahead(self, index: int) -> bool:
-        return self._n_ahead(index) + TAIL_TOKENS <= self._engine.max_tokens_ahead
-
-    def _look_ahead(self, index: int) -> Utterance | None:
-        """Return the utterance as it will be if nothing more is said; None if there is no text."""
-        transcriber = self._transcriber.copy(self._ids.reserve)
-        n_decoded = 0
-        n_more = self._n_ahead(index) or (_MORE_AHEAD if transcriber.in_group else 0)
-        with self._engine.looking_ahead(self._audio.slot) as decode:
-            while n_more:
-                for token in decode(n_more):
-                    transcriber.take(token, self._transcribed_s(token.index),
-                                     self._word_end_s(token.index))
-                n_decoded += n_more
-                n_more = min(_MORE_AHEAD, self._engine.max_tokens_ahead - n_decoded) \
-                    if transcriber.in_group else 0
-        self.stats.looks_ahead += 1
-        self.stats.tokens_ahead += n_decoded
-        # In the middle of a group the end is not known.
-        return None if transcriber.in_group else transcriber.end_ahead()
-
-    def _end_turn(self, index: int) -> None:
-        """Publish the final transcript of a turn that has ended, before all of it is written."""
-        transcriber, boundary_s = self._transcriber, self._endpointer.boundary_s
-        if boundary_s is None or transcriber.word_s > self._voice.last_voiced_s + _AHEAD_S:
-            return  # all of it is written; or there are words that voice activity does not find
-        utterance = transcriber.utterance
-        if utterance and utterance.is_final:
-            utterance = None  # of the turn before, which is still being written
-        ahead = self._turns.known(utterance.text if utterance else '')
-        if ahead is None and self._can_look_ahead(index):
-            ahead = self._look_ahead(index)
-            self._turns.looked_ahead(ahead)
-        if ahead is None or self._endpointer.is_after(ahead.end_s, boundary_s):
-            return  # it ends as it is written
-        if utterance is None:
-            utterance = Utterance(self._ids.take(), ahead.start_s)
-            transcriber.announce(utterance, boundary_s)
-        self._events += self._turns.around(utterance.publish_ahead(ahead, self._clock.fed_s))
-
     # ---- the watchdog ----
-
-    def _apply(self, action: Action) -> None:
-        """Do what the watchdog wants."""
-        watchdog, options = self._watchdog, self.options.watchdog
-        if action is Action.NOTHING:
-            return
-        if action is Action.PENALISE and abs(watchdog.penalty) == options.penalty_per_token:
-            self._warn('%s the pad logit', 'the model repeats itself: raising'
-                       if watchdog.penalty < 0 else
-                       f'speech without words for {options.speech_s:.0f} s: lowering')
-        if action is Action.RESET:
-            self._restart()
-        else:
-            self._engine.penalise_pad(self._audio.slot, watchdog.penalty)
-        self.stats.watchdog_penalties = watchdog.n_penalties
-        self.stats.watchdog_resets = watchdog.n_resets
-        self.stats.repetition_loops = watchdog.n_repetitions
-
-    def _warn(self, message: str, *details: object) -> None:
-        """Log what the watchdog does; a model beyond help would fill the log."""
-        if self._voice.processed_s >= self._quiet_until_s:
-            _LOGGER.warning(message, *details)
-            self._quiet_until_s = self._voice.processed_s + _WARN_EVERY_S
 
     def _restart(self) -> None:
         """Start afresh in another state of the network and process the last seconds again."""
@@ -458,9 +407,13 @@ class Stream:
         n_before = self._audio.n_processed
         self._audio.restart(min(n_preroll, n_stuck))
         n_again = self._audio.n_processed
-        self._warn('that did not help: starting the stream afresh, with %.1f s processed again',
-                   n_again / rate_hz)
-        self._transcriber.restart()
-        self._watchdog.restarted(processed_s)
+        self._recovery.warn('that did not help: starting the stream afresh, with %.1f s processed '
+                            'again', n_again / rate_hz)
+        self._begin_anew()
         n_dropped = (n_before - n_again) // protocol.samples_per_token
         self._flushes = deque((n - n_dropped, end_s) for n, end_s in self._flushes)
+
+    def _begin_anew(self) -> None:
+        """Let another state of the network write from here on."""
+        self._transcriber.restart()
+        self._watchdog.restarted(self._voice.pushed_s)

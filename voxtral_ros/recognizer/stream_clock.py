@@ -24,6 +24,11 @@ from __future__ import annotations
 
 from collections import deque
 
+from voxtral_ros.model.protocol import StreamingProtocol
+
+# The first text token of a group is written two tokens after the one that is about the end of its
+# word (measured on the published model: end at (k - 1) * 80 ms, within about 0.1 s).
+WORD_END_TOKENS = 2
 _KEEP_S = 120.0  # nothing asks for times that lie further back
 
 
@@ -67,6 +72,10 @@ class StreamClock:
         # In whole nanoseconds: a difference of seconds can lie a hair before a time it equals.
         return round(self._start_s + processed_s - inserted_s, 9)
 
+    def audio_s(self, processed_s: float) -> float:
+        """Return how much audio was fed before a time."""
+        return self.fed_s(processed_s) - self._start_s
+
     # ---- the model's time ----
 
     def begin_slot(self, processed_s: float) -> None:
@@ -89,3 +98,18 @@ class StreamClock:
         """Return the processed time of a moment of the slot."""
         return self._slot_start_s + slot_s + sum(
             length_s for at_s, length_s in self._skips if at_s < slot_s)
+
+
+class TokenTimes:
+    """Which moment of the processed audio a token of the slot is about."""
+
+    def __init__(self, clock: StreamClock, protocol: StreamingProtocol) -> None:
+        self._clock, self._protocol = clock, protocol
+
+    def transcribed_s(self, index: int) -> float:
+        """Return up to which time the audio is transcribed with a token."""
+        return self._clock.processed_s(self._protocol.transcribed_s(index))
+
+    def word_end_s(self, index: int) -> float:
+        """Return where a word ends that starts with a token."""
+        return max(0.0, self.transcribed_s(index - WORD_END_TOKENS))

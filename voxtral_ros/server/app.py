@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.server.access import has_token, origin_allowed
 from voxtral_ros.server.connection import Connection
 from voxtral_ros.server.dialects.parse import dialect_of
@@ -69,14 +70,16 @@ class Server:
     models: tuple[str, ...]
     limits: Limits = field(default_factory=Limits)
     access: Access = field(default_factory=Access)
+    idle: IdleOptions = field(default_factory=IdleOptions)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics()
         self.connections: set[Connection] = set()
-        self._worker = Worker(self.engine, self.metrics)
+        self._worker = Worker(self.engine, self.metrics, self.limits.idle_slot_s, self.idle)
         self.metrics.waiting_seconds.set_function(lambda: self._worker.waiting_s)
         self.metrics.step_seconds.set_function(
-            lambda: self.engine.admission.predicted_s(len(self.connections)))
+            lambda: self.engine.admission.predicted_s(
+                min(len(self.connections), self.engine.slots.n_slots)))
         self._runner: web.AppRunner | None = None
         self._listener: Listener | None = None
         self._log = RateLimitedLog()
@@ -164,7 +167,9 @@ class Server:
             return f'all {self.limits.sessions} sessions are taken: try again later'
         if self.limits.overload:
             return ''
-        return self.engine.admission.refusal(len(self.connections))
+        # Those who talk at the same time are never more than there are streams.
+        return self.engine.admission.refusal(
+            min(self._worker.n_talking, self.engine.slots.n_slots - 1))
 
     def _refuse(self, reason: str, status: int, text: str,
                 headers: dict[str, str] | None = None) -> web.Response:
@@ -177,6 +182,7 @@ class Server:
         return web.json_response(
             {'status': broken or ('full' if self._full() else 'ok'),
              'sessions': len(self.connections), 'max_sessions': self.limits.sessions,
+             'talking': self._worker.n_talking, 'max_streams': self.engine.slots.n_slots,
              'model': self.models[0], 'token_needed': bool(self.access.token)},
             status=503 if broken else 200)
 

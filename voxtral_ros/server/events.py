@@ -31,8 +31,12 @@ import numpy as np
 
 from voxtral_ros.audio.block import AudioError, check_rate, Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
+from voxtral_ros.recognizer.endpoint import EndpointOptions
+from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.turns import TurnOptions
 
 _MAX_DELAY_MS = 1e6  # not the limit of any model: only numbers that can be computed with
+_MAX_PAUSE_MS = 60_000
 # What pydantic, and so vLLM, takes for a flag besides JSON's own: clients have grown around it.
 _FLAGS = {**dict.fromkeys(('1', 'on', 't', 'true', 'y', 'yes'), True),
           **dict.fromkeys(('0', 'off', 'f', 'false', 'n', 'no'), False)}
@@ -54,7 +58,15 @@ class SessionOptions:
     delay_ms: float | None = None
     words: bool = False
     utterances: bool = False
+    turns: bool = False  # look ahead, so that their end is known early
+    silence_s: float = EndpointOptions.silence_s  # pause that ends an utterance
     sample_rate: int = TARGET_RATE_HZ
+
+    def of_stream(self) -> StreamOptions:
+        """Return the options of a stream for such a session."""
+        return StreamOptions(
+            endpoint=EndpointOptions(silence_s=self.silence_s),
+            turns=TurnOptions() if self.turns else TurnOptions(eager_s=0))
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,8 @@ class SessionUpdate:
     delay_ms: float | None = None
     words: bool | None = None
     utterances: bool | None = None
+    turns: bool | None = None
+    silence_s: float | None = None
     sample_rate: int | None = None
     dialect: str = ''  # the one that the client speaks from now on; '' is the same as before
     reply: str = ''  # type of the event that the client waits for
@@ -129,6 +143,18 @@ def delay(event: Message) -> float | None:
             or not 0 < value < _MAX_DELAY_MS:
         raise EventError('invalid_event', f'"delay_ms" is {short(value)}, expected milliseconds')
     return float(value)
+
+
+def pause(detection: Message) -> float | None:
+    """Return `silence_duration_ms` of a turn detection in seconds, None if it is not there."""
+    value = detection.get('silence_duration_ms')
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) \
+            or not 0 < value <= _MAX_PAUSE_MS:
+        raise EventError('invalid_event', f'"silence_duration_ms" is {short(value)}, expected '
+                         f'milliseconds up to {_MAX_PAUSE_MS}')
+    return value / 1000
 
 
 def rate(event: Message, name: str) -> int | None:

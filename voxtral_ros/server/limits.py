@@ -30,7 +30,7 @@ class Limits:
     down, not cut off. Over the others it gets an error event and the connection is closed.
     """
 
-    sessions: int = 4
+    sessions: int = 16
     message_bytes: int = 8 << 20  # 196 s of audio in one append
     buffered_s: float = 300.0  # audio of a session that waits for the engine
     backlog_bytes: int = 64 << 20  # messages that wait for that: 26 minutes of audio
@@ -38,6 +38,7 @@ class Limits:
     replies: int = 256  # events that wait to be sent, deltas not counted
     deltas: int = 4096  # that wait to be sent one by one, 5 minutes of audio
     reply_bytes: int = 4 << 20
+    idle_slot_s: float = 10.0  # in which nobody speaks; then others may have the stream
     idle_s: float = 600.0  # without an event from the client; a ping is none
     send_s: float = 30.0  # for one event to leave
     stop_s: float = 10.0  # for the audio that waits, when the server is stopped

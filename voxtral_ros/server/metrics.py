@@ -36,10 +36,17 @@ class Metrics:
         self.dropped_seconds = self._counter('dropped_audio_seconds', 'Seconds of audio dropped')
         self.slow_readers = self._counter('slow_readers', 'Clients cut off for not reading')
         self.failures = self._counter('engine_failures', 'Exceptions of the recogniser')
+        self.skipped_seconds = self._counter(
+            'skipped_audio_seconds', 'Seconds of audio in which nobody spoke, not given to the '
+            'model')
+        self.talking = self._gauge('talking_sessions', 'Clients for whom the model computes')
+        self.waiting = self._gauge('waiting_sessions', 'Clients who speak and wait for a stream')
+        self.waits = self._counter('stream_waits', 'Times that a client had to wait for a stream')
+        self._n_waits = 0
         self.waiting_seconds = self._gauge('waiting_audio_seconds', 'Seconds of audio that wait')
         self.step_seconds = self._gauge(
             'step_seconds', 'Predicted seconds of work per 80 ms of audio, if all clients that '
-            'are connected speak; 0 when unknown')
+            'are connected speak, or as many as there are streams; 0 when unknown')
         self.delta_latency = Histogram(
             'voxtral_delta_latency_seconds', 'From the arrival of the audio that completed a '
             'piece of text to the sending of that text', registry=self._registry,
@@ -58,6 +65,13 @@ class Metrics:
         self._compute_s += compute_s
         self.compute_seconds.inc(compute_s)
         self._factor.set(self._compute_s / self._audio_s if self._audio_s else 0.0)
+
+    def slots(self, n_talking: int, n_waiting: int, n_waits: int) -> None:
+        """Note who has a stream and who waits for one; called from the engine's thread."""
+        self.talking.set(n_talking)
+        self.waiting.set(n_waiting)
+        self.waits.inc(n_waits - self._n_waits)
+        self._n_waits = n_waits
 
     def exposition(self) -> bytes:
         """Return everything in the text format of Prometheus."""

@@ -39,8 +39,9 @@ from voxtral_ros.server.dialects.parse import load, parse
 from voxtral_ros.server.dialects.vllm import ORIGINAL, VLLM
 from voxtral_ros.server.events import (
     Append, Clear, ClientEvent, Commit, EventError, Message, SessionOptions, SessionUpdate)
+from voxtral_ros.server.job import Job, Update
 from voxtral_ros.server.pending import END, EndMark, Pending
-from voxtral_ros.server.worker import Job, Update, Worker
+from voxtral_ros.server.worker import Worker
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -178,7 +179,8 @@ class Session:
         if dialect.defaults != self.dialect.defaults:
             options = SessionOptions(**dialect.defaults)
         options = replace(options, **{
-            name: value for name in ('delay_ms', 'words', 'utterances', 'sample_rate')
+            name: value for name in (
+                'delay_ms', 'words', 'utterances', 'turns', 'silence_s', 'sample_rate')
             if (value := getattr(update, name)) is not None})
         if options.sample_rate != self._resampler.source_rate_hz:
             self._change_rate(options.sample_rate)
@@ -283,7 +285,7 @@ class Session:
         def on_update(update: Update) -> None:
             self._call_soon(self._take_update, job, update)
 
-        job = self._job = self._worker.open(on_update, options.delay_ms)
+        job = self._job = self._worker.open(on_update, options.delay_ms, options.of_stream())
         self._ending = False
         while self._queue and not self._ending:
             self._feed(self._queue.popleft())

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from voxtral_ros.recognizer.events import SpeechActivity, Word
 from voxtral_ros.server.events import Message, SessionOptions
-from voxtral_ros.server.worker import Update, Usage
+from voxtral_ros.server.job import Update, Usage
 
 
 class Transcription(Protocol):

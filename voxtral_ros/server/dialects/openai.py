@@ -28,8 +28,8 @@ from typing import Any
 from voxtral_ros.recognizer.events import SpeechActivity, Transcript, Turn
 from voxtral_ros.server.dialects.base import speech_event
 from voxtral_ros.server.events import (
-    delay, EventError, Message, rate, SessionOptions, SessionUpdate, short)
-from voxtral_ros.server.worker import Update
+    delay, EventError, Message, pause, rate, SessionOptions, SessionUpdate, short)
+from voxtral_ros.server.job import Update
 
 RATE_HZ = 24_000  # if the format names no other
 _OLD_REPLY = 'transcription_session.updated'
@@ -41,7 +41,7 @@ class OpenAIDialect:
     name = 'openai'
     append_starts = bare_commit_ends = keeps_late_audio = empty_commit_is_wrong = True
     defaults: Mapping[str, Any] = MappingProxyType(
-        {'sample_rate': RATE_HZ, 'utterances': True})
+        {'sample_rate': RATE_HZ, 'utterances': True, 'turns': True})
 
     def __init__(self, session_id: str, model: str) -> None:
         """
@@ -115,12 +115,16 @@ def parse_session(session: Any, reply: str) -> SessionUpdate:
     if form not in ('pcm16', 'audio/pcm'):
         raise EventError('invalid_event', f'the audio format is {short(form)}: only pcm16 is '
                          'supported')
-    utterances = None
+    utterances = silence_s = None
     for given in (new, session):
         if utterances is None and 'turn_detection' in given:
-            utterances = given['turn_detection'] is not None
-    return SessionUpdate(delay_ms=delay(session), utterances=utterances, sample_rate=rate_hz,
-                         dialect=OpenAIDialect.name, reply=reply)
+            detection = given['turn_detection']
+            utterances = detection is not None
+            silence_s = pause(detection) if isinstance(detection, dict) else None
+    # `completed` comes when the pause is over, and not when the model has written all of it.
+    return SessionUpdate(delay_ms=delay(session), utterances=utterances, turns=utterances,
+                         silence_s=silence_s, sample_rate=rate_hz, dialect=OpenAIDialect.name,
+                         reply=reply)
 
 
 class OpenAITranscription:
@@ -192,7 +196,9 @@ class OpenAITranscription:
 
 
 def _turn_detection(options: SessionOptions) -> Message | None:
-    return {'type': 'server_vad'} if options.utterances else None
+    if not options.utterances:
+        return None
+    return {'type': 'server_vad', 'silence_duration_ms': round(1000 * options.silence_s)}
 
 
 def _event(kind: str, **fields: Any) -> Message:

@@ -24,11 +24,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn, Word
+from voxtral_ros.recognizer.events import (
+    Event, SpeechActivity, Transcript, Turn, TurnKind, Word)
 from voxtral_ros.server.dialects.base import speech_event, usage_of, words_of
 from voxtral_ros.server.events import (
     delay, EventError, flag, Message, rate, SessionOptions, SessionUpdate, short)
-from voxtral_ros.server.worker import Update
+from voxtral_ros.server.job import Update
+
+
+_TURN_NAMES = {TurnKind.START: 'start', TurnKind.EAGER_END: 'eager',
+               TurnKind.RESUMED: 'resumed', TurnKind.END: 'end'}
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class VllmDialect:
 
     def transcription(self, options: SessionOptions, start_s: float) -> VllmTranscription:
         """Begin the events of a generation."""
-        return VllmTranscription(options.words, options.utterances, self.every_token)
+        return VllmTranscription(options.words, options.utterances, options.turns,
+                                 self.every_token)
 
     def updated(self, reply: str, options: SessionOptions) -> Message | None:
         """Answer nothing to session.update."""
@@ -79,7 +85,8 @@ def parse_session(event: Message) -> SessionUpdate:
         raise EventError('invalid_event', f'"model" is {short(model)}, expected a string')
     return SessionUpdate(
         model, delay(event), flag(event, 'words'), flag(event, 'utterances'),
-        rate(event, 'sample_rate'), dialect='' if model is None else VLLM.name)
+        flag(event, 'turns'), sample_rate=rate(event, 'sample_rate'),
+        dialect='' if model is None else VLLM.name)
 
 
 class VllmTranscription:
@@ -90,14 +97,17 @@ class VllmTranscription:
     are apart by a space in the text otherwise.
     """
 
-    def __init__(self, words: bool = False, utterances: bool = False,
+    def __init__(self, words: bool = False, utterances: bool = False, turns: bool = False,
                  every_token: bool = False) -> None:
         """
         Begin.
 
+        :param turns: send what becomes of the turns
         :param every_token: send a delta per token, empty ones too, as vLLM does
         """
-        self._words, self._utterances, self._every_token = words, utterances, every_token
+        self._words, self._utterances, self._turns = words, utterances, turns
+        self._every_token = every_token
+        self._n_ahead = 0  # deltas that were sent beyond one per token
         self._text: list[str] = []
         self._sent: tuple[Word, ...] = ()  # of the open utterance
         self._in_utterance = False
@@ -110,9 +120,13 @@ class VllmTranscription:
         """Yield the events for what is new."""
         for is_token, events in update.steps():
             # A client that counts deltas knows from that how far in the audio the text is.
-            if is_token and self._every_token and not any(
-                    isinstance(event, Transcript) and event.delta for event in events):
-                yield {'type': 'transcription.delta', 'delta': ''}
+            n_deltas = sum(isinstance(event, Transcript) and bool(event.delta)
+                           for event in events)
+            self._n_ahead += n_deltas - is_token
+            if self._n_ahead < 0:
+                self._n_ahead = 0
+                if self._every_token:
+                    yield {'type': 'transcription.delta', 'delta': ''}
             for event in events:
                 yield from self._event(event)
         if update.error:
@@ -127,6 +141,8 @@ class VllmTranscription:
                 yield speech_event(event)
             return
         if isinstance(event, Turn):
+            if self._turns:
+                yield self._turn(event)
             return
         if event.delta:
             yield self._delta(event)
@@ -156,3 +172,11 @@ class VllmTranscription:
         if self._words:
             message['words'] = words_of(event.words)
         return message
+
+    def _turn(self, event: Turn) -> Message:
+        message: Message = {'type': f'turn.{_TURN_NAMES[event.kind]}', 'id': event.utterance_id}
+        if event.kind in (TurnKind.EAGER_END, TurnKind.END):
+            message['text'] = event.text
+            if self._words:
+                message['words'] = words_of(event.words)
+        return {**message, 'start_s': round(event.start_s, 3), 'end_s': round(event.end_s, 3)}
