@@ -100,14 +100,15 @@ def text(kind: str, at_x: float, at_y: float, words: str, anchor: str = 'middle'
             f'{escape(words)}</text>')
 
 
-def wave(samples: np.ndarray) -> list[str]:
+def wave(samples: np.ndarray) -> str:
     """Draw the audio, a line for every second pixel."""
     n_bar = 2 * RATE // SCALE
     shown = samples[round(SHOWN_S * RATE):]
     bars = np.abs(shown[:len(shown) // n_bar * n_bar]).reshape(-1, n_bar).max(1)
-    heights = np.maximum(0.5, 34 * bars / bars.max())
-    return [line('wave', LEFT + 2 * n, round(WAVE - height, 1), LEFT + 2 * n,
-                 round(WAVE + height, 1)) for n, height in enumerate(heights)]
+    heights = np.maximum(0.5, 34 * bars / bars.max()).tolist()
+    path = ''.join(f'M{LEFT + 2 * n} {WAVE - height:.1f}V{WAVE + height:.1f}'
+                   for n, height in enumerate(heights))
+    return f'<path class="wave" d="{path}"/>'
 
 
 def words(story: Story) -> list[str]:
@@ -152,7 +153,7 @@ def draw(samples: np.ndarray, story: Story) -> str:
         *(f'<rect class="speech" x="{x(max(begin, SHOWN_S))}" y="14" '
           f'width="{x(end) - x(max(begin, SHOWN_S)):.1f}" height="76"/>'
           for begin, end in story.speech if end > SHOWN_S),
-        *wave(samples), *words(story), *turns(story),
+        wave(samples), *words(story), *turns(story),
         *(text('small', 4, y, label, 'start') for y, label in (
             (WAVE + 4, 'audio'), (SAID, 'words said'), (WRITTEN, 'written'), (TURNS, 'turn'))),
         *(text('small', x(second), 10, f'{second} s') for second in seconds),
