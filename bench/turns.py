@@ -56,6 +56,7 @@ RATE, BLOCK = 16000, 320
 FRAME = 160  # samples, of the level
 ROOM_S = 2.0  # after a recording
 ROOM_FRAMES = 10  # the quietest of a recording
+SLACK_S = 0.3  # between the end of the sound and where voice activity finds it
 LOUD_DB, ROOM_DB = 30.0, 10.0  # under the loudest moment; over the room
 EAGER_S = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 USUAL_S = TurnOptions().eager_s
@@ -181,7 +182,9 @@ def run(engine: Engine, clip: Clip, eager_s: float) -> Run:
                 elif isinstance(event, Turn) and event.kind is TurnKind.EAGER_END:
                     turn.eager.append((done_s, event.text))
                 elif isinstance(event, Turn) and event.kind is TurnKind.END:
-                    turn.end_s, turn.voiced_s = clip.end_s(done_s), event.end_s
+                    # Somebody who goes on at this very moment is of the next turn.
+                    turn.end_s = clip.end_s(min(done_s, event.end_s + SLACK_S))
+                    turn.voiced_s = event.end_s
                     turns.append(turn)
                     turn = Told()
     cpu_s = process_time() - begin

@@ -127,6 +127,7 @@ class Stream:
         """
         self._check_open()
         self._advance()
+        self._audio.process_ahead()
         events, self._events = self._events, []
         return events
 
@@ -292,7 +293,10 @@ class Stream:
         while self._voice.changes:
             change = self._voice.changes.popleft()
             self._events.append(SpeechActivity(change.active, self._clock.fed_s(change.time_s)))
-        self._paused |= self._endpointer.update(self._silence_s)
+        if self._is_in_audio:
+            self._events += self._turns.resumed()
+        if self._endpointer.update(self._silence_s) and not self._end_known_turn():
+            self._paused = True
         self._clock.passed(self._voice.processed_s)
 
     @property
@@ -328,13 +332,12 @@ class Stream:
     def _end_pass(self, index: int) -> None:
         """Look ahead, end a turn, or become idle: decided where the model is."""
         paused, self._paused = self._paused, False
-        if not self._flushes or self._voice.pushed_s <= self._flushes[0][1]:
-            self._events += self._turns.resumed()
+        if self._is_in_audio:
             if self._turns.is_due and self._can_look_ahead(index):
                 self._turns.looked_ahead(self._look_ahead(index))
                 self._events += self._turns.eager_end()
-            if paused and self.options.turns.eager_s:
-                self._end_turn(index)
+            if paused and self.options.turns.eager_s and not self._end_known_turn():
+                self._end_unknown_turn(index)
         if not self._flushes and self._is_idle(index):
             self._audio.begin_idle()
             self._count()
@@ -381,25 +384,61 @@ class Stream:
         # In the middle of a group the end is not known.
         return None if transcriber.in_group else transcriber.end_ahead()
 
-    def _end_turn(self, index: int) -> None:
-        """Publish the final transcript of a turn that has ended, before all of it is written."""
-        transcriber, boundary_s = self._transcriber, self._endpointer.boundary_s
-        if boundary_s is None or transcriber.word_s > self._voice.last_voiced_s + _AHEAD_S:
-            return  # all of it is written; or there are words that voice activity does not find
-        utterance = transcriber.utterance
-        if utterance and utterance.is_final:
-            utterance = None  # of the turn before, which is still being written
-        ahead = self._turns.known(utterance.text if utterance else '')
-        if ahead is None and self._can_look_ahead(index):
+    @property
+    def _is_in_audio(self) -> bool:
+        """Return whether voice activity is not in the silence of a flush, which ends turns itself."""
+        return not self._flushes or self._voice.pushed_s <= self._flushes[0][1]
+
+    def _end_known_turn(self) -> bool:
+        """
+        Publish the final transcript of a turn that has ended, if looking ahead has found its text.
+
+        That needs nothing of the model, and so does not wait for its next token.
+
+        :return: whether it was published
+        """
+        ahead = self._turns.known(self._open_text)
+        if ahead is None or self._is_written or not self._is_in_audio:
+            return False
+        self._publish_ahead(ahead)
+        return True
+
+    def _end_unknown_turn(self, index: int) -> None:
+        """Look ahead, and publish the final transcript of a turn that has ended."""
+        if self._is_written:
+            return
+        ahead = None
+        if self._can_look_ahead(index):
             ahead = self._look_ahead(index)
             self._turns.looked_ahead(ahead)
-        if ahead is None:
-            if utterance is None:
-                self._events += self._turns.ended_without_text()
-            return
+        if ahead is not None:
+            self._publish_ahead(ahead)
+        elif self._open_utterance is None:
+            self._events += self._turns.ended_without_text()
+
+    @property
+    def _is_written(self) -> bool:
+        """Return whether all is written; or there are words that voice activity does not find."""
+        return self._endpointer.boundary_s is None \
+            or self._transcriber.word_s > self._voice.last_voiced_s + _AHEAD_S
+
+    @property
+    def _open_utterance(self) -> Utterance | None:
+        """Return what is being written, unless it is of the turn before."""
+        utterance = self._transcriber.utterance
+        return None if utterance and utterance.is_final else utterance
+
+    @property
+    def _open_text(self) -> str:
+        return self._open_utterance.text if self._open_utterance else ''
+
+    def _publish_ahead(self, ahead: Utterance) -> None:
+        """Publish the final transcript before all of it is written."""
+        utterance, boundary_s = self._open_utterance, self._endpointer.boundary_s
         if utterance is None:
+            assert boundary_s is not None
             utterance = Utterance(self._ids.take(), ahead.start_s)
-            transcriber.announce(utterance, boundary_s)
+            self._transcriber.announce(utterance, boundary_s)
         self._events += self._turns.around(utterance.publish_ahead(ahead, self._clock.fed_s))
 
     # ---- the watchdog ----
