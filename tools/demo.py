@@ -97,9 +97,9 @@ class Screen:
             f'{statistics.median(delays):.2f} s' if delays else 'never' for delays in
             (self.partial_s or self.final_s, self.final_s, self.eager_s))
         return (f'{len(self.final_s)} utterances. Words appeared {words_s} after they were spoken '
-                '(0.48 s of that is how long the model listens ahead).\nAfter the last word the '
+                '(0.48 s of that is how long the model listens ahead).\nAfter the last word, the '
                 f'whole text was known after {eager_s} (EAGER_END), and final after {final_s}. '
-                'All of this are medians.')
+                'All of these are medians.')
 
 
 def seconds(stamp):
