@@ -74,8 +74,8 @@ STREAMS = (64, 96, 100, 104, 112, 120, 128)
 PASSES_PER_TOKEN = (0.682, 0.580, 0.531, 0.504, 0.487)
 PAD, SPECIAL = 32, [2, 32, 33]
 ACTIVITIES = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-# A day with a robot: turns, seconds of each; looks ahead in each, by bench/turns.py; and what the model is
-# given around it: the pre-roll, and the time until it is idle.
+# A day with a robot: turns, seconds of each; looks ahead in each, by bench/turns.py; and what the
+# model is given around it: the pre-roll, and the time until it is idle.
 N_TURNS, TURN_S, PAUSES_PER_TURN, AWAKE_S = 1440, 5.0, 1.5, 3.0
 
 
@@ -289,8 +289,8 @@ def predict(config: ModelConfig) -> None:
                        for rate in BOARDS.values())
             print(f'| {layout}, {chunk * 80} ms{", pads drafted" if passes < 1 else ""} | '
                   + ' | '.join(f'{factor:.2f}' for factor in factors) + ' |')
-    print(f'\nA day with {N_TURNS} turns of {TURN_S:g} s, {N_TURNS * TURN_S / 3600:g} h of speech; '
-          f'windows full, chunks of 80 ms, {PAUSES_PER_TURN} looks per turn: hours of work a day\n')
+    print(f'\nA day with {N_TURNS} turns of {TURN_S:g} s, {N_TURNS * TURN_S / 3600:g} h of speech, '
+          f'{PAUSES_PER_TURN} looks per turn; windows full, chunks of 80 ms: hours of work\n')
     print('| checkpoint | audio given to the model | ' + ' | '.join(BOARDS) + ' |')
     print('|---|---|' + '---|' * len(BOARDS))
     window = config.decoder.sliding_window

@@ -19,11 +19,11 @@ How soon a turn ends: delays of EAGER_END and of the final transcript, and what 
 
     python bench/turns.py 'orders=manifest.tsv:order_*' 'reading=manifest.tsv:book_*'
 
-Manifests are tables with the columns file and text. Every recording goes through a stream of the demo model in blocks of
-20 ms, with the noise of its own room after it. A turn ends for us where its sound does: after the
-last 30 ms within 30 dB of the loudest moment; recordings in which the room is nearly as loud are
-left out. Delays are audio time from there, plus the CPU time that this and earlier blocks still
-took when the event came: so other work on the machine does not count.
+Manifests are tables with the columns file and text. Every recording goes through a stream of the
+demo model in blocks of 20 ms, with the noise of its own room after it. A turn ends for us where its
+sound does: after the last 30 ms within 30 dB of the loudest moment; recordings in which the room is
+nearly as loud are left out. Delays are audio time from there, plus the CPU time that this and
+earlier blocks still took when the event came: so other work on the machine does not count.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument('--sample', type=int, help='at most so many of each set [all]')
     parser.add_argument('--eager-s', type=float, nargs='*', default=EAGER_S, metavar='S',
                         help='values of turn.eager_s to compare [0.15 to 0.6]')
-    parser.add_argument('--show', action='store_true', help='print every text that is not the same')
+    parser.add_argument('--show', action='store_true', help='print what is not as it should be')
     arguments = parser.parse_args()
     engine = Engine.load(demo_model(), 'cpu', threads=1)
     sets = {name: load(name, path, arguments.sample)
@@ -281,7 +281,8 @@ def print_values(runs: dict[str, list[dict[float, Run]]], values: list[float]) -
 def print_cost(sets: dict[str, list[Clip]], runs: dict[str, list[dict[float, Run]]]) -> None:
     print(f'\n## What looking ahead costs, turn.eager_s {USUAL_S}\n\n'
           '| | looks per minute | tokens a look | CPU time a look, p50 | p95 '
-          '| CPU time of the stream | of it looks | turns off |\n|---|---|---|---|---|---|---|---|')
+          '| CPU time of the stream | of it looks | turns off |\n'
+          '|---|---|---|---|---|---|---|---|')
     for name, each in runs.items():
         seconds = sum(len(clip.samples) / RATE for clip in sets[name])
         looks = [1000 * look for run in each for look in run[USUAL_S].look_s]

@@ -42,7 +42,8 @@ WAVE, SAID, WRITTEN, TURNS = 52, 118, 172, 236  # lines of the picture
 STYLE = """
 text { font: 12px sans-serif; fill: #222 } .small { font-size: 11px }
 .wave { stroke: #5b7ba8 } .line { stroke: #8884 } .speech { fill: #5b7ba822 }
-.word { stroke: #888 } .eager { stroke: #b96a00; fill: #b96a00 } .end { stroke: #2a8a3e; fill: #2a8a3e }
+.word { stroke: #888 } .eager { stroke: #b96a00; fill: #b96a00 }
+.end { stroke: #2a8a3e; fill: #2a8a3e }
 .resumed { stroke: #777; fill: #777 } text { stroke: none !important }
 @media (prefers-color-scheme: dark) { text { fill: #ddd } .wave { stroke: #8fb0dd }
 .eager { stroke: #f0a030; fill: #f0a030 } .end { stroke: #5cc474; fill: #5cc474 }

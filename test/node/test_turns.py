@@ -26,7 +26,6 @@ from support.scripted import join, PAUSE, Script, scripted_voice, silence
 
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.msg import Transcript, Turn
-from voxtral_ros.node.outputs import Outputs
 from voxtral_ros.node.worker import Worker
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.stream import Stream

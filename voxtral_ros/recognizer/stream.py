@@ -386,7 +386,7 @@ class Stream:
 
     @property
     def _is_in_audio(self) -> bool:
-        """Return whether voice activity is not in the silence of a flush, which ends turns itself."""
+        """Return whether voice activity is not in the silence of a flush, which ends the turn."""
         return not self._flushes or self._voice.pushed_s <= self._flushes[0][1]
 
     def _end_known_turn(self) -> bool:

@@ -108,8 +108,8 @@ class StreamAudio:
         """
         Let voice activity process whole chunks of the next token, of which not all is there.
 
-        So the end of a pause is not found later than it has to be. Where the next token ends, voice
-        activity is as far as without this.
+        So a pause is found as soon as it can be. Where the next token ends, voice activity is as
+        far as without this.
         """
         if self.idle or not self._n_processed:
             return
