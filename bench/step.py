@@ -27,7 +27,7 @@ The whole 80 ms step of a random model of full size on one GPU, as the engine ru
     peers        BF16 of full size: transformers' streaming generate, this engine without graphs
 
 Host to host: audio in, tokens out, in milliseconds per 80 ms of audio. --predict needs no GPU: it
-prints the table of docs/jetson.md.
+prints the tables of docs/jetson.md and of a day in docs/ros.md.
 """
 
 from __future__ import annotations
@@ -74,6 +74,9 @@ STREAMS = (64, 96, 100, 104, 112, 120, 128)
 PASSES_PER_TOKEN = (0.682, 0.580, 0.531, 0.504, 0.487)
 PAD, SPECIAL = 32, [2, 32, 33]
 ACTIVITIES = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+# A day with a robot: turns, seconds of each; looks ahead in each, by bench/turns.py; and what the
+# model is given around it: the pre-roll, and the time until it is idle.
+N_TURNS, TURN_S, PAUSES_PER_TURN, AWAKE_S = 1440, 5.0, 1.5, 3.0
 
 
 class Bench:
@@ -276,7 +279,7 @@ def pass_bytes(config: ModelConfig, layout: str) -> PassBytes:
 
 
 def predict(config: ModelConfig) -> None:
-    """Print the real-time factors that bytes over bandwidth let expect, 40 s into a stream."""
+    """Print the real-time factors that bytes over bandwidth let expect, and a day of them."""
     print('| checkpoint, chunks | ' + ' | '.join(BOARDS) + ' |')
     print('|---|' + '---|' * len(BOARDS))
     for layout in LAYOUTS:
@@ -286,6 +289,25 @@ def predict(config: ModelConfig) -> None:
                        for rate in BOARDS.values())
             print(f'| {layout}, {chunk * 80} ms{", pads drafted" if passes < 1 else ""} | '
                   + ' | '.join(f'{factor:.2f}' for factor in factors) + ' |')
+    print(f'\nA day with {N_TURNS} turns of {TURN_S:g} s, {N_TURNS * TURN_S / 3600:g} h of speech, '
+          f'{PAUSES_PER_TURN} looks per turn; windows full, chunks of 80 ms: hours of work\n')
+    print('| checkpoint | audio given to the model | ' + ' | '.join(BOARDS) + ' |')
+    print('|---|---|' + '---|' * len(BOARDS))
+    window = config.decoder.sliding_window
+    for layout in LAYOUTS:
+        counted = pass_bytes(config, layout)
+        for idle in (False, True):
+            hours = N_TURNS * (TURN_S + AWAKE_S) / 3600 if idle else 24.0
+            print(f'| {layout}, {"idle.after_s 2" if idle else "never idle"} | {hours:.1f} h | '
+                  + ' | '.join(f'{day_h(counted, rate, window, hours):.1f} h'
+                               for rate in BOARDS.values()) + ' |')
+
+
+def day_h(counted: PassBytes, bandwidth: float, window: int, audio_h: float) -> float:
+    """Return the hours that a board works for so many hours of audio, and for the looks ahead."""
+    step_s = counted.predicted_s(bandwidth, 1, window, 1.0)
+    look_s = LOOK * counted.predicted_s(bandwidth, LOOK, window, PASSES_PER_TOKEN[-1])
+    return audio_h * step_s / TOKEN_S + N_TURNS * PAUSES_PER_TURN * look_s / 3600
 
 
 def ms(seconds: float) -> str:

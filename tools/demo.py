@@ -37,7 +37,7 @@ import rclpy  # noqa: E402
 from rclpy.signals import SignalHandlerOptions  # noqa: E402
 import soundfile  # noqa: E402
 
-from voxtral_ros.msg import Transcript  # noqa: E402
+from voxtral_ros.msg import Transcript, Turn  # noqa: E402
 
 ORDERS = Path(__file__).resolve().parents[1] / 'test' / 'data' / 'orders.flac'
 BLOCK_S = 0.02
@@ -48,12 +48,14 @@ class Screen:
     """Prints words as they come, and remembers how late they came."""
 
     def __init__(self, node):
-        self.partial_s, self.final_s = [], []
+        self.partial_s, self.final_s, self.eager_s = [], [], []
+        self._eager_s = {}  # utterance -> when its last words were known, after they were said
         self._said = 'unconfigured'
         self._listened = False
         self._shown = ''
         for kind in ('partial', 'final'):
             node.create_subscription(Transcript, f'transcript/{kind}', self._on_transcript, 50)
+        node.create_subscription(Turn, 'turn', self._on_turn, 50)
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
     def _on_transcript(self, message):
@@ -62,8 +64,18 @@ class Screen:
         print(message.text[len(self._shown):], end='', flush=True)
         self._shown = message.text
         if message.is_final:
-            print(f'    [{message.latency:.2f} s after its last word]', flush=True)
+            eager_s = self._eager_s.pop(message.utterance_id, None)
+            self.eager_s += [] if eager_s is None else [eager_s]
+            eager = '' if eager_s is None else f'EAGER_END {eager_s:.2f} s, '
+            print(f'    [{eager}final {message.latency:.2f} s after its last word]', flush=True)
             self._shown = ''
+
+    def _on_turn(self, message):
+        if message.kind == Turn.EAGER_END:
+            paused_s = seconds(message.end) - seconds(message.words[-1].end)
+            self._eager_s[message.utterance_id] = message.latency + paused_s
+        elif message.kind == Turn.RESUMED:
+            self._eager_s.pop(message.utterance_id, None)
 
     def _on_diagnostics(self, array):
         for status in array.status:
@@ -81,10 +93,18 @@ class Screen:
         """Return what there is to say in the end."""
         if not self.final_s:
             return 'Nothing was recognised.'
-        return (f'{len(self.final_s)} utterances. Words appeared '
-                f'{statistics.median(self.partial_s or self.final_s):.2f} s after they were '
-                f'spoken, final transcripts {statistics.median(self.final_s):.2f} s after the '
-                'last word (medians; 0.48 s of that is how long the model listens ahead).')
+        words_s, final_s, eager_s = (
+            f'{statistics.median(delays):.2f} s' if delays else 'never' for delays in
+            (self.partial_s or self.final_s, self.final_s, self.eager_s))
+        return (f'{len(self.final_s)} utterances. Words appeared {words_s} after they were spoken '
+                '(0.48 s of that is how long the model listens ahead).\nAfter the last word, the '
+                f'whole text was known after {eager_s} (EAGER_END), and final after {final_s}. '
+                'All of these are medians.')
+
+
+def seconds(stamp):
+    """Return a stamp in seconds."""
+    return stamp.sec + stamp.nanosec / 1e9
 
 
 def play(node, path, stop):

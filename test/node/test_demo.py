@@ -16,6 +16,7 @@
 
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import tempfile
@@ -35,6 +36,7 @@ def test_the_recording():
     printed = subprocess.run([DEMO], check=True, capture_output=True, text=True, timeout=300)
     assert 'robot go to the kitchen and bring me the red cup' in printed.stdout
     assert '4 utterances. Words appeared ' in printed.stdout
+    assert len(re.findall(r'EAGER_END [0-9.]+ s, final [0-9.]+ s after', printed.stdout)) == 4
     assert printed.stderr == ''
 
 

@@ -15,8 +15,8 @@
 """What is published: whole texts, whatever is left out, and the last ones before the end."""
 
 from itertools import pairwise
-import time
-from types import SimpleNamespace
+
+from node.written_down import Node, publishing
 
 from voxtral_ros.msg import Word as WordMessage
 from voxtral_ros.node import outputs as outputs_module
@@ -24,34 +24,6 @@ from voxtral_ros.node.outputs import Outputs
 from voxtral_ros.recognizer.events import Transcript
 from voxtral_ros.recognizer.text import Utterance
 from voxtral_ros.recognizer.words import WordSplitter, Written
-
-
-class Node:
-    """It writes down what its publishers do."""
-
-    def __init__(self, error=None, is_transcribed=True):
-        self.done, self.published = [], []
-        self.waited_s = 0.0
-        self._error, self._is_transcribed = error, is_transcribed
-
-    def get_parameter(self, name):
-        return SimpleNamespace(value='')
-
-    def create_lifecycle_publisher(self, kind, topic, qos, event_callbacks):
-        def wait(timeout):
-            assert timeout.nanoseconds >= 0  # less is for ever
-            self.done.append(('waited for', topic))
-            if self._error:
-                raise self._error
-            if not self._is_transcribed:
-                self.waited_s += timeout.nanoseconds / 1e9
-                time.sleep(timeout.nanoseconds / 1e9)
-
-        return SimpleNamespace(topic=topic, wait_for_all_acked=wait,
-                               publish=self.published.append)
-
-    def destroy_lifecycle_publisher(self, publisher):
-        self.done.append(('destroyed', publisher.topic))
 
 
 def test_the_last_transcripts_arrive_before_their_publishers_go():
@@ -72,16 +44,6 @@ def test_a_middleware_that_cannot_wait_does_not_keep_them():
     node = Node(RuntimeError('not implemented'))
     Outputs(node, robot=None).destroy()
     assert sum(what == 'destroyed' for what, _ in node.done) == 5
-
-
-def publishing(node, now_ns, partial_rate_hz=0.0):
-    """Return outputs of a node whose clock is a function, and where its audio began."""
-    node.get_parameter = lambda name: SimpleNamespace(
-        value={'partial_rate_hz': partial_rate_hz, 'log_transcripts': False}.get(name, ''))
-    node.get_clock = lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=now_ns()))
-    robot = SimpleNamespace(marked=lambda start_ns, end_ns: False)
-    return Outputs(node, robot), SimpleNamespace(
-        stamp_ns=lambda time_s: round(1e9 * time_s), frame_id='')
 
 
 def test_a_word_is_made_into_a_message_once(monkeypatch):

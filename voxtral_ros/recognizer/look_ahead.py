@@ -65,8 +65,14 @@ class LookAhead:
             self._turns.looked_ahead(self._look(index))
             events = self._turns.eager_end()
         if paused and self._turns.options.eager_s:
-            events += self._end_turn(index)
+            events += self.end_known() or self._end_unknown(index)
         return events
+
+    def end_known(self) -> list[Event]:
+        """Return the final transcript of a turn that has just ended, if a look has found it."""
+        utterance = self._open_utterance
+        ahead = self._turns.known(utterance.text if utterance else '')
+        return [] if ahead is None else self._end(ahead)
 
     def _n_ahead(self, index: int) -> int:
         """Return how many tokens bring out what was said by now."""
@@ -94,21 +100,32 @@ class LookAhead:
         # In the middle of a group the end is not known.
         return None if transcriber.in_group else transcriber.end_ahead()
 
-    def _end_turn(self, index: int) -> list[Event]:
-        """Return the final transcript of a turn that has ended, before all of it is written."""
-        transcriber, boundary_s = self._transcriber, self._endpointer.boundary_s
-        if boundary_s is None or transcriber.word_s > self._voice.last_voiced_s + _AHEAD_S:
-            return []  # all of it is written; or there are words that voice activity does not find
-        utterance = transcriber.utterance
-        if utterance and utterance.is_final:
-            utterance = None  # of the turn before, which is still being written
-        ahead = self._turns.known(utterance.text if utterance else '')
-        if ahead is None and self._can_look(index):
-            ahead = self._look(index)
-            self._turns.looked_ahead(ahead)
-        if ahead is None or self._endpointer.is_after(ahead.end_s, boundary_s):
+    def _end_unknown(self, index: int) -> list[Event]:
+        if self._is_written or not self._can_look(index):
+            return []
+        ahead = self._look(index)
+        self._turns.looked_ahead(ahead)
+        return [] if ahead is None else self._end(ahead)
+
+    def _end(self, ahead: Utterance) -> list[Event]:
+        """Return the final transcript before all of it is written."""
+        utterance, boundary_s = self._open_utterance, self._endpointer.boundary_s
+        if boundary_s is None or self._is_written \
+                or self._endpointer.is_after(ahead.end_s, boundary_s):
             return []  # it ends as it is written
         if utterance is None:
             utterance = Utterance(self._ids.take(), ahead.start_s)
-            transcriber.announce(utterance, boundary_s)
+            self._transcriber.announce(utterance, boundary_s)
         return self._turns.around(utterance.publish_ahead(ahead, self._clock.fed_s))
+
+    @property
+    def _is_written(self) -> bool:
+        """Return whether all is written; or there are words that voice activity does not find."""
+        return self._endpointer.boundary_s is None \
+            or self._transcriber.word_s > self._voice.last_voiced_s + _AHEAD_S
+
+    @property
+    def _open_utterance(self) -> Utterance | None:
+        """Return what is being written, unless it is of the turn before."""
+        utterance = self._transcriber.utterance
+        return None if utterance and utterance.is_final else utterance

@@ -143,6 +143,7 @@ class Stream:
         """
         self._check_open()
         self._advance()
+        self._audio.process_ahead()
         events, self._events = self._events, []
         return events
 
@@ -267,8 +268,6 @@ class Stream:
         transcribed_s = self._times.transcribed_s(token.index)
         self._transcribed_s = transcribed_s
         self._count_audio()
-        if self._is_in_fed_audio:
-            self._events += self._turns.resumed()
         self.stats.tokens += 1
         self.stats.pads += token.id == tokenizer.pad
         if self.options.on_token:
@@ -325,8 +324,13 @@ class Stream:
         while self._voice.changes:
             change = self._voice.changes.popleft()
             self._events.append(SpeechActivity(change.active, self._clock.fed_s(change.time_s)))
-        silence_s = self._turns.silence_s(self.options.endpoint.silence_s)
-        self._paused |= self._endpointer.update(silence_s)
+        if self._is_in_fed_audio:
+            self._events += self._turns.resumed()
+        if self._endpointer.update(self._turns.silence_s(self.options.endpoint.silence_s)):
+            # That needs nothing of the model, and so does not wait for its next token.
+            ended = self._look_ahead.end_known() if self._is_in_fed_audio else []
+            self._events += ended
+            self._paused |= not ended
         self._clock.passed(self._voice.processed_s)
 
     def _publish_finished(self) -> None:

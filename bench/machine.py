@@ -1,0 +1,25 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The machine that is measured on."""
+
+from pathlib import Path
+import platform
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')),
+                platform.machine())
