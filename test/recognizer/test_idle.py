@@ -243,11 +243,11 @@ def test_a_stream_can_be_left_at_any_moment(pause_s, level, end):
 
 
 def test_a_stream_that_closes_while_idle_generates_nothing_more():
-    stream, tokens = open_stream(Script()), None
+    stream = open_stream(Script())
     drive(stream, silence(5.0))
-    tokens = stream.stats.tokens
+    n_tokens = stream.stats.tokens
     assert stream.close() == []
-    assert stream.stats.tokens == tokens
+    assert stream.stats.tokens == n_tokens
 
 
 @pytest.mark.parametrize('before, after', [
@@ -283,6 +283,7 @@ def test_digital_silence_is_idle_at_once_and_is_not_looked_at(monkeypatch):
     calls = []
 
     class Counting(ScriptedDetector):
+
         def process_samples(self, samples):
             calls.append(samples)
             return super().process_samples(samples)
