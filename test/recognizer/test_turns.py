@@ -293,7 +293,7 @@ def test_a_new_start_ends_the_turn():
 PIECES = ((' stop',), (' the', ' robot', '.'), (' caf', b'\xc3', b'\xa9'), (' turn', ' left', '?'))
 
 
-@pytest.mark.parametrize('seed', range(60))
+@pytest.mark.parametrize('seed', [*range(60), 385])
 def test_turns_are_well_formed_and_no_word_is_lost_or_said_twice(seed):
     rng = np.random.default_rng(seed)
     script, audio, said, flushes, n_samples = Script(), [silence(0.8)], '', [], 12_800
