@@ -59,7 +59,7 @@ def plainly_kept(audio: np.ndarray, delay: int, options: IdleOptions) -> np.ndar
         at += TOKEN
         n_generated += 1
         before, seen = seen, max(seen, at // CHUNK)
-        stirred = seen if any(stirs[before:seen]) else stirred
+        stirred = max([stirred, *(n + 1 for n in range(before, seen) if stirs[n])])
         n_zeros = at - last_nonzero[at - 1]
         transcribed = at - delay * TOKEN
         quiet = n_zeros >= 0.64 * RATE \
@@ -243,11 +243,11 @@ def test_a_stream_can_be_left_at_any_moment(pause_s, level, end):
 
 
 def test_a_stream_that_closes_while_idle_generates_nothing_more():
-    stream, tokens = open_stream(Script()), None
+    stream = open_stream(Script())
     drive(stream, silence(5.0))
-    tokens = stream.stats.tokens
+    n_tokens = stream.stats.tokens
     assert stream.close() == []
-    assert stream.stats.tokens == tokens
+    assert stream.stats.tokens == n_tokens
 
 
 @pytest.mark.parametrize('before, after', [
@@ -283,6 +283,7 @@ def test_digital_silence_is_idle_at_once_and_is_not_looked_at(monkeypatch):
     calls = []
 
     class Counting(ScriptedDetector):
+
         def process_samples(self, samples):
             calls.append(samples)
             return super().process_samples(samples)

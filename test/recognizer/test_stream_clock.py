@@ -86,3 +86,16 @@ def test_flushes_of_hours_leave_no_error():
     processed_s = 2000 * 11.44
     assert clock.fed_s(processed_s) == pytest.approx(20_000.0, abs=1e-6)
     assert clock.fed_s(processed_s - 100.0) == pytest.approx(20_000.0 - 100.0 + 9 * 1.44, abs=1e-6)
+
+
+def test_what_was_skipped_counts_for_ever():
+    """Skip ten seconds after every second, for hours; the last minutes of slot time are asked."""
+    clock = StreamClock(RATE)
+    for n in range(1, 3000):
+        clock.skip(n * RATE, 10 * RATE)
+        assert clock.processed_s(n) == pytest.approx(n + 10 * (n - 1), abs=1e-6)
+        assert clock.processed_s(n + 0.5) == pytest.approx(n + 0.5 + 10 * n, abs=1e-6)
+    assert clock.processed_s(2950.5) == pytest.approx(2950.5 + 10 * 2950, abs=1e-6)
+    assert len(clock._skips) < 130
+    clock.begin_slot(7.0)
+    assert clock.processed_s(3000.0) == 3007.0

@@ -136,8 +136,7 @@ def test_a_turn_that_goes_on():
     assert kinds(events) == [START, EAGER_END, RESUMED, EAGER_END, END]
     assert [turn.text for turn in turns(events)] == ['', 'turn', '', 'turn left', 'turn left']
     assert turns(events)[2].end_s == pytest.approx(1.28 + 0.48, abs=CHUNK_S)
-    assert [turn.start_s for turn in turns(events)] == pytest.approx([0.8] * 2 + [1.76] + [
-        0.8] * 2, abs=CHUNK_S)
+    assert [turn.start_s for turn in turns(events)] == pytest.approx([0.8] * 5, abs=CHUNK_S)
 
 
 @pytest.mark.parametrize('gap', range(1, 12))
@@ -293,7 +292,7 @@ def test_a_new_start_ends_the_turn():
 PIECES = ((' stop',), (' the', ' robot', '.'), (' caf', b'\xc3', b'\xa9'), (' turn', ' left', '?'))
 
 
-@pytest.mark.parametrize('seed', range(60))
+@pytest.mark.parametrize('seed', [*range(60), 385])
 def test_turns_are_well_formed_and_no_word_is_lost_or_said_twice(seed):
     rng = np.random.default_rng(seed)
     script, audio, said, flushes, n_samples = Script(), [silence(0.8)], '', [], 12_800
