@@ -298,7 +298,7 @@ def predict(config: ModelConfig) -> None:
         counted = pass_bytes(config, layout)
         for idle in (False, True):
             hours = N_TURNS * (TURN_S + AWAKE_S) / 3600 if idle else 24.0
-            print(f'| {layout}, {"idle.after_s 2" if idle else "never idle"} | {hours:.1f} h | '
+            print(f'| {layout}{"" if idle else ", never idle"} | {hours:.1f} h | '
                   + ' | '.join(f'{day_h(counted, rate, window, hours):.1f} h'
                                for rate in BOARDS.values()) + ' |')
 
