@@ -59,7 +59,7 @@ def plainly_kept(audio: np.ndarray, delay: int, options: IdleOptions) -> np.ndar
         at += TOKEN
         n_generated += 1
         before, seen = seen, max(seen, at // CHUNK)
-        stirred = seen if any(stirs[before:seen]) else stirred
+        stirred = max((n + 1 for n in range(before, seen) if stirs[n]), default=stirred)
         n_zeros = at - last_nonzero[at - 1]
         transcribed = at - delay * TOKEN
         quiet = n_zeros >= 0.64 * RATE \
