@@ -289,7 +289,7 @@ def predict(config: ModelConfig) -> None:
                        for rate in BOARDS.values())
             print(f'| {layout}, {chunk * 80} ms{", pads drafted" if passes < 1 else ""} | '
                   + ' | '.join(f'{factor:.2f}' for factor in factors) + ' |')
-    print(f'\nA day with {N_TURNS} turns of {TURN_S:g} s, {N_TURNS * TURN_S / 3600:g} h of speech, '
+    print(f'\nA day with {N_TURNS} turns of {TURN_S:g} s, {N_TURNS * TURN_S / 3600:g} h, and '
           f'{PAUSES_PER_TURN} looks per turn; windows full, chunks of 80 ms: hours of work\n')
     print('| checkpoint | audio given to the model | ' + ' | '.join(BOARDS) + ' |')
     print('|---|---|' + '---|' * len(BOARDS))
@@ -298,7 +298,7 @@ def predict(config: ModelConfig) -> None:
         counted = pass_bytes(config, layout)
         for idle in (False, True):
             hours = N_TURNS * (TURN_S + AWAKE_S) / 3600 if idle else 24.0
-            print(f'| {layout}, {"idle.after_s 2" if idle else "never idle"} | {hours:.1f} h | '
+            print(f'| {layout}{"" if idle else ", never idle"} | {hours:.1f} h | '
                   + ' | '.join(f'{day_h(counted, rate, window, hours):.1f} h'
                                for rate in BOARDS.values()) + ' |')
 

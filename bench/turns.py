@@ -20,10 +20,10 @@ How soon a turn ends: delays of EAGER_END and of the final transcript, and what 
     python bench/turns.py 'orders=manifest.tsv:order_*' 'reading=manifest.tsv:book_*'
 
 Manifests are tables with the columns file and text. Every recording goes through a stream of the
-demo model in blocks of 20 ms, with the noise of its own room after it. A turn ends for us where its
-sound does: after the last 30 ms within 30 dB of the loudest moment; recordings in which the room is
-nearly as loud are left out. Delays are audio time from there, plus the CPU time that this and
-earlier blocks still took when the event came: so other work on the machine does not count.
+demo model in blocks of 20 ms, with the noise of its own room after it. A turn ends for us where
+its sound does: after the last 30 ms within 30 dB of the loudest moment; recordings in which the
+room is nearly as loud are left out. Delays are audio time from there, plus the CPU time that this
+and earlier blocks still took when the event came: so other work on the machine does not count.
 """
 
 import argparse

@@ -55,7 +55,8 @@ class IdleGate:
         self.stirred_s = 0.0  # end of the latest chunk that is like speech
         self._voice = voice
         self.tune(options, min_speech_probability)
-        self._seen_s = self._zeros_s = 0.0
+        self._seen_s = 0.0
+        self._n_zeros = 0  # samples in a row, up to now
 
     def tune(self, options: IdleOptions, min_speech_probability: float) -> None:
         """Take over other options; no word that would be published is missed."""
@@ -68,7 +69,7 @@ class IdleGate:
         if self._voice.max_probability(self._seen_s, now_s) >= self._threshold:
             self.stirred_s = now_s
         self._seen_s = now_s
-        self._zeros_s = 0.0 if samples.any() else self._zeros_s + len(samples) / RATE_HZ
+        self._n_zeros = 0 if samples.any() else self._n_zeros + len(samples)
 
     @property
     def stirs(self) -> bool:
@@ -83,7 +84,7 @@ class IdleGate:
         """
         if not self.options.after_s or transcribed_s < self.stirred_s + _SETTLED_S:
             return False
-        return self._zeros_s >= _ZEROS_S \
+        return self._n_zeros >= _ZEROS_S * RATE_HZ \
             or self._voice.processed_s - self.stirred_s >= self.options.after_s
 
     def earliest_s(self) -> float:
@@ -91,4 +92,4 @@ class IdleGate:
         if not self.options.after_s:
             return float('inf')
         now_s = self._voice.processed_s
-        return min(now_s - self._zeros_s + _ZEROS_S, self.stirred_s + self.options.after_s)
+        return min(now_s - self._n_zeros / RATE_HZ + _ZEROS_S, self.stirred_s + self.options.after_s)
