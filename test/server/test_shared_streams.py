@@ -21,6 +21,7 @@ from urllib.request import urlopen
 import pytest
 from support.realtime import running, said, ServedScript, wait_until
 from support.scripted import join, PAUSE, Script, scripted_voice, silence, TOKEN_S, voice
+from voxtral_ros.recognizer.events import Transcript
 from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.server.limits import Limits
@@ -94,6 +95,27 @@ def test_who_speaks_while_all_streams_are_used_waits_and_is_counted(script):
         assert other.until('transcription.done')[-1]['text'] == '1'
         assert third.until('transcription.done')[-1]['text'] == '2'
         wait_until(lambda: count('waiting_sessions') == count('waiting_audio_seconds') == 0)
+
+
+def test_who_has_said_all_before_he_has_to_wait_is_heard(script):
+    """The end comes with the audio: there is nothing more to be fed, and nothing is lost."""
+    worker = Worker(ServedScript(script, max_streams=1), Metrics())
+    updates = []
+    talker, other = worker.open(lambda update: None), worker.open(updates.append)
+    talker.feed(voice(1.0))
+    wait_until(lambda: worker.n_talking == 1)
+    with worker.condition:
+        other.feed(script.say(' go', ' left', seconds=0.4))
+        other.finish()
+    wait_until(lambda: worker.metrics.value('voxtral_waiting_sessions') == 1)
+    assert not other.over
+    assert other.waiting_s > 0.3
+    talker.finish()
+    wait_until(lambda: other.over)
+    worker.stop()
+    assert ''.join(event.delta for update in updates for event in update.events
+                   if isinstance(event, Transcript)) == 'go left'
+    assert updates[-1].usage.audio_s == pytest.approx(0.4)
 
 
 def test_what_waits_for_a_stream_is_bounded_like_all_that_waits(script):

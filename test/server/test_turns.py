@@ -65,18 +65,22 @@ def test_a_turn_that_goes_on_is_resumed(scripted, client):
     assert not any('words' in event for event in turns(events))
 
 
-def test_without_asking_nobody_looks_ahead(scripted, client):
-    client.update(utterances=True)
+@pytest.fixture
+def looks(scripted):
+    """Return the slots that were looked ahead in."""
     looks, engine = [], scripted.server.server.engine
     looking_ahead = engine.looking_ahead
     engine.looking_ahead = lambda slot: looks.append(slot) or looking_ahead(slot)
-    try:
-        client.append(scripted.two)
-        client.commit()
-        assert turns(client.until('transcription.done')) == []
-        assert looks == []
-    finally:
-        del engine.looking_ahead
+    yield looks
+    del engine.looking_ahead
+
+
+def test_without_asking_nobody_looks_ahead(scripted, client, looks):
+    client.update(utterances=True)
+    client.append(scripted.two)
+    client.commit()
+    assert turns(client.until('transcription.done')) == []
+    assert looks == []
 
 
 def test_a_flag_that_is_none_is_refused(client):
@@ -113,6 +117,16 @@ def test_an_item_is_completed_when_the_pause_is_over(scripted, client, detection
     # The next one is another item, all of it.
     client.append(join(speech, silence(pause_s + 0.1)))
     assert client.until(COMPLETED)[-1]['transcript'] == 'go left'
+
+
+def test_without_turn_detection_nobody_looks_ahead(scripted, client, looks):
+    opened(client)
+    client.send('session.update', session={'turn_detection': None})
+    client.receive()
+    client.append(scripted.two)
+    client.commit()
+    assert client.until(COMPLETED)[-1]['transcript'] == 'stop turn left'
+    assert looks == []
 
 
 def test_no_item_is_completed_before_the_pause_is_over(scripted, client):
