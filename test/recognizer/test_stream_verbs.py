@@ -325,7 +325,7 @@ def test_an_hour_of_idle_times_leaves_nothing_in_memory_and_the_clock_exact():
             history.append(sizes(stream))
     assert n_idle == n_parts
     assert stream.stats.looks_ahead == n_parts
-    assert stream.stats.skipped_s == pytest.approx(n_parts * 0.08, abs=0.1)
+    assert stream.stats.skipped_s == pytest.approx(n_parts * 0.16, abs=0.1)
     for name in history[-1]:
         largest = [max(part.get(name, 0) for part in half)
                    for half in (history[8:30], history[30:])]
