@@ -107,8 +107,9 @@ def test_a_stream_too_many_is_refused_with_the_numbers(admission):
     passes(admission, 5, 60)
     assert admission.refusal(4) == ''
     assert admission.refusal(5) == (
-        '5 streams are open, and with one more 80 ms of audio would take about 66 ms: try again '
-        'when one has ended, or take a faster device or a smaller model')
+        'the model computes for 5 streams, and with one more 80 ms of audio would take about '
+        '66 ms: try again when somebody has ceased to speak, or take a faster device or a '
+        'smaller model')
 
 
 def test_as_many_as_were_seen_may_come_back_with_less_of_a_margin(admission):
@@ -122,7 +123,7 @@ def test_as_many_as_were_seen_may_come_back_with_less_of_a_margin(admission):
 def test_the_first_stream_is_never_refused(admission):
     passes(admission, 1, 500)
     assert admission.refusal(0) == ''
-    assert '1 streams are open' in admission.refusal(1)
+    assert 'for 1 streams' in admission.refusal(1)
 
 
 def test_what_was_long_ago_does_not_count(admission, clock):
@@ -167,7 +168,7 @@ def test_an_engine_measures_its_passes_and_its_streams(tmp_path, clock):
         assert engine.admission.predicted_s(1) == pytest.approx(0.025)
         if n == 1:
             streams.append(engine.open(options=options))
-    assert re.search('2 streams are open, .* about 75 ms', engine.admission.refusal(2))
+    assert re.search('for 2 streams, .* about 75 ms', engine.admission.refusal(2))
     assert engine.n_open == 2
     engine.open()  # a recording may wait
     streams[0].close()

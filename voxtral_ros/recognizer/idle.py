@@ -92,4 +92,5 @@ class IdleGate:
         if not self.options.after_s:
             return float('inf')
         now_s = self._voice.processed_s
-        return min(now_s - self._n_zeros / RATE_HZ + _ZEROS_S, self.stirred_s + self.options.after_s)
+        return min(now_s - self._n_zeros / RATE_HZ + _ZEROS_S,
+                   self.stirred_s + self.options.after_s)
