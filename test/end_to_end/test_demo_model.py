@@ -32,7 +32,7 @@ from voxtral_ros.cli.main import main
 from voxtral_ros.evaluation.word_error_rate import normalize
 from voxtral_ros.node.worker import Worker
 from voxtral_ros.recognizer.engine import Engine
-from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.options import offline_options, StreamOptions
 from voxtral_ros.resources import demo_model
 
 DATA = Path(__file__).resolve().parents[1] / 'data'
@@ -67,7 +67,7 @@ def spoken(texts):
 def fed(engine, samples, chunk=10 ** 6):
     """Return the ids of all tokens, and the utterances, of samples that are fed in chunks."""
     ids = []
-    stream = engine.open(options=StreamOptions(on_token=lambda token: ids.append(token.id)))
+    stream = engine.open(options=offline_options(lambda token: ids.append(token.id)))
     return ids, texts(feed(stream, samples, chunk) + stream.close())
 
 
@@ -240,7 +240,7 @@ def test_a_manifest_that_is_none_is_refused(voxtral, tmp_path, text, message):
 
 def test_silence_and_noise_stay_without_text(engine):
     rng = np.random.default_rng(0)
-    stream = engine.open()
+    stream = engine.open(options=offline_options())
     events = []
     for level in (0.0, 0.001, 0.02, 0.2):
         stream.feed((level * rng.standard_normal(16000 * 5)).astype(np.float32))

@@ -61,7 +61,7 @@ def test_a_turn_that_goes_on_is_resumed(scripted, client):
     assert [event.get('text') for event in turns(events)] == [
         None, 'turn', None, 'turn left', 'turn left']
     assert {event['id'] for event in turns(events)} == {1}
-    assert turns(events)[2]['start_s'] == pytest.approx(2.08, abs=0.04)
+    assert turns(events)[2]['end_s'] == pytest.approx(2.08, abs=0.04)
     assert not any('words' in event for event in turns(events))
 
 

@@ -70,9 +70,16 @@ class LookAhead:
 
     def end_known(self) -> list[Event]:
         """Return the final transcript of a turn that has just ended, if a look has found it."""
-        utterance = self._open_utterance
-        ahead = self._turns.known(utterance.text if utterance else '')
+        ahead = self._known
         return [] if ahead is None else self._end(ahead)
+
+    def give_up(self) -> list[Event]:
+        """Return the final transcript of a turn that seems to be over: nothing more will come."""
+        ahead = self._known
+        if ahead is None:
+            return []
+        utterance = self._open_utterance or Utterance(self._ids.take(), ahead.start_s)
+        return self._turns.around(utterance.publish_ahead(ahead, self._clock.fed_s))
 
     def _n_ahead(self, index: int) -> int:
         """Return how many tokens bring out what was said by now."""
@@ -117,6 +124,12 @@ class LookAhead:
             utterance = Utterance(self._ids.take(), ahead.start_s)
             self._transcriber.announce(utterance, boundary_s)
         return self._turns.around(utterance.publish_ahead(ahead, self._clock.fed_s))
+
+    @property
+    def _known(self) -> Utterance | None:
+        """Return the whole utterance, if the last look has found it and nobody has gone on."""
+        utterance = self._open_utterance
+        return self._turns.known(utterance.text if utterance else '')
 
     @property
     def _is_written(self) -> bool:

@@ -206,6 +206,7 @@ class Stream:
         """
         if not self._closed:
             self._give_back()
+        self._events += self._look_ahead.give_up()
         # After a `close` that failed there are events that nobody has got.
         self._finish(self._voice.processed_s)
         events, self._events = self._events, []
