@@ -72,6 +72,7 @@ def main():
                         help='instead: robots that are connected, through the socket only')
     parser.add_argument('--speech', type=float, default=0.1, help='share of their audio [0.1]')
     parser.add_argument('--streams', type=int, default=16, help='of the server [16]')
+    parser.add_argument('--idle-slot-s', type=float, default=1, help='of the server [1]')
     arguments = parser.parse_args()
     lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     processor = next(line.split(':')[1].strip() for line in lines if line.startswith('model name'))
@@ -97,7 +98,8 @@ def main():
 
 def robots(arguments):
     """Measure sessions in which somebody speaks once in a while."""
-    print(f'{arguments.streams} streams, {arguments.speech:.0%} speech\n\n'
+    print(f'{arguments.streams} streams, {arguments.speech:.0%} speech, a stream is given '
+          f'away after {arguments.idle_slot_s:g} s\n\n'
           '| connected | delay of a word: p50 | p95 | max | words | texts that are right | waits '
           'for a stream | audio given to the model | engine busy |\n'
           '|---|---|---|---|---|---|---|---|---|', flush=True)
@@ -109,7 +111,8 @@ def robots(arguments):
             heard = session.hear(orders, arguments.speech, n)
             session.expected = ' '.join(texts[k] for k in heard)
             n_said += len(heard)
-        metrics = through_socket(sessions, '--max-streams', arguments.streams)
+        metrics = through_socket(sessions, '--max-streams', arguments.streams,
+                                 '--idle-slot-s', arguments.idle_slot_s)
         delays = np.concatenate([session.delays_s() for session in sessions]) * 1000
         n_right = sum(session.text == session.expected for session in sessions)
         audio_s, skipped_s, busy_s, waits = (metrics[f'voxtral_{name}_total'] for name in (
