@@ -21,8 +21,8 @@ What the node itself costs, without the model: delay of a message, and CPU time 
 The network is replaced by a backend that takes no time and writes a word for each mark in the
 audio. delay: from just before an audio message of 20 ms is published to when another process has
 the partial transcript that it completes, both ways through the middleware. idle: CPU time of the
-active node with messages of silence in real time, 12.5, 50 and 100 a second, with the real voice
-activity detector.
+active node with messages of a quiet room in real time, 12.5, 50 and 100 a second, with the real
+voice activity detector; then with the demo model.
 """
 
 import argparse
@@ -57,6 +57,7 @@ from voxtral_ros.recognizer.engine import Engine  # noqa: E402
 from voxtral_ros.resources import demo_model  # noqa: E402
 
 RATE, BLOCK, BLOCK_S = 16000, 320, 0.02
+ROOM = 33  # of int16, the level of a quiet room: -60 dBFS
 WORDS, WORD_S = 20, 0.24  # per utterance; each
 LOUD, MARK = 0.25, 0.5  # speech; the last sample of a word
 
@@ -174,9 +175,11 @@ def node_process():
     from voxtral_ros.node.process import main
 
     speaking = sys.argv[2] == 'speech'
-    asr.load_engine = lambda value: (mark_engine(), 'marks')
+    if sys.argv[2] in ('speech', 'silence'):
+        asr.load_engine = lambda value: (mark_engine(), 'marks')
+    after_s = '0.0' if sys.argv[2] == 'never-idle' else '2.0'
     sys.argv = [sys.argv[0], '--ros-args', '-p', 'autostart:=true', '-p', 'log_transcripts:=false',
-                '--log-level', 'warn']
+                '-p', f'idle.after_s:={after_s}', '--log-level', 'warn']
     if not speaking:
         sys.exit(main())
     with loud_is_speech():
@@ -209,7 +212,7 @@ class Capture:
 
 
 def beside(what):
-    """Start the node for 'speech' or 'silence'."""
+    """Start the node for 'speech' or 'silence'; with the demo model, for 'room' or 'never-idle'."""
     return subprocess.Popen([sys.executable, __file__, '--node', what])
 
 
@@ -241,13 +244,14 @@ def delay(seconds):
           f'| {took_ms.max():.2f} ms |', flush=True)
 
 
-def idle(seconds, rate_hz):
+def idle(seconds, rate_hz, what='silence'):
     """Return the share of a core that the active node takes in silence, messages at a rate."""
-    process, capture = beside('silence'), Capture('silence')
-    block = np.zeros(round(RATE / rate_hz), np.int16)
-    player = threading.Thread(target=capture.play, args=([block] * round(seconds * rate_hz),))
+    process, capture = beside(what), Capture('silence')
+    shape = round(seconds * rate_hz), round(RATE / rate_hz)
+    noise = ROOM * np.random.default_rng(0).standard_normal(shape)  # zeros would cost nothing
+    player = threading.Thread(target=capture.play, args=(list(noise.astype(np.int16)),))
     player.start()
-    while len(capture.published_s) < 5 * rate_hz:  # past the start
+    while len(capture.published_s) < 10 * rate_hz:  # past the start, and idle if it is ever
         time.sleep(0.1)
     begin_s, begin = time.monotonic(), cpu_s(process.pid)
     player.join()
@@ -279,6 +283,11 @@ def main():
           '| messages per second | share of a core |\n|---|---|', flush=True)
     for rate_hz in (12.5, 50, 100):
         print(f'| {rate_hz:g} | {100 * idle(seconds, rate_hz):.1f} % |', flush=True)
+    print('\n## With the demo model, in a quiet room\n\n'
+          '| messages per second | share of a core | idle.after_s 0: never idle |\n|---|---|---|')
+    for rate_hz in (12.5, 50):
+        shares = [100 * idle(seconds, rate_hz, what) for what in ('room', 'never-idle')]
+        print(f'| {rate_hz:g} | {shares[0]:.1f} % | {shares[1]:.1f} % |', flush=True)
     print(f'\nLoad average at the end: {os.getloadavg()[0]:.1f}')
     rclpy.shutdown()
 

@@ -92,11 +92,12 @@ class LookAhead:
     def _look(self, index: int) -> Utterance | None:
         """Return the utterance as it will be if nothing more is said; None if there is no text."""
         transcriber = self._transcriber.copy(self._ids.reserve)
-        n_decoded = 0
+        n_decoded, is_finite = 0, True
         n_more = self._n_ahead(index) or (_MORE_AHEAD if transcriber.in_group else 0)
         with self._engine.looking_ahead(self._audio.used_slot) as decode:
             while n_more:
                 for token in decode(n_more):
+                    is_finite = is_finite and math.isfinite(token.probability)
                     transcriber.take(token, self._times.transcribed_s(token.index),
                                      self._times.word_end_s(token.index))
                 n_decoded += n_more
@@ -104,8 +105,8 @@ class LookAhead:
                     if transcriber.in_group else 0
         self._stats.looks_ahead += 1
         self._stats.tokens_ahead += n_decoded
-        # In the middle of a group the end is not known.
-        return None if transcriber.in_group else transcriber.end_ahead()
+        # In the middle of a group the end is not known; what is no number, the stream will say.
+        return transcriber.end_ahead() if is_finite and not transcriber.in_group else None
 
     def _end_unknown(self, index: int) -> list[Event]:
         if self._is_written or not self._can_look(index):
