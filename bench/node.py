@@ -212,7 +212,7 @@ class Capture:
 
 
 def beside(what):
-    """Start the node for 'speech' or 'silence'; with the demo model, for 'room' or 'never-idle'."""
+    """Start the node: for 'speech', 'silence'; with the demo model: in a 'room', 'never-idle'."""
     return subprocess.Popen([sys.executable, __file__, '--node', what])
 
 
