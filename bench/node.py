@@ -44,6 +44,7 @@ if '--node' not in sys.argv:  # the node inherits it
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 from audio_common_msgs.msg import AudioDataStamped  # noqa: E402
+from bench.machine import processor  # noqa: E402
 import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
@@ -272,10 +273,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--seconds', type=float, default=120, help='of audio in each part [120]')
     seconds = parser.parse_args().seconds
-    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    name = next(line.split(':')[1].strip() for line in lines if line.startswith('model name'))
-    print(f'{name}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the start; '
-          f'ROS 2 {os.environ.get("ROS_DISTRO", "from wheels")}, Python '
+    print(f'{processor()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the '
+          f'start; ROS 2 {os.environ.get("ROS_DISTRO", "from wheels")}, Python '
           f'{platform.python_version()}')
     rclpy.init()
     delay(seconds)

@@ -46,6 +46,7 @@ import time
 from urllib.request import urlopen
 
 from aiohttp import ClientSession
+from bench.machine import processor
 import numpy as np
 import soundfile
 import torch
@@ -74,9 +75,7 @@ def main():
     parser.add_argument('--streams', type=int, default=16, help='of the server [16]')
     parser.add_argument('--idle-slot-s', type=float, default=1, help='of the server [1]')
     arguments = parser.parse_args()
-    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    processor = next(line.split(':')[1].strip() for line in lines if line.startswith('model name'))
-    print(f'{processor}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the '
+    print(f'{processor()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the '
           f'start; one torch thread; torch {torch.__version__}, Python '
           f'{platform.python_version()}; {arguments.seconds:g} s of audio per session\n',
           flush=True)

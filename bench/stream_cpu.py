@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # instead of bench/, where others would find kernels.py by its name
 
 from bench import random_checkpoints, transformers_reference  # noqa: E402
+from bench.machine import processor  # noqa: E402
 import numpy as np  # noqa: E402
 import soundfile  # noqa: E402
 import torch  # noqa: E402
@@ -75,12 +76,6 @@ def main():
           f'Python {platform.python_version()}')
     for name in arguments.parts:
         parts[name](arguments)
-
-
-def processor():
-    """Return the name of the processor of this machine."""
-    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    return next(line.split(':')[1].strip() for line in lines if line.startswith('model name'))
 
 
 def anonymous_mb():

@@ -246,7 +246,7 @@ class Engine:
     @contextmanager
     def looking_ahead(self, slot: Slot) -> Iterator[Callable[[int], list[Token]]]:
         """
-        Let the network hear silence after what a stream has processed, and then forget it again.
+        Let the network process silence after the audio of a stream, and then forget it again.
 
             with engine.looking_ahead(slot) as decode:
                 tokens = decode(8)

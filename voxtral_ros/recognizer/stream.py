@@ -41,7 +41,7 @@ from voxtral_ros.recognizer.options import StreamOptions, StreamStats
 from voxtral_ros.recognizer.recovery import Recovery
 from voxtral_ros.recognizer.slot import Token
 from voxtral_ros.recognizer.stream_audio import StreamAudio
-from voxtral_ros.recognizer.stream_clock import StreamClock, TokenTimes, WORD_END_TOKENS
+from voxtral_ros.recognizer.stream_clock import StreamClock, TokenTimes
 from voxtral_ros.recognizer.text import Utterance
 from voxtral_ros.recognizer.transcriber import Transcriber, UtteranceIds
 from voxtral_ros.recognizer.turns import Turns
@@ -230,12 +230,11 @@ class Stream:
             return True
         if slot is None or self.idle:
             return False
-        transcribed_s = self._times.transcribed_s(slot.n_generated - 1)
         # Before the first token the audio has not been through voice activity.
         started = self._audio.n_pending < 2 * protocol.samples_per_token
         return not started or voice.speaking or self._transcriber.utterance is not None \
             or self._endpointer.expects_speech(
-                max(0.0, transcribed_s - WORD_END_TOKENS * protocol.token_s), voice.processed_s)
+                self._times.word_end_s(slot.n_generated - 1), voice.processed_s)
 
     def _advance(self) -> None:
         self._take_tokens()  # an exception in another stream may have left some
