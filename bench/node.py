@@ -39,6 +39,7 @@ import threading
 import time
 from unittest import mock
 
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # instead of bench/
 if '--node' not in sys.argv:  # the node inherits it
     os.environ['ROS_DOMAIN_ID'] = str(20 + os.getpid() % 80)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'

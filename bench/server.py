@@ -45,16 +45,18 @@ import threading
 import time
 from urllib.request import urlopen
 
-from aiohttp import ClientSession
-from bench.machine import processor
-import numpy as np
-import soundfile
-import torch
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # instead of bench/
 
-from voxtral_ros.recognizer.engine import Engine
-from voxtral_ros.recognizer.events import Transcript
-from voxtral_ros.server.metrics import Metrics
-from voxtral_ros.server.worker import Worker
+from aiohttp import ClientSession  # noqa: E402
+from bench.machine import processor  # noqa: E402
+import numpy as np  # noqa: E402
+import soundfile  # noqa: E402
+import torch  # noqa: E402
+
+from voxtral_ros.recognizer.engine import Engine  # noqa: E402
+from voxtral_ros.recognizer.events import Transcript  # noqa: E402
+from voxtral_ros.server.metrics import Metrics  # noqa: E402
+from voxtral_ros.server.worker import Worker  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / 'models' / 'voxtral-tiny-en'
