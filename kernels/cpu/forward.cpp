@@ -16,7 +16,7 @@
 //
 // Compiled once per instruction set; VOXTRAL_FORWARD names the table that library.cpp selects from.
 
-#include "layers.h"
+#include "attention.h"
 #include "forward.h"
 
 namespace {
@@ -26,6 +26,7 @@ struct Buffers {
   float * hidden, * normed, * query, * key, * value, * attention_out, * gate, * up;
   float * cosine, * sine;
   float * scratch;  // of attention
+  float * rounded;  // inputs of a GEMM
   float * rest;  // the workspace after all these
   int64_t size;  // of all these, in floats
 };
@@ -54,22 +55,22 @@ Buffers buffers(const Stack & s, int64_t n_streams, int64_t n_tokens, float * me
   b.cosine = take(rows * s.head_dim / 2);
   b.sine = take(rows * s.head_dim / 2);
   b.scratch = take(s.n_kv_heads * Attention::scratch_size(s, n));
+  const int64_t widest =
+    larger(larger(s.per_token * s.dim, s.n_heads * s.head_dim), s.hidden_dim);
+  b.rounded = take(Inputs8::size(rows, widest));
   b.rest = take(0);
   b.size = used;
   return b;
 }
 
-// RoPE angles of the next n positions of each stream, [streams * n, head_dim / 2], in fp64 up to
-// their cosine and sine: in fp32 they would be wrong after hours.
+// RoPE of the next n positions of each stream, [streams * n, head_dim / 2].
 void rope_angles(const Stack & s, Streams streams, int64_t n, const Buffers & b) {
   const int64_t half = s.head_dim / 2;
   for (int64_t row = 0; row < streams.n * n; ++row) {
     const int64_t slot = streams.slots[row / n];
     const int64_t position = s.position[slot] * s.per_token + row % n;
     for (int64_t j = 0; j < half; ++j) {
-      const double angle = (double)position * s.inv_freq[j];
-      b.cosine[row * half + j] = (float)std::cos(angle);
-      b.sine[row * half + j] = (float)std::sin(angle);
+      cos_sin((double)position * s.turns[j], b.cosine[row * half + j], b.sine[row * half + j]);
     }
   }
 }
@@ -82,18 +83,15 @@ void attend(
   const int64_t half = s.head_dim / 2;
   const int64_t q_dim = s.n_heads * s.head_dim, kv_dim = s.n_kv_heads * s.head_dim;
   const int64_t slot = streams.slots[m], first = s.position[slot] * s.per_token;
-  const int64_t kv_offset = (layer * model.n_slots + slot) * s.capacity * kv_dim;
+  const KVCache cache(s, layer * model.n_slots + slot);
   for (int64_t i = 0, row = m * n; i < n; ++i, ++row) {
     const float * cosine = b.cosine + row * half, * sine = b.sine + row * half;
     apply_rope(b.query + row * q_dim, s.n_heads, s.head_dim, cosine, sine);
     apply_rope(b.key + row * kv_dim, s.n_kv_heads, s.head_dim, cosine, sine);
-    const int64_t entry = kv_offset + (first + i) % s.capacity * kv_dim;
-    std::memcpy(s.keys + entry, b.key + row * kv_dim, 4 * kv_dim);
-    std::memcpy(s.values + entry, b.value + row * kv_dim, 4 * kv_dim);
+    cache.write(first + i, b.key + row * kv_dim, b.value + row * kv_dim);
   }
   const Attention attention{
-    s, s.keys + kv_offset, s.values + kv_offset, first, n, b.query + m * n * q_dim,
-    b.attention_out + m * n * q_dim, b.scratch};
+    s, cache, first, n, b.query + m * n * q_dim, b.attention_out + m * n * q_dim, b.scratch};
   attention.run();
 }
 
@@ -107,13 +105,15 @@ void run_layers(
   for (int64_t index = 0; index < s.n_layers; ++index) {
     const Layer & layer = s.layers[index];
     rms_norm(b.hidden, rows, s.dim, layer.attention_norm, s.eps, b.normed);
-    gemm(layer.query, b.normed, rows, b.query);
-    gemm(layer.key, b.normed, rows, b.key);
-    gemm(layer.value, b.normed, rows, b.value);
+    Input normed(b.normed, rows, s.dim, b.rounded);
+    gemm(layer.query, normed, b.query);
+    gemm(layer.key, normed, b.key);
+    gemm(layer.value, normed, b.value);
     for (int64_t m = 0; m < streams.n; ++m) {
       attend(model, s, index, streams, m, n, b);
     }
-    gemm(layer.out, b.attention_out, rows, b.hidden, true);
+    Input attended(b.attention_out, rows, s.n_heads * s.head_dim, b.rounded);
+    gemm(layer.out, attended, b.hidden, true);
     rms_norm(b.hidden, rows, s.dim, layer.ffn_norm, s.eps, b.normed);
     for (int64_t row = 0; delay_scales && row < rows; ++row) {
       const int64_t slot = streams.slots[row / n];
@@ -122,10 +122,12 @@ void run_layers(
         b.normed[row * s.dim + i] *= scale[i];
       }
     }
-    gemm(layer.gate, b.normed, rows, b.gate);
-    gemm(layer.up, b.normed, rows, b.up);
+    Input scaled(b.normed, rows, s.dim, b.rounded);
+    gemm(layer.gate, scaled, b.gate);
+    gemm(layer.up, scaled, b.up);
     swiglu(b.gate, b.up, rows * s.hidden_dim);
-    gemm(layer.down, b.gate, rows, b.hidden, true);
+    Input gated(b.gate, rows, s.hidden_dim, b.rounded);
+    gemm(layer.down, gated, b.hidden, true);
   }
   for (int64_t m = 0; m < streams.n; ++m) {
     s.position[streams.slots[m]] += n / s.per_token;
@@ -154,7 +156,8 @@ void causal_conv1d(
       conv_state[c * n_state + j] = x[(n - n_state + j) * channels + c];
     }
   }
-  gemm(m, columns, n_out, out);
+  Input input(columns, n_out, m.k, nullptr);  // never quantized
+  gemm(m, input, out);
   gelu(out, n_out * m.n);
 }
 
@@ -170,8 +173,8 @@ int64_t workspace(const Model & model, int64_t n_streams, int64_t n_tokens) {
   const int64_t decoder = buffers(model.decoder, n_streams, n_tokens, nullptr).size;
   const int64_t dim = model.decoder.dim, rows = n_streams * n_tokens;
   return rows * dim + larger(
-    encoder + conv_stem_size(model, n_tokens) + rows * dim,
-    decoder + n_streams * (model.head.n + dim));
+    encoder + conv_stem_size(model, n_tokens) + rows * dim + Inputs8::size(rows, dim),
+    decoder + n_streams * (panels(model.head.n) * kPanel + dim));
 }
 
 void run_encoder(
@@ -195,9 +198,11 @@ void run_encoder(
   rms_norm(b.hidden, streams.n * n, s.dim, s.norm, s.eps, b.normed);
   // The frames of a token are adjacent: [rows, per_token * dim]
   float * hidden = columns + conv_stem_size(model, n_tokens) - 2 * n * s.dim;
-  gemm(model.adapter[0], b.normed, rows, hidden);
+  Input frames_of_tokens(b.normed, rows, s.per_token * s.dim, b.rounded);
+  gemm(model.adapter[0], frames_of_tokens, hidden);
   gelu(hidden, rows * model.adapter[0].n);
-  gemm(model.adapter[1], hidden, rows, audio);
+  Input activated(hidden, rows, model.adapter[0].n, hidden + rows * model.adapter[0].n);
+  gemm(model.adapter[1], activated, audio);
 }
 
 // Final norm, LM head, argmax and its probability at the last position of each stream.
@@ -211,9 +216,13 @@ void argmax(
     const float * last = b.hidden + ((m + 1) * n - 1) * s.dim;
     rms_norm(last, 1, s.dim, s.norm, s.eps, normed + m * s.dim);
   }
-  const int64_t vocabulary = model.head.n;
-  gemm(model.head, normed, streams.n, logits);
-  for (int64_t m = 0; m < streams.n; ++m, logits += vocabulary) {
+  const int64_t vocabulary = model.head.n, stride = panels(vocabulary) * kPanel;
+  Input input(normed, streams.n, s.dim, b.rounded);
+  gemm(model.head, input, logits);
+  for (int64_t m = streams.n - 1; m >= 0; --m) {  // rows move apart, the last one first
+    std::memmove(logits + m * stride, logits + m * vocabulary, 4 * vocabulary);
+  }
+  for (int64_t m = 0; m < streams.n; ++m, logits += stride) {
     const int64_t slot = streams.slots[m];
     logits[model.pad] -= model.pad_penalty[slot];
     int64_t best = 0;
@@ -221,7 +230,7 @@ void argmax(
       best = logits[i] > logits[best] ? i : best;
     }
     model.last_token[slot] = token[m * out_stride] = best;
-    probability[m * out_stride] = 1.0f / exp_and_sum(logits, vocabulary);
+    probability[m * out_stride] = 1.0f / exp_and_sum(logits, 0, vocabulary);
   }
 }
 
@@ -265,6 +274,13 @@ void decode(
   }
 }
 
+void gemm_alone(
+  const Matrix & m, const float * x, int64_t n_rows, float * memory, float * out)
+{
+  Input input(x, n_rows, m.k, memory);
+  gemm(m, input, out);
+}
+
 }  // namespace
 
-extern const Forward VOXTRAL_FORWARD = {workspace, prefill, decode};
+extern const Forward VOXTRAL_FORWARD = {gemm_alone, workspace, prefill, decode};

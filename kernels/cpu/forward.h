@@ -25,6 +25,9 @@ struct Streams {
 
 // Forward passes of one instruction set.
 struct Forward {
+  // out [n_rows, n] = x [n_rows, k] times a weight, by itself, for tests and benchmarks. memory:
+  // n_rows * k floats
+  void (* gemm)(const Matrix & m, const float * x, int64_t n_rows, float * memory, float * out);
   // Size of `memory`, in floats.
   int64_t (* workspace)(const Model & model, int64_t n_streams, int64_t n_tokens);
   // n_tokens positions with prompt_tokens [streams, n_tokens]; token and probability [streams] are
@@ -42,5 +45,8 @@ struct Forward {
 extern const Forward forward_baseline;
 #if defined(__x86_64__)
 extern const Forward forward_avx2;
+extern const Forward forward_avxvnni;
 extern const Forward forward_avx512;
+#elif defined(__aarch64__)
+extern const Forward forward_dotprod;
 #endif

@@ -12,17 +12,21 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// GEMM (GEMV for one row), out[r][n] = x[r] . w[n] + bias[n], for weights in fp32, bf16, INT8 and
-// INT4.
+// GEMM (GEMV for one row), out[r][n] = x[r] . w[n] + bias[n], for weights in fp32, bf16, fp16, INT8
+// and INT4.
 //
-// SIMD lanes go along the inputs (K), and the sum of one output has the same order whichever other
-// rows and outputs are computed beside it. So a result does not depend on the batch size or on how
+// Weights lie in panels of 16 outputs, one after the other, so they are read in order, and every
+// lane has an output of its own. An output is one sum in the order of its inputs, whichever other
+// rows and outputs are computed beside it: a result depends neither on the batch size, nor on how
 // a stream is cut.
+//
+// INT8 and INT4 are multiplied as integers: each row of inputs is rounded to INT8 first, with a
+// scale for every 128 of them, as the weights have.
 
 #pragma once
 
+#include "int_dot.h"
 #include "network.h"
-#include "simd.h"
 #include "threads.h"
 
 namespace {
@@ -39,253 +43,365 @@ inline void parallel_if_worth(int64_t n_parts, int64_t work, Task task, const vo
   }
 }
 
-constexpr int kGroup = 128;  // inputs that share a scale
-constexpr int kHalf = 16;  // bytes in which INT4 has this many codes, and as many again
+// ---- inputs ----
 
-// How the codes of one row are converted to fp32: step i gives kVectors vectors, inputs
-// at(i, vector).
+// Rows of inputs, and what they are rounded to once a weight asks for it.
+struct Inputs8 {
+  int8_t * codes;  // [n_rows, k]
+  float * scales;  // [n_rows, k / 128]
+  int32_t * sums;  // of codes, [n_rows, k / 128]
 
-struct Float32 {
-  static constexpr int kVectors = 1;
-  static constexpr bool kScaled = false;
-  static int64_t bytes(int64_t k) {return 4 * k;}
-  static int64_t at(int64_t i, int) {return i * kLanes;}
-  static void read(const uint8_t * row, int64_t i, Vec out[1]) {
-    std::memcpy(out, row + 4 * kLanes * i, sizeof(Vec));
-  }
-  static float element(const uint8_t * row, int64_t k) {
-    float value;
-    std::memcpy(&value, row + 4 * k, sizeof value);
-    return value;
+  // In floats, for rows of up to k inputs.
+  static int64_t size(int64_t n_rows, int64_t k) {
+    return n_rows * (k / 4 + 1 + 2 * (k / kGroup));
   }
 };
 
-struct Bfloat16 {
-  static constexpr int kVectors = 1;
-  static constexpr bool kScaled = false;
-  static int64_t bytes(int64_t k) {return 2 * k;}
-  static int64_t at(int64_t i, int) {return i * kLanes;}
-  static void read(const uint8_t * row, int64_t i, Vec out[1]) {
-    out[0] = from_bfloat16(row + 2 * kLanes * i);
+// Rounds 128 inputs to INT8: scale = max|x| / 127. NaN or infinity makes the scale NaN.
+inline void quantize_group(const float * x, int8_t * codes, float & scale, int32_t & sum) {
+  constexpr int kSteps = kGroup / kLanes;
+  Int top = {};  // of finite numbers the largest magnitude, as their bits have its order
+  for (int i = 0; i < kSteps; ++i) {
+    const Int bits = (Int)load(x + i * kLanes) & 0x7fffffff;
+    top = bits > top ? bits : top;
   }
-  static float element(const uint8_t * row, int64_t k) {
-    uint16_t half;
-    std::memcpy(&half, row + 2 * k, sizeof half);
-    const uint32_t bits = (uint32_t)half << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
+  int32_t most = 0;
+  for (int i = 0; i < kLanes; ++i) {
+    most = top[i] > most ? top[i] : most;
   }
+  float magnitude;
+  std::memcpy(&magnitude, &most, sizeof magnitude);
+  const bool finite = most < 0x7f800000;
+  const bool zero = !finite || magnitude < 1e-30f;  // too small for its inverse
+  scale = !finite ? NAN : zero ? 0.0f : magnitude / 127.0f;
+  const Vec inverse = splat(zero ? 0.0f : 127.0f / magnitude), magic = splat(12582912.0f);
+  Int total = {};
+  int32_t rounded[kGroup];
+  for (int i = 0; i < kSteps; ++i) {
+    const Vec input = load(x + i * kLanes);
+    const Vec shifted = input * inverse + magic;  // integer in the low bits
+    const Int code = zero ? Int{} : (Int)shifted - 0x4b400000;
+    std::memcpy(rounded + i * kLanes, &code, sizeof code);
+    total += code;
+  }
+  for (int i = 0; i < kGroup; ++i) {
+    codes[i] = (int8_t)rounded[i];
+  }
+  sum = 0;
+  for (int i = 0; i < kLanes; ++i) {
+    sum += total[i];
+  }
+}
+
+// What a GEMM multiplies weights by.
+class Input {
+public:
+  const float * const x;  // [n_rows, k]
+  const int64_t n_rows, k;
+
+  // scratch: Inputs8::size(n_rows, k) floats
+  Input(const float * x, int64_t n_rows, int64_t k, float * scratch)
+  : x(x), n_rows(n_rows), k(k), scratch_(scratch) {}
+
+  const Inputs8 & quantized() {
+    if (!rounded_.codes) {
+      const int64_t n_groups = k / kGroup;
+      rounded_.scales = scratch_;
+      rounded_.sums = (int32_t *)(scratch_ + n_rows * n_groups);
+      rounded_.codes = (int8_t *)(scratch_ + 2 * n_rows * n_groups);
+      for (int64_t g = 0; g < n_rows * n_groups; ++g) {
+        quantize_group(
+          x + g * kGroup, rounded_.codes + g * kGroup, rounded_.scales[g], rounded_.sums[g]);
+      }
+    }
+    return rounded_;
+  }
+
+private:
+  float * scratch_;
+  Inputs8 rounded_ = {};
 };
 
-struct Int8 {
-  static constexpr int kVectors = 1;
-  static constexpr bool kScaled = true;
-  static int64_t bytes(int64_t k) {return k;}
-  static int64_t at(int64_t i, int) {return i * kLanes;}
-  static void read(const uint8_t * row, int64_t i, Vec out[1]) {
-    out[0] = from_int8(row + kLanes * i);
-  }
-  static float element(const uint8_t * row, int64_t k) {return (float)(int8_t)row[k];}
-};
-
-struct Int4 {
-  static constexpr int kVectors = 2;
-  static constexpr bool kScaled = true;
-  static int64_t bytes(int64_t k) {return k / 2;}
-  static int64_t at(int64_t i, int vector) {
-    const int64_t per_half = kHalf / kLanes;
-    return i / per_half * 2 * kHalf + i % per_half * kLanes + vector * kHalf;
-  }
-  static void read(const uint8_t * row, int64_t i, Vec out[2]) {
-    const Int both = from_bytes(row + kLanes * i);
-    out[0] = to_float((both & 15) - 8);
-    out[1] = to_float((both >> 4) - 8);
-  }
-  static float element(const uint8_t * row, int64_t k) {
-    const uint8_t both = row[k / (2 * kHalf) * kHalf + k % kHalf];
-    return (float)((k % (2 * kHalf) < kHalf ? both & 15 : both >> 4) - 8);
-  }
-};
-
-// Rows of a weight, or keys of a KV cache.
-struct WeightRows {
-  const uint8_t * weight;
-  int64_t stride;  // bytes between rows
-  const float * scale;
-  const float * bias;
-  int64_t n, k;
-};
-
-struct Target {
+struct Output {
   float * out;
-  int64_t stride;
+  int64_t stride;  // between rows
   bool add;  // to what is there
 };
 
-// Inner loop of a register tile of R rows and C outputs: steps `from` to `to` along K.
-template<class Code, int R, int C>
-inline void accumulate(
-  const uint8_t * weight, int64_t stride, const float * x, int64_t x_stride, int64_t from,
-  int64_t to, Vec (&total)[R][C])
+inline Panel begin_panel(const Output & to, int64_t r, int64_t n, int64_t width) {
+  return to.add ? load_panel(to.out + r * to.stride + n, width) : Panel{};
+}
+
+inline void end_panel(
+  const Output & to, int64_t r, int64_t n, int64_t width, Panel total, const float * bias)
 {
-  for (int64_t i = from; i < to; ++i) {
-    Vec codes[C][Code::kVectors];
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) {
-      Code::read(weight + c * stride, i, codes[c]);
-      // Weights of the next outputs: rows are too short for the hardware prefetcher.
-      __builtin_prefetch(weight + (c + C) * stride + Code::bytes(Code::at(i, 0)));
-    }
-#pragma GCC unroll 2
-    for (int v = 0; v < Code::kVectors; ++v) {
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        const Vec input = load(x + r * x_stride + Code::at(i, v));
-#pragma GCC unroll 8
-        for (int c = 0; c < C; ++c) {
-          total[r][c] += codes[c][v] * input;
-        }
-      }
-    }
+  if (bias) {
+    total = total + load_panel(bias + n, width);
   }
+  store_panel(to.out + r * to.stride + n, total, width);
 }
 
-template<class Code, int R, int C>
-inline void tile(
-  const WeightRows & w, int64_t n, const float * x, int64_t x_stride, Target target)
-{
-  constexpr int kStep = kLanes * Code::kVectors;
-  const uint8_t * weight = w.weight + n * w.stride;
-  Vec total[R][C] = {};
-  if constexpr (Code::kScaled) {
-    const int64_t n_groups = w.k / kGroup;
-    for (int64_t g = 0; g < n_groups; ++g) {
-      Vec part[R][C] = {};
-      accumulate<Code, R, C>(
-        weight, w.stride, x, x_stride, g * kGroup / kStep, (g + 1) * kGroup / kStep, part);
-#pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) {
-        const Vec scale = splat(w.scale[(n + c) * n_groups + g]);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) {
-          total[r][c] += part[r][c] * scale;
-        }
-      }
-    }
-  } else {
-    accumulate<Code, R, C>(weight, w.stride, x, x_stride, 0, w.k / kStep, total);
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) {
-      float value = sum(total[r][c]);
-      if constexpr (!Code::kScaled) {  // scaled ones have whole groups
-        for (int64_t k = w.k / kStep * kStep; k < w.k; ++k) {
-          value += Code::element(weight + c * w.stride, k) * x[r * x_stride + k];
-        }
-      }
-      if (w.bias) {
-        value += w.bias[n + c];
-      }
-      float & out = target.out[r * target.stride + n + c];
-      out = target.add ? out + value : value;
-    }
-  }
-}
+// ---- floating point: panels [k][16] ----
 
-template<class Code, int R, int C>
-void output_tiles(const WeightRows & w, const float * x, int64_t x_stride, Target target) {
-  int64_t n = 0;
-  for (; n + C <= w.n; n += C) {
-    tile<Code, R, C>(w, n, x, x_stride, target);
-  }
-  for (; n < w.n; ++n) {
-    tile<Code, R, 1>(w, n, x, x_stride, target);
-  }
-}
+struct Float32 {
+  typedef float Code;
+  static Vec read(const float * codes) {return load(codes);}
+  static float value(float code) {return code;}
+};
 
-// Outputs of a register tile of 1, 2, 3 and 4 rows, by the number of registers.
-#if defined(__AVX2__) && !defined(__AVX512F__)
-constexpr int kTileOutputs[] = {4, 4, 2, 2};
-#else
-constexpr int kTileOutputs[] = {8, 4, 4, 4};
-#endif
-
-template<class Code>
-void gemm_rows(
-  const WeightRows & w, const float * x, int64_t x_stride, int64_t n_rows, Target target)
-{
-  for (int64_t row = 0; row < n_rows; row += 4) {
-    switch (n_rows - row) {
-      case 1: output_tiles<Code, 1, kTileOutputs[0]>(w, x, x_stride, target); break;
-      case 2: output_tiles<Code, 2, kTileOutputs[1]>(w, x, x_stride, target); break;
-      case 3: output_tiles<Code, 3, kTileOutputs[2]>(w, x, x_stride, target); break;
-      default: output_tiles<Code, 4, kTileOutputs[3]>(w, x, x_stride, target);
-    }
-    x += 4 * x_stride;
-    target.out += 4 * target.stride;
-  }
-}
-
-// A block of outputs of x [n_rows, k] times m into out [n_rows, n]; the unit of work of a thread.
-template<class Code>
-struct OutputBlock {
-  static constexpr int64_t kSize = 32;  // weights stay in L1 or L2 for all rows
-
-  const Matrix & m;
-  const float * x;
-  int64_t n_rows;
-  float * out;
-  bool add;
-
-  static void run(const void * context, int64_t part) {
-    const OutputBlock & p = *(const OutputBlock *)context;
-    const Matrix & m = p.m;
-    const int64_t n = part * kSize, stride = Code::bytes(m.k);
-    const WeightRows rows{
-      (const uint8_t *)m.weight + n * stride, stride,
-      m.scale ? m.scale + n * (m.k / kGroup) : nullptr, m.bias ? m.bias + n : nullptr,
-      n + kSize < m.n ? kSize : m.n - n, m.k};
-    gemm_rows<Code>(rows, p.x, m.k, p.n_rows, Target{p.out + n, m.n, p.add});
+struct Bfloat16 {
+  typedef uint16_t Code;
+  static Vec read(const uint16_t * codes) {return from_bfloat16(codes);}
+  static float value(uint16_t code) {
+    const uint32_t bits = (uint32_t)code << 16;
+    float out;
+    std::memcpy(&out, &bits, sizeof out);
+    return out;
   }
 };
 
-template<class Code>
-void gemm_as(const Matrix & m, const float * x, int64_t n_rows, float * out, bool add) {
-  const OutputBlock<Code> all{m, x, n_rows, out, add};
-  const int64_t n_parts = (m.n + OutputBlock<Code>::kSize - 1) / OutputBlock<Code>::kSize;
-  parallel_if_worth(n_parts, m.n * m.k * n_rows, OutputBlock<Code>::run, &all);
-}
+struct Float16 {
+  typedef uint16_t Code;
+  static Vec read(const uint16_t * codes) {return from_half(codes);}
+};
 
-inline void gemm(
-  const Matrix & m, const float * x, int64_t n_rows, float * out, bool add = false)
+// Panels of a weight, or of a KV cache.
+template<class Type>
+struct FloatPanels {
+  const typename Type::Code * codes;
+  int64_t stride;  // between panels, in codes
+  int64_t n, k;
+  const float * bias;
+};
+
+// A register tile of R rows and C panels.
+template<class Type, int R, int C>
+inline void float_tile(
+  const FloatPanels<Type> & w, int64_t panel, const float * x, int64_t x_stride,
+  const Output & to)
 {
-  switch (m.bits) {
-    case kFloat32: return gemm_as<Float32>(m, x, n_rows, out, add);
-    case kBfloat16: return gemm_as<Bfloat16>(m, x, n_rows, out, add);
-    case kInt8: return gemm_as<Int8>(m, x, n_rows, out, add);
-    case kInt4: return gemm_as<Int4>(m, x, n_rows, out, add);
+  const typename Type::Code * codes = w.codes + panel * w.stride;
+  Panel total[R][C];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
+      const int64_t n = (panel + c) * kPanel;
+      total[r][c] = begin_panel(to, r, n, w.n - n);
+    }
+  }
+  for (int64_t k = 0; k < w.k; ++k, codes += kPanel) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
+#pragma GCC unroll 4
+      for (int p = 0; p < kParts; ++p) {
+        const Vec weight = Type::read(codes + c * w.stride + p * kLanes);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          total[r][c].part[p] =
+            mul_add(weight, splat(x[r * x_stride + k]), total[r][c].part[p]);
+        }
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
+      const int64_t n = (panel + c) * kPanel;
+      end_panel(to, r, n, w.n - n, total[r][c], w.bias);
+    }
   }
 }
 
-template<class Code>
-void add_embedding_as(const Matrix & m, int64_t n, float * out) {
-  const uint8_t * row = (const uint8_t *)m.weight + n * Code::bytes(m.k);
+template<class Type, int R>
+void float_rows(
+  const FloatPanels<Type> & w, const float * x, int64_t x_stride, const Output & to)
+{
+  constexpr int kAll = 8 / (R * kParts), kTogether = kAll < 1 ? 1 : kAll > 4 ? 4 : kAll;
+  int64_t panel = 0;
+  for (; panel + kTogether <= panels(w.n); panel += kTogether) {
+    float_tile<Type, R, kTogether>(w, panel, x, x_stride, to);
+  }
+  for (; panel < panels(w.n); ++panel) {
+    float_tile<Type, R, 1>(w, panel, x, x_stride, to);
+  }
+}
+
+template<class Type>
+void float_gemm(
+  const FloatPanels<Type> & w, const float * x, int64_t x_stride, int64_t n_rows, Output to)
+{
+  for (; n_rows >= 4; n_rows -= 4, x += 4 * x_stride, to.out += 4 * to.stride) {
+    float_rows<Type, 4>(w, x, x_stride, to);
+  }
+  if (n_rows >= 2) {
+    float_rows<Type, 2>(w, x, x_stride, to);
+    n_rows -= 2, x += 2 * x_stride, to.out += 2 * to.stride;
+  }
+  if (n_rows) {
+    float_rows<Type, 1>(w, x, x_stride, to);
+  }
+}
+
+// ---- integers: panels of groups of 128, with scales [groups][16] ----
+
+struct Int8 {
+  static constexpr int kBytes = kPanel * kGroup;  // of a group of a panel
+  template<int R>
+  static void dot(
+    const uint8_t * w, const int8_t * x, int64_t stride, const int32_t * sums,
+    IntPanel (&out)[R])
+  {
+    dot_int8<R>(w, x, stride, sums, out);
+  }
+  static float code(const uint8_t * group, int64_t n, int64_t k) {
+    return (float)(int8_t)group[k / 4 * 64 + n * 4 + k % 4];
+  }
+};
+
+struct Int4 {
+  static constexpr int kBytes = kPanel * kGroup / 2;
+  template<int R>
+  static void dot(
+    const uint8_t * w, const int8_t * x, int64_t stride, const int32_t * sums,
+    IntPanel (&out)[R])
+  {
+    dot_int4<R>(w, x, stride, sums, out);
+  }
+  static float code(const uint8_t * group, int64_t n, int64_t k) {
+    const uint8_t both = group[k / 8 * 64 + n * 4 + k % 4];
+    return (float)((k % 8 < 4 ? both & 15 : both >> 4) - kInt4Zero);
+  }
+};
+
+template<class Type, int R>
+inline void int_tile(
+  const Matrix & m, int64_t panel, const Inputs8 & x, int64_t row, const Output & to)
+{
+  const int64_t n_groups = m.k / kGroup, n = panel * kPanel;
+  const uint8_t * codes = (const uint8_t *)m.weight + panel * n_groups * Type::kBytes;
+  const float * scales = m.scale + panel * n_groups * kPanel;
+  Panel total[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    total[r] = begin_panel(to, row + r, n, m.n - n);
+  }
+  for (int64_t g = 0; g < n_groups; ++g, codes += Type::kBytes, scales += kPanel) {
+    IntPanel dots[R];
+    int32_t sums[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      sums[r] = x.sums[(row + r) * n_groups + g];
+    }
+    Type::template dot<R>(codes, x.codes + row * m.k + g * kGroup, m.k, sums, dots);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const Vec scale = splat(x.scales[(row + r) * n_groups + g]);
+#pragma GCC unroll 4
+      for (int p = 0; p < kParts; ++p) {
+        const Vec value = to_float(dots[r].part[p]) * load(scales + p * kLanes);
+        total[r].part[p] += value * scale;  // not fused: the same everywhere
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    end_panel(to, row + r, n, m.n - n, total[r], m.bias);
+  }
+}
+
+template<class Type>
+void int_panel(
+  const Matrix & m, int64_t panel, const Inputs8 & x, int64_t n_rows, const Output & to)
+{
+  int64_t row = 0;
+  for (; row + kDotRows <= n_rows; row += kDotRows) {
+    int_tile<Type, kDotRows>(m, panel, x, row, to);
+  }
+  if constexpr (kDotRows > 2) {
+    for (; row + 2 <= n_rows; row += 2) {
+      int_tile<Type, 2>(m, panel, x, row, to);
+    }
+  }
+  for (; row < n_rows; ++row) {
+    int_tile<Type, 1>(m, panel, x, row, to);
+  }
+}
+
+// ---- any weight ----
+
+// Some panels of x times m; the unit of work of a thread.
+struct PanelBlock {
+  static constexpr int64_t kPanels = 4;
+
+  const Matrix & m;
+  Input & input;
+  Output to;
+
+  template<class Type>
+  void as_float(int64_t first) const {
+    const int64_t n = first * kPanel, left = m.n - n, most = kPanels * kPanel;
+    const FloatPanels<Type> w{
+      (const typename Type::Code *)m.weight + n * m.k, m.k * kPanel, left < most ? left : most,
+      m.k, m.bias ? m.bias + n : nullptr};
+    float_gemm<Type>(w, input.x, m.k, input.n_rows, Output{to.out + n, to.stride, to.add});
+  }
+
+  template<class Type>
+  void as_integers(int64_t first) const {
+    const int64_t end = first + kPanels, last = end < panels(m.n) ? end : panels(m.n);
+    for (int64_t panel = first; panel < last; ++panel) {
+      int_panel<Type>(m, panel, input.quantized(), input.n_rows, to);
+    }
+  }
+
+  static void run(const void * context, int64_t part) {
+    const PanelBlock & p = *(const PanelBlock *)context;
+    switch (p.m.bits) {
+      case kFloat32: return p.as_float<Float32>(part * kPanels);
+      case kBfloat16: return p.as_float<Bfloat16>(part * kPanels);
+      case kInt8: return p.as_integers<Int8>(part * kPanels);
+      case kInt4: return p.as_integers<Int4>(part * kPanels);
+    }
+  }
+};
+
+inline void gemm(const Matrix & m, Input & input, float * out, bool add = false) {
+  if (m.scale) {
+    input.quantized();  // before threads ask for it
+  }
+  const PanelBlock all{m, input, Output{out, m.n, add}};
+  const int64_t n_parts = (panels(m.n) + PanelBlock::kPanels - 1) / PanelBlock::kPanels;
+  parallel_if_worth(n_parts, m.n * m.k * input.n_rows, PanelBlock::run, &all);
+}
+
+template<class Type>
+void add_float_row(const Matrix & m, int64_t n, float * out) {
+  const auto * codes =
+    (const typename Type::Code *)m.weight + n / kPanel * kPanel * m.k + n % kPanel;
   for (int64_t k = 0; k < m.k; ++k) {
-    const float code = Code::element(row, k);
-    out[k] += Code::kScaled ? code * m.scale[n * (m.k / kGroup) + k / kGroup] : code;
+    out[k] += Type::value(codes[k * kPanel]);
+  }
+}
+
+template<class Type>
+void add_int_row(const Matrix & m, int64_t n, float * out) {
+  for (int64_t k = 0; k < m.k; ++k) {
+    const int64_t group = n / kPanel * (m.k / kGroup) + k / kGroup;
+    const uint8_t * codes = (const uint8_t *)m.weight + group * Type::kBytes;
+    const float code = Type::code(codes, n % kPanel, k % kGroup);
+    out[k] += code * m.scale[group * kPanel + n % kPanel];
   }
 }
 
 // out[k] += w[n][k]: the embedding of token n, as the head is tied to it
 inline void add_embedding(const Matrix & m, int64_t n, float * out) {
   switch (m.bits) {
-    case kFloat32: return add_embedding_as<Float32>(m, n, out);
-    case kBfloat16: return add_embedding_as<Bfloat16>(m, n, out);
-    case kInt8: return add_embedding_as<Int8>(m, n, out);
-    case kInt4: return add_embedding_as<Int4>(m, n, out);
+    case kFloat32: return add_float_row<Float32>(m, n, out);
+    case kBfloat16: return add_float_row<Bfloat16>(m, n, out);
+    case kInt8: return add_int_row<Int8>(m, n, out);
+    case kInt4: return add_int_row<Int4>(m, n, out);
   }
 }
 

@@ -15,6 +15,11 @@
 // The C interface, and the dispatch to an instruction set.
 
 #include <cstring>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 #include "forward.h"
 #include "threads.h"
@@ -27,16 +32,39 @@ struct InstructionSet {
   bool (* supported)();
 };
 
+#if defined(__x86_64__)
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+}
+
+// Not known to the __builtin_cpu_supports of older compilers: CPUID leaf 7, subleaf 1, EAX bit 4.
+bool has_avxvnni() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax >> 4 & 1;
+}
+#elif defined(__aarch64__)
+bool has_dotprod() {
+#if defined(__linux__)
+  return getauxval(AT_HWCAP) >> 20 & 1;  // HWCAP_ASIMDDP
+#else
+  return true;  // every Apple processor that macOS runs on
+#endif
+}
+#endif
+
 // The fastest one first.
 const InstructionSet kInstructionSets[] = {
 #if defined(__x86_64__)
   {"avx512", &forward_avx512, [] {
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512vnni");
     }},
-  {"avx2", &forward_avx2, [] {
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    }},
+  {"avxvnni", &forward_avxvnni, [] {return has_avx2() && has_avxvnni();}},
+  {"avx2", &forward_avx2, has_avx2},
+#elif defined(__aarch64__)
+  {"dotprod", &forward_dotprod, has_dotprod},
 #endif
   {"baseline", &forward_baseline, [] {return true;}},
 };
@@ -75,6 +103,12 @@ int64_t voxtral_cpu_use(const char * name) {
 // Sets the number of threads of large GEMMs, in the whole process; results do not depend on it.
 void voxtral_cpu_threads(int64_t n) {
   set_num_threads(n);
+}
+
+void voxtral_cpu_gemm(
+  const Matrix * matrix, const float * x, int64_t n_rows, float * memory, float * out)
+{
+  selected->forward->gemm(*matrix, x, n_rows, memory, out);
 }
 
 int64_t voxtral_cpu_workspace(const Model * model, int64_t n_streams, int64_t n_tokens) {

@@ -15,7 +15,8 @@
 // The network as the CPU kernels see it: addresses of tensors that live elsewhere.
 //
 // voxtral_ros/backends/cpu/library.py has the same structures for ctypes; voxtral_cpu_sizes checks
-// that a library and that module belong together. All activations and states are fp32.
+// that a library and that module belong together. Activations and convolution
+// states are fp32.
 
 #pragma once
 
@@ -25,9 +26,10 @@ extern "C" {
 
 enum WeightBits : int64_t { kFloat32 = 32, kBfloat16 = 16, kInt8 = 8, kInt4 = 4 };
 
-// A weight of n rows (outputs) and k columns (inputs), row after row. INT8 and INT4 have one fp32
-// scale for 128 inputs, [n, k / 128]. A byte j of 16 that hold 32 codes of INT4 has code j in its
-// low half and code j + 16 in its high half, both with 8 added.
+// A weight of n outputs (rows) and k inputs (columns), in panels of 16 outputs; the last one is
+// filled with zeros. Floating point: [panels][k][16]. INT8: [panels][k / 4][16][4], and for every 128
+// inputs an fp32 scale of each output, [panels][k / 128][16]. INT4: half as many bytes, of which each
+// has, with 8 added, an input in its low half and the one after the next 3 in its high half.
 struct Matrix {
   const void * weight;
   const float * scale;  // null for floating point
@@ -49,18 +51,20 @@ struct Stack {
   int64_t sliding_window;  // positions that a query attends to, itself included
   int64_t per_token;  // positions of this stack per token
   double eps;
-  const double * inv_freq;  // [head_dim / 2], RoPE, rad per position
+  const double * turns;  // [head_dim / 2], RoPE, turns per position
   const Layer * layers;
   const float * norm;  // [dim]
-  float * keys;  // KV cache, [n_layers, slots, capacity, n_kv_heads, head_dim]
-  float * values;
-  int64_t capacity;  // position p is in entry p % capacity
+  // KV cache, fp16. Keys are [n_layers, slots, n_kv_heads, capacity / 16, head_dim, 16], values are
+  // [n_layers, slots, n_kv_heads, panels, capacity, 16] with head_dim in panels of 16.
+  uint16_t * keys;
+  uint16_t * values;
+  int64_t capacity;  // a multiple of 16; position p is in entry p % capacity
   int64_t * position;  // [slots], tokens of the stream so far
 };
 
 struct Model {
   Stack encoder, decoder;
-  Matrix conv[2];  // [dim, 3 * channels]
+  Matrix conv[2];  // [dim, 3 * channels], floating point
   float * conv_state[2];  // last inputs, [slots, n_mels, 2] and [slots, dim, 1]
   Matrix adapter[2];
   Matrix head;  // LM head, and token embedding (tied)

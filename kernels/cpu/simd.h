@@ -12,7 +12,11 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// SIMD vectors of as many floats as a register holds, and the few functions that need intrinsics.
+// SIMD vectors, panels of 16 floats, and the few functions that need intrinsics.
+//
+// Every sum over floats has its 16 lanes in the same places on every processor, and what rounds is
+// written out: the compiler contracts nothing. So results are the same to the last bit wherever
+// there is a fused multiply-add, which is everywhere but on x86 without AVX2.
 //
 // Everything is in an unnamed namespace: the units that include this are compiled for different
 // instruction sets, and the linker must never merge their functions.
@@ -22,9 +26,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX2__)
+#if defined(__x86_64__)
 #include <immintrin.h>
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
@@ -51,76 +55,82 @@ inline void store(float * to, Vec value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-// The first n lanes, 0 < n < kLanes; the others have `rest`.
-inline Vec load_part(const float * from, int64_t n, float rest) {
-  float lanes[kLanes];
-  for (int i = 0; i < kLanes; ++i) {
-    lanes[i] = i < n ? from[i] : rest;
-  }
-  return load(lanes);
-}
-
-inline void store_part(float * to, Vec value, int64_t n) {
-  float lanes[kLanes];
-  store(lanes, value);
-  for (int i = 0; i < n; ++i) {
-    to[i] = lanes[i];
-  }
-}
-
 inline Vec splat(float value) {
   return value - Vec{};
 }
 
-// kLanes codes as floats. GCC and Clang widen bytes one by one when left to themselves.
-inline Vec from_int8(const uint8_t * codes) {
+// a * b + c
+inline Vec mul_add(Vec a, Vec b, Vec c) {
 #if defined(__AVX512F__)
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)codes)));
+  return _mm512_fmadd_ps(a, b, c);
 #elif defined(__AVX2__)
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)codes)));
-#elif defined(__ARM_NEON)
-  int32_t four;
-  std::memcpy(&four, codes, sizeof four);
-  const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(four));
-  return (Vec)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+  return vfmaq_f32(c, a, b);
 #else
-  const int8_t * at = (const int8_t *)codes;
-  return Vec{(float)at[0], (float)at[1], (float)at[2], (float)at[3]};
-#endif
-}
-
-// kLanes bytes, not negative, as integers.
-inline Int from_bytes(const uint8_t * bytes) {
-#if defined(__AVX512F__)
-  return (Int)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)bytes));
-#elif defined(__AVX2__)
-  return (Int)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)bytes));
-#elif defined(__ARM_NEON)
-  uint32_t four;
-  std::memcpy(&four, bytes, sizeof four);
-  const uint8x8_t narrow = vreinterpret_u8_u32(vdup_n_u32(four));
-  return (Int)vmovl_u16(vget_low_u16(vmovl_u8(narrow)));
-#else
-  return Int{bytes[0], bytes[1], bytes[2], bytes[3]};
+  return a * b + c;
 #endif
 }
 
 // kLanes bfloat16 numbers: the upper halves of floats.
-inline Vec from_bfloat16(const uint8_t * halves) {
+inline Vec from_bfloat16(const uint16_t * from) {
 #if defined(__AVX512F__)
-  const __m256i narrow = _mm256_loadu_si256((const __m256i *)halves);
+  const __m256i narrow = _mm256_loadu_si256((const __m256i *)from);
   return (Vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16);
 #elif defined(__AVX2__)
-  const __m128i narrow = _mm_loadu_si128((const __m128i *)halves);
+  const __m128i narrow = _mm_loadu_si128((const __m128i *)from);
   return (Vec)_mm256_slli_epi32(_mm256_cvtepu16_epi32(narrow), 16);
-#elif defined(__ARM_NEON)
-  uint16_t four[4];
-  std::memcpy(four, halves, sizeof four);
-  return (Vec)vshll_n_u16(vld1_u16(four), 16);
+#elif defined(__aarch64__)
+  return (Vec)vshll_n_u16(vld1_u16(from), 16);
 #else
-  uint16_t four[4];
-  std::memcpy(four, halves, sizeof four);
-  return (Vec)Int{four[0] << 16, four[1] << 16, four[2] << 16, four[3] << 16};
+  return (Vec)Int{from[0] << 16, from[1] << 16, from[2] << 16, from[3] << 16};
+#endif
+}
+
+// kLanes fp16 numbers.
+inline Vec from_half(const uint16_t * from) {
+#if defined(__AVX512F__)
+  return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
+#elif defined(__AVX2__)
+  return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
+#elif defined(__aarch64__)
+  return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
+#else
+  const Int bits = {from[0], from[1], from[2], from[3]};
+  // The exponent of fp16 in that of a float, which a multiplication then puts right.
+  Int shifted = (bits & 0x7fff) << 13;
+  const Vec scaled = (Vec)shifted * 0x1p112f;
+  const Vec value = (bits & 0x7c00) == 0x7c00 ? (Vec)(shifted | 0x7f800000) : scaled;
+  return (Vec)((Int)value | (bits & 0x8000) << 16);
+#endif
+}
+
+// Rounded to nearest even; what is too large is the largest number of fp16, and NaN stays NaN.
+inline uint16_t to_half(float value) {
+  value = value > 65504.0f ? 65504.0f : value < -65504.0f ? -65504.0f : value;
+#if defined(__AVX2__)
+  return (uint16_t)_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__aarch64__)
+  const __fp16 half = (__fp16)value;
+  uint16_t out;
+  std::memcpy(&out, &half, sizeof out);
+  return out;
+#else
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  const uint32_t sign = bits >> 16 & 0x8000;
+  bits &= 0x7fffffff;
+  if (bits > 0x7f800000) {
+    return (uint16_t)(sign | 0x7e00);
+  }
+  if (bits < 0x38800000) {  // too small for a normal number: let an addition round
+    float small;
+    std::memcpy(&small, &bits, sizeof small);
+    small += 0.5f;
+    std::memcpy(&bits, &small, sizeof bits);
+    return (uint16_t)(sign | (bits - 0x3f000000));
+  }
+  return (uint16_t)(sign | (bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13);
 #endif
 }
 
@@ -128,37 +138,125 @@ inline Vec to_float(Int value) {
   return __builtin_convertvector(value, Vec);
 }
 
-// Horizontal sum of all lanes, in a fixed order.
-inline float sum(Vec value) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_add_ps(value);
-#elif defined(__AVX2__)
-  __m128 four = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
-  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
-#else
-  return (value[0] + value[2]) + (value[1] + value[3]);
-#endif
-}
-
 // e^x within 2 units in the last place (Cephes expf), 0 below the smallest normal number; NaN
 // stays NaN, and what would overflow is the largest power.
 inline Vec exp(Vec x) {
   const Vec low = splat(-87.33f), high = splat(88.37f), magic = splat(12582912.0f);
   const Vec bounded = x > high ? high : x < low ? low : x;
-  const Vec shifted = bounded * 1.44269504f + magic;  // the integer is in the low bits
+  const Vec shifted = mul_add(bounded, splat(1.44269504f), magic);  // integer in the low bits
   const Vec whole = shifted - magic;
-  Vec r = bounded - whole * 0.693359375f;
-  r = r + whole * 2.12194440e-4f;
+  Vec r = mul_add(whole, splat(-0.693359375f), bounded);
+  r = mul_add(whole, splat(2.12194440e-4f), r);
   Vec p = splat(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
+  p = mul_add(p, r, splat(1.3981999507e-3f));
+  p = mul_add(p, r, splat(8.3334519073e-3f));
+  p = mul_add(p, r, splat(4.1665795894e-2f));
+  p = mul_add(p, r, splat(1.6666665459e-1f));
+  p = mul_add(p, r, splat(5.0000001201e-1f));
+  p = mul_add(p * r, r, r) + 1.0f;
   const Int exponent = ((Int)shifted << 23) + (127 << 23);
   return x < low ? Vec{} : p * (Vec)exponent;
+}
+
+// The error function within a few units in the last place; rational, from Eigen
+// (gitlab.com/libeigen/eigen, MathFunctionsImpl.h).
+inline Vec erf(Vec x) {
+  const Vec four = splat(4.0f);
+  x = x > four ? four : x < -four ? -four : x;
+  const Vec x2 = x * x;
+  Vec p = splat(-2.72614225801306e-10f);
+  p = mul_add(p, x2, splat(2.77068142495902e-08f));
+  p = mul_add(p, x2, splat(-2.10102402082508e-06f));
+  p = mul_add(p, x2, splat(-5.69250639462346e-05f));
+  p = mul_add(p, x2, splat(-7.34990630326855e-04f));
+  p = mul_add(p, x2, splat(-2.95459980854025e-03f));
+  p = mul_add(p, x2, splat(-1.60960333262415e-02f));
+  Vec q = splat(-1.45660718464996e-05f);
+  q = mul_add(q, x2, splat(-2.13374055278905e-04f));
+  q = mul_add(q, x2, splat(-1.68282697438203e-03f));
+  q = mul_add(q, x2, splat(-7.37332916720468e-03f));
+  q = mul_add(q, x2, splat(-1.42647390514189e-02f));
+  return x * p / q;
+}
+
+// ---- panels: 16 floats, in as many vectors as they take ----
+
+constexpr int kPanel = 16;
+constexpr int kParts = kPanel / kLanes;
+
+struct Panel {
+  Vec part[kParts];
+};
+
+inline int64_t panels(int64_t n) {
+  return (n + kPanel - 1) / kPanel;
+}
+
+inline Panel load_panel(const float * from) {
+  Panel out;
+  std::memcpy(&out, from, sizeof out);
+  return out;
+}
+
+// The first n floats, 0 < n <= 16; the others are 0.
+inline Panel load_panel(const float * from, int64_t n) {
+  float lanes[kPanel] = {};
+  std::memcpy(lanes, from, 4 * (n < kPanel ? n : kPanel));
+  return load_panel(lanes);
+}
+
+inline void store_panel(float * to, const Panel & value, int64_t n = kPanel) {
+  std::memcpy(to, &value, 4 * (n < kPanel ? n : kPanel));
+}
+
+template<class Function>
+inline Panel each(const Panel & x, Function function) {
+  Panel out;
+#pragma GCC unroll 4
+  for (int i = 0; i < kParts; ++i) {
+    out.part[i] = function(x.part[i]);
+  }
+  return out;
+}
+
+template<class Function>
+inline Panel each(const Panel & x, const Panel & y, Function function) {
+  Panel out;
+#pragma GCC unroll 4
+  for (int i = 0; i < kParts; ++i) {
+    out.part[i] = function(x.part[i], y.part[i]);
+  }
+  return out;
+}
+
+inline Panel operator+(const Panel & x, const Panel & y) {
+  return each(x, y, [](Vec a, Vec b) {return a + b;});
+}
+
+inline Panel operator*(const Panel & x, const Panel & y) {
+  return each(x, y, [](Vec a, Vec b) {return a * b;});
+}
+
+// Sum of all lanes: those 8 apart, then 4, 2 and 1.
+inline float sum(const Panel & x) {
+  float lanes[kPanel];
+  store_panel(lanes, x);
+  for (int half = kPanel / 2; half; half /= 2) {
+    for (int i = 0; i < half; ++i) {
+      lanes[i] += lanes[i + half];
+    }
+  }
+  return lanes[0];
+}
+
+// The largest lane that is a number, -inf if none is.
+inline float largest(const Panel & x) {
+  float lanes[kPanel], out = -INFINITY;
+  store_panel(lanes, x);
+  for (const float lane : lanes) {
+    out = lane > out ? lane : out;
+  }
+  return out;
 }
 
 }  // namespace

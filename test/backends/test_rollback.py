@@ -218,9 +218,9 @@ def poison(backend):
         for slot in range(N_SLOTS):
             end = int(stack.position[slot]) * per_token
             seen = np.arange(max(0, end - config.sliding_window + 1), end)
-            for cache in (stack.keys, stack.values):
-                unseen = np.setdiff1d(np.arange(cache.shape[2]), seen % cache.shape[2])
-                cache[:, slot, unseen] = np.nan
+            unseen = np.setdiff1d(np.arange(stack.capacity), seen % stack.capacity)
+            stack.keys[:, slot, :, unseen // 16, :, unseen % 16] = np.nan
+            stack.values[:, slot, :, :, unseen] = np.nan
 
 
 @pytest.mark.parametrize('make', kinds(compiled), indirect=True)

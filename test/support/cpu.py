@@ -26,18 +26,21 @@ from support import checkpoints
 import torch
 
 from voxtral_ros.backends.base import Backend
-from voxtral_ros.backends.cpu.backend import CpuBackend
+from voxtral_ros.backends.cpu.backend import CpuBackend, StackState
 from voxtral_ros.backends.cpu.library import load
 from voxtral_ros.backends.cpu.weights import float_of
 from voxtral_ros.backends.eager import EagerBackend
 from voxtral_ros.model.checkpoint import load_network, open_weights
+from voxtral_ros.model.layers import Attend
 from voxtral_ros.model.names import checkpoint_name
 
 __all__ = [
     'BEST', 'ODD', 'PAD', 'checkpoint_name', 'cpu_backend', 'eager_backend', 'float_of',
     'instruction_sets', 'instructions', 'last_tokens', 'load', 'memory', 'noise', 'open_streams',
-    'random_checkpoint']
+    'positions', 'random_checkpoint', 'rounded_inputs',
+    'with_half_caches']
 
+SETS = ('avx512', 'avxvnni', 'avx2', 'dotprod', 'baseline')
 BEST = load().voxtral_cpu_instructions()
 PAD = checkpoints.STREAMING_PAD
 # Sizes that no register divides, groups of 3 and of 1 query heads, windows that wrap soon.
@@ -50,8 +53,7 @@ ODD = {'dim': 50, 'hidden_dim': 37, 'head_dim': 6, 'n_heads': 6, 'n_kv_heads': 2
 
 def instruction_sets() -> list[str]:
     """Return the names of those that this processor has."""
-    names = [name for name in ('avx512', 'avx2', 'baseline') if load().voxtral_cpu_use(
-        name.encode())]
+    names = [name for name in SETS if load().voxtral_cpu_use(name.encode())]
     load().voxtral_cpu_use(BEST)
     return names
 
@@ -90,6 +92,41 @@ def eager_backend(folder: Path, max_streams: int = 1, max_chunk_tokens: int = 8,
                         max_chunk_tokens)
 
 
+def with_half_caches(backend: EagerBackend) -> EagerBackend:
+    """Let a reference round keys and values to fp16, as the KV caches of ours do."""
+    def rounding(attend: Attend) -> Attend:
+        return lambda q, k, v: attend(q, k.half().to(q), v.half().to(q))
+
+    for cache in (backend.state.encoder_cache, backend.state.decoder_cache):
+        exact = cache.attention
+        cache.attention = lambda *args, exact=exact: [  # type: ignore[method-assign]
+            rounding(attend) for attend in exact(*args)]
+    return backend
+
+
+def rounded_inputs(backend: EagerBackend, folder: Path) -> EagerBackend:
+    """Let the layers of a reference whose weights are quantized round their inputs as ours do."""
+    network = backend.network
+    with open_weights(folder) as (_, weights):
+        for name, _ in network.named_parameters():
+            if weights.kind(checkpoint_name(name)) not in ('int8', 'int4'):
+                continue
+            module = network.get_submodule(name.removesuffix('.weight'))
+            if isinstance(module, torch.nn.Linear):
+                module.register_forward_pre_hook(lambda _, inputs: (round_to_int8(inputs[0]),))
+            else:  # the token embedding, which is the head as well
+                network.decoder.norm.register_forward_hook(
+                    lambda _, inputs, output: round_to_int8(output))
+    return backend
+
+
+def round_to_int8(x: torch.Tensor) -> torch.Tensor:
+    """Round groups of 128 inputs to multiples of a 127th of the largest of them."""
+    groups = x.unflatten(-1, (-1, 128))
+    scale = groups.abs().amax(-1, keepdim=True) / 127
+    return torch.where(scale > 0, (groups / scale).round() * scale, 0).flatten(-2)
+
+
 def noise(n_streams: int, n_tokens: int, seed: int, per_token: int = 1280) -> np.ndarray:
     """Return windows of n tokens, float32 [n_streams, n * per_token + 240]."""
     rng = np.random.default_rng(seed)
@@ -111,16 +148,32 @@ def last_tokens(backend: Any) -> Any:
     return backend.state.last_token if isinstance(backend, CpuBackend) else backend.last_token
 
 
+def positions(stack: StackState) -> tuple[np.ndarray, np.ndarray]:
+    """Return copies of the keys and values of one stack, [n_layers, slots, entries, heads, dim]."""
+    dim = stack.keys.shape[-2]
+    keys = stack.keys.transpose(0, 1, 3, 5, 2, 4)  # [n_layers, slots, panels, 16, heads, dim]
+    values = stack.values.transpose(0, 1, 4, 2, 3, 5)  # [.., entries, heads, panels, 16]
+    return (keys.reshape(*keys.shape[:2], -1, *keys.shape[4:]),
+            values.reshape(*values.shape[:4], -1)[..., :dim])
+
+
 def memory(backend: Any, slot: int) -> list[torch.Tensor]:
-    """Return all that is remembered of the stream in a slot."""
+    """Return all that is remembered of the stream in a slot, of KV caches what is in windows."""
     state = backend.state
     if isinstance(backend, CpuBackend):
-        parts = [state.encoder.keys[:, slot], state.encoder.values[:, slot],
-                 state.decoder.keys[:, slot], state.decoder.values[:, slot],
-                 *(part[slot] for part in state.conv_state),
-                 state.encoder.position[slot], state.decoder.position[slot]]
-        return [torch.from_numpy(np.array(part)) for part in parts]
-    caches = [cache[:, slot] for stack in (state.encoder_cache, state.decoder_cache)
-              for cache in (stack.keys, stack.values)]
-    return [*caches, *(part[slot] for part in state.conv_state),
-            state.encoder_position[slot], state.decoder_position[slot]]
+        config = backend.config
+        caches = [*positions(state.encoder), *positions(state.decoder)]
+        ages = [state.encoder.position[slot], state.decoder.position[slot]]
+    else:
+        config = backend.network.config
+        caches = [cache for stack in (state.encoder_cache, state.decoder_cache)
+                  for cache in (stack.keys, stack.values)]
+        ages = [state.encoder_position[slot], state.decoder_position[slot]]
+    kept = []
+    for n, cache in enumerate(caches):
+        stack, per_token = ((config.encoder, config.downsample_factor), (config.decoder, 1))[n // 2]
+        end = int(ages[n // 2]) * per_token
+        seen = np.arange(max(0, end - stack.sliding_window), end)
+        kept.append(torch.as_tensor(cache[:, slot, seen % cache.shape[2]]))
+    return [*kept, *(torch.as_tensor(part[slot]).clone() for part in state.conv_state),
+            *(torch.tensor(int(age)) for age in ages)]

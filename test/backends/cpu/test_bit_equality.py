@@ -50,7 +50,7 @@ def run(folder, cuts, rows, slots):
               (backend.state.decoder, backend.config.decoder, 1))
     for stack, config, per_token in stacks:
         newest = np.arange(N_TOKENS * per_token - config.sliding_window, N_TOKENS * per_token)
-        for array in (stack.keys, stack.values):
+        for array in cpu.positions(stack):
             caches.append(array[:, slots[0], newest % array.shape[2]])
     return ids, probs, caches
 

@@ -46,7 +46,8 @@ def windows_of(folder, n_streams, n_tokens, seed):
 @pytest.mark.parametrize('name', cpu.instruction_sets())
 def test_passes_are_those_of_the_network(folder, name):
     """Streams of all ages and sizes of passes, until every KV cache has wrapped."""
-    reference = cpu.eager_backend(folder, N_SLOTS, MAX_TOKENS, exact=True)
+    reference = cpu.with_half_caches(
+        cpu.eager_backend(folder, N_SLOTS, MAX_TOKENS, exact=True))
     ours = cpu.cpu_backend(folder, N_SLOTS, MAX_TOKENS)
     cpu.open_streams(reference, N_SLOTS)
     cpu.open_streams(ours, N_SLOTS)
@@ -64,22 +65,32 @@ def test_passes_are_those_of_the_network(folder, name):
                 backend.prefill(slots, windows, tokens) if count % 2
                 else backend.decode(slots, windows) for backend in (ours, reference))
             assert ids == expected_ids
-            np.testing.assert_allclose(probs, expected, rtol=1e-4, atol=1e-7)
+            compare_probs(probs, expected)
     assert ages.min() > config.decoder.sliding_window
     compare_memory(ours, reference, N_SLOTS)
     assert ours.state.last_token.tolist() == reference.last_token.tolist()
 
 
+def compare_probs(found, expected):
+    """Compare probabilities; where a key or a value is rounded the other way, they move a bit."""
+    np.testing.assert_allclose(found, expected, rtol=5e-3, atol=1e-6)
+    assert np.median(np.abs(np.divide(found, expected) - 1)) < 1e-3
+
+
 def compare_memory(ours, reference, n_slots):
     for slot in range(n_slots):
         for mine, theirs in zip(cpu.memory(ours, slot), cpu.memory(reference, slot), strict=True):
-            torch.testing.assert_close(mine.double(), theirs.double(), rtol=1e-4, atol=1e-4)
+            if mine.dtype == torch.float16:
+                torch.testing.assert_close(mine.to(theirs), theirs, rtol=3e-3, atol=1e-3)
+                assert (mine.to(theirs) == theirs).double().mean() > 0.7
+            else:
+                torch.testing.assert_close(mine.to(theirs), theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('name', cpu.instruction_sets())
 def test_angles_are_right_at_late_positions(folder, name):
     """After 2.5 years; what such a stream has in its KV cache are the zeros of the slots here."""
-    reference = cpu.eager_backend(folder, 1, MAX_TOKENS, exact=True)
+    reference = cpu.with_half_caches(cpu.eager_backend(folder, 1, MAX_TOKENS, exact=True))
     ours = cpu.cpu_backend(folder, 1, MAX_TOKENS)
     windows = windows_of(folder, 1, 8, 0)
     with cpu.instructions(name):
@@ -89,7 +100,7 @@ def test_angles_are_right_at_late_positions(folder, name):
             backend.set_position(10**9)
             results.append(backend.prefill([0], windows, [[*range(8)]]))
     compare_memory(ours, reference, 1)
-    np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-4, atol=1e-7)
+    compare_probs(results[1][1], results[0][1])
 
 
 def test_what_a_stream_left_behind_does_not_matter(folder):

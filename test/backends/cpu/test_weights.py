@@ -14,12 +14,14 @@
 
 """Weights stay as small as they are in the file, and compute the same."""
 
+import math
+
 import numpy as np
 import pytest
 from quantization import packable
 import torch
 
-from voxtral_ros.backends.cpu.weights import pack_int4, read_weight
+from voxtral_ros.backends.cpu.weights import read_weight
 from voxtral_ros.model.checkpoint import load_network, open_weights
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
@@ -45,25 +47,32 @@ def folder(request, tmp_path_factory):
     return quantized
 
 
+def prefilled(backend):
+    """Return the probabilities after some prompts; no token of them depends on another result."""
+    cpu.open_streams(backend, N_SLOTS)
+    tokens = [[5 * slot, 33, 32, 1005] for slot in range(N_SLOTS)]
+    return np.array([backend.prefill(range(N_SLOTS), cpu.noise(N_SLOTS, MAX_TOKENS, seed), tokens)[1]
+                     for seed in range(8)])
+
+
+def error(found, expected):
+    return np.median(np.abs(found / expected - 1))
+
+
 @pytest.mark.parametrize('name', cpu.instruction_sets())
 def test_passes_are_those_of_the_dequantized_network(folder, name):
-    reference = cpu.eager_backend(folder, N_SLOTS, MAX_TOKENS)
-    ours = cpu.cpu_backend(folder, N_SLOTS, MAX_TOKENS)
-    cpu.open_streams(reference, N_SLOTS)
-    cpu.open_streams(ours, N_SLOTS)
+    """With inputs rounded as ours; where one is rounded the other way, others follow it."""
+    dequantized = cpu.with_half_caches(cpu.eager_backend(folder, N_SLOTS, MAX_TOKENS, exact=True))
+    far = prefilled(dequantized)
+    near = prefilled(cpu.rounded_inputs(dequantized, folder))
     with cpu.instructions(name):
-        for n_streams in range(1, N_SLOTS + 1):
-            slots = list(range(n_streams))
-            windows = cpu.noise(n_streams, MAX_TOKENS, n_streams)
-            tokens = [[5 * slot, 33, 32, 1005] for slot in slots]
-            for passed in (lambda backend: backend.prefill(slots, windows, tokens),  # noqa: B023
-                           lambda backend: backend.decode(slots, windows)):  # noqa: B023
-                (ids, probs), (expected_ids, expected) = passed(ours), passed(reference)
-                assert ids == expected_ids
-                np.testing.assert_allclose(probs, expected, rtol=1e-3, atol=1e-6)
-    for slot in range(N_SLOTS):
-        for mine, theirs in zip(cpu.memory(ours, slot), cpu.memory(reference, slot), strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=2e-4)
+        ours = prefilled(cpu.cpu_backend(folder, N_SLOTS, MAX_TOKENS))
+    if np.array_equal(far, near):  # nothing is quantized
+        np.testing.assert_allclose(ours, near, rtol=5e-3)
+        assert error(ours, near) < 5e-4
+    else:
+        np.testing.assert_allclose(ours, near, rtol=0.4)
+        assert error(ours, near) < 0.02 < error(ours, far) < 0.08
 
 
 @pytest.mark.parametrize('name', cpu.instruction_sets())
@@ -99,13 +108,15 @@ def test_weights_take_the_bytes_of_the_file(folder):
     with open_weights(folder) as (network, weights):
         n_packed = 0
         for name, parameter in network.named_parameters():
-            if parameter.dim() < 2 or 'conv' in name or 'ada_rms' in name:
+            if parameter.dim() < 2 or 'ada_rms' in name:
                 continue
             weight = read_weight(weights, cpu.checkpoint_name(name))
+            n, *rest = parameter.shape
+            assert n % 16 == 0
             assert weight.nbytes == parameter.numel() * kinds[weight.bits]
-            assert weight.shape == tuple(parameter.shape)
+            assert weight.shape == (n, math.prod(rest))
             n_packed += 1
-    assert n_packed == 1 + 2 + 7 * 3
+    assert n_packed == 1 + 2 + 2 + 7 * 3
     sizes = cpu.cpu_backend(folder).weight_bytes
     assert 0 < sizes.head < sizes.encoder + sizes.decoder
 
@@ -121,24 +132,57 @@ def test_float_weights_stay_as_they_are(tmp_path):
         assert cpu.cpu_backend(folder)._model.decoder.layers[0].query.bits == 32
 
 
-def unpack_int4(packed):
-    """Undo pack_int4: int8 [N, K]."""
-    halves = packed.reshape(len(packed), -1, 1, 16)
-    pairs = np.concatenate((halves & 15, halves >> 4), axis=2)
-    return pairs.reshape(len(packed), -1).astype(np.int8) - np.int8(8)
+class Stored:
+    """One weight as a checkpoint file has it, in blocks of a size that divides nothing."""
+
+    def __init__(self, codes, scales=None, kind='dense', block=5):
+        self.codes, self.scales, self._kind, self._block = codes, scales, kind, block
+
+    def kind(self, name):
+        return self._kind
+
+    def shape(self, name):
+        return self.codes.shape
+
+    def array(self, name):
+        return self.codes
+
+    def code_arrays(self, name):
+        for start in range(0, len(self.codes), self._block):
+            rows = slice(start, start + self._block)
+            yield start, self.codes[rows], self.scales[rows]
 
 
-def test_packed_codes_come_back():
-    codes = np.random.default_rng(0).integers(-8, 8, (3, 256)).astype(np.int8)
-    packed = pack_int4(codes)
-    assert packed.shape == (3, 128)
-    assert np.array_equal(unpack_int4(packed), codes)
+@pytest.mark.parametrize('kind', ['int8', 'int4', 'dense'])
+@pytest.mark.parametrize('block', [1, 5, 16, 21, 40, 100])
+@pytest.mark.parametrize('n', [3, 16, 50])
+def test_rows_come_back_whatever_the_blocks(kind, block, n):
+    rng = np.random.default_rng(0)
+    if kind == 'dense':
+        stored = Stored(rng.standard_normal((n, 4, 3)).astype(np.float32))
+        expected = stored.codes.reshape(n, -1)
+    else:
+        most = 8 if kind == 'int4' else 128
+        codes = rng.integers(-most, most, (n, 256)).astype(np.int8)
+        scales = rng.uniform(0.1, 2, (n, 2)).astype(np.float16)
+        stored = Stored(codes, scales, kind, block)
+        expected = (codes.reshape(n, 2, 128) * scales.astype(np.float32)[..., None]).reshape(n, -1)
+    weight = read_weight(stored, 'w')
+    assert weight.codes.shape[0] == -(-n // 16)
+    assert np.array_equal(dequantize(weight), expected)
 
 
 def dequantize(weight):
     """Return what a weight stands for, float32 [N, K]."""
-    if weight.scales is None:
-        return cpu.float_of(weight.codes) if weight.bits == 16 else weight.codes
-    codes = unpack_int4(weight.codes) if weight.bits == 4 else weight.codes
-    groups = codes.reshape(len(codes), -1, 128).astype(np.float32)
-    return (groups * weight.scales[..., None]).reshape(len(codes), -1)
+    n, k = weight.shape
+    codes = weight.codes
+    if weight.bits == 4:  # [P, K / 8, 16, 4] to [P, K / 4, 16, 4]
+        codes = np.stack((codes & 15, codes >> 4), axis=2).reshape(len(codes), k // 4, 16, 4)
+        codes = codes.astype(np.int8) - np.int8(8)
+    if weight.bits == 16:
+        codes = cpu.float_of(codes)
+    if weight.scales is None:  # [P, K, 16]
+        return codes.swapaxes(1, 2).reshape(-1, k)[:n]
+    rows = codes.swapaxes(1, 2).reshape(-1, k // 128, 128).astype(np.float32)
+    scales = weight.scales.swapaxes(1, 2).reshape(-1, k // 128)
+    return (rows * scales[..., None]).reshape(-1, k)[:n]

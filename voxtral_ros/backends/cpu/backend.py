@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import ctypes
 from ctypes import c_float, c_int64, c_void_p
+from decimal import Decimal
 import math
 import os
 from typing import Any
@@ -33,12 +34,13 @@ import numpy.typing as npt
 from voxtral_ros.backends.base import kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, WeightBytes
 from voxtral_ros.backends.cpu.library import Layer, load, Matrix, Model, Stack
 from voxtral_ros.backends.cpu.mel import LogMel
-from voxtral_ros.backends.cpu.weights import CpuWeight, float_of, read_weight, StoredWeights
+from voxtral_ros.backends.cpu.weights import float_of, PANEL, read_weight, StoredWeights
 from voxtral_ros.backends.rollback import SavedStreams
 from voxtral_ros.model.config import ModelConfig, StackConfig
 from voxtral_ros.model.names import checkpoint_name
 
 Array = npt.NDArray[Any]
+_TWO_PI = Decimal('6.283185307179586476925286767')
 
 
 class CpuBackend:
@@ -169,7 +171,7 @@ class CpuBackend:
             encoder=self._stack(
                 'encoder', config.encoder, state.encoder, config.downsample_factor),
             decoder=self._stack('decoder', config.decoder, state.decoder, 1),
-            conv=(Matrix * 2)(*(self._matrix(f'encoder.conv_layers.{n}.conv', 'encoder', False)
+            conv=(Matrix * 2)(*(self._matrix(f'encoder.conv_layers.{n}.conv', 'encoder')
                                 for n in (0, 1))),
             adapter=(Matrix * 2)(*(self._matrix(f'adapter.{n}', 'encoder') for n in (0, 2))),
             conv_state=(c_void_p * 2)(*map(self._keep, state.conv_state)),
@@ -182,14 +184,13 @@ class CpuBackend:
         layers = (Layer * config.n_layers)(*(
             self._layer(f'{part}.layers.{n}', part) for n in range(config.n_layers)))
         self._arrays.append(layers)
-        inv_freq = config.rope_theta ** -(np.arange(0, config.head_dim, 2) / config.head_dim)
         return Stack(
             dim=config.dim, n_layers=config.n_layers, n_heads=config.n_heads,
             n_kv_heads=config.n_kv_heads, head_dim=config.head_dim, hidden_dim=config.hidden_dim,
             sliding_window=config.sliding_window, per_token=per_token, eps=config.norm_eps,
-            inv_freq=self._keep(inv_freq), layers=layers, norm=self._vector(f'{part}.norm.weight'),
+            turns=self._keep(rope_turns(config)), layers=layers, norm=self._vector(f'{part}.norm.weight'),
             keys=self._keep(state.keys), values=self._keep(state.values),
-            capacity=state.keys.shape[2], position=self._keep(state.position))
+            capacity=state.capacity, position=self._keep(state.position))
 
     def _layer(self, path: str, part: str) -> Layer:
         query, key, value, out, gate, up, down = (
@@ -201,10 +202,9 @@ class CpuBackend:
             value=value, out=out, ffn_norm=self._vector(f'{path}.ffn_norm.weight'), gate=gate,
             up=up, down=down)
 
-    def _matrix(self, path: str, part: str, packed: bool = True) -> Matrix:
+    def _matrix(self, path: str, part: str) -> Matrix:
         """Read weight and bias of a layer."""
-        weight: CpuWeight = read_weight(
-            self._weights, checkpoint_name(f'{path}.weight'), packed)
+        weight = read_weight(self._weights, checkpoint_name(f'{path}.weight'))
         self._sizes[part] += weight.nbytes
         n, k = weight.shape
         return Matrix(
@@ -228,13 +228,19 @@ class CpuBackend:
 
 
 class StackState:
-    """KV cache and position of one stack; the cache wraps as in voxtral_ros.model.kv_cache."""
+    """
+    KV cache in fp16 and position of one stack; the cache wraps as in voxtral_ros.model.kv_cache.
+
+    16 positions of a key lie side by side, and 16 dimensions of a value; see kernels/cpu/network.h.
+    """
 
     def __init__(self, config: StackConfig, n_slots: int, max_positions: int) -> None:
-        capacity = config.cache_capacity(max_positions)
-        shape = (config.n_layers, n_slots, capacity, config.n_kv_heads, config.head_dim)
-        self.keys = np.zeros(shape, np.float32)
-        self.values = np.zeros(shape, np.float32)
+        self.capacity = -(-config.cache_capacity(max_positions) // PANEL) * PANEL
+        n_layers, heads, dim = config.n_layers, config.n_kv_heads, config.head_dim
+        self.keys = np.zeros(
+            (n_layers, n_slots, heads, self.capacity // PANEL, dim, PANEL), np.float16)
+        self.values = np.zeros(
+            (n_layers, n_slots, heads, -(-dim // PANEL), self.capacity, PANEL), np.float16)
         self.position = np.zeros(n_slots, np.int64)  # tokens since the stream was opened
 
     def reset(self, slot: int) -> None:
@@ -271,6 +277,17 @@ class CpuState:
     def nbytes(self) -> int:
         return sum(stack.keys.nbytes + stack.values.nbytes
                    for stack in (self.encoder, self.decoder))
+
+
+def rope_turns(config: StackConfig) -> Array:
+    """
+    Return by how many turns RoPE rotates each pair of a head per position, float64 [head_dim / 2].
+
+    Computed in decimal, and so the same wherever it is done.
+    """
+    theta = Decimal(config.rope_theta)
+    return np.array([float(theta ** (Decimal(-2 * pair) / config.head_dim) / _TWO_PI)
+                     for pair in range(config.head_dim // 2)])
 
 
 def delay_scale(delay: int, down: Array, up: Array) -> Array:

@@ -55,7 +55,7 @@ class Stack(ctypes.Structure):
     _fields_ = [('dim', c_int64), ('n_layers', c_int64), ('n_heads', c_int64),
                 ('n_kv_heads', c_int64), ('head_dim', c_int64), ('hidden_dim', c_int64),
                 ('sliding_window', c_int64), ('per_token', c_int64), ('eps', c_double),
-                ('inv_freq', c_void_p), ('layers', POINTER(Layer)), ('norm', c_void_p),
+                ('turns', c_void_p), ('layers', POINTER(Layer)), ('norm', c_void_p),
                 ('keys', c_void_p), ('values', c_void_p), ('capacity', c_int64),
                 ('position', c_void_p)]
 
@@ -103,6 +103,9 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.voxtral_cpu_use.restype = c_int64
     library.voxtral_cpu_threads.argtypes = [c_int64]
     library.voxtral_cpu_threads.restype = None
+    library.voxtral_cpu_gemm.argtypes = [  # x, rows, memory, out
+        POINTER(Matrix), c_void_p, c_int64, c_void_p, c_void_p]
+    library.voxtral_cpu_gemm.restype = None
     library.voxtral_cpu_workspace.argtypes = [model, c_int64, c_int64]
     library.voxtral_cpu_workspace.restype = c_int64
     library.voxtral_cpu_decode.argtypes = [  # slots, mel, memory, ids, probabilities

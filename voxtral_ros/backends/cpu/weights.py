@@ -15,20 +15,22 @@
 """
 Weights as the CPU kernels take them: bf16, INT8 and INT4 stay as small as they are in the file.
 
-All of it is numpy: a process that runs on a CPU needs no torch for this.
+They lie in panels of 16 outputs, in the order in which they are read; kernels/cpu/network.h has the
+layout. All of it is numpy: a process that runs on a CPU needs no torch for this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+import math
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 GROUP = 128  # inputs that share a scale
-_HALF = 16  # codes of INT4 in the low halves of as many bytes, and as many in the high halves
+PANEL = 16  # outputs that lie side by side
 Array = npt.NDArray[Any]
 
 
@@ -50,45 +52,55 @@ class StoredWeights(Protocol):
 
 @dataclass(frozen=True)
 class CpuWeight:
-    """A weight [N, K], row after row."""
+    """A weight of N outputs and K inputs, in panels; the last one is filled with zeros."""
 
+    shape: tuple[int, int]  # N, K
     bits: int  # 32, 16 (bf16), 8 or 4
-    codes: Array  # float32, uint16 (bf16) or int8 [N, K], uint8 [N, K / 2]
-    scales: Array | None = None  # float32 [N, K / 128] of INT8 and INT4
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        n, columns = self.codes.shape
-        return n, columns * (2 if self.bits == 4 else 1)
+    codes: Array  # float32 or uint16 [P, K, 16], int8 [P, K / 4, 16, 4], uint8 [P, K / 8, 16, 4]
+    scales: Array | None = None  # float32 [P, K / 128, 16] of INT8 and INT4
 
     @property
     def nbytes(self) -> int:
         return self.codes.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
 
-def read_weight(weights: StoredWeights, name: str, packed: bool = True) -> CpuWeight:
+def read_weight(weights: StoredWeights, name: str) -> CpuWeight:
     """
     Read a weight [N, ...] from a file; further axes are flattened.
 
     :param name: checkpoint name
-    :param packed: let it be as small as it is in the file; else float32
     """
     kind = weights.kind(name)
+    n, *rest = weights.shape(name)
+    k = math.prod(rest)
+    n_panels = -(-n // PANEL)
     if kind == 'dense':
-        codes = weights.array(name)
-        codes = codes.reshape(len(codes), -1)
-        if codes.dtype == np.uint16 and not packed:
-            codes = float_of(codes)
-        return CpuWeight(8 * codes.itemsize, codes)
-    n, k = weights.shape(name)
+        dense = weights.array(name).reshape(n, k)
+        codes = np.zeros((n_panels, k, PANEL), dense.dtype)
+        _put(codes, 0, dense[:, :, None])
+        return CpuWeight((n, k), 8 * codes.itemsize, codes)
     bits = 4 if kind == 'int4' else 8
-    codes = np.empty((n, k * bits // 8), np.uint8 if bits == 4 else np.int8)
-    scales = np.empty((n, k // GROUP), np.float32)
+    codes = np.zeros((n_panels, k * bits // 32, PANEL, 4), np.uint8 if bits == 4 else np.int8)
+    scales = np.zeros((n_panels, k // GROUP, PANEL), np.float32)
     for start, block, scale in weights.code_arrays(name):  # never two copies of a whole weight
-        rows = slice(start, start + len(block))
-        codes[rows] = pack_int4(block) if bits == 4 else block
-        scales[rows] = scale
-    return CpuWeight(bits, codes, scales)
+        _put(codes, start, pack_int4(block) if bits == 4 else block.reshape(len(block), -1, 4))
+        _put(scales, start, scale[:, :, None])
+    return CpuWeight((n, k), bits, codes, scales)
+
+
+def _put(panels: Array, start: int, rows: Array) -> None:
+    """Put rows [R, C, D] into panels, [P, C, 16] or [P, C, 16, D], from row `start` on."""
+    panels = panels.reshape(*panels.shape[:2], PANEL, -1)
+    first = min(-start % PANEL, len(rows))  # rows that complete a panel
+    whole = (len(rows) - first) // PANEL * PANEL
+    for begin, end in ((0, first), (first + whole, len(rows))):
+        if begin < end:
+            panel, place = divmod(start + begin, PANEL)
+            panels[panel, :, place:place + end - begin] = rows[begin:end].swapaxes(0, 1)
+    if whole:
+        panel = (start + first) // PANEL
+        blocks = rows[first:first + whole].reshape(-1, PANEL, *rows.shape[1:])
+        panels[panel:panel + len(blocks)] = blocks.swapaxes(1, 2)
 
 
 def float_of(bits: Array) -> Array:
@@ -97,7 +109,7 @@ def float_of(bits: Array) -> Array:
 
 
 def pack_int4(codes: Array) -> Array:
-    """Pack codes of -8..7, int8 [N, K], in pairs 16 apart: uint8 [N, K / 2]."""
-    pairs = (codes + np.int8(8)).astype(np.uint8).reshape(len(codes), -1, 2, _HALF)
-    packed: Array = (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(len(codes), -1)
+    """Pack codes of -8..7, int8 [N, K], in pairs 4 apart: uint8 [N, K / 8, 4]."""
+    pairs = (codes + np.int8(8)).astype(np.uint8).reshape(len(codes), -1, 2, 4)
+    packed: Array = pairs[:, :, 0] | pairs[:, :, 1] << 4
     return packed
