@@ -273,7 +273,7 @@ def passes(arguments):
     for name, engine in engines.items():
         slot = engine.take_slot(DELAY).index
         windows = np.stack([samples[None, BLOCK * n:BLOCK * n + BLOCK + 240] for n in range(200)])
-        for instructions in (b'avx512', b'avx2', b'baseline'):
+        for instructions in (b'avx512', b'avxvnni', b'avx2', b'dotprod', b'baseline'):
             if not library.voxtral_cpu_use(instructions):
                 continue
             times, spent = [], defaultdict(float)

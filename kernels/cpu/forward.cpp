@@ -18,6 +18,7 @@
 
 #include "attention.h"
 #include "forward.h"
+#include "mel.h"
 
 namespace {
 
@@ -70,7 +71,10 @@ void rope_angles(const Stack & s, Streams streams, int64_t n, const Buffers & b)
     const int64_t slot = streams.slots[row / n];
     const int64_t position = s.position[slot] * s.per_token + row % n;
     for (int64_t j = 0; j < half; ++j) {
-      cos_sin((double)position * s.turns[j], b.cosine[row * half + j], b.sine[row * half + j]);
+      double cosine, sine;
+      cos_sin((double)position * s.turns[j], cosine, sine);
+      b.cosine[row * half + j] = (float)cosine;
+      b.sine[row * half + j] = (float)sine;
     }
   }
 }
@@ -274,6 +278,12 @@ void decode(
   }
 }
 
+void roots(int64_t n, double * out) {
+  for (int64_t i = 0; i < n; ++i) {
+    cos_sin((double)i / (double)n, out[2 * i], out[2 * i + 1]);
+  }
+}
+
 void gemm_alone(
   const Matrix & m, const float * x, int64_t n_rows, float * memory, float * out)
 {
@@ -283,4 +293,4 @@ void gemm_alone(
 
 }  // namespace
 
-extern const Forward VOXTRAL_FORWARD = {gemm_alone, workspace, prefill, decode};
+extern const Forward VOXTRAL_FORWARD = {roots, log_mel, gemm_alone, workspace, prefill, decode};

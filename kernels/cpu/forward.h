@@ -23,8 +23,15 @@ struct Streams {
   int64_t n;
 };
 
-// Forward passes of one instruction set.
+// What is computed with one instruction set.
 struct Forward {
+  // Cosine and sine of 0, 1 / n, ... (n - 1) / n turns, [n, 2].
+  void (* roots)(int64_t n, double * out);
+  // samples [n_streams, n_samples] to out [n_streams, frames, n_mels], as many as there are; memory:
+  // 24 * window_size numbers
+  void (* log_mel)(
+    const LogMel & mel, const float * samples, int64_t n_streams, int64_t n_samples,
+    double * memory, float * out);
   // out [n_rows, n] = x [n_rows, k] times a weight, by itself, for tests and benchmarks. memory:
   // n_rows * k floats
   void (* gemm)(const Matrix & m, const float * x, int64_t n_rows, float * memory, float * out);

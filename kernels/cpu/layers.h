@@ -83,7 +83,7 @@ inline float exp_and_sum(float * x, int64_t from, int64_t to) {
 
 // Cosine and sine of a number of turns, whatever their number, by fdlibm's polynomials
 // (netlib.org/fdlibm, k_sin.c and k_cos.c). In fp64: in fp32, angles would be wrong after hours.
-inline void cos_sin(double turns, float & cosine, float & sine) {
+inline void cos_sin(double turns, double & cosine, double & sine) {
   const double quarters = std::nearbyint(4.0 * turns);
   const double x = (turns - 0.25 * quarters) * 6.283185307179586477;  // -pi/4 to pi/4
   const double z = x * x;
@@ -95,8 +95,8 @@ inline void cos_sin(double turns, float & cosine, float & sine) {
     z * (-2.75573143513906633035e-07 + z * (2.08757232129817482790e-09 -
     z * 1.13596475577881948265e-11)))));
   const int64_t quarter = (int64_t)quarters & 3;
-  cosine = (float)(quarter == 0 ? c : quarter == 1 ? -s : quarter == 2 ? -c : s);
-  sine = (float)(quarter == 0 ? s : quarter == 1 ? c : quarter == 2 ? -s : -c);
+  cosine = quarter == 0 ? c : quarter == 1 ? -s : quarter == 2 ? -c : s;
+  sine = quarter == 0 ? s : quarter == 1 ? c : quarter == 2 ? -s : -c;
 }
 
 // Applies RoPE to the pairs (2j, 2j + 1) of every head of one row, [n_heads, head_dim].

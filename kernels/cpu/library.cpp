@@ -86,7 +86,7 @@ extern "C" {
 
 // Must be equal where the structures are declared again (voxtral_ros/backends/cpu/library.py).
 int64_t voxtral_cpu_sizes() {
-  return sizeof(Model) + 1000 * sizeof(Layer);
+  return sizeof(Model) + 1000 * sizeof(Layer) + 1000000 * sizeof(LogMel);
 }
 
 const char * voxtral_cpu_instructions() {
@@ -103,6 +103,17 @@ int64_t voxtral_cpu_use(const char * name) {
 // Sets the number of threads of large GEMMs, in the whole process; results do not depend on it.
 void voxtral_cpu_threads(int64_t n) {
   set_num_threads(n);
+}
+
+void voxtral_cpu_roots(int64_t n, double * out) {
+  selected->forward->roots(n, out);
+}
+
+void voxtral_cpu_log_mel(
+  const LogMel * mel, const float * samples, int64_t n_streams, int64_t n_samples,
+  double * memory, float * out)
+{
+  selected->forward->log_mel(*mel, samples, n_streams, n_samples, memory, out);
 }
 
 void voxtral_cpu_gemm(

@@ -74,4 +74,13 @@ struct Model {
   int64_t n_slots, n_mels, pad;
 };
 
+struct LogMel {
+  int64_t window_size, hop_length, n_mels;
+  const double * roots;  // [window_size, 2], see Forward
+  const double * window;  // [window_size]
+  const int64_t * bins;  // first and last + 1 bin of the spectrum of each filter, [n_mels, 2]
+  const double * weights;  // of these bins, one filter after the other
+  double floor;  // of log10
+};
+
 }  // extern "C"

@@ -35,7 +35,7 @@ from voxtral_ros.model.layers import Attend
 from voxtral_ros.model.names import checkpoint_name
 
 __all__ = [
-    'BEST', 'ODD', 'PAD', 'checkpoint_name', 'cpu_backend', 'eager_backend', 'float_of',
+    'BEST', 'ODD', 'PAD', 'Stored', 'checkpoint_name', 'cpu_backend', 'eager_backend', 'float_of',
     'instruction_sets', 'instructions', 'last_tokens', 'load', 'memory', 'noise', 'open_streams',
     'positions', 'random_checkpoint', 'rounded_inputs',
     'with_half_caches']
@@ -127,6 +127,27 @@ def round_to_int8(x: torch.Tensor) -> torch.Tensor:
     return torch.where(scale > 0, (groups / scale).round() * scale, 0).flatten(-2)
 
 
+class Stored:
+    """One weight as a checkpoint file has it, in blocks of a size that divides nothing."""
+
+    def __init__(self, codes, scales=None, kind='dense', block=5):
+        self.codes, self.scales, self._kind, self._block = codes, scales, kind, block
+
+    def kind(self, name):
+        return self._kind
+
+    def shape(self, name):
+        return self.codes.shape
+
+    def array(self, name):
+        return self.codes
+
+    def code_arrays(self, name):
+        for start in range(0, len(self.codes), self._block):
+            rows = slice(start, start + self._block)
+            yield start, self.codes[rows], self.scales[rows]
+
+
 def noise(n_streams: int, n_tokens: int, seed: int, per_token: int = 1280) -> np.ndarray:
     """Return windows of n tokens, float32 [n_streams, n * per_token + 240]."""
     rng = np.random.default_rng(seed)
@@ -149,7 +170,7 @@ def last_tokens(backend: Any) -> Any:
 
 
 def positions(stack: StackState) -> tuple[np.ndarray, np.ndarray]:
-    """Return copies of the keys and values of one stack, [n_layers, slots, entries, heads, dim]."""
+    """Return copies of keys and values of a stack, [n_layers, slots, entries, heads, dim]."""
     dim = stack.keys.shape[-2]
     keys = stack.keys.transpose(0, 1, 3, 5, 2, 4)  # [n_layers, slots, panels, 16, heads, dim]
     values = stack.values.transpose(0, 1, 4, 2, 3, 5)  # [.., entries, heads, panels, 16]
@@ -170,8 +191,9 @@ def memory(backend: Any, slot: int) -> list[torch.Tensor]:
                   for cache in (stack.keys, stack.values)]
         ages = [state.encoder_position[slot], state.decoder_position[slot]]
     kept = []
+    stacks = ((config.encoder, config.downsample_factor), (config.decoder, 1))
     for n, cache in enumerate(caches):
-        stack, per_token = ((config.encoder, config.downsample_factor), (config.decoder, 1))[n // 2]
+        stack, per_token = stacks[n // 2]
         end = int(ages[n // 2]) * per_token
         seen = np.arange(max(0, end - stack.sliding_window), end)
         kept.append(torch.as_tensor(cache[:, slot, seen % cache.shape[2]]))

@@ -16,7 +16,6 @@
 
 import ctypes
 
-from backends.cpu.test_weights import Stored
 import numpy as np
 import pytest
 
@@ -71,7 +70,7 @@ def test_integers_are_exact(name, kind, n_rows, n, k):
     x[0, :128] = 3.5
     x[-1, -128:] = 0
     bias = rng.standard_normal(n).astype(np.float32)
-    found = gemm(name, read_weight(Stored(codes, scales, kind), 'w'), x, bias)
+    found = gemm(name, read_weight(cpu.Stored(codes, scales, kind), 'w'), x, bias)
     assert np.array_equal(found, integers(codes, scales, x, bias))
 
 
@@ -80,7 +79,7 @@ def test_integers_are_exact(name, kind, n_rows, n, k):
 @pytest.mark.parametrize('kind', ['int8', 'int4'])
 def test_what_is_no_number_stays_in_its_row(name, value, kind):
     codes = np.ones((20, 256), np.int8)
-    weight = read_weight(Stored(codes, np.ones((20, 2), np.float16), kind), 'w')
+    weight = read_weight(cpu.Stored(codes, np.ones((20, 2), np.float16), kind), 'w')
     x = np.ones((4, 256), np.float32)
     x[2, 200] = value
     found = gemm(name, weight, x, np.zeros(20, np.float32))
@@ -90,7 +89,7 @@ def test_what_is_no_number_stays_in_its_row(name, value, kind):
 
 @pytest.mark.parametrize('name', cpu.instruction_sets())
 def test_the_smallest_inputs_are_nothing(name):
-    weight = read_weight(Stored(np.ones((16, 128), np.int8), np.ones((16, 1)), 'int8'), 'w')
+    weight = read_weight(cpu.Stored(np.ones((16, 128), np.int8), np.ones((16, 1)), 'int8'), 'w')
     x = np.full((2, 128), 1e-42, np.float32)
     x[1] = 1e-20
     found = gemm(name, weight, x, np.zeros(16, np.float32))
@@ -108,7 +107,7 @@ def test_floats_are_right_and_the_same_wherever_they_are_fused(name, dtype, n_ro
         codes = (codes.view(np.uint32) >> 16).astype(np.uint16)
     x, bias = rng.standard_normal((n_rows, k)), rng.standard_normal(n)
     x, bias = x.astype(np.float32), bias.astype(np.float32)
-    weight = read_weight(Stored(codes), 'w')
+    weight = read_weight(cpu.Stored(codes), 'w')
     found = gemm(name, weight, x, bias)
     dense = cpu.float_of(codes) if dtype == np.uint16 else codes
     np.testing.assert_allclose(found, x.astype(np.float64) @ dense.T + bias, rtol=1e-5, atol=1e-4)

@@ -51,8 +51,8 @@ def prefilled(backend):
     """Return the probabilities after some prompts; no token of them depends on another result."""
     cpu.open_streams(backend, N_SLOTS)
     tokens = [[5 * slot, 33, 32, 1005] for slot in range(N_SLOTS)]
-    return np.array([backend.prefill(range(N_SLOTS), cpu.noise(N_SLOTS, MAX_TOKENS, seed), tokens)[1]
-                     for seed in range(8)])
+    passes = [cpu.noise(N_SLOTS, MAX_TOKENS, seed) for seed in range(8)]
+    return np.array([backend.prefill(range(N_SLOTS), windows, tokens)[1] for windows in passes])
 
 
 def error(found, expected):
@@ -132,40 +132,19 @@ def test_float_weights_stay_as_they_are(tmp_path):
         assert cpu.cpu_backend(folder)._model.decoder.layers[0].query.bits == 32
 
 
-class Stored:
-    """One weight as a checkpoint file has it, in blocks of a size that divides nothing."""
-
-    def __init__(self, codes, scales=None, kind='dense', block=5):
-        self.codes, self.scales, self._kind, self._block = codes, scales, kind, block
-
-    def kind(self, name):
-        return self._kind
-
-    def shape(self, name):
-        return self.codes.shape
-
-    def array(self, name):
-        return self.codes
-
-    def code_arrays(self, name):
-        for start in range(0, len(self.codes), self._block):
-            rows = slice(start, start + self._block)
-            yield start, self.codes[rows], self.scales[rows]
-
-
 @pytest.mark.parametrize('kind', ['int8', 'int4', 'dense'])
 @pytest.mark.parametrize('block', [1, 5, 16, 21, 40, 100])
 @pytest.mark.parametrize('n', [3, 16, 50])
 def test_rows_come_back_whatever_the_blocks(kind, block, n):
     rng = np.random.default_rng(0)
     if kind == 'dense':
-        stored = Stored(rng.standard_normal((n, 4, 3)).astype(np.float32))
+        stored = cpu.Stored(rng.standard_normal((n, 4, 3)).astype(np.float32))
         expected = stored.codes.reshape(n, -1)
     else:
         most = 8 if kind == 'int4' else 128
         codes = rng.integers(-most, most, (n, 256)).astype(np.int8)
         scales = rng.uniform(0.1, 2, (n, 2)).astype(np.float16)
-        stored = Stored(codes, scales, kind, block)
+        stored = cpu.Stored(codes, scales, kind, block)
         expected = (codes.reshape(n, 2, 128) * scales.astype(np.float32)[..., None]).reshape(n, -1)
     weight = read_weight(stored, 'w')
     assert weight.codes.shape[0] == -(-n // 16)

@@ -188,9 +188,10 @@ class CpuBackend:
             dim=config.dim, n_layers=config.n_layers, n_heads=config.n_heads,
             n_kv_heads=config.n_kv_heads, head_dim=config.head_dim, hidden_dim=config.hidden_dim,
             sliding_window=config.sliding_window, per_token=per_token, eps=config.norm_eps,
-            turns=self._keep(rope_turns(config)), layers=layers, norm=self._vector(f'{part}.norm.weight'),
-            keys=self._keep(state.keys), values=self._keep(state.values),
-            capacity=state.capacity, position=self._keep(state.position))
+            turns=self._keep(rope_turns(config)), layers=layers,
+            norm=self._vector(f'{part}.norm.weight'), keys=self._keep(state.keys),
+            values=self._keep(state.values), capacity=state.capacity,
+            position=self._keep(state.position))
 
     def _layer(self, path: str, part: str) -> Layer:
         query, key, value, out, gate, up, down = (
@@ -229,9 +230,9 @@ class CpuBackend:
 
 class StackState:
     """
-    KV cache in fp16 and position of one stack; the cache wraps as in voxtral_ros.model.kv_cache.
+    KV cache in fp16 and position of one stack; it wraps as in voxtral_ros.model.kv_cache.
 
-    16 positions of a key lie side by side, and 16 dimensions of a value; see kernels/cpu/network.h.
+    Keys of 16 positions lie side by side, and values of 16 dimensions; see kernels/cpu/network.h.
     """
 
     def __init__(self, config: StackConfig, n_slots: int, max_positions: int) -> None:

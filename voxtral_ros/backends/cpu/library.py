@@ -31,7 +31,7 @@ from subprocess import SubprocessError
 from voxtral_ros.backends.build import BuildError, installed, named
 from voxtral_ros.backends.cpu.build import build, cached, LIBRARY
 
-__all__ = ['BuildError', 'Layer', 'Matrix', 'Model', 'Stack', 'available', 'load']
+__all__ = ['BuildError', 'Layer', 'LogMel', 'Matrix', 'Model', 'Stack', 'available', 'load']
 
 _LOGGER = logging.getLogger(__name__)
 _VARIABLE = 'VOXTRAL_CPU_KERNELS'
@@ -67,6 +67,16 @@ class Model(ctypes.Structure):
                 ('n_slots', c_int64), ('n_mels', c_int64), ('pad', c_int64)]
 
 
+class LogMel(ctypes.Structure):
+    _fields_ = [('window_size', c_int64), ('hop_length', c_int64), ('n_mels', c_int64),
+                ('roots', c_void_p), ('window', c_void_p), ('bins', c_void_p),
+                ('weights', c_void_p), ('floor', c_double)]
+
+
+_SIZES = sum(factor * ctypes.sizeof(structure) for factor, structure in
+             ((1, Model), (1000, Layer), (1000000, LogMel)))
+
+
 @lru_cache(maxsize=1)
 def load() -> ctypes.CDLL:
     """
@@ -82,7 +92,7 @@ def load() -> ctypes.CDLL:
         library = _declared(ctypes.CDLL(str(path)))
     except (OSError, AttributeError) as error:
         raise BuildError(f'{path} cannot be used ({error}): {again}') from None
-    if library.voxtral_cpu_sizes() != ctypes.sizeof(Model) + 1000 * ctypes.sizeof(Layer):
+    if library.voxtral_cpu_sizes() != _SIZES:
         raise BuildError(f'{path} belongs to another version: {again}')
     return library
 
@@ -103,6 +113,11 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.voxtral_cpu_use.restype = c_int64
     library.voxtral_cpu_threads.argtypes = [c_int64]
     library.voxtral_cpu_threads.restype = None
+    library.voxtral_cpu_roots.argtypes = [c_int64, c_void_p]
+    library.voxtral_cpu_roots.restype = None
+    library.voxtral_cpu_log_mel.argtypes = [  # samples, streams, samples of each, memory, out
+        POINTER(LogMel), c_void_p, c_int64, c_int64, c_void_p, c_void_p]
+    library.voxtral_cpu_log_mel.restype = None
     library.voxtral_cpu_gemm.argtypes = [  # x, rows, memory, out
         POINTER(Matrix), c_void_p, c_int64, c_void_p, c_void_p]
     library.voxtral_cpu_gemm.restype = None

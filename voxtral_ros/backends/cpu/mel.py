@@ -13,17 +13,19 @@
 # limitations under the License.
 
 """
-Log-mel spectrogram in numpy; see voxtral_ros.model.mel for what it is.
+Log-mel spectrogram by the CPU library; see voxtral_ros.model.mel for what it is.
 
-Computed in fp64 and without BLAS: a frame is the same to the last bit however many frames are
-computed at once, and on every machine that has the same numpy.
+A frame is the same to the last bit however many frames are computed at once, and on every machine.
 """
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import numpy.typing as npt
 
+from voxtral_ros.backends.cpu import library
 from voxtral_ros.model.config import AudioConfig
 from voxtral_ros.model.mel_filters import mel_filters
 
@@ -32,32 +34,42 @@ class LogMel:
     """Windows of samples to log-mel frames."""
 
     def __init__(self, config: AudioConfig) -> None:
+        """
+        Compute window and filters.
+
+        :raises BuildError: there is no library
+        """
         self._config = config
-        angle = 2 * np.pi * np.arange(config.window_size) / config.window_size
-        self._window = 0.5 - 0.5 * np.cos(angle)  # Hann, periodic
-        filters = mel_filters(config.num_mel_bins, config.window_size, config.sampling_rate)
-        # A filter covers few bins: (mel, bin) of the weights that are not zero, by mel. A filter
-        # that is too narrow for any bin keeps one weight of zero, so that every mel has a sum.
-        weights = [np.flatnonzero(row) if row.any() else np.zeros(1, int) for row in filters]
-        self._bins = np.concatenate(weights)
-        self._first = np.cumsum([0, *map(len, weights[:-1])])
-        self._weights = np.concatenate(
-            [row[bins] for row, bins in zip(filters, weights, strict=True)])
+        self._library = library.load()
+        size = config.window_size
+        roots = np.empty((size, 2))
+        self._library.voxtral_cpu_roots(size, roots.ctypes.data)
+        window = 0.5 - 0.5 * roots[:, 0]  # Hann, periodic
+        filters = mel_filters(config.num_mel_bins, size, config.sampling_rate)
+        # A filter covers few bins, all between the first and the last.
+        covered = [np.flatnonzero(row) for row in filters]
+        bins = np.array([(row[0], row[-1] + 1) if len(row) else (0, 0) for row in covered])
+        # In fp32 they are the same wherever they are computed.
+        weights = np.concatenate([row[first:last] for row, (first, last) in
+                                  zip(filters, bins, strict=True)]).astype(np.float32)
+        self._arrays = [roots, window, bins.astype(np.int64), weights.astype(np.float64)]
+        self._memory = np.empty(24 * size)
+        self._mel = library.LogMel(
+            size, config.hop_length, config.num_mel_bins,
+            *(array.ctypes.data for array in self._arrays), config.global_log_mel_max - 8.0)
 
     def __call__(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """
         Compute the frames of windows that overlap by config.context samples.
 
-        :param samples: [M, n * hop_length + context], -1..1
-        :return: [M, n, num_mel_bins], contiguous
+        :param samples: float32 [M, n * hop_length + context], -1..1
+        :return: float32 [M, n, num_mel_bins], contiguous
         """
         config = self._config
-        frames = np.lib.stride_tricks.sliding_window_view(
-            samples, config.window_size, axis=1)[:, ::config.hop_length]  # [M, n, window]
-        with np.errstate(over='ignore', invalid='ignore'):
-            spectrum = np.fft.rfft(frames * self._window)
-            power = spectrum.real ** 2 + spectrum.imag ** 2  # [M, n, bins]
-            mel = np.add.reduceat(power[..., self._bins] * self._weights, self._first, axis=-1)
-            log = np.log10(np.maximum(mel, 1e-10))
-            out = (np.maximum(log, config.global_log_mel_max - 8.0) + 4.0) / 4.0
-        return np.ascontiguousarray(out, np.float32)
+        samples = np.ascontiguousarray(samples, np.float32)
+        n_frames = (samples.shape[1] - config.window_size) // config.hop_length + 1
+        out = np.empty((len(samples), n_frames, config.num_mel_bins), np.float32)
+        self._library.voxtral_cpu_log_mel(
+            ctypes.byref(self._mel), samples.ctypes.data, *samples.shape,
+            self._memory.ctypes.data, out.ctypes.data)
+        return out

@@ -15,8 +15,8 @@
 """
 Weights as the CPU kernels take them: bf16, INT8 and INT4 stay as small as they are in the file.
 
-They lie in panels of 16 outputs, in the order in which they are read; kernels/cpu/network.h has the
-layout. All of it is numpy: a process that runs on a CPU needs no torch for this.
+They lie in panels of 16 outputs, in the order in which they are read; kernels/cpu/network.h has
+the layout. All of it is numpy: a process that runs on a CPU needs no torch for this.
 """
 
 from __future__ import annotations
