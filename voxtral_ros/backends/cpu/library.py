@@ -89,12 +89,16 @@ def load() -> ctypes.CDLL:
     path = named(_VARIABLE) or cached() or installed(LIBRARY) or _build()
     again = 'build it on this machine with `voxtral build-kernels`'
     try:
-        library = _declared(ctypes.CDLL(str(path)))
+        library = ctypes.CDLL(str(path))
+        library.voxtral_cpu_sizes.restype = c_int64
     except (OSError, AttributeError) as error:
         raise BuildError(f'{path} cannot be used ({error}): {again}') from None
     if library.voxtral_cpu_sizes() != _SIZES:
         raise BuildError(f'{path} belongs to another version: {again}')
-    return library
+    try:
+        return _declared(library)
+    except AttributeError:
+        raise BuildError(f'{path} belongs to another version: {again}') from None
 
 
 def _build() -> Path:
@@ -107,7 +111,6 @@ def _build() -> Path:
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     model = POINTER(Model)
-    library.voxtral_cpu_sizes.restype = c_int64
     library.voxtral_cpu_instructions.restype = c_char_p
     library.voxtral_cpu_use.argtypes = [c_char_p]
     library.voxtral_cpu_use.restype = c_int64
