@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from voxtral_ros.backends.eager import EagerBackend
-from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.recognizer.engine import Engine
 
 checkpoints = pytest.importorskip('support.checkpoints')

@@ -64,8 +64,8 @@ def test_a_shorter_window_is_that_of_a_model_which_was_made_so(folders):
 def test_the_plan_knows_the_window(folders):
     planned = []
     for window in (0, LESS):
-        with open_weights(folders[OWN], window) as (network, weights):
-            planned.append(plan_memory(network.config, weights, torch.float32, 2, 8, False))
+        with open_weights(folders[OWN], window) as (config, weights):
+            planned.append(plan_memory(config, weights, torch.float32, 2, 8, False))
     assert [plan.caches for plan in planned] == [
         Engine.load(folders[OWN], max_streams=2, window=window).backend.cache_bytes
         for window in (0, LESS)]

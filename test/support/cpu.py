@@ -30,7 +30,8 @@ from voxtral_ros.backends.cpu.backend import CpuBackend
 from voxtral_ros.backends.cpu.library import load
 from voxtral_ros.backends.cpu.weights import float_of
 from voxtral_ros.backends.eager import EagerBackend
-from voxtral_ros.model.checkpoint import load_network, open_weights
+from voxtral_ros.model.checkpoint import open_weights
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.model.names import checkpoint_name
 
 __all__ = [
@@ -78,8 +79,8 @@ def random_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
 
 def cpu_backend(folder: Path, max_streams: int = 1, max_chunk_tokens: int = 8) -> CpuBackend:
     """Return the CPU backend of a checkpoint, on one thread."""
-    with open_weights(folder) as (network, weights):
-        return CpuBackend(network.config, weights, PAD, max_streams, max_chunk_tokens, threads=1)
+    with open_weights(folder) as (config, weights):
+        return CpuBackend(config, weights, PAD, max_streams, max_chunk_tokens, threads=1)
 
 
 def eager_backend(folder: Path, max_streams: int = 1, max_chunk_tokens: int = 8,
