@@ -36,11 +36,10 @@ def has_torch() -> bool:
 
 def n_gpus() -> int:
     """Return how many CUDA GPUs the driver shows, which heeds CUDA_VISIBLE_DEVICES itself."""
+    count = ctypes.c_int()
     try:
         driver = ctypes.CDLL('libcuda.so.1')
-    except OSError:
+        failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    except (OSError, AttributeError):  # no driver, or what calls itself one
         return 0
-    count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return 0
-    return count.value
+    return 0 if failed else count.value

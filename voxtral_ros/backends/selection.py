@@ -101,8 +101,8 @@ def _is_compiled() -> bool:
     try:
         cpu_library.load()
     except BuildError as error:
-        raise ValueError(f'the network is not compiled for this CPU ({error}), and without that '
-                         f'{NEEDS_TORCH}') from None
+        raise ValueError(f'the network is not compiled for this CPU ({error}), and running it '
+                         f'uncompiled {NEEDS_TORCH}') from None
     return True
 
 
