@@ -79,11 +79,15 @@ def test_other_types_run_in_pytorch():
 
 
 @pytest.mark.parametrize('dtype', [None, 'bfloat16'])
-def test_a_checkpoint_is_read_once(monkeypatch, dtype):
-    """Whichever backend it is for: of a large one, once is a minute."""
-    read = []
+def test_a_checkpoint_is_opened_and_read_once(monkeypatch, dtype):
+    """Whichever backend it is for."""
+    opened, read = [], []
 
     class Counted(TensorFile):
+        def _read_header(self):
+            opened.append(self.path)
+            return super()._read_header()
+
         def _pread(self, raw, offset):
             read.append(len(raw))
             super()._pread(raw, offset)
@@ -92,6 +96,7 @@ def test_a_checkpoint_is_read_once(monkeypatch, dtype):
     Engine.load(demo_model(), 'cpu', dtype)
     with TensorFile(demo_model() / WEIGHTS) as file:
         assert sum(read) == sum(spec.nbytes for spec in file.specs.values())
+    assert opened == [demo_model() / WEIGHTS]
 
 
 @pytest.mark.parametrize(('sees', 'found', 'said'), [
