@@ -22,8 +22,9 @@ The network is replaced by a backend that takes no time and writes a word for ea
 audio. delay: from just before an audio message of 20 ms is published to when another process has
 the partial transcript that it completes, both ways through the middleware. idle: CPU time of the
 active node with messages of a quiet room in real time, 12.5, 50 and 100 a second, with the real
-voice activity detector; then with the demo model. start: CPU time and memory of the node with the demo
-model, as `ros2 launch` starts it, when it first subscribes to the audio; `--start` does only that.
+voice activity detector; then with the demo model. start: CPU time and memory of the node with the
+demo model, as `ros2 launch` starts it, when it first subscribes to the audio; `--start` measures
+only that.
 """
 
 import argparse

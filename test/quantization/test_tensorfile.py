@@ -87,7 +87,8 @@ def test_large_tensors_go_through_a_small_buffer(tmp_path, monkeypatch, buffer):
 
 def test_rows_are_written_in_any_order(tmp_path):
     tensor = torch.arange(60.0).reshape(20, 3)
-    with TensorWriter(tmp_path / 'a', {'x': Spec('F32', (20, 3)), 'y': Spec('I8', (2,))}) as writer:
+    specs = {'x': Spec('F32', (20, 3)), 'y': Spec('I8', (2,))}
+    with TensorWriter(tmp_path / 'a', specs) as writer:
         for start in (15, 0, 5, 10):
             writer.write('x', tensor[start:start + 5].numpy(), start)
     found = load_file(tmp_path / 'a')

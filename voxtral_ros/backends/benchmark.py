@@ -164,4 +164,3 @@ def planned_bytes(config: ModelConfig, bits: Callable[[str], int], head_bits: in
         # A scale of 16 bits per group of 128.
         counts[part] += math.prod(shape) * (size / 8 + (2 / 128 if size < 16 else 0))
     return WeightBytes(*(round(count) for count in counts.values()))
-

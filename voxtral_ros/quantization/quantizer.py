@@ -234,11 +234,12 @@ class _Job:
                 codes, scale = self._rounded(item, rounding.round_int4, weight,
                                              self._recipe.rounding)
             error.add(weight, rounding.dequantize(codes, scale))
-            arrays = codes.numpy(), scale.numpy()
+            unsigned, factors = (codes + marlin.ZERO).numpy().view(np.uint8), scale.numpy()
             if is_half_split(item.weight_name):
-                arrays = tuple(half_split(part, self._head_dim) for part in arrays)
-            words[:, 2 * start:2 * stop] = marlin.pack((arrays[0] + marlin.ZERO).view(np.uint8).T)
-            scales[:, start:stop] = marlin.permute_scales(arrays[1].T)
+                unsigned, factors = (half_split(part, self._head_dim)
+                                     for part in (unsigned, factors))
+            words[:, 2 * start:2 * stop] = marlin.pack(unsigned.T)
+            scales[:, start:stop] = marlin.permute_scales(factors.T)
         for name, part in zip(item.specs, (words, scales), strict=True):
             writer.write(name, part)
         return error.relative

@@ -27,7 +27,8 @@ from voxtral_ros.quantization import rounding
 
 def make_head(table, special=(2, 32, 33)):
     codes, scales = rounding.round_int4(table.float())
-    return Head(pack_int4_codes(codes, scales), table, torch.tensor(special, dtype=torch.int32), pad=32)
+    special = torch.tensor(special, dtype=torch.int32)
+    return Head(pack_int4_codes(codes, scales), table, special, pad=32)
 
 
 def to(head, device):
