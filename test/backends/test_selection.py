@@ -84,6 +84,7 @@ def test_a_checkpoint_is_opened_and_read_once(monkeypatch, dtype):
     opened, read = [], []
 
     class Counted(TensorFile):
+
         def _read_header(self):
             opened.append(self.path)
             return super()._read_header()

@@ -83,12 +83,12 @@ def measure(backend: Backend, slots: Sequence[int], n_tokens: int, repeats: int 
 
 def read_bandwidth(device: str, n_bytes: int = 1 << 30) -> float:
     """Return the bytes per second of a plain reduction: what reading can reach here."""
-    sum_all = _sum_on_cpu if device == 'cpu' else _sum_on_gpu
-    return n_bytes / min(sum_all(device, n_bytes))
+    times = _reduce_on_cpu(n_bytes) if device == 'cpu' else _reduce_on_gpu(device, n_bytes)
+    return n_bytes / min(times)
 
 
-def _sum_on_cpu(device: str, n_bytes: int) -> list[float]:
-    """Return how long sums take, with a thread for each core."""
+def _reduce_on_cpu(n_bytes: int) -> list[float]:
+    """Return how long it takes with a thread for each core."""
     n_threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') \
         else os.cpu_count() or 1
     parts = np.array_split(np.ones(n_bytes // 4, np.float32), 4 * n_threads)
@@ -96,12 +96,12 @@ def _sum_on_cpu(device: str, n_bytes: int) -> list[float]:
     with ThreadPoolExecutor(n_threads) as threads:
         for _ in range(8):
             begin = perf_counter()
-            list(threads.map(np.sum, parts))
+            list(threads.map(np.max, parts))
             times.append(perf_counter() - begin)
     return times
 
 
-def _sum_on_gpu(device: str, n_bytes: int) -> list[float]:
+def _reduce_on_gpu(device: str, n_bytes: int) -> list[float]:
     import torch
     data = torch.ones(n_bytes // 4, device=device)
     times = []
