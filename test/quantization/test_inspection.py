@@ -146,3 +146,11 @@ def test_of_every_type_small_numbers_are_right(tmp_path, dtype):
     numbers = torch.tensor([smallest, -smallest, 9984.0, -9984.0, 0.0], dtype=dtype)
     save_file({'norm.weight': numbers, 'other.norm.weight': numbers[:2].clone()}, tmp_path / 'a')
     assert not inspect(tmp_path / 'a').problems
+
+
+@pytest.mark.parametrize('dtype', FLOATS)
+def test_of_every_type_the_largest_number_is_finite(tmp_path, dtype):
+    largest = torch.finfo(dtype).max
+    save_file({'layer.weight': torch.tensor([1.0, -largest], dtype=dtype)}, tmp_path / 'a')
+    assert inspect(tmp_path / 'a').problems == [
+        f'layer.weight: {largest:g} is larger than any weight is']
