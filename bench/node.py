@@ -16,13 +16,15 @@
 What the node itself costs, without the model: delay of a message, and CPU time in silence.
 
     source .venv/ros.bash && source $VOXTRAL_OVERLAYS/ros_drivers/install/local_setup.bash
-    PYTHONPATH=.:$PYTHONPATH python bench/node.py [--seconds 120]
+    PYTHONPATH=.:$PYTHONPATH python bench/node.py [--seconds 120] [--start]
 
 The network is replaced by a backend that takes no time and writes a word for each mark in the
 audio. delay: from just before an audio message of 20 ms is published to when another process has
 the partial transcript that it completes, both ways through the middleware. idle: CPU time of the
 active node with messages of a quiet room in real time, 12.5, 50 and 100 a second, with the real
-voice activity detector; then with the demo model.
+voice activity detector; then with the demo model. start: CPU time and memory of the node with the
+demo model, as `ros2 launch` starts it, when it first subscribes to the audio; `--start` measures
+only that.
 """
 
 import argparse
@@ -264,6 +266,43 @@ def idle(seconds, rate_hz, what='silence'):
     return share
 
 
+def start():
+    """Return CPU seconds, seconds and memory (see memory_mb) until the node takes audio."""
+    capture = Capture('start')
+    begin_s = time.monotonic()
+    process = subprocess.Popen([
+        sys.executable, '-c', 'from voxtral_ros.node.process import main; main()', '--ros-args',
+        '-p', 'autostart:=true', '-p', 'log_transcripts:=false', '--log-level', 'warn'])
+    while not capture.publisher.get_subscription_count():
+        time.sleep(0.005)
+    took_s, took_cpu_s, memory = time.monotonic() - begin_s, cpu_s(process.pid), \
+        memory_mb(process.pid)
+    capture.play(blocks_of(speech(5.0)))
+    after = memory_mb(process.pid)
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    capture.node.destroy_node()
+    return took_cpu_s, took_s, *memory, *after
+
+
+def memory_mb(pid):
+    """Return the memory that a process has, and what of it no other process shares, in MB."""
+    lines = Path(f'/proc/{pid}/smaps_rollup').read_text(encoding='ascii').splitlines()[1:]
+    sizes = {name: int(size.split()[0]) * 1024 / 1e6
+             for name, size in (line.split(':') for line in lines)}
+    return sizes['Rss'], sizes['Private_Clean'] + sizes['Private_Dirty']
+
+
+def print_start(times=5):
+    """Print what the start of the node costs, the median of several."""
+    starts = np.median([start() for _ in range(times)], axis=0)
+    print(f'\n## From launch to listening, with the demo model (median of {times})\n\n'
+          '| CPU time | time | RSS | of it private | RSS after 5 s of audio | private |\n'
+          '|---|---|---|---|---|---|\n| '
+          + ' | '.join([f'{taken:.2f} s' for taken in starts[:2]]
+                       + [f'{size:.0f} MB' for size in starts[2:]]) + ' |', flush=True)
+
+
 def cpu_s(pid):
     """Return the CPU time of a process."""
     fields = Path(f'/proc/{pid}/stat').read_text(encoding='ascii').rsplit(')', 1)[1].split()
@@ -273,11 +312,17 @@ def cpu_s(pid):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--seconds', type=float, default=120, help='of audio in each part [120]')
-    seconds = parser.parse_args().seconds
+    parser.add_argument('--start', action='store_true', help='measure the start only')
+    arguments = parser.parse_args()
+    seconds = arguments.seconds
     print(f'{processor()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the '
           f'start; ROS 2 {os.environ.get("ROS_DISTRO", "from wheels")}, Python '
           f'{platform.python_version()}')
     rclpy.init()
+    print_start()
+    if arguments.start:
+        rclpy.shutdown()
+        return
     delay(seconds)
     print('\n## Active and silent, without the model, voice activity included\n\n'
           '| messages per second | share of a core |\n|---|---|', flush=True)

@@ -44,7 +44,7 @@ from tqdm import tqdm
 from voxtral_ros.evaluation.confidence import difference, error_rate
 from voxtral_ros.evaluation.manifest import read_manifest, Recording, sample
 from voxtral_ros.evaluation.word_error_rate import count_words, Score, score
-from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer

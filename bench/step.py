@@ -85,7 +85,7 @@ class Bench:
     def __init__(self, config: ModelConfig, repeats: int) -> None:
         self.config, self.repeats = config, repeats
         self.device = torch.device('cuda')
-        self.bandwidth = read_bandwidth(self.device, 4 << 30)
+        self.bandwidth = read_bandwidth('cuda', 4 << 30)
         log(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, reads '
             f'{self.bandwidth / 1e9:.0f} GB/s; ms per 80 ms of audio, {repeats} passes')
 

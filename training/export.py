@@ -24,7 +24,7 @@ from typing import Any
 from safetensors.torch import save_file
 import torch
 
-from voxtral_ros.model.checkpoint import checkpoint_parameters
+from voxtral_ros.model.loading import checkpoint_parameters
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization.weights import WEIGHTS
 

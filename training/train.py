@@ -57,8 +57,8 @@ from training.sequences import collate, LEFT_PAD, PAD, Sequences, TOKEN_SAMPLES
 from training.training_network import TrainingNetwork, windowed_attention
 from training.vocabulary import N_SPECIAL
 
-from voxtral_ros.model.checkpoint import load_network
 from voxtral_ros.model.config import ModelConfig
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.model.network import VoxtralRealtime
 
 # (shards, sentences, spliced fraction) -> sampling weight among the sources of its kind

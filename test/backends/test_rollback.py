@@ -22,7 +22,8 @@ import torch
 from voxtral_ros.backends import rollback
 from voxtral_ros.backends.cuda.backend import CudaBackend
 from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
-from voxtral_ros.model.checkpoint import load_network, open_weights
+from voxtral_ros.model.checkpoint import open_weights
+from voxtral_ros.model.loading import load_network
 
 cpu = pytest.importorskip('support.cpu')
 
@@ -63,9 +64,9 @@ def launched(folder, speculative=True):
 
 
 def graphs(folder, speculative=True):
-    with open_weights(folder) as (network, weights):
+    with open_weights(folder) as (config, weights):
         source = CheckpointWeights(weights, torch.device('cuda', 0), torch.bfloat16)
-        return CudaBackend(network.config, source, cpu.PAD, [cpu.PAD, checkpoints.STREAMING_WORD],
+        return CudaBackend(config, source, cpu.PAD, [cpu.PAD, checkpoints.STREAMING_WORD],
                            N_SLOTS, CHUNK, speculative)
 
 

@@ -27,6 +27,8 @@ from voxtral_ros.backends.cpu import library as cpu
 from voxtral_ros.backends.cpu.backend import CpuBackend
 from voxtral_ros.backends.cuda.build import BuildError
 from voxtral_ros.backends.eager import EagerBackend
+from voxtral_ros.model.checkpoint import WEIGHTS
+from voxtral_ros.quantization.tensorfile import TensorFile
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Transcript
 from voxtral_ros.resources import demo_model
@@ -74,6 +76,47 @@ def test_the_demo_model_transcribes_the_same_either_way(fresh, caplog):
 
 def test_other_types_run_in_pytorch():
     assert isinstance(Engine.load(demo_model(), 'cpu', 'bfloat16').backend, EagerBackend)
+
+
+@pytest.mark.parametrize('dtype', [None, 'bfloat16'])
+def test_a_checkpoint_is_opened_and_read_once(monkeypatch, dtype):
+    """Whichever backend it is for."""
+    opened, read = [], []
+
+    class Counted(TensorFile):
+
+        def _read_header(self):
+            opened.append(self.path)
+            return super()._read_header()
+
+        def _pread(self, raw, offset):
+            read.append(len(raw))
+            super()._pread(raw, offset)
+
+    monkeypatch.setattr('voxtral_ros.quantization.weights.TensorFile', Counted)
+    Engine.load(demo_model(), 'cpu', dtype)
+    with TensorFile(demo_model() / WEIGHTS) as file:
+        assert sum(read) == sum(spec.nbytes for spec in file.specs.values())
+    assert opened == [demo_model() / WEIGHTS]
+
+
+@pytest.mark.parametrize(('sees', 'found', 'said'), [
+    (True, 'cuda:0', None), (False, 'cpu', 'this torch does not see it')])
+def test_auto_is_a_gpu_that_torch_can_use(monkeypatch, caplog, sees, found, said):
+    monkeypatch.setattr(selection, 'n_gpus', lambda: 1)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: sees)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
+    assert selection.find_device('auto') == found
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == (said is not None)
+    assert not warnings or said in warnings[0]
+
+
+@pytest.mark.parametrize('name', ['gpu', 'cuda:', 'cuda:x', 'cuda:-1', 'CPU', 'cpu:0', '', 'mps'])
+def test_what_is_no_device_is_refused(name):
+    with pytest.raises(ValueError, match='is not auto, cpu, cuda or cuda:N'):
+        selection.find_device(name)
 
 
 def test_without_a_compiler_there_is_one_warning_and_the_network_of_pytorch(
@@ -160,7 +203,8 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setattr(torch.cuda, 'current_device', lambda: 1)
-    assert selection.find_device('cuda:0') == torch.device('cuda:0')
-    assert selection.find_device('cuda') == selection.find_device('auto') == torch.device('cuda:1')
+    monkeypatch.setattr(selection, 'n_gpus', lambda: 2)
+    assert selection.find_device('cuda:0') == 'cuda:0'
+    assert selection.find_device('cuda') == selection.find_device('auto') == 'cuda:1'
     with pytest.raises(ValueError, match='there is no cuda:7: this machine has 2 CUDA GPUs'):
         selection.find_device('cuda:7')

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from voxtral_ros.evaluation.manifest import read_manifest
-from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization.calibration import embed, generate

@@ -30,10 +30,10 @@ from safetensors.torch import save, save_file
 from support.slow import slow_but
 import torch
 
-from voxtral_ros.model import checkpoint
-from voxtral_ros.model.checkpoint import (
-    check_folder, checkpoint_parameters, CheckpointError, load_network, WEIGHTS)
+from voxtral_ros.model import loading
+from voxtral_ros.model.checkpoint import check_folder, CheckpointError, WEIGHTS
 from voxtral_ros.model.config import ConfigError
+from voxtral_ros.model.loading import checkpoint_parameters, load_network
 from voxtral_ros.model.tokenizer import TokenizerError
 from voxtral_ros.quantization.tensorfile import TensorFile
 
@@ -141,10 +141,11 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(folder, shape):
     assert f'{NORM} is {list(shape)}, but params.json makes it [64]' in message
 
 
-@pytest.mark.parametrize('dtype', [torch.int8, torch.int64, torch.bool, torch.uint8])
-def test_integers_are_no_weights(folder, dtype):
+@pytest.mark.parametrize(('dtype', 'name'), [(torch.int8, 'I8'), (torch.int64, 'I64'),
+                                             (torch.bool, 'BOOL'), (torch.uint8, 'U8')])
+def test_integers_are_no_weights(folder, dtype, name):
     message = refusal(folder, save({**TENSORS, NORM: torch.ones(64).to(dtype)}))
-    assert f'{NORM} is {dtype}, expected floating point' in message
+    assert f'{NORM} is {name}, expected floating point' in message
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
@@ -212,7 +213,7 @@ def test_an_absurd_header_is_refused(folder, header):
 def test_more_layers_than_the_file_has_are_refused_before_they_are_built(folder, monkeypatch):
     params = {**PARAMS, 'n_layers': 1000}
     (folder / 'params.json').write_text(json.dumps(params))
-    monkeypatch.setattr(checkpoint, 'VoxtralRealtime', None)
+    monkeypatch.setattr(loading, 'VoxtralRealtime', None)
     with pytest.raises(CheckpointError, match=f'it has {len(TENSORS)} weights, but "n_layers"'):
         load_network(folder)
 
@@ -322,7 +323,7 @@ def test_missing_files_say_what_a_model_is(folder, tmp_path):
 # VmHWM) also counts the pages of the mapped file, which the kernel drops when it wants them back.
 MEASURE = textwrap.dedent("""
     import sys, threading, torch
-    from voxtral_ros.model.checkpoint import load_network
+    from voxtral_ros.model.loading import load_network
 
     def anonymous_kib():
         with open('/proc/self/status') as status:

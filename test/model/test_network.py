@@ -23,8 +23,8 @@ import torch
 from torch import nn
 
 from voxtral_ros.model import layers
-from voxtral_ros.model.checkpoint import checkpoint_parameters, load_network
 from voxtral_ros.model.config import ModelConfig
+from voxtral_ros.model.loading import checkpoint_parameters, load_network
 from voxtral_ros.model.names import checkpoint_name
 from voxtral_ros.model.network import VoxtralRealtime
 

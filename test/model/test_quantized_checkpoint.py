@@ -23,8 +23,8 @@ from quantization import packable
 from safetensors.torch import load_file, save, save_file
 import torch
 
-from voxtral_ros.model.checkpoint import (
-    checkpoint_parameters, CheckpointError, load_network, WEIGHTS)
+from voxtral_ros.model.checkpoint import CheckpointError, WEIGHTS
+from voxtral_ros.model.loading import checkpoint_parameters, load_network
 from voxtral_ros.quantization import marlin
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
@@ -99,9 +99,10 @@ def test_dense_weights_are_those_of_marlin_dequantize(folders):
     tensors = load_file(folders['mse'] / WEIGHTS)
     network = load_network(folders['mse'], dtype=torch.float32)
     layer = network.decoder.layers[0]
-    up = marlin.dequantize(tensors['layers.0.mlp.up_proj.B'], tensors['layers.0.mlp.up_proj.s'])
-    assert torch.equal(layer.feed_forward.w3.weight, up.T)
-    key = marlin.dequantize(tensors[WK + '.B'], tensors[WK + '.s']).T
+    up, key = (torch.from_numpy(marlin.dequantize(
+        tensors[f'{name}.B'].numpy(), tensors[f'{name}.s'].numpy())).T
+        for name in ('layers.0.mlp.up_proj', WK))
+    assert torch.equal(layer.feed_forward.w3.weight, up)
     head_dim = packable.PARAMS['head_dim']
     for row in range(len(key)):
         head, place = divmod(row, head_dim)
@@ -159,11 +160,11 @@ CHANGES = {
     'nothing': ({WK + '.B': None, WK + '.s': None}, 'missing: layers.0.attention.wk.weight'),
     'twice': ({'layers.0.attention.wk.weight': torch.zeros(64, 128).bfloat16()},
               'layers.0.attention.wk.weight is in the file twice'),
-    'int64 words': ({WK + '.B': torch.zeros(8, 128, dtype=torch.int64)}, f'{WK}.B is torch.int64'),
-    'bf16 scales': ({WK + '.s': torch.zeros(1, 64).bfloat16()}, f'{WK}.s is torch.bfloat16'),
-    'fp32 scales': ({WK + '.s': torch.zeros(1, 64)}, f'{WK}.s is torch.float32'),
-    'uint8 codes': ({INT8: torch.zeros(128, 256, dtype=torch.uint8)}, f'{INT8} is torch.uint8'),
-    'flat words': ({WK + '.B': torch.zeros(1024, dtype=torch.int32)}, f'{WK}.B is torch.int32'),
+    'int64 words': ({WK + '.B': torch.zeros(8, 128, dtype=torch.int64)}, f'{WK}.B is I64'),
+    'bf16 scales': ({WK + '.s': torch.zeros(1, 64).bfloat16()}, f'{WK}.s is BF16'),
+    'fp32 scales': ({WK + '.s': torch.zeros(1, 64)}, f'{WK}.s is F32'),
+    'uint8 codes': ({INT8: torch.zeros(128, 256, dtype=torch.uint8)}, f'{INT8} is U8'),
+    'flat words': ({WK + '.B': torch.zeros(1024, dtype=torch.int32)}, f'{WK}.B is I32'),
     'group of 64': ({WK + '.s': torch.zeros(2, 64).half()}, 'one scale for 128 inputs'),
     'per channel': ({ENCODER_W2 + '_scale': torch.zeros(128, 1).half()}, 'one scale for 128'),
     'odd inputs': ({WK + '.B': torch.zeros(5, 128, dtype=torch.int32)}, '80 inputs'),

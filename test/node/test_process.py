@@ -55,8 +55,9 @@ def test_during_the_imports(tmp_path, name, number):
         assert driver.log == 'importing\n'
 
 
-def test_while_torch_is_imported(tmp_path):
-    with driven(tmp_path, prelude=SLOW_IMPORT.format(name='torch'), autostart='true') as driver:
+def test_while_the_backends_are_imported(tmp_path):
+    prelude = SLOW_IMPORT.format(name='voxtral_ros.backends.selection')
+    with driven(tmp_path, prelude=prelude, autostart='true') as driver:
         driver.wait(lambda: 'importing' in driver.log)
         code, _ = driver.end()
         assert code == 0

@@ -51,8 +51,10 @@ ONLY_IN = {
     'soxr': {'audio'},
     'torch': {'model', 'quantization', 'backends', 'cli'},
 }
-# What runs in a process that never imports torch.
-WITHOUT_TORCH = ('voxtral_ros.backends.cpu.backend', 'voxtral_ros.recognizer.engine',
+# What runs in a process that never imports torch; see test_without_torch.py for whole commands.
+WITHOUT_TORCH = ('voxtral_ros.backends.selection', 'voxtral_ros.backends.benchmark',
+                 'voxtral_ros.model.checkpoint', 'voxtral_ros.quantization.inspection',
+                 'voxtral_ros.recognizer.engine', 'voxtral_ros.node.loading',
                  'voxtral_ros.client.engine', 'voxtral_ros.model.tokenizer',
                  'voxtral_ros.audio.microphone', 'voxtral_ros.server.app',
                  'voxtral_ros.evaluation.word_error_rate')

@@ -72,7 +72,7 @@ class Peak:
 def main():
     import torch
 
-    from voxtral_ros.model.checkpoint import load_network
+    from voxtral_ros.model.loading import load_network
     from voxtral_ros.quantization.quantizer import quantize, Recipe
     torch.set_num_threads(1)
     work, folder, *options = sys.argv[1:]

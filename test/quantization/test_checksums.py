@@ -24,12 +24,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 import torch
 
-from voxtral_ros.model.checkpoint import CheckpointError, load_network, WEIGHTS
+from voxtral_ros.model.checkpoint import CheckpointError, WEIGHTS
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.quantization import checksums, tensorfile
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.inspection import inspect
 from voxtral_ros.quantization.quantizer import QuantizationError, quantize
 from voxtral_ros.quantization.tensorfile import Spec, TensorFile, TensorWriter
+from voxtral_ros.quantization.tensors import as_array, NAMES
 
 TENSORS = {'codes': torch.arange(4000, dtype=torch.int32).reshape(40, 100),
            'empty': torch.zeros(0, 3), 'norm': torch.linspace(0.5, 2.0, 77).bfloat16(),
@@ -39,11 +41,12 @@ SMALLEST = Recipe('mse', 8, 4)
 
 def write(path, order=1, tensors=TENSORS):
     """Write a file with checksums, in blocks of rows, in this order or from the back."""
-    specs = {name: Spec(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    specs = {name: Spec(NAMES[tensor.dtype], tuple(tensor.shape))
+             for name, tensor in tensors.items()}
     with TensorWriter(path, specs, with_checksums=True) as writer:
         for name, tensor in tensors.items():
             for row in list(range(0, len(tensor), 7))[::order]:
-                writer.write(name, tensor[row:row + 7], row)
+                writer.write(name, as_array(tensor[row:row + 7]), row)
         writer.sync()
     return path
 
@@ -84,7 +87,7 @@ def test_the_metadata_has_the_crc_of_every_tensor(tmp_path, order):
 
 
 def test_what_is_never_written_is_zero_and_has_its_checksum(tmp_path):
-    with TensorWriter(tmp_path / 'a', {'x': Spec(torch.int8, (9,))}, True) as writer:
+    with TensorWriter(tmp_path / 'a', {'x': Spec('I8', (9,))}, True) as writer:
         writer.sync()
     read_all(tmp_path / 'a')
 

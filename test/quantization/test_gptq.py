@@ -17,11 +17,12 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from quantization import packable
 import torch
 
-from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.quantization import rounding
 from voxtral_ros.quantization.calibration import decoder_input
 from voxtral_ros.quantization.format import Recipe
@@ -176,12 +177,12 @@ def test_verify_notices_a_wrong_bit_of_a_code_or_a_scale(source, network, tmp_pa
                                                          part):
     original, done = TensorWriter.write, []
 
-    def damage(writer, written, tensor, first_row=0):
+    def damage(writer, written, array, first_row=0):
         if written == f'layers.1.mlp.down_proj.{part}':
             done.append(written)
-            tensor = tensor.contiguous().clone()
-            tensor.view(-1)[7:8].view(torch.uint8)[0] ^= 1
-        original(writer, written, tensor, first_row)
+            array = np.array(array, order='C')
+            array.reshape(-1)[7:8].view(np.uint8)[0] ^= 1
+        original(writer, written, array, first_row)
 
     monkeypatch.setattr(TensorWriter, 'write', damage)
     with pytest.raises(QuantizationError, match=f'{W2} was not written as computed'):

@@ -17,6 +17,7 @@
 import pytest
 from quantization import packable
 from safetensors.torch import load_file, save_file
+import torch
 
 from voxtral_ros.cli.main import main
 from voxtral_ros.model.checkpoint import WEIGHTS
@@ -123,3 +124,33 @@ def test_all_of_it_is_read_once(folder):
     assert sum(read) == found.n_bytes
     assert found.checksums.keys() == load_file(folder / WEIGHTS).keys()
     assert not found.problems
+
+
+FLOATS = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize('dtype', FLOATS)
+@pytest.mark.parametrize('bad', [float('nan'), float('-nan'), float('inf'), float('-inf')])
+def test_of_every_type_numbers_are_read_as_they_are(tmp_path, dtype, bad):
+    numbers = torch.tensor([0.0, -0.0, bad, 2.5, bad, -20000.0, 12000.0], dtype=dtype)
+    save_file({'layer.weight': numbers}, tmp_path / 'a')
+    largest = f'{float(numbers[5].abs()):g}'
+    assert inspect(tmp_path / 'a').problems == [
+        'layer.weight: 2 of 7 numbers are NaN or infinite',
+        f'layer.weight: {largest} is larger than any weight is']
+
+
+@pytest.mark.parametrize('dtype', FLOATS)
+def test_of_every_type_small_numbers_are_right(tmp_path, dtype):
+    smallest = torch.finfo(dtype).smallest_normal / 4  # subnormal
+    numbers = torch.tensor([smallest, -smallest, 9984.0, -9984.0, 0.0], dtype=dtype)
+    save_file({'norm.weight': numbers, 'other.norm.weight': numbers[:2].clone()}, tmp_path / 'a')
+    assert not inspect(tmp_path / 'a').problems
+
+
+@pytest.mark.parametrize('dtype', FLOATS)
+def test_of_every_type_the_largest_number_is_finite(tmp_path, dtype):
+    largest = torch.finfo(dtype).max
+    save_file({'layer.weight': torch.tensor([1.0, -largest], dtype=dtype)}, tmp_path / 'a')
+    assert inspect(tmp_path / 'a').problems == [
+        f'layer.weight: {largest:g} is larger than any weight is']

@@ -21,12 +21,14 @@ The model has 600 MB, its largest tensor 67 MB.
 import os
 import sys
 
+import numpy as np
 import pytest
 from quantization.measured import measure
 from support import checkpoints
 import torch
 
 from voxtral_ros.quantization.tensorfile import Spec, TensorWriter
+from voxtral_ros.quantization.tensors import as_array
 
 pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
 
@@ -45,12 +47,12 @@ def folders(tmp_path_factory):
     """Return the folders of a native checkpoint and of what becomes of it."""
     folder = tmp_path_factory.mktemp('large')
     native = checkpoints.write_checkpoint(folder / 'native', PARAMS, {}, checkpoints.tiny_tekken())
-    noise = (0.02 * torch.randn(1 << 22)).bfloat16()
-    specs = {name: Spec(torch.bfloat16, shape) for name, shape in SHAPES.items()}
+    noise = as_array((0.02 * torch.randn(1 << 22)).bfloat16())
+    specs = {name: Spec('BF16', shape) for name, shape in SHAPES.items()}
     with TensorWriter(native / 'consolidated.safetensors', specs) as writer:
         for name, shape in SHAPES.items():
             numbers = torch.Size(shape).numel()
-            writer.write(name, noise.repeat(numbers // len(noise) + 1)[:numbers].view(shape))
+            writer.write(name, np.resize(noise, numbers).reshape(shape))
     yield native, folder / 'small'
     for path in folder.glob('*/*.safetensors'):
         path.unlink()  # pytest keeps the folders of three runs

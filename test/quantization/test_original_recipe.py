@@ -27,7 +27,7 @@ from quantization import packable
 from safetensors.torch import save
 import torch
 
-from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
 

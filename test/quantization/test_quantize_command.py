@@ -25,7 +25,7 @@ import pytest
 from quantization import packable
 
 from voxtral_ros.cli.main import main
-from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.quantization import quantizer
 
 DATA = Path(__file__).resolve().parents[1] / 'data'

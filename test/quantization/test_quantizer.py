@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from quantization import packable
 from safetensors.torch import load_file
@@ -158,7 +159,7 @@ def test_too_little_disk_is_published_before_anything_is_written(source, tmp_pat
 
 
 def test_a_full_disk_leaves_nothing_behind(source, tmp_path, monkeypatch):
-    def fail(writer, name, tensor, first_row=0):
+    def fail(writer, name, array, first_row=0):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(TensorWriter, 'write', fail)
@@ -172,13 +173,13 @@ def test_a_full_disk_leaves_nothing_behind(source, tmp_path, monkeypatch):
 def test_verify_notices_a_single_wrong_bit(source, tmp_path, monkeypatch, name):
     original, done = TensorWriter.write, []
 
-    def damage(writer, written, tensor, first_row=0):
+    def damage(writer, written, array, first_row=0):
         ours = written.replace('.self_attn.q_proj.B', '.attention.wq.weight')
         if ours.removesuffix('_int8') == name and not done:
             done.append(name)
-            tensor = tensor.contiguous().clone()
-            tensor.view(-1)[7:8].view(torch.uint8)[0] ^= 1
-        original(writer, written, tensor, first_row)
+            array = np.array(array, order='C')
+            array.reshape(-1)[7:8].view(np.uint8)[0] ^= 1
+        original(writer, written, array, first_row)
 
     monkeypatch.setattr(TensorWriter, 'write', damage)
     with pytest.raises(QuantizationError, match=f'{name} was not written as computed'):

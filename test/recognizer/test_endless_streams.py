@@ -19,10 +19,12 @@ import pytest
 import torch
 
 from voxtral_ros.backends.eager import EagerBackend
-from voxtral_ros.model.checkpoint import load_network
+from voxtral_ros.model.layers import sliding_window_attention
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.recognizer.engine import Engine
 
 checkpoints = pytest.importorskip('support.checkpoints')
+cpu = pytest.importorskip('support.cpu')
 
 TOKEN, CONTEXT = 1280, 240
 LEFT_PAD = 32 * TOKEN + 200
@@ -63,8 +65,8 @@ def test_a_stream_that_is_old_goes_on_as_one_of_exact_angles(tmp_path, position)
     """Compiled passes and PyTorch's, after so many tokens of zeros in the KV cache."""
     engine = load(tmp_path)
     network = load_network(tmp_path, dtype=torch.float32)
-    exact = Engine(EagerBackend(network.double(), engine.tokenizer.pad, 1, 16), engine.tokenizer,
-                   network.config.audio)
+    exact = EagerBackend(network.double(), engine.tokenizer.pad, 1, 16)
+    exact = Engine(cpu.with_half_caches(exact), engine.tokenizer, network.config.audio)
     found = []
     for each in (engine, exact):
         slot = each.take_slot(DELAY)
@@ -149,11 +151,14 @@ def test_the_last_of_20000_tokens_depend_on_the_receptive_field_only(long_stream
     ids = torch.tensor(slot.prompt_tokens + [token.id for token in slot.tokens])
     probabilities = torch.tensor([token.probability for token in slot.tokens])[-n:]
     with torch.inference_mode():
-        logits = network(network.mel(torch.from_numpy(audio[None])),
-                         ids[None, first:first + n], torch.tensor([DELAY]))[0]
+        logits = network(
+            network.mel(torch.from_numpy(audio[None])), ids[None, first:first + n],
+            torch.tensor([DELAY]),
+            lambda *sizes: cpu.half_cached(sliding_window_attention(*sizes)))[0]
     assert n == 998 and len(ids) == first + n + 1
     assert logits.argmax(-1)[reach:].tolist() == ids[first + 1:][reach:].tolist()
     difference = (logits.softmax(-1).max(-1).values - probabilities).abs()
-    assert difference[reach:].max() < 1e-4
+    assert difference[reach:].max() < 2e-3
+    assert difference[reach:].median() < 1e-4
     assert difference[:20].max() > 1e-2  # the start lacks the past: this comparison can fail
     assert len(ids[-n:].unique()) > 50  # it does not babble

@@ -126,7 +126,7 @@ def test_probabilities_are_those_of_the_reference(pair, delay):
     logits = hf_reference.hf_logits(hf, mel, (prompt + ids(tokens))[:-1], delay)
     expected = logits.softmax(-1).max(-1).values[len(prompt) - 1:]
     actual = torch.tensor([token.probability for token in tokens])
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-3)  # KV caches are fp16
 
 
 @pytest.mark.parametrize('size', [79, 160, 1279, 1280, 1281, 5000])

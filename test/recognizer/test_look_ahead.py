@@ -44,9 +44,9 @@ N_STREAMS = 3
 
 def graphs(folder, max_streams=1, max_chunk_tokens=8):
     torch = cuda.torch
-    with open_weights(folder) as (network, weights):
+    with open_weights(folder) as (config, weights):
         source = CheckpointWeights(weights, torch.device('cuda', 0), torch.bfloat16)
-        return CudaBackend(network.config, source, cpu.PAD, [checkpoints.STREAMING_WORD],
+        return CudaBackend(config, source, cpu.PAD, [checkpoints.STREAMING_WORD],
                            max_streams, max_chunk_tokens)
 
 

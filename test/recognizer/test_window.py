@@ -19,6 +19,7 @@ import pytest
 from support import checkpoints
 import torch
 
+from voxtral_ros.backends import selection
 from voxtral_ros.backends.cuda.memory import plan_memory
 from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.model.config import ConfigError
@@ -61,11 +62,12 @@ def test_a_shorter_window_is_that_of_a_model_which_was_made_so(folders):
     assert found.backend.cache_bytes == expected.backend.cache_bytes
 
 
-def test_the_plan_knows_the_window(folders):
+def test_the_plan_knows_the_window(folders, monkeypatch):
+    monkeypatch.setattr(selection.cpu_library, 'available', lambda: False)
     planned = []
     for window in (0, LESS):
-        with open_weights(folders[OWN], window) as (network, weights):
-            planned.append(plan_memory(network.config, weights, torch.float32, 2, 8, False))
+        with open_weights(folders[OWN], window) as (config, weights):
+            planned.append(plan_memory(config, weights, torch.float32, 2, 8, False))
     assert [plan.caches for plan in planned] == [
         Engine.load(folders[OWN], max_streams=2, window=window).backend.cache_bytes
         for window in (0, LESS)]

@@ -30,15 +30,15 @@ from voxtral_ros.backends.cpu.backend import CpuBackend, StackState
 from voxtral_ros.backends.cpu.library import load
 from voxtral_ros.backends.cpu.weights import float_of
 from voxtral_ros.backends.eager import EagerBackend
-from voxtral_ros.model.checkpoint import load_network, open_weights
+from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.model.layers import Attend
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.model.names import checkpoint_name
 
 __all__ = [
     'BEST', 'ODD', 'PAD', 'Stored', 'checkpoint_name', 'cpu_backend', 'eager_backend', 'float_of',
-    'instruction_sets', 'instructions', 'last_tokens', 'load', 'memory', 'noise', 'open_streams',
-    'positions', 'random_checkpoint', 'rounded_inputs',
-    'with_half_caches']
+    'half_cached', 'instruction_sets', 'instructions', 'last_tokens', 'load', 'memory', 'noise',
+    'open_streams', 'positions', 'random_checkpoint', 'rounded_inputs', 'with_half_caches']
 
 SETS = ('avx512', 'avxvnni', 'avx2', 'dotprod', 'baseline')
 BEST = load().voxtral_cpu_instructions()
@@ -80,8 +80,8 @@ def random_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
 
 def cpu_backend(folder: Path, max_streams: int = 1, max_chunk_tokens: int = 8) -> CpuBackend:
     """Return the CPU backend of a checkpoint, on one thread."""
-    with open_weights(folder) as (network, weights):
-        return CpuBackend(network.config, weights, PAD, max_streams, max_chunk_tokens, threads=1)
+    with open_weights(folder) as (config, weights):
+        return CpuBackend(config, weights, PAD, max_streams, max_chunk_tokens, threads=1)
 
 
 def eager_backend(folder: Path, max_streams: int = 1, max_chunk_tokens: int = 8,
@@ -92,15 +92,17 @@ def eager_backend(folder: Path, max_streams: int = 1, max_chunk_tokens: int = 8,
                         max_chunk_tokens)
 
 
-def with_half_caches(backend: EagerBackend) -> EagerBackend:
-    """Let a reference round keys and values to fp16, as the KV caches of ours do."""
-    def rounding(attend: Attend) -> Attend:
-        return lambda q, k, v: attend(q, k.half().to(q), v.half().to(q))
+def half_cached(attend: Attend) -> Attend:
+    """Round keys and values to fp16 first, as the KV caches of ours do."""
+    return lambda q, k, v: attend(q, k.half().to(q), v.half().to(q))
 
+
+def with_half_caches(backend: EagerBackend) -> EagerBackend:
+    """Let a reference have KV caches of fp16, as ours has."""
     for cache in (backend.state.encoder_cache, backend.state.decoder_cache):
         exact = cache.attention
         cache.attention = lambda *args, exact=exact: [  # type: ignore[method-assign]
-            rounding(attend) for attend in exact(*args)]
+            half_cached(attend) for attend in exact(*args)]
     return backend
 
 

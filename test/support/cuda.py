@@ -30,9 +30,8 @@ from voxtral_ros.backends.cuda.backend import CudaBackend
 from voxtral_ros.backends.cuda.library import available
 from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
 from voxtral_ros.backends.cuda.weights import (
-    dequantize, pack_dense, pack_int4, pack_int8, PackedWeight)
+    dequantize, pack_dense, pack_int4_codes, pack_int8, PackedWeight)
 from voxtral_ros.model.checkpoint import open_weights
-from voxtral_ros.quantization import marlin
 
 on_gpu = pytest.mark.skipif(
     not available(), reason='no GPU: needs one of SM87 or newer, and the CUDA toolkit')
@@ -54,7 +53,7 @@ def random_weight(bits: int, k: int, n: int, seed: int = 0,
     scales[0, ::2] = 0
     if bits == 4:
         codes = torch.randint(0, 16, (k, n), generator=generator, dtype=torch.uint8)
-        return pack_int4(marlin.pack(codes), marlin.permute_scales(scales))
+        return pack_int4_codes(codes.T.to(torch.int8) - 8, scales.T)
     codes = torch.randint(-127, 128, (n, k), generator=generator, dtype=torch.int8)
     return pack_int8(codes, scales.T.contiguous())
 
@@ -96,11 +95,11 @@ class WithoutGraphs(CudaBackend):
 
 def backend_without_graphs(folder: Path, **options: Any) -> WithoutGraphs:
     """Return the CUDA backend of a checkpoint, whose launches are run one by one on the CPU."""
-    with open_weights(folder) as (network, weights), \
+    with open_weights(folder) as (config, weights), \
             mock.patch('torch.cuda.graph_pool_handle'), mock.patch('torch.cuda.Stream'):
         source = CheckpointWeights(weights, torch.device('cpu'), torch.float32)
         pad, word = checkpoints.STREAMING_PAD, checkpoints.STREAMING_WORD
-        return WithoutGraphs(network.config, source, pad, [pad, word], **options)
+        return WithoutGraphs(config, source, pad, [pad, word], **options)
 
 
 def dequantize_once(monkeypatch: pytest.MonkeyPatch) -> None:

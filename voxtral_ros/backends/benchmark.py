@@ -21,16 +21,18 @@ A pass reads every weight once, so bytes over bandwidth is the floor; both are m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+import math
+import os
 from time import perf_counter
 
 import numpy as np
-import torch
 
 from voxtral_ros.backends.base import Backend, WeightBytes
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.names import checkpoint_name, part_of_pass
-from voxtral_ros.model.network import VoxtralRealtime
+from voxtral_ros.model.shapes import weight_shapes
 
 TOKEN_S = 0.08
 _SAMPLES, _CONTEXT = 1280, 240
@@ -79,17 +81,37 @@ def measure(backend: Backend, slots: Sequence[int], n_tokens: int, repeats: int 
     return Timing(len(slots), n_tokens, float(p50), float(p99))
 
 
-def read_bandwidth(device: torch.device, n_bytes: int = 1 << 30) -> float:
+def read_bandwidth(device: str, n_bytes: int = 1 << 30) -> float:
     """Return the bytes per second of a plain reduction: what reading can reach here."""
+    times = _reduce_on_cpu(n_bytes) if device == 'cpu' else _reduce_on_gpu(device, n_bytes)
+    return n_bytes / min(times)
+
+
+def _reduce_on_cpu(n_bytes: int) -> list[float]:
+    """Return how long it takes with a thread for each core."""
+    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') \
+        else os.cpu_count() or 1
+    parts = np.array_split(np.ones(n_bytes // 4, np.float32), 4 * n_threads)
+    times = []
+    with ThreadPoolExecutor(n_threads) as threads:
+        for _ in range(8):
+            begin = perf_counter()
+            list(threads.map(np.max, parts))
+            times.append(perf_counter() - begin)
+    return times
+
+
+def _reduce_on_gpu(device: str, n_bytes: int) -> list[float]:
+    import torch
     data = torch.ones(n_bytes // 4, device=device)
     times = []
     for _ in range(8):
-        _wait(device)
+        torch.cuda.synchronize(device)
         begin = perf_counter()
         data.sum()
-        _wait(device)
+        torch.cuda.synchronize(device)
         times.append(perf_counter() - begin)
-    return data.nbytes / min(times)
+    return times
 
 
 @dataclass(frozen=True)
@@ -133,19 +155,12 @@ def planned_bytes(config: ModelConfig, bits: Callable[[str], int], head_bits: in
     :param bits: of a weight in memory by its checkpoint name
     :param head_bits: of the head as it is read for every token
     """
-    with torch.device('meta'):
-        network = VoxtralRealtime(config)
     counts = {'encoder': 0.0, 'decoder': 0.0, 'head': 0.0}
-    for name, parameter in network.named_parameters():
+    for name, shape in weight_shapes(config).items():
         part = part_of_pass(name)
         if part is None:
             continue
         size = head_bits if part == 'head' else bits(checkpoint_name(name))
         # A scale of 16 bits per group of 128.
-        counts[part] += parameter.numel() * (size / 8 + (2 / 128 if size < 16 else 0))
+        counts[part] += math.prod(shape) * (size / 8 + (2 / 128 if size < 16 else 0))
     return WeightBytes(*(round(count) for count in counts.values()))
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)

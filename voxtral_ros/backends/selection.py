@@ -25,19 +25,24 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-
-import torch
+import re
+from typing import TYPE_CHECKING
 
 from voxtral_ros.backends.base import Backend, kv_cache_tokens
+from voxtral_ros.backends.build import BuildError
 from voxtral_ros.backends.cpu import library as cpu_library
 from voxtral_ros.backends.cpu.backend import CpuBackend
-from voxtral_ros.backends.eager import EagerBackend
-from voxtral_ros.model.checkpoint import load_network, open_weights
+from voxtral_ros.backends.gpu import has_torch, n_gpus, NEEDS_TORCH
+from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization.weights import WeightFile
 
+if TYPE_CHECKING:
+    import torch
+
 _LOGGER = logging.getLogger(__name__)
+_BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2}
 
 
 def load_backend(folder: str | Path, tokenizer: Tokenizer, device: str = 'auto',
@@ -53,32 +58,73 @@ def load_backend(folder: str | Path, tokenizer: Tokenizer, device: str = 'auto',
     :param window: tokens that the decoder looks back; 0 is the window of the checkpoint
     :param verify: compare the weights with their checksums, if they have any
     :raises ConfigError, CheckpointError: the folder is no usable model
-    :raises ValueError: no such device or type, or it has too little memory
+    :raises ValueError: no such device or type, or it has too little memory, or it needs PyTorch,
+        which is not installed
     """
     where = find_device(device)
-    if dtype not in (None, 'float32', 'bfloat16', 'float16'):
+    if dtype not in (None, *_BYTES):
         raise ValueError(f'dtype {dtype!r} is not float32, bfloat16 or float16')
-    if dtype is None and where.type == 'cpu':
-        dtype = 'float32'
-    with open_weights(folder, window, verify) as (network, weights):
-        config = network.config
-        in_memory: torch.dtype = getattr(torch, dtype) if dtype else weights.main_dtype
-        backend: Backend | None = None
-        if where.type == 'cpu':
-            _check_caches(config, in_memory, max_streams, max_chunk_tokens)
-        if where.type == 'cuda':
-            backend = _cuda(config, weights, where, in_memory, tokenizer, max_streams,
-                            max_chunk_tokens)
-        elif in_memory == torch.float32 and cpu_library.available():
-            backend = CpuBackend(config, weights, tokenizer.pad, max_streams, max_chunk_tokens,
-                                 threads)
-    if backend is None:
-        if threads:
-            torch.set_num_threads(threads)
-        eager = load_network(folder, where, in_memory, window, verify)
-        backend = EagerBackend(eager, tokenizer.pad, max_streams, max_chunk_tokens)
+    with open_weights(folder, window, verify) as (config, weights):
+        if where == 'cpu':
+            backend = _on_cpu(config, weights, dtype or 'float32', tokenizer, max_streams,
+                              max_chunk_tokens, threads)
+        else:
+            backend = _on_gpu(config, weights, where, dtype, tokenizer, max_streams,
+                              max_chunk_tokens)
     _LOGGER.info('backend: %s, on %s', backend.description, backend.device)
     return backend
+
+
+def _on_cpu(config: ModelConfig, weights: WeightFile, dtype: str, tokenizer: Tokenizer,
+            max_streams: int, max_chunk_tokens: int, threads: int) -> Backend:
+    """Return the compiled backend, or that of PyTorch where that is impossible."""
+    if dtype == 'float32' and _is_compiled():
+        _check_caches(config, _BYTES['float16'], max_streams, max_chunk_tokens)
+        return CpuBackend(config, weights, tokenizer.pad, max_streams, max_chunk_tokens, threads)
+    if not has_torch():
+        raise ValueError(f'dtype {dtype} on a CPU {NEEDS_TORCH}; or take float32')
+    _check_caches(config, _BYTES[dtype], max_streams, max_chunk_tokens)
+    import torch
+    if threads:
+        torch.set_num_threads(threads)
+    return _eager(config, weights, torch.device('cpu'), getattr(torch, dtype), tokenizer,
+                  max_streams, max_chunk_tokens)
+
+
+def _is_compiled() -> bool:
+    """
+    Return whether the network is compiled for this CPU; say once in the log why not.
+
+    :raises ValueError: it is not, and PyTorch is not there either
+    """
+    if has_torch():
+        return cpu_library.available()
+    try:
+        cpu_library.load()
+    except BuildError as error:
+        raise ValueError(f'the network is not compiled for this CPU ({error}), and running it '
+                         f'uncompiled {NEEDS_TORCH}') from None
+    return True
+
+
+def _on_gpu(config: ModelConfig, weights: WeightFile, device: str, dtype: str | None,
+            tokenizer: Tokenizer, max_streams: int, max_chunk_tokens: int) -> Backend:
+    """Return the backend with our kernels, or that of PyTorch where they cannot run this."""
+    import torch
+
+    from voxtral_ros.quantization.tensors import TORCH_DTYPES
+    where = torch.device(device)
+    in_memory = getattr(torch, dtype) if dtype else TORCH_DTYPES[weights.main_dtype]
+    return _cuda(config, weights, where, in_memory, tokenizer, max_streams, max_chunk_tokens) \
+        or _eager(config, weights, where, in_memory, tokenizer, max_streams, max_chunk_tokens)
+
+
+def _eager(config: ModelConfig, weights: WeightFile, device: torch.device, dtype: torch.dtype,
+           tokenizer: Tokenizer, max_streams: int, max_chunk_tokens: int) -> Backend:
+    from voxtral_ros.backends.eager import EagerBackend
+    from voxtral_ros.model.loading import read_network
+    network = read_network(config, weights, device, dtype)
+    return EagerBackend(network, tokenizer.pad, max_streams, max_chunk_tokens)
 
 
 def _cuda(config: ModelConfig, weights: WeightFile, device: torch.device, dtype: torch.dtype,
@@ -88,6 +134,8 @@ def _cuda(config: ModelConfig, weights: WeightFile, device: torch.device, dtype:
 
     :raises ValueError: the model does not fit into the memory of the GPU
     """
+    import torch
+
     from voxtral_ros.backends.cuda.library import available
     from voxtral_ros.backends.cuda.memory import check_memory, plan_memory
     from voxtral_ros.backends.cuda.network import fits_kernels
@@ -104,14 +152,15 @@ def _cuda(config: ModelConfig, weights: WeightFile, device: torch.device, dtype:
                        special_tokens(tokenizer), max_streams, max_chunk_tokens)
 
 
-def _check_caches(config: ModelConfig, dtype: torch.dtype, max_streams: int,
+def _check_caches(config: ModelConfig, size: int, max_streams: int,
                   max_chunk_tokens: int) -> None:
     """
     Refuse caches that this machine has no memory for: they fill up only after hours.
 
+    :param size: bytes of a number
     :raises ValueError: it has less
     """
-    needed = dtype.itemsize * max_streams \
+    needed = size * max_streams \
         * config.kv_cache_size(kv_cache_tokens(max_chunk_tokens))
     there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     if needed > there:
@@ -120,31 +169,46 @@ def _check_caches(config: ModelConfig, dtype: torch.dtype, max_streams: int,
                          'streams')
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str) -> str:
     """
-    Return the device of a name: 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:1'.
+    Return 'cpu' or 'cuda:N' for a name: 'auto' (CUDA where there is one), 'cpu', 'cuda', 'cuda:1'.
 
     :raises ValueError: there is no such device
     """
     if name == 'auto':
-        name = 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ('cpu', 'cuda'):
+        name = 'cuda' if _sees_gpu() else 'cpu'
+    match = re.fullmatch(r'cpu|cuda(?::(\d+))?', name)
+    if match is None:
         raise ValueError(f'device {name!r} is not auto, cpu, cuda or cuda:N')
-    if device.type == 'cuda' and not torch.cuda.is_available():
+    if name == 'cpu':
+        return name
+    if not has_torch():
+        raise ValueError(f'device {name} {NEEDS_TORCH}; or take cpu')
+    import torch
+    if not torch.cuda.is_available():
         raise ValueError('device is cuda, but this torch sees no CUDA GPU: take cpu, or install '
                          'a torch with CUDA (torch.version.cuda is '
                          f'{torch.version.cuda})')
-    if device.type == 'cpu':
-        return torch.device('cpu')
-    index = torch.cuda.current_device() if device.index is None else device.index
+    index = int(match[1]) if match[1] else torch.cuda.current_device()
     if index >= torch.cuda.device_count():
         raise ValueError(f'there is no cuda:{index}: this machine has '
                          f'{torch.cuda.device_count()} CUDA GPUs, counted from 0')
-    return torch.device('cuda', index)
+    return f'cuda:{index}'
+
+
+def _sees_gpu() -> bool:
+    """Return whether there is a GPU that PyTorch can use; say in the log if it cannot."""
+    if not n_gpus():
+        return False
+    if not has_torch():
+        _LOGGER.warning('there is a GPU, but the CPU is used: a GPU %s', NEEDS_TORCH)
+        return False
+    import torch
+    if not torch.cuda.is_available():
+        _LOGGER.warning('there is a GPU, but the CPU is used: this torch does not see it '
+                        '(torch.version.cuda is %s)', torch.version.cuda)
+        return False
+    return True
 
 
 def special_tokens(tokenizer: Tokenizer) -> list[int]:

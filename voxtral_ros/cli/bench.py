@@ -26,8 +26,6 @@ from typing import Any, TYPE_CHECKING
 from voxtral_ros.cli.options import add_no_verify
 
 if TYPE_CHECKING:
-    import torch
-
     from voxtral_ros.backends.base import Backend
     from voxtral_ros.model.config import ModelConfig
 
@@ -78,9 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    # Not at the top: torch takes a second to load, and `voxtral --help` must not.
-    import torch
-
+    # Not at the top: `voxtral --help` needs none of it.
     from voxtral_ros.backends import benchmark
     from voxtral_ros.backends.base import kv_cache_tokens
     from voxtral_ros.backends.selection import find_device
@@ -91,10 +87,9 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     cache_size = backend.max_streams \
         * config.kv_cache_size(kv_cache_tokens(backend.max_chunk_tokens))
     counted = benchmark.PassBytes.of(config, weights, 8 * backend.cache_bytes // cache_size)
-    on_gpu = device.type == 'cuda'
-    machine = torch.cuda.get_device_name(device) if on_gpu \
+    machine = _gpu(device) if device != 'cpu' \
         else f'{platform.processor() or platform.machine()}, threads: {arguments.threads or "all"}'
-    print(f'{machine}, torch {torch.__version__}; {backend.description}')
+    print(f'{machine}; {backend.description}')
     print(f'memory reads {bandwidth / 1e9:.1f} GB/s here; weights in memory as read per pass: '
           f'encoder {weights.encoder / 1e9:.4f}, decoder {weights.decoder / 1e9:.4f}, head '
           f'{weights.head / 1e9:.4f} GB; KV caches {backend.cache_bytes / 1e9:.3f} GB')
@@ -119,7 +114,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
               'rows': rows, 'context_tokens': arguments.context, 'bytes': {
                   **vars(weights), 'encoder_cache': counted.encoder_cache,
                   'decoder_cache': counted.decoder_cache}}
-    if on_gpu:
+    if device != 'cpu':
+        import torch
         peak = torch.cuda.max_memory_allocated(device)
         print(f'\npeak memory {peak / 1e9:.2f} GB, without the CUDA context')
         result['peak_bytes'] = peak
@@ -132,29 +128,34 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _open(arguments: argparse.Namespace, device: torch.device) -> tuple[Backend, ModelConfig]:
-    """Return the backend of a model, and its sizes."""
+def _gpu(device: str) -> str:
     import torch
+    return f'{torch.cuda.get_device_name(device)}, torch {torch.__version__}'
 
+
+def _open(arguments: argparse.Namespace, device: str) -> tuple[Backend, ModelConfig]:
+    """Return the backend of a model, and its sizes."""
     from voxtral_ros.model.config import ModelConfig
     from voxtral_ros.resources import demo_model, share_folder
     chunk = max(_CHUNKS)
     if arguments.random is None:
         from voxtral_ros.recognizer.engine import Engine
         folder = arguments.model or demo_model()
-        engine = Engine.load(folder, str(device), arguments.dtype, arguments.streams, chunk,
+        engine = Engine.load(folder, device, arguments.dtype, arguments.streams, chunk,
                              arguments.threads, verify=arguments.verify)
         return engine.backend, ModelConfig.load(folder)
-    if device.type != 'cuda':
+    if device == 'cpu':
         raise ValueError('--random needs a GPU: on the CPU take --model')
     if arguments.dtype == 'float32':
         raise ValueError('--random is packed for kernels in 16 bits: --dtype float16 or bfloat16')
+    import torch
+
     from voxtral_ros.backends.cuda.backend import CudaBackend
     from voxtral_ros.backends.cuda.random_weights import RandomWeights
     from voxtral_ros.quantization.format import Recipe
     path = arguments.params or share_folder() / 'config' / 'voxtral-mini-4b-realtime.json'
     config = ModelConfig.from_params(json.loads(path.read_text(encoding='utf-8')))
-    weights = RandomWeights(config, Recipe(**LAYOUTS[arguments.random]), device,
+    weights = RandomWeights(config, Recipe(**LAYOUTS[arguments.random]), torch.device(device),
                             getattr(torch, arguments.dtype or 'float16'))
     return CudaBackend(config, weights, 32, [2, 32, 33], arguments.streams, chunk,
                        speculative=False), config

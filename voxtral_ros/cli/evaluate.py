@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Transcribe all recordings and print the table; return 2 when something cannot be read."""
-    # Not at the top: torch takes a second to load, and `voxtral --help` must not.
+    # Not at the top: `voxtral --help` needs none of it.
     from voxtral_ros.recognizer.engine import Engine
     try:
         recordings = _recordings(arguments)

@@ -79,3 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return arguments.run(arguments)
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        if error.name != 'torch':
+            raise
+        from voxtral_ros.backends.gpu import NEEDS_TORCH
+        print(f'voxtral {words[0]}: this {NEEDS_TORCH}', file=sys.stderr)
+        return 2

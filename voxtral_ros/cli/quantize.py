@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 import csv
+import math
 from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Not at the top: torch takes a second to load, and `voxtral --help` must not.
     from tqdm import tqdm
 
-    from voxtral_ros.model.checkpoint import checkpoint_parameters, open_weights
+    from voxtral_ros.model.checkpoint import open_weights
     from voxtral_ros.model.protocol import StreamingProtocol
     from voxtral_ros.model.tokenizer import Tokenizer
     from voxtral_ros.quantization.format import Recipe
@@ -83,17 +84,16 @@ def run(arguments: argparse.Namespace) -> int:
                     tuple(arguments.skip), arguments.method)
     try:
         _check(arguments)
-        with open_weights(arguments.model_dir) as (network, _):
-            tokenizer = Tokenizer.load(arguments.model_dir, network.config.vocab_size)
-            sizes = {name: parameter.numel()
-                     for name, parameter in checkpoint_parameters(network)}
+        with open_weights(arguments.model_dir) as (config, weights):
+            tokenizer = Tokenizer.load(arguments.model_dir, config.vocab_size)
+            sizes = {name: math.prod(stored.shape) for name, stored in weights.stored.items()}
         total = sum(sizes.values()) * (2 if arguments.verify else 1)
         total += sum(size for name, size in sizes.items() if recipe.is_calibrated(name))
         # Mistakes are reported at once, and without a bar at 0 %.
         with tqdm(total=total, unit=' weights', unit_scale=True, delay=0.1) as bar:
             calibrated = None
             if arguments.method == 'gptq':
-                protocol = StreamingProtocol(tokenizer, network.config.audio)
+                protocol = StreamingProtocol(tokenizer, config.audio)
                 calibrated = _calibration(arguments, recipe, protocol, bar)
             records = quantize(arguments.model_dir, arguments.output_dir, recipe,
                                arguments.verify, bar.update, calibrated)
@@ -131,7 +131,7 @@ def _calibration(arguments: argparse.Namespace, recipe: Recipe, protocol: Stream
     from tqdm import tqdm
 
     from voxtral_ros.evaluation.manifest import ManifestError, read_manifest, sample
-    from voxtral_ros.model.checkpoint import load_network
+    from voxtral_ros.model.loading import load_network
     from voxtral_ros.quantization.calibration import calibration_inputs
     from voxtral_ros.quantization.gptq import quantize_decoder
     delays = [protocol.delay_tokens(delay) for delay in arguments.calibration_delays_ms]

@@ -101,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal; return 2 when the model, an option or the address is unusable."""
-    # Not at the top: torch takes a second to load, and `voxtral --help` must not.
+    # Not at the top: `voxtral --help` needs none of it.
     from voxtral_ros.server.run import serve, ServerError
     logging.basicConfig(format='%(asctime)s %(levelname)s %(message)s', level=logging.INFO)
     # It warns of every client that offers other subprotocols, with what that has sent.

@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.plot and len(arguments.audio) > 1:
         return _complain('--plot draws one file; give one')
-    # Not at the top: torch takes a second to load, and `voxtral --help` must not.
+    # Not at the top: `voxtral --help` needs none of it.
     from voxtral_ros.recognizer.engine import Engine
     try:
         model = arguments.model or demo_model()

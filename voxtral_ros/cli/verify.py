@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what was found; return 1 when something is damaged, 2 when it is no usable model."""
-    # Not at the top: torch takes a second to load, and `voxtral --help` must not.
+    # Not at the top: `voxtral --help` needs none of it.
     from voxtral_ros.model.checkpoint import check_folder, WEIGHTS
     path = arguments.model / WEIGHTS
     try:

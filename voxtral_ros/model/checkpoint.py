@@ -13,11 +13,10 @@
 # limitations under the License.
 
 """
-A checkpoint folder to the network: Mistral's BF16, the original INT4 file, and our extensions.
+A checkpoint folder, opened: Mistral's BF16, the original INT4 file, and our extensions.
 
-How a weight is stored is the business of voxtral_ros.quantization; weights go one by one from the
-file into their final place, through a small buffer. Here every weight becomes dense; backends that
-keep weights packed read them from the same file under the same names.
+How a weight is stored is the business of voxtral_ros.quantization. Backends that keep weights as
+they are stored read them here; for the network in PyTorch, all dense, see loading.py.
 """
 
 from __future__ import annotations
@@ -26,61 +25,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from voxtral_ros.model.config import ConfigError, ModelConfig
 from voxtral_ros.model.folder import read_json, why_missing
 from voxtral_ros.model.names import checkpoint_name
-from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.protocol import load_protocol
+from voxtral_ros.model.shapes import weight_shapes
 from voxtral_ros.quantization.format import check_config
 from voxtral_ros.quantization.tensorfile import CheckpointError
 from voxtral_ros.quantization.weights import WeightFile, WEIGHTS
 
 __all__ = [
-    'WEIGHTS', 'CheckpointError', 'check_folder', 'checkpoint_name', 'checkpoint_parameters',
-    'load_network', 'open_weights']
+    'WEIGHTS', 'CheckpointError', 'check_folder', 'checkpoint_name', 'open_weights']
 
-_FEW_LAYERS = 100  # are built at once, for a better message
-
-
-def checkpoint_parameters(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield every parameter of a VoxtralRealtime with its name in the file."""
-    for name, parameter in network.named_parameters():
-        yield checkpoint_name(name), parameter
-
-
-def load_network(folder: str | Path, device: torch.device | str = 'cpu',
-                 dtype: torch.dtype | None = None, window: int = 0,
-                 verify: bool = True) -> VoxtralRealtime:
-    """
-    Load the network of a checkpoint folder, ready for inference; weights are dequantized.
-
-    :param dtype: of the weights in memory; None is the type that most of the file has
-    :param window: tokens that the decoder looks back, see ModelConfig.with_window
-    :param verify: compare the weights with their checksums, if they have any
-    :raises ConfigError: params.json is missing or wrong
-    :raises CheckpointError: the weights are missing, cut off, damaged, or not those of
-        params.json
-    """
-    device = torch.device(device)
-    with open_weights(folder, window, verify) as (network, weights):
-        network.mel.place(device)
-        _fill(network, weights, device, dtype or weights.main_dtype)
-    return network.eval().requires_grad_(False)
+_FEW_LAYERS = 100  # of which what is missing is named
 
 
 @contextmanager
 def open_weights(folder: str | Path, window: int = 0,
-                 verify: bool = False) -> Iterator[tuple[VoxtralRealtime, WeightFile]]:
+                 verify: bool = False) -> Iterator[tuple[ModelConfig, WeightFile]]:
     """
-    Open the weights of a checkpoint folder for a network without memory, on the meta device.
+    Open the weights of a checkpoint folder; all names and shapes have been found to fit.
 
-    All names and shapes have been found to fit. Errors as of load_network.
-
-    :param verify: compare weights that are read with their checksums; what is damaged is an error
-        on leaving, if not before
+    :param window: tokens that the decoder looks back, see ModelConfig.with_window
+    :param verify: compare weights that are read with their checksums, if they have any; what is
+        damaged is an error on leaving, if not before
+    :raises ConfigError: params.json is missing or wrong
+    :raises CheckpointError: the weights are missing, cut off, damaged, or not those of
+        params.json
     """
     folder = Path(folder)
     config = ModelConfig.load(folder).with_window(window)
@@ -92,11 +63,8 @@ def open_weights(folder: str | Path, window: int = 0,
     if not (folder / WEIGHTS).exists():
         raise CheckpointError(why_missing(folder / WEIGHTS))
     with WeightFile(folder / WEIGHTS, config.decoder.head_dim, verify) as weights:
-        _check_layers(config, weights)
-        with torch.device('meta'):
-            network = VoxtralRealtime(config)
-        _compare(network, weights)
-        yield network, weights
+        _compare(config, weights)
+        yield config, weights
         weights.check()
 
 
@@ -112,39 +80,24 @@ def check_folder(folder: str | Path) -> None:
         pass
 
 
-def _check_layers(config: ModelConfig, weights: WeightFile) -> None:
-    """Raise CheckpointError before a network is built of many more layers than there are."""
-    n_layers = config.encoder.n_layers + config.decoder.n_layers
-    if n_layers > max(_FEW_LAYERS, len(weights.stored)):
-        raise CheckpointError(f'{weights.path} does not hold the tensors that params.json asks '
-                              f'for: it has {len(weights.stored)} weights, but "n_layers" of '
-                              f'encoder and decoder are {n_layers}')
-
-
-def _compare(network: nn.Module, weights: WeightFile) -> None:
+def _compare(config: ModelConfig, weights: WeightFile) -> None:
     """Raise CheckpointError unless names and shapes of the file are those of the network."""
-    expected = dict(checkpoint_parameters(network))
+    n_layers = config.encoder.n_layers + config.decoder.n_layers
+    other = f'{weights.path} does not hold the tensors that params.json asks for'
+    if n_layers > max(_FEW_LAYERS, len(weights.stored)):
+        raise CheckpointError(f'{other}: it has {len(weights.stored)} weights, but "n_layers" of '
+                              f'encoder and decoder are {n_layers}')
+    expected = {checkpoint_name(name): shape for name, shape in weight_shapes(config).items()}
     missing, unknown = set(expected) - set(weights.stored), set(weights.stored) - set(expected)
     problems = [f'{what}: {_some(names)}'
                 for what, names in (('missing', missing), ('unknown', unknown)) if names]
     if problems:
-        raise CheckpointError(f'{weights.path} does not hold the tensors that params.json asks '
-                              'for; ' + '; '.join(problems))
-    for name, parameter in expected.items():
-        shape = weights.stored[name].shape
-        if shape != tuple(parameter.shape):
-            raise CheckpointError(f'{weights.path}: {name} is {list(shape)}, but params.json '
-                                  f'makes it {list(parameter.shape)}')
-
-
-def _fill(network: nn.Module, weights: WeightFile, device: torch.device,
-          dtype: torch.dtype) -> None:
-    """Put every weight into its place."""
-    for name, _ in list(network.named_parameters()):
-        path, _, leaf = name.rpartition('.')
-        tensor = weights.read(checkpoint_name(name), device, dtype)
-        parameter = nn.Parameter(tensor, requires_grad=False)
-        setattr(network.get_submodule(path), leaf, parameter)
+        raise CheckpointError(f'{other}; ' + '; '.join(problems))
+    for name, shape in expected.items():
+        found = weights.stored[name].shape
+        if found != shape:
+            raise CheckpointError(f'{weights.path}: {name} is {list(found)}, but params.json '
+                                  f'makes it {list(shape)}')
 
 
 def _some(names: set[str], limit: int = 3) -> str:

@@ -28,13 +28,12 @@ import torch.nn.functional as F
 
 from voxtral_ros.model.config import ModelConfig, StackConfig
 from voxtral_ros.model.layers import Attend, Attention, FeedForward, Rope
-
-_KERNEL = 3
+from voxtral_ros.model.shapes import CONV_KERNEL
 
 
 def conv_state_shapes(config: ModelConfig) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return channels and frames that each of the two convolutions remembers of a stream."""
-    return (config.audio.num_mel_bins, _KERNEL - 1), (config.encoder.dim, _KERNEL - 2)
+    return (config.audio.num_mel_bins, CONV_KERNEL - 1), (config.encoder.dim, CONV_KERNEL - 2)
 
 
 class CausalConv(nn.Module):
@@ -42,8 +41,8 @@ class CausalConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.left_context = _KERNEL - stride
-        self.conv = nn.Conv1d(in_channels, out_channels, _KERNEL, stride)
+        self.left_context = CONV_KERNEL - stride
+        self.conv = nn.Conv1d(in_channels, out_channels, CONV_KERNEL, stride)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """

@@ -41,7 +41,8 @@ def load_engine(value: Callable[[str], Any]) -> tuple[SpeechEngine, str]:
         token = read_token(Path(value('engine.token_file'))) if value('engine.token_file') else ''
         return RemoteEngine(url, value('engine.model'), token, value('engine.ca_file') or None,
                             value('engine.outage_s')), url
-    from voxtral_ros.recognizer.engine import Engine  # torch, which a robot with a server has not
+    # Not at the top: a robot with a server needs none of it.
+    from voxtral_ros.recognizer.engine import Engine
     model = value('model') or str(demo_model())
     engine = Engine.load(model, value('device'), value('dtype') or None,
                          max_chunk_tokens=value('engine.encoder_chunk_ms') // 80,

@@ -35,7 +35,6 @@ import re
 from typing import Any
 
 from voxtral_ros.quantization.foreign import quantized_as
-from voxtral_ros.quantization.rounding import RULES
 
 HEAD = 'mm_streams_embeddings.embedding_module.tok_embeddings.weight'
 _ENCODER = 'mm_streams_embeddings.embedding_module.whisper_encoder.transformer.layers.'
@@ -48,6 +47,7 @@ _LINEARS = {
 _CHECKPOINT_LINEARS = {packed: weight_name for weight_name, packed in _LINEARS.items()}
 
 METHODS = ('rtn', 'gptq')  # of choosing codes; all of them give the same format
+RULES = ('seed', 'mse')  # of rounding to nearest, see rounding.round_int4
 
 # What the original says, and what is understood if nothing is said. Values of other keys than
 # these are our extensions and absent where they are the original's.

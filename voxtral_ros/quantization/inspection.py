@@ -18,14 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-import math
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from voxtral_ros.quantization.checksums import RunningChecksums
-from voxtral_ros.quantization.tensorfile import TensorFile
+from voxtral_ros.quantization.tensorfile import Array, DTYPES, FLOATS, TensorFile
 
 # A bit that has changed in an exponent makes a number of 1 to one of 1e19, or a scale to 1e4.
 _LARGEST_WEIGHT = 1e4
@@ -60,9 +59,9 @@ def inspect(path: Path, compare: bool = True,
         expected = file.checksums() if compare else {}
         found: dict[str, int] = {}
         for name, spec in file.specs.items():
-            values = _Values(name)
-            for begin, part in file.pieces(name):
-                running.add(name, begin, part.view(torch.uint8).numpy().data)
+            values = _Values(name, spec.dtype)
+            for first, part in file.pieces(name):
+                running.add(name, first * spec.itemsize, part.view(np.uint8).data)
                 values.add(part)
                 progress(part.nbytes)
             n_bytes += spec.nbytes
@@ -79,25 +78,29 @@ def inspect(path: Path, compare: bool = True,
 class _Values:
     """Looks for what no weight is."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, dtype: str) -> None:
+        self._name, self._dtype = name, dtype
         self._limit = _LARGEST_SCALE if name.endswith(('.s', '.weight_scale')) \
             else _LARGEST_WEIGHT
         self._n = self._n_not_finite = self._n_outside = 0
         self._largest = 0.0
 
-    def add(self, part: Tensor) -> None:
+    def add(self, part: Array) -> None:
         """Take some of the numbers, flat."""
         self._n += len(part)
-        if part.dtype == torch.int8:
+        if self._dtype == 'I8':
             self._n_outside += int((part == -128).sum())
-        elif part.is_floating_point() and len(part):
-            largest = float(part.abs().max())  # NaN if one is
-            if not math.isfinite(largest):
-                finite = part.isfinite()
-                self._n_not_finite += len(part) - int(finite.sum())
-                largest = float(part.where(finite, 0).abs().max())
-            self._largest = max(self._largest, largest)
+        elif self._dtype in FLOATS and len(part):
+            # Without the sign, the bits of a larger number are a larger integer, up to infinity
+            # and then NaN.
+            bits = part.view(f'u{part.itemsize}')
+            bits = bits & (np.iinfo(bits.dtype).max >> 1)
+            infinity = _bits_of_infinity(self._dtype)
+            if bits.max() >= infinity:
+                not_finite = bits >= infinity
+                self._n_not_finite += int(not_finite.sum())
+                bits[not_finite] = 0
+            self._largest = max(self._largest, _number(bits.max(), self._dtype))
 
     def problems(self) -> list[str]:
         """Return what is wrong, for people."""
@@ -113,3 +116,17 @@ class _Values:
         if self._name.endswith('norm.weight') and not self._largest:
             found.append(f'{self._name}: all of it is zero')
         return found
+
+
+def _bits_of_infinity(dtype: str) -> int:
+    if dtype == 'BF16':
+        return 0x7f80
+    infinity = np.array(np.inf, DTYPES[dtype])
+    return int(infinity.view(f'u{infinity.itemsize}'))
+
+
+def _number(bits: Any, dtype: str) -> float:
+    """Return the number that an unsigned integer has the bits of."""
+    if dtype == 'BF16':
+        return float((np.uint32(bits) << np.uint32(16)).view(np.float32))
+    return float(bits.view(DTYPES[dtype]))

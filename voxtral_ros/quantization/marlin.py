@@ -24,8 +24,12 @@ Source: github.com/IST-DASLab/marlin, marlin/__init__.py; written here as index 
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
 
 GROUP = 128  # inputs that share a scale
 TILE_K, TILE_N = 16, 64
@@ -45,7 +49,7 @@ def check_groups(k: int) -> None:
         raise ValueError(f'{k} inputs, which is no multiple of {GROUP}')
 
 
-def pack(codes: Tensor) -> Tensor:
+def pack(codes: Array) -> Array:
     """
     Lay out codes, uint8 [K, N] of 0..15, as Marlin words, int32 [K / 16, 2 N].
 
@@ -56,22 +60,25 @@ def pack(codes: Tensor) -> Tensor:
     k, n = codes.shape
     # row in a tile: 8 k_half + 2 k_lane + k_odd;  column: 16 j + 8 n_half + n_lane
     axes = codes.reshape(k // TILE_K, 2, 4, 2, n // TILE_N, 4, 2, 8)
-    # [k tile, n tile, n_lane, k_lane, j, k_odd, n_half, k_half]
-    ordered = axes.permute(0, 4, 7, 2, 5, 3, 6, 1)
-    low, high = ordered.unbind(-1)
-    return (low | high << 4).reshape(k // TILE_K, 8 * n).view(torch.int32)
+    # [k_half, k tile, n tile, n_lane, k_lane, j, k_odd, n_half]
+    low, high = axes.transpose(1, 0, 4, 7, 2, 5, 3, 6)
+    return (low | high << 4).reshape(k // TILE_K, 8 * n).view(np.int32)
 
 
-def unpack(words: Tensor) -> Tensor:
+def unpack(words: Array) -> Array:
     """Return the codes, uint8 [K, N], of Marlin words, int32 [K / 16, 2 N]: undo `pack`."""
     k_tiles, n = words.shape[0], words.shape[1] // 2
-    pairs = words.contiguous().view(torch.uint8).reshape(k_tiles, n // TILE_N, 8, 4, 4, 2, 2)
-    ordered = torch.stack((pairs & 15, pairs >> 4), dim=-1)
-    axes = ordered.permute(0, 7, 3, 5, 1, 4, 6, 2)
-    return axes.reshape(k_tiles * TILE_K, n)
+    pairs = np.ascontiguousarray(words).view(np.uint8).reshape(
+        k_tiles, n // TILE_N, 8, 4, 4, 2, 2)
+    # [k tile, k_lane, k_odd, n tile, j, n_half, n_lane]
+    pairs = pairs.transpose(0, 3, 5, 1, 4, 6, 2)
+    codes = np.empty((k_tiles, 2, *pairs.shape[1:]), np.uint8)
+    np.bitwise_and(pairs, 15, out=codes[:, 0])
+    np.right_shift(pairs, 4, out=codes[:, 1])
+    return codes.reshape(k_tiles * TILE_K, n)
 
 
-def permute_scales(scales: Tensor) -> Tensor:
+def permute_scales(scales: Array) -> Array:
     """
     Reorder grouped scales, [K / 128, N], for the layout, or back: it is its own inverse.
 
@@ -79,10 +86,10 @@ def permute_scales(scales: Tensor) -> Tensor:
     c + 56 at once.
     """
     groups, n = scales.shape
-    return scales.reshape(groups, n // TILE_N, 8, 8).transpose(2, 3).reshape(groups, n)
+    return scales.reshape(groups, n // TILE_N, 8, 8).swapaxes(2, 3).reshape(groups, n)
 
 
-def dequantize(words: Tensor, scales: Tensor) -> Tensor:
+def dequantize(words: Array, scales: Array) -> Array:
     """
     Return the weight that a packed layer stands for; what kernels are tested against.
 
@@ -90,22 +97,6 @@ def dequantize(words: Tensor, scales: Tensor) -> Tensor:
     :param scales: fp16 [K / 128, N], permuted
     :return: float32 [K, N], exact: a code has 4 bits and a scale 11
     """
-    values = unpack(words).float().sub_(ZERO).unflatten(0, (-1, GROUP))  # [K / 128, 128, N]
-    return values.mul_(permute_scales(scales).float()[:, None]).flatten(0, 1)
-
-
-def columns(words: Tensor, scales: Tensor, index: Tensor) -> Tensor:
-    """
-    Return some columns of what `dequantize` returns, reading no others; never waits for a GPU.
-
-    :param index: int64 [...], of columns
-    :return: float32 [..., K]
-    """
-    n, k = index[..., None], torch.arange(TILE_K, device=index.device)
-    # Where `pack` has put the rows of a tile.
-    word = n // TILE_N * 128 + (n % 8 * 4 + k % 8 // 2) * 4 + n % TILE_N // 16  # [..., 16]
-    nibble = k // 8 % 2 + 2 * (n // 8 % 2) + 4 * (k % 2)
-    codes = (words[:, word] >> 4 * nibble & 15) - ZERO  # [K / 16, ..., 16]
-    scale = scales[:, index // TILE_N * TILE_N + index % 8 * 8 + index % TILE_N // 8]
-    groups = codes.float().movedim(0, -2).flatten(-2).unflatten(-1, (-1, GROUP))
-    return (groups * scale.float().movedim(0, -1)[..., None]).flatten(-2)
+    codes = unpack(words).astype(np.float32).reshape(len(scales), GROUP, -1) - np.float32(ZERO)
+    weight: Array = codes * permute_scales(scales).astype(np.float32)[:, None]  # [K / 128, 128, N]
+    return weight.reshape(-1, scales.shape[1])

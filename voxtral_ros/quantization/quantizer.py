@@ -31,12 +31,14 @@ from pathlib import Path
 import shutil
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from voxtral_ros.quantization import marlin, rounding
 from voxtral_ros.quantization.format import int4_names, int8_names, is_half_split, Recipe
-from voxtral_ros.quantization.tensorfile import Spec, TensorWriter
+from voxtral_ros.quantization.tensorfile import DTYPES, Spec, TensorWriter
+from voxtral_ros.quantization.tensors import as_array, read_codes, read_rows, TORCH_DTYPES
 from voxtral_ros.quantization.weights import half_split, row_blocks, row_unit, WeightFile, WEIGHTS
 
 _PARTIAL = WEIGHTS + '.partial'
@@ -144,7 +146,7 @@ class _Job:
         if bits == 16:
             dtype = self._source.dtype(weight_name)
             # As it is; what is wider is a training checkpoint, published ones have 16 bits.
-            spec = Spec(dtype if dtype.itemsize <= 2 else torch.bfloat16, shape)
+            spec = Spec(dtype if DTYPES[dtype].itemsize <= 2 else 'BF16', shape)
             return _Item(weight_name, bits, shape, {weight_name: spec})
         n, k = shape
         try:
@@ -157,12 +159,12 @@ class _Job:
         if bits == 8:
             codes, scales = int8_names(weight_name)
             return _Item(weight_name, bits, shape, {
-                codes: Spec(torch.int8, (n, k)),
-                scales: Spec(torch.float16, (n, k // marlin.GROUP))})
+                codes: Spec('I8', (n, k)),
+                scales: Spec('F16', (n, k // marlin.GROUP))})
         words, scales = int4_names(weight_name)
         return _Item(weight_name, bits, shape, {
-            words: Spec(torch.int32, (k // marlin.TILE_K, 2 * n)),
-            scales: Spec(torch.float16, (k // marlin.GROUP, n))})
+            words: Spec('I32', (k // marlin.TILE_K, 2 * n)),
+            scales: Spec('F16', (k // marlin.GROUP, n))})
 
     def check_disk(self, folder: Path) -> None:
         """Refuse to begin what would not fit."""
@@ -202,11 +204,11 @@ class _Job:
         error = _Error()
         spec = item.specs[item.weight_name]
         for start, weight in self._blocks(item):
-            rounded = weight.to(spec.dtype)
+            rounded = weight.to(TORCH_DTYPES[spec.dtype])
             if not rounded.isfinite().all():
                 raise QuantizationError(f'{item.weight_name} has numbers that are NaN or infinite '
                                         f'as {spec.dtype}: {self._source.path} is damaged')
-            writer.write(item.weight_name, rounded, start)
+            writer.write(item.weight_name, as_array(rounded), start)
             if rounded.dtype != weight.dtype:
                 error.add(weight, rounded)
         return error.relative
@@ -216,15 +218,14 @@ class _Job:
         for start, weight in self._blocks(item):
             codes, scale = self._rounded(item, rounding.round_int8, weight)
             for name, part in zip(item.specs, (codes, scale), strict=True):
-                writer.write(name, part, start)
+                writer.write(name, as_array(part), start)
             error.add(weight, rounding.dequantize(codes, scale))
         return error.relative
 
     def _to_int4(self, item: _Item, writer: TensorWriter) -> float:
         error = _Error()
         # The packed form has the rows as columns, so it is put together first.
-        words, scales = (torch.empty(spec.shape, dtype=spec.dtype)
-                         for spec in item.specs.values())
+        words, scales = (np.empty(spec.shape, DTYPES[spec.dtype]) for spec in item.specs.values())
         for start, weight in self._blocks(item, row_unit(item.weight_name, self._head_dim)):
             stop = start + len(weight)
             if item.weight_name in self._given:
@@ -233,10 +234,12 @@ class _Job:
                 codes, scale = self._rounded(item, rounding.round_int4, weight,
                                              self._recipe.rounding)
             error.add(weight, rounding.dequantize(codes, scale))
+            unsigned, factors = (codes + marlin.ZERO).numpy().view(np.uint8), scale.numpy()
             if is_half_split(item.weight_name):
-                codes, scale = (half_split(part, self._head_dim) for part in (codes, scale))
-            words[:, 2 * start:2 * stop] = marlin.pack((codes + marlin.ZERO).to(torch.uint8).T)
-            scales[:, start:stop] = marlin.permute_scales(scale.T)
+                unsigned, factors = (half_split(part, self._head_dim)
+                                     for part in (unsigned, factors))
+            words[:, 2 * start:2 * stop] = marlin.pack(unsigned.T)
+            scales[:, start:stop] = marlin.permute_scales(factors.T)
         for name, part in zip(item.specs, (words, scales), strict=True):
             writer.write(name, part)
         return error.relative
@@ -250,7 +253,7 @@ class _Job:
 
     def _blocks(self, item: _Item, unit: int = 1) -> Iterator[tuple[int, Tensor]]:
         for start, stop in row_blocks(item.shape, unit):
-            weight = self._source.rows(item.weight_name, start, stop)
+            weight = read_rows(self._source, item.weight_name, start, stop)
             yield start, weight
             self._progress(weight.numel())
 
@@ -265,17 +268,17 @@ class _Job:
             for item in self._items:
                 if item.bits == 16:
                     for start, weight in self._blocks(item):
-                        kept = result.rows(item.weight_name, start, start + len(weight))
+                        kept = read_rows(result, item.weight_name, start, start + len(weight))
                         self._compare(item, kept, weight.to(kept.dtype))
                     continue
-                for start, codes, scale in result.codes(item.weight_name):
+                for start, codes, scale in read_codes(result, item.weight_name):
                     stop = start + len(codes)
                     if item.weight_name in self._given:
                         for part, given in zip((codes, scale), self._given[item.weight_name],
                                                strict=True):
                             self._compare(item, part, given[start:stop])
                     else:
-                        weight = self._source.rows(item.weight_name, start, stop)
+                        weight = read_rows(self._source, item.weight_name, start, stop)
                         self._compare(item, codes, rounding.nearest(weight, scale, item.bits))
                     self._progress(codes.numel())
 

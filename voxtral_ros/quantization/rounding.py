@@ -24,9 +24,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from voxtral_ros.quantization.format import RULES
 from voxtral_ros.quantization.marlin import GROUP
-
-RULES = ('seed', 'mse')
 
 _RANGE = {4: (-8, 7), 8: (-127, 127)}  # bits -> lowest and highest code
 # Scales that 'mse' tries, relative to the one of 'seed', which is among them.

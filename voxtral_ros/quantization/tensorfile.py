@@ -20,6 +20,9 @@ write it. On a board whose GPU shares its memory with the page cache, the one do
 the other does not fit. Here a file is read through small buffers, its pages are given back at
 once, and a file is written in place, in any order. Checksums of its tensors are compared while it
 is read, and written with it. Format: github.com/huggingface/safetensors.
+
+Types have the names of the format. Tensors are arrays of numpy, which has no bfloat16: those are
+the uint16 of their bits. For tensors of torch see tensors.py.
 """
 
 from __future__ import annotations
@@ -33,19 +36,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from voxtral_ros.quantization import checksums, foreign
 
+Array = npt.NDArray[Any]
+
 # In the order in which safetensors sorts tensors in a file.
-_DTYPES = {
-    'I64': torch.int64, 'F64': torch.float64, 'F32': torch.float32, 'I32': torch.int32,
-    'BF16': torch.bfloat16, 'F16': torch.float16, 'I16': torch.int16, 'I8': torch.int8,
-    'U8': torch.uint8, 'BOOL': torch.bool,
-}
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_ORDER = {dtype: index for index, dtype in enumerate(_DTYPES.values())}
+DTYPES = {name: np.dtype(kind).newbyteorder('<') for name, kind in {
+    'I64': np.int64, 'F64': np.float64, 'F32': np.float32, 'I32': np.int32, 'BF16': np.uint16,
+    'F16': np.float16, 'I16': np.int16, 'I8': np.int8, 'U8': np.uint8, 'BOOL': np.bool_,
+}.items()}
+FLOATS = ('F64', 'F32', 'BF16', 'F16')
+_ORDER = {name: index for index, name in enumerate(DTYPES)}
 _MAX_HEADER = 16 << 20  # bytes; a header of the 4B model with checksums has 0.3 MB
 _MAX_TENSORS = 16_384
 _BUFFER = 8 << 20  # bytes read at once
@@ -57,14 +61,18 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Spec:
-    """Type and shape of a tensor."""
+    """Type, by its name in the format, and shape of a tensor."""
 
-    dtype: torch.dtype
+    dtype: str
     shape: tuple[int, ...]
 
     @property
+    def itemsize(self) -> int:
+        return DTYPES[self.dtype].itemsize
+
+    @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * self.itemsize
 
 
 class TensorFile:
@@ -93,8 +101,7 @@ class TensorFile:
             raise
         self._verifier = checksums.Verifier(expected) if expected else None
         # In turns: one is compared while the next is read.
-        self._buffers = [torch.empty(_BUFFER, dtype=torch.uint8)
-                         for _ in range(2 if self._verifier else 1)]
+        self._buffers = [np.empty(_BUFFER, np.uint8) for _ in range(2 if self._verifier else 1)]
         self._in_use: list[Future[None] | None] = [None] * len(self._buffers)
         self._n_reads = 0
 
@@ -145,36 +152,28 @@ class TensorFile:
             self._verifier.close()
         self._file.close()
 
-    def read(self, name: str, device: torch.device | str = 'cpu',
-             dtype: torch.dtype | None = None) -> Tensor:
-        """Read a tensor to a device, as another type if asked for."""
+    def read(self, name: str) -> Array:
+        """Read a tensor."""
+        return self.rows(name, 0, None)
+
+    def rows(self, name: str, start: int, stop: int | None) -> Array:
+        """Read rows start..stop of the first axis; None is its end."""
         spec = self.specs[name]
-        out = torch.empty(spec.shape, dtype=dtype or spec.dtype, device=device)
-        self._read_into(out.view(-1), name, 0)
+        shape = spec.shape if stop is None else (stop - start, *spec.shape[1:])
+        out = np.empty(shape, DTYPES[spec.dtype])
+        flat = out.reshape(-1)
+        for begin, part in self._pieces(name, start * math.prod(spec.shape[1:]), len(flat)):
+            flat[begin:begin + len(part)] = part
         return out
 
-    def rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Read rows start..stop of the first axis."""
-        spec = self.specs[name]
-        out = torch.empty((stop - start, *spec.shape[1:]), dtype=spec.dtype)
-        self._read_into(out.view(-1), name, start * math.prod(spec.shape[1:]))
-        return out
+    def pieces(self, name: str) -> Iterator[tuple[int, Array]]:
+        """Yield a tensor flat, in pieces that last until the next: number of the first, they."""
+        return self._pieces(name, 0, math.prod(self.specs[name].shape))
 
-    def pieces(self, name: str) -> Iterator[tuple[int, Tensor]]:
-        """Yield a tensor flat, in pieces that last until the next: first byte, numbers."""
+    def _pieces(self, name: str, first: int, count: int) -> Iterator[tuple[int, Array]]:
+        """Read `count` numbers from number `first` on; the pieces count from there."""
         spec = self.specs[name]
-        for start, part in self._pieces(name, 0, math.prod(spec.shape)):
-            yield start * spec.dtype.itemsize, part
-
-    def _read_into(self, flat: Tensor, name: str, first: int) -> None:
-        """Fill `flat` with the elements of a tensor from number `first` on."""
-        for start, part in self._pieces(name, first, len(flat)):
-            flat[start:start + len(part)].copy_(part)
-
-    def _pieces(self, name: str, first: int, count: int) -> Iterator[tuple[int, Tensor]]:
-        """Read `count` elements from number `first` on; the pieces count from there."""
-        spec = self.specs[name]
-        size = spec.dtype.itemsize
+        size = spec.itemsize
         step = _BUFFER // size
         for start in range(0, count, step):
             self._raise_damage()
@@ -186,12 +185,11 @@ class TensorFile:
             begin = (first + start) * size
             self._pread(raw, self._places[name] + begin)
             if self._verifier is not None:
-                self._in_use[turn] = self._verifier.add(
-                    name, begin, raw.numpy().data, spec.nbytes)
-            yield start, raw.view(spec.dtype)
+                self._in_use[turn] = self._verifier.add(name, begin, raw.data, spec.nbytes)
+            yield start, raw.view(DTYPES[spec.dtype])
 
-    def _pread(self, raw: Tensor, offset: int) -> None:
-        view, done = raw.numpy().data, 0
+    def _pread(self, raw: Array, offset: int) -> None:
+        view, done = raw.data, 0
         while done < len(view):
             try:
                 count = os.preadv(self._file.fileno(), [view[done:]], offset + done)
@@ -200,8 +198,9 @@ class TensorFile:
             if not count:
                 raise CheckpointError(f'{self.path} became shorter while it was read')
             done += count
-        # What was read is not needed in the page cache as well.
-        os.posix_fadvise(self._file.fileno(), offset, done, os.POSIX_FADV_DONTNEED)
+        # What was read is not needed in the page cache as well. macOS cannot be told.
+        if hasattr(os, 'posix_fadvise'):
+            os.posix_fadvise(self._file.fileno(), offset, done, os.POSIX_FADV_DONTNEED)
 
     def _read_header(self) -> tuple[dict[str, Spec], dict[str, int], Any]:
         """Return specs and places in the file of all tensors, in its order, and its metadata."""
@@ -227,7 +226,7 @@ class TensorFile:
                 raise self._error(f'it has {len(entries)} tensors, more than any model of this '
                                   f'kind: {foreign.INSTEAD}')
             dtypes = {name: str(entry['dtype']) for name, entry in entries.items()}
-            if set(dtypes.values()) - set(_DTYPES) and (why := foreign.foreign_tensors(dtypes)):
+            if set(dtypes.values()) - set(DTYPES) and (why := foreign.foreign_tensors(dtypes)):
                 raise self._error(why)
             parsed = {name: _parse(entry) for name, entry in entries.items()}
         except CheckpointError:
@@ -260,7 +259,9 @@ def _parse(entry: Any) -> tuple[Spec, int, int]:
     for number in (begin, end, *entry['shape']):
         if type(number) is not int or number < 0:
             raise ValueError(f'{number!r} is no size')
-    return Spec(_DTYPES[entry['dtype']], tuple(entry['shape'])), begin, end
+    if entry['dtype'] not in DTYPES:
+        raise ValueError(f'{entry["dtype"]!r} is no type')
+    return Spec(entry['dtype'], tuple(entry['shape'])), begin, end
 
 
 class TensorWriter:
@@ -286,7 +287,7 @@ class TensorWriter:
         end = 0
         for name in names:
             spec = specs[name]
-            self._entries[name] = {'dtype': _NAMES[spec.dtype], 'shape': list(spec.shape),
+            self._entries[name] = {'dtype': spec.dtype, 'shape': list(spec.shape),
                                    'data_offsets': [end, end + spec.nbytes]}
             end += spec.nbytes
         header = self._header()
@@ -311,13 +312,13 @@ class TensorWriter:
     def __exit__(self, *exc: object) -> None:
         self._file.close()
 
-    def write(self, name: str, tensor: Tensor, first_row: int = 0) -> None:
+    def write(self, name: str, array: Array, first_row: int = 0) -> None:
         """Write a tensor, or some of its rows, of the type that was announced."""
         spec = self._specs[name]
-        if tensor.dtype != spec.dtype or tensor.shape[1:] != spec.shape[1:]:
-            raise ValueError(f'{name} is {tensor.dtype} {tuple(tensor.shape)}, not {spec}')
-        begin = first_row * math.prod(spec.shape[1:]) * spec.dtype.itemsize
-        raw = tensor.contiguous().view(-1).view(torch.uint8).numpy().data
+        if array.dtype != DTYPES[spec.dtype] or array.shape[1:] != spec.shape[1:]:
+            raise ValueError(f'{name} is {array.dtype} {array.shape}, not {spec}')
+        begin = first_row * math.prod(spec.shape[1:]) * spec.itemsize
+        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         self._file.seek(self._begin[name] + begin)
         self._file.write(raw)
         if self._metadata:

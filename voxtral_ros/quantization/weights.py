@@ -16,7 +16,8 @@
 The weights of a checkpoint by their checkpoint names, whichever way each of them is stored.
 
 Every weight comes in blocks of rows, so that beside the result there is little in memory: a
-staging buffer, one block, and the packed words of one INT4 weight.
+staging buffer, one block, and the packed words of one INT4 weight. All of it is numpy; for tensors
+of torch see tensors.py.
 """
 
 from __future__ import annotations
@@ -28,14 +29,11 @@ import math
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from voxtral_ros.quantization import marlin, rounding
+from voxtral_ros.quantization import marlin
 from voxtral_ros.quantization.foreign import foreign_tensors
 from voxtral_ros.quantization.format import int4_names, int8_names, is_half_split, stored_weight
-from voxtral_ros.quantization.tensorfile import CheckpointError, TensorFile
+from voxtral_ros.quantization.tensorfile import Array, CheckpointError, FLOATS, TensorFile
 
 WEIGHTS = 'consolidated.safetensors'
 _BLOCK = 1 << 20  # numbers per block: a few megabytes in fp32
@@ -63,45 +61,35 @@ class WeightFile:
         """
         self.path = path
         self.head_dim = head_dim
-        self._file = TensorFile(path, verify)
+        self.file = TensorFile(path, verify)
         try:
             self.stored = self._find()
         except BaseException:
-            self._file.close()
+            self.file.close()
             raise
 
     def __enter__(self) -> WeightFile:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._file.close()
+        self.file.close()
 
     def check(self) -> None:
         """Raise CheckpointError if something that was read is not that of its checksum."""
-        self._file.check()
+        self.file.check()
 
     @property
-    def main_dtype(self) -> torch.dtype:
-        """Return the type of most numbers that are not quantized."""
-        numbers: Counter[torch.dtype] = Counter()
+    def main_dtype(self) -> str:
+        """Return the type, as safetensors call it, of most numbers that are not quantized."""
+        numbers: Counter[str] = Counter()
         for weight_name, stored in self.stored.items():
             if stored.kind == 'dense':
                 numbers[self.dtype(weight_name)] += math.prod(stored.shape)
         return max(numbers, key=numbers.__getitem__)
 
-    def read(self, weight_name: str, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-        """Read a weight as `dtype`, dequantized if it is quantized."""
-        stored = self.stored[weight_name]
-        if stored.kind == 'dense':
-            return self._file.read(stored.names[0], device, dtype)
-        out = torch.empty(stored.shape, dtype=dtype, device=device)
-        for start, codes, scale in self.codes(weight_name, device):
-            out[start:start + len(codes)] = rounding.dequantize(codes, scale)
-        return out
-
-    def dtype(self, weight_name: str) -> torch.dtype:
-        """Return the type of a dense weight in the file."""
-        return self._file.specs[self.stored[weight_name].names[0]].dtype
+    def dtype(self, weight_name: str) -> str:
+        """Return the type of a dense weight in the file, as safetensors call it."""
+        return self.file.specs[self.stored[weight_name].names[0]].dtype
 
     def kind(self, weight_name: str) -> str:
         """Return how a weight is stored: 'dense', 'int8' or 'int4'; '' if there is none."""
@@ -111,35 +99,23 @@ class WeightFile:
         """Return the shape of a weight, [N, K] if it is quantized."""
         return self.stored[weight_name].shape
 
-    def array(self, weight_name: str) -> npt.NDArray[np.generic]:
-        """Read a dense weight as numpy: float32, or the bits of bfloat16 as uint16."""
-        if self.dtype(weight_name) != torch.bfloat16:
-            return self.read(weight_name, 'cpu', torch.float32).numpy()
-        bits = self.read(weight_name, 'cpu', torch.bfloat16).view(torch.int16)
-        return bits.numpy().view(np.uint16)
+    def array(self, weight_name: str) -> Array:
+        """Read a dense weight: float32, or the bits of bfloat16 as uint16."""
+        name = self.stored[weight_name].names[0]
+        spec = self.file.specs[name]
+        if spec.dtype in ('BF16', 'F32'):
+            return self.file.read(name)
+        out = np.empty(spec.shape, np.float32)
+        flat = out.reshape(-1)
+        for begin, part in self.file.pieces(name):
+            flat[begin:begin + len(part)] = part
+        return out
 
-    def code_arrays(self, weight_name: str) -> Iterator[
-            tuple[int, npt.NDArray[np.generic], npt.NDArray[np.generic]]]:
-        """Read a quantized weight in blocks of rows, as `codes` does, as numpy."""
-        for start, codes, scale in self.codes(weight_name):
-            yield start, codes.numpy(), scale.numpy()
-
-    def rows(self, weight_name: str, start: int, stop: int) -> Tensor:
+    def rows(self, weight_name: str, start: int, stop: int) -> Array:
         """Read rows of a dense weight, in the type of the file."""
-        return self._file.rows(self.stored[weight_name].names[0], start, stop)
+        return self.file.rows(self.stored[weight_name].names[0], start, stop)
 
-    def raw(self, weight_name: str, device: torch.device | str = 'cpu') -> tuple[Tensor, Tensor]:
-        """
-        Read a quantized weight as the file has it.
-
-        :return: INT4: Marlin words int32 [K / 16, 2 N] and permuted scales fp16 [K / 128, N];
-            INT8: codes int8 [N, K] and scales fp16 [N, K / 128]
-        """
-        codes, scales = (self._file.read(name, device) for name in self.stored[weight_name].names)
-        return codes, scales
-
-    def codes(self, weight_name: str, device: torch.device | str = 'cpu') -> Iterator[
-            tuple[int, Tensor, Tensor]]:
+    def code_arrays(self, weight_name: str) -> Iterator[tuple[int, Array, Array]]:
         """
         Read a quantized weight in blocks of rows, in the order of the network.
 
@@ -148,22 +124,21 @@ class WeightFile:
         stored = self.stored[weight_name]
         if stored.kind == 'int8':
             for start, stop in row_blocks(stored.shape):
-                codes, scale = (self._file.rows(name, start, stop).to(device)
-                                for name in stored.names)
+                codes, scale = (self.file.rows(name, start, stop) for name in stored.names)
                 yield start, codes, scale
             return
-        words, scales = (self._file.read(name, device) for name in stored.names)
+        words, scales = (self.file.read(name) for name in stored.names)
         unit = row_unit(weight_name, self.head_dim)
         for start, stop in row_blocks(stored.shape, unit):
             codes = marlin.unpack(words[:, 2 * start:2 * stop]).T  # [rows, K]
             scale = marlin.permute_scales(scales[:, start:stop]).T
             if is_half_split(weight_name):
                 codes, scale = (interleaved(part, self.head_dim) for part in (codes, scale))
-            yield start, codes.to(torch.int8).sub_(marlin.ZERO), scale
+            yield start, codes.view(np.int8) - np.int8(marlin.ZERO), scale
 
     def _find(self) -> dict[str, Stored]:
         found: dict[str, Stored] = {}
-        specs = self._file.specs
+        specs = self.file.specs
         if why := foreign_tensors(dict.fromkeys(specs, '')):
             raise self._error(why)
         rest = set(specs)
@@ -187,14 +162,14 @@ class WeightFile:
 
     def _shape(self, weight_name: str, kind: str, names: tuple[str, ...]) -> tuple[int, ...]:
         """Return the shape of a weight, having checked that its parts fit each other."""
-        first = self._file.specs[names[0]]
+        first = self.file.specs[names[0]]
         if kind == 'dense':
-            if not first.dtype.is_floating_point:
+            if first.dtype not in FLOATS:
                 raise self._error(f'{weight_name} is {first.dtype}, expected floating point')
             return first.shape
-        expected = torch.int8 if kind == 'int8' else torch.int32
-        scales = self._file.specs[names[1]]
-        for name, spec, dtype in ((names[0], first, expected), (names[1], scales, torch.float16)):
+        expected = 'I8' if kind == 'int8' else 'I32'
+        scales = self.file.specs[names[1]]
+        for name, spec, dtype in ((names[0], first, expected), (names[1], scales, 'F16')):
             if spec.dtype != dtype or len(spec.shape) != 2:
                 raise self._error(f'{name} is {spec.dtype} {list(spec.shape)}, expected a matrix '
                                   f'of {dtype}')
@@ -233,11 +208,11 @@ def row_unit(weight_name: str, head_dim: int) -> int:
     return math.lcm(marlin.TILE_N, head_dim) if is_half_split(weight_name) else marlin.TILE_N
 
 
-def half_split(rows: Tensor, head_dim: int) -> Tensor:
+def half_split(rows: Array, head_dim: int) -> Array:
     """Reorder the rows of whole heads, [N, ...], from rotated pairs to rotated halves."""
-    return rows.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+    return rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
-def interleaved(rows: Tensor, head_dim: int) -> Tensor:
+def interleaved(rows: Array, head_dim: int) -> Array:
     """Reorder the rows of whole heads, [N, ...], from rotated halves to rotated pairs."""
-    return rows.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+    return rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)

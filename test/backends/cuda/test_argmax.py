@@ -21,15 +21,14 @@ from support.cuda import DEVICES, DTYPES
 import torch
 
 from voxtral_ros.backends.cuda.argmax import argmax, Head
-from voxtral_ros.backends.cuda.weights import pack_int4
-from voxtral_ros.quantization import marlin, rounding
+from voxtral_ros.backends.cuda.weights import pack_int4_codes
+from voxtral_ros.quantization import rounding
 
 
 def make_head(table, special=(2, 32, 33)):
     codes, scales = rounding.round_int4(table.float())
-    words = marlin.pack((codes + marlin.ZERO).to(torch.uint8).T.contiguous())
-    screen = pack_int4(words, marlin.permute_scales(scales.T.contiguous()))
-    return Head(screen, table, torch.tensor(special, dtype=torch.int32), pad=32)
+    special = torch.tensor(special, dtype=torch.int32)
+    return Head(pack_int4_codes(codes, scales), table, special, pad=32)
 
 
 def to(head, device):

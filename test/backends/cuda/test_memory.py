@@ -22,15 +22,16 @@ import torch
 
 from voxtral_ros.backends.base import kv_cache_tokens
 from voxtral_ros.backends.cuda.memory import check_memory, MemoryPlan, plan_memory
-from voxtral_ros.model.checkpoint import load_network, open_weights
+from voxtral_ros.model.checkpoint import open_weights
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.resources import demo_model
 
 GB = 10 ** 9
 
 
 def plan(folder, *sizes, **options):
-    with open_weights(folder) as (network, weights):
-        return plan_memory(network.config, weights, *sizes, **options)
+    with open_weights(folder) as (config, weights):
+        return plan_memory(config, weights, *sizes, **options)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])

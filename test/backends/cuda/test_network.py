@@ -25,8 +25,9 @@ from voxtral_ros.backends.cuda.network import CudaNetwork, fits_kernels
 from voxtral_ros.backends.cuda.norm_rope import embed
 from voxtral_ros.backends.cuda.weight_source import CheckpointWeights, mergeable
 from voxtral_ros.backends.cuda.weights import dequantize
-from voxtral_ros.model.checkpoint import load_network, open_weights
+from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.model.config import ModelConfig
+from voxtral_ros.model.loading import load_network
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
 from voxtral_ros.quantization.weights import half_split
@@ -82,9 +83,9 @@ def run_modules(folder):
 
 
 def cuda_network(folder, dtype=torch.float32):
-    with open_weights(folder) as (network, weights):
+    with open_weights(folder) as (config, weights):
         source = CheckpointWeights(weights, torch.device('cpu'), dtype)
-        return CudaNetwork(network.config, source, N_SLOTS, CHUNK, 32, [2, 32, 33])
+        return CudaNetwork(config, source, N_SLOTS, CHUNK, 32, [2, 32, 33])
 
 
 def run_kernels(network, folder):
@@ -113,13 +114,13 @@ def test_equals_the_modules(folders, name):
 @pytest.mark.parametrize('name', ['int4', 'int4, int8', 'compact'])
 def test_a_packed_weight_equals_the_dequantized_one(folders, name):
     dense = dict(load_network(folders / name, 'cpu', torch.float32).named_parameters())
-    with open_weights(folders / name) as (network, weights):
+    with open_weights(folders / name) as (config, weights):
         source = CheckpointWeights(weights, torch.device('cpu'), torch.float32)
         for linear in ('wq', 'wk', 'wv'):
             path = f'decoder.layers.0.attention.{linear}.weight'
             expected = dense[path]
             if source.half_split(path):
-                expected = half_split(expected, network.config.decoder.head_dim)
+                expected = half_split(expected, config.decoder.head_dim)
             assert torch.equal(dequantize(source.packed(path)).T, expected)
 
 
@@ -150,8 +151,8 @@ def test_weight_bytes_are_those_of_the_packed_weights(folders):
     ('layers.1.feed_forward.w1.weight', False)])
 def test_only_weights_of_one_format_are_merged(folders, tmp_path, skip, merges):
     quantize(folders / 'dense', tmp_path / 'int4', Recipe(skip=(skip,)))
-    with open_weights(tmp_path / 'int4') as (network, weights):
-        assert mergeable(network.config, weights) == merges
+    with open_weights(tmp_path / 'int4') as (config, weights):
+        assert mergeable(config, weights) == merges
 
 
 def test_what_the_kernels_fit():

@@ -14,13 +14,37 @@
 
 """The layouts of packed weights, element by element."""
 
+import numpy as np
 import pytest
 from support.cuda import random_weight
 import torch
 
 from voxtral_ros.backends.cuda.gemm import plan
 from voxtral_ros.backends.cuda.weights import (
-    concatenate, dequantize, fits, interleave_gate_up, pack_dense, pack_int8)
+    columns, concatenate, dequantize, fits, interleave_gate_up, pack_dense, pack_int4,
+    pack_int4_codes, pack_int8)
+from voxtral_ros.quantization import marlin
+
+
+@pytest.mark.parametrize(('n', 'k'), [(64, 128), (192, 384), (1024, 256)])
+def test_int4_is_laid_out_as_in_a_checkpoint(n, k):
+    codes = torch.randint(-8, 8, (n, k), dtype=torch.int8)
+    scales = torch.randn(n, k // 128).half()
+    words = marlin.pack((codes.numpy() + 8).astype(np.uint8).T)
+    expected = pack_int4(torch.from_numpy(words),
+                         torch.from_numpy(marlin.permute_scales(scales.numpy().T)))
+    found = pack_int4_codes(codes, scales)
+    assert (found.bits, found.k, found.n) == (4, k, n)
+    assert torch.equal(found.codes, expected.codes)
+    assert torch.equal(found.scales, expected.scales)
+
+
+def test_columns_are_those_of_the_whole_weight():
+    weight = random_weight(4, 256, 192)
+    index = torch.tensor([[0, 7, 8, 9], [63, 64, 100, 191]])
+    assert columns(weight, index).shape == (2, 4, 256)
+    assert torch.equal(columns(weight, index), dequantize(weight).T[index])
+    assert torch.equal(columns(weight, torch.arange(192)), dequantize(weight).T)
 
 
 def test_int8_bytes_are_where_the_kernel_looks_for_them():

@@ -40,14 +40,14 @@ from voxtral_ros.backends.cuda.norm_rope import (
     add_rms_norm, advance, embed, MAX_WIDTH, rope_cos_sin)
 from voxtral_ros.backends.cuda.weight_source import WeightSource
 from voxtral_ros.backends.cuda.weights import (
-    concatenate, fits, interleave_gate_up, pack_int4, PackedWeight, STRIP)
+    concatenate, fits, interleave_gate_up, pack_int4_codes, PackedWeight, STRIP)
 from voxtral_ros.model.config import ModelConfig, StackConfig
 from voxtral_ros.model.decoder import delay_scale
 from voxtral_ros.model.kv_cache import KVCache
 from voxtral_ros.model.layers import rope_inv_freq
 from voxtral_ros.model.mel import LogMel
 from voxtral_ros.model.network import StreamState
-from voxtral_ros.quantization import marlin, rounding
+from voxtral_ros.quantization import rounding
 
 Linear = tuple[PackedWeight, Tensor | None]  # weight and bias
 
@@ -259,6 +259,5 @@ def _head(weights: WeightSource, pad: int, special: list[int]) -> Head:
     blocks = []
     for rows in embedding.split(8192):
         codes, scales = rounding.round_int4(rows)
-        words = marlin.pack((codes + marlin.ZERO).to(torch.uint8).T)
-        blocks.append(pack_int4(words, marlin.permute_scales(scales.T)))
+        blocks.append(pack_int4_codes(codes, scales))
     return Head(concatenate(blocks), embedding, tokens, pad)

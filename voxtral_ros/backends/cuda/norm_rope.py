@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.backends.cuda.library import call, DTYPES
-from voxtral_ros.backends.cuda.weights import PackedWeight, scales_of
-from voxtral_ros.quantization import marlin
+from voxtral_ros.backends.cuda.weights import columns, PackedWeight
 
 MAX_WIDTH = 8192  # of a row that the norm can read
 
@@ -67,7 +66,7 @@ def embed(audio: Tensor, table: Tensor | PackedWeight, tokens: Tensor) -> Tensor
     :param tokens: int64 [M, T]
     """
     if not audio.is_cuda:
-        rows = marlin.columns(table.codes.flatten(1), scales_of(table), tokens) \
+        rows = columns(table, tokens) \
             if isinstance(table, PackedWeight) else table[tokens]
         return audio.float() + rows.to(audio.dtype).float()
     h = torch.empty_like(audio, dtype=torch.float32)

@@ -25,6 +25,7 @@ from voxtral_ros.backends.cuda.weights import pack_dense, pack_int4, pack_int8, 
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.names import checkpoint_name
 from voxtral_ros.quantization.format import HEAD, is_half_split
+from voxtral_ros.quantization.tensors import read_packed, read_weight
 from voxtral_ros.quantization.weights import WeightFile
 
 # Layers that are computed by one GEMM.
@@ -76,20 +77,20 @@ class CheckpointWeights:
         name = checkpoint_name(name)
         kind = self._weights.kind(name)
         if kind == 'dense':
-            return pack_dense(self._weights.read(name, self.device, self.dtype))
+            return pack_dense(read_weight(self._weights, name, self.device, self.dtype))
         pack = pack_int4 if kind == 'int4' else pack_int8
-        return pack(*self._weights.raw(name, self.device))
+        return pack(*read_packed(self._weights, name, self.device))
 
     def tensor(self, name: str) -> Tensor | None:
         name = checkpoint_name(name)
         if not self._weights.kind(name):
             return None
-        return self._weights.read(name, self.device, self.dtype)
+        return read_weight(self._weights, name, self.device, self.dtype)
 
     def embedding(self) -> Tensor | PackedWeight:
         if self._weights.kind(HEAD) == 'int4':
-            return pack_int4(*self._weights.raw(HEAD, self.device))
-        return self._weights.read(HEAD, self.device, self.dtype)
+            return pack_int4(*read_packed(self._weights, HEAD, self.device))
+        return read_weight(self._weights, HEAD, self.device, self.dtype)
 
     def half_split(self, name: str) -> bool:
         name = checkpoint_name(name)

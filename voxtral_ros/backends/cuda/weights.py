@@ -72,6 +72,20 @@ def pack_int4(words: Tensor, scales: Tensor) -> PackedWeight:
     return PackedWeight(4, k, n, words.reshape(words.shape[0], n // STRIP[4], -1), scales)
 
 
+def pack_int4_codes(codes: Tensor, scales: Tensor) -> PackedWeight:
+    """
+    Lay out codes, int8 [N, K] of -8..7, with scales fp16 [N, K / 128], where they are.
+
+    See marlin.pack, which does the same in numpy.
+    """
+    n, k = codes.shape
+    unsigned = (codes + marlin.ZERO).to(torch.uint8).T
+    axes = unsigned.reshape(k // marlin.TILE_K, 2, 4, 2, n // marlin.TILE_N, 4, 2, 8)
+    low, high = axes.permute(0, 4, 7, 2, 5, 3, 6, 1).unbind(-1)
+    words = (low | high << 4).reshape(k // marlin.TILE_K, 8 * n).view(torch.int32)
+    return pack_int4(words, _permute(scales.T, STRIP[4]))
+
+
 def pack_int8(codes: Tensor, scales: Tensor) -> PackedWeight:
     """
     Lay out codes, int8 [N, K], with scales fp16 [N, K / 128], as INT8 checkpoints have them.
@@ -127,7 +141,9 @@ def interleave_gate_up(gate: PackedWeight, up: PackedWeight) -> PackedWeight:
 def dequantize(weight: PackedWeight) -> Tensor:
     """Return what a packed weight stands for, float32 [K, N]; what kernels are tested against."""
     if weight.bits == 4:
-        return marlin.dequantize(weight.codes.flatten(1), scales_of(weight))
+        words, scales = weight.codes.flatten(1), scales_of(weight)
+        dense = marlin.dequantize(words.cpu().numpy(), scales.cpu().numpy())
+        return torch.from_numpy(dense).to(words.device)
     if weight.bits == 16:
         axes = weight.codes.reshape(weight.k // 16, weight.n // 16, 8, 4, 2, 2, 2)
         return axes.permute(0, 4, 3, 6, 1, 5, 2).reshape(weight.k, weight.n).float()
@@ -136,6 +152,25 @@ def dequantize(weight: PackedWeight) -> Tensor:
     codes = axes.permute(0, 4, 5, 3, 7, 1, 6, 2).reshape(weight.k, weight.n).float() - 128
     scales = _permute(scales_of(weight), STRIP[8], undo=True).float()
     return (codes.unflatten(0, (-1, GROUP)) * scales[:, None]).flatten(0, 1)
+
+
+def columns(weight: PackedWeight, index: Tensor) -> Tensor:
+    """
+    Return some columns of what an INT4 weight stands for; reads no others, waits for no GPU.
+
+    :param index: int64 [...], of columns
+    :return: float32 [..., K]
+    """
+    words, scales = weight.codes.flatten(1), scales_of(weight)
+    tile_k, tile_n = marlin.TILE_K, marlin.TILE_N
+    n, k = index[..., None], torch.arange(tile_k, device=index.device)
+    # Where marlin.pack has put the rows of a tile.
+    word = n // tile_n * 128 + (n % 8 * 4 + k % 8 // 2) * 4 + n % tile_n // 16  # [..., 16]
+    nibble = k // 8 % 2 + 2 * (n // 8 % 2) + 4 * (k % 2)
+    codes = (words[:, word] >> 4 * nibble & 15) - marlin.ZERO  # [K / 16, ..., 16]
+    scale = scales[:, index // tile_n * tile_n + index % 8 * 8 + index % tile_n // 8]
+    groups = codes.float().movedim(0, -2).flatten(-2).unflatten(-1, (-1, GROUP))
+    return (groups * scale.float().movedim(0, -1)[..., None]).flatten(-2)
 
 
 def scales_of(weight: PackedWeight) -> Tensor:
