@@ -39,9 +39,7 @@ def sources() -> list[Path]:
 
 def instruction_sets(compiler: Path) -> dict[str, list[str]]:
     """Return the further flags of each instruction set that a compiler makes code for."""
-    target = subprocess.run([compiler, '-dumpmachine'], text=True, stdout=subprocess.PIPE,
-                            check=True).stdout.strip()  # as x86_64-linux-gnu
-    machine = target.split('-')[0]
+    machine = _run(compiler, '-dumpmachine').split('-')[0]  # of x86_64-linux-gnu
     machine = {'amd64': 'x86_64', 'arm64': 'aarch64'}.get(machine, machine)
     return {'baseline': []} | definition('cpu')['instruction_sets'].get(machine, {})
 
@@ -101,8 +99,9 @@ def _compile(compiler: Path, library: Path) -> None:
     _run(compiler, '-shared', '-pthread', *objects, '-o', library)
 
 
-def _run(*command: Path | str) -> None:
+def _run(*command: Path | str) -> str:
     done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           check=False)
     if done.returncode:
         raise BuildError(f'{command[0]} failed:\n{done.stdout}')
+    return done.stdout
