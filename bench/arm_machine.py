@@ -16,12 +16,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 import shutil
 import subprocess
+from unittest import mock
 
-from bench.replay import Machine
+from bench.replay import Machine, Recording
 
+from voxtral_ros.backends.cpu.build import build, find_compiler
+
+PLUGIN = Path(__file__).parent / 'count_instructions.c'
 COMPILER = 'aarch64-linux-gnu-g++'
 EMULATORS = ('qemu-aarch64', 'qemu-aarch64-static')  # only the first one takes plugins
 
@@ -33,6 +38,12 @@ def missing() -> str | None:
     return (f'no {COMPILER} or no {EMULATORS[0]}: apt install g++-aarch64-linux-gnu qemu-user')
 
 
+def build_library() -> Path:
+    """Compile the library for ARM, or find it compiled."""
+    with mock.patch.dict(os.environ, CXX=COMPILER):
+        return build()
+
+
 class EmulatedArm(Machine):
     """An ARM processor that runs one program."""
 
@@ -42,8 +53,38 @@ class EmulatedArm(Machine):
                               stdout=subprocess.PIPE).stdout.strip()
         self._root = Path(libc).resolve().parents[1]
         self._emulator = next(filter(None, map(shutil.which, EMULATORS)))
-        self.cpu = 'max'  # all that qemu knows; or a processor of `qemu-aarch64 -cpu help`
-        self.options: list[str] = []
+        self._options: list[Path | str] = []
+        self.processor = 'max'  # all that qemu knows, or one of `qemu-aarch64 -cpu help`
 
     def command(self) -> list[Path | str]:
-        return [self._emulator, '-L', self._root, '-cpu', self.cpu, *self.options]
+        return [self._emulator, '-L', self._root, '-cpu', self.processor, *self._options]
+
+
+class CountingArm(EmulatedArm):
+    """One that counts the instructions it executes."""
+
+    def __init__(self, folder: Path, library: Path) -> None:
+        """
+        Compile the plugin of the emulator.
+
+        :raises RuntimeError: the emulator takes no plugins
+        """
+        super().__init__(folder, library)
+        plugin, empty = folder / 'count_instructions.so', Recording()
+        for version in (1, 2):  # qemu 7 and 8 take the first one, later ones the second
+            subprocess.run([find_compiler(), '-x', 'c', '-shared', '-fPIC', '-O2',
+                            f'-DPLUGIN_VERSION={version}', PLUGIN, '-o', plugin], check=True)
+            self._options = ['-plugin', plugin]
+            done = self.run(empty)
+            if done.returncode == 0:
+                return
+        raise RuntimeError(f'{self._emulator} takes no plugins; qemu-aarch64 of qemu-user does: '
+                           f'{done.stderr.strip()}')
+
+    def count(self, recording: Recording, n_calls: int,
+              instructions: str | None = None) -> tuple[str, int]:
+        """Return the instruction set and what a program executes that makes the first calls."""
+        done = self.run(recording, instructions, n_calls)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return done.stdout.strip(), int(done.stderr.split()[-2])

@@ -263,18 +263,23 @@ class Machine:
         return []
 
     def replay(self, recording: Recording, instructions: str | None = None,
-               n_calls: int | None = None) -> tuple[str, list[Result]]:
+               ) -> tuple[str, list[Result]]:
         """
         Call the library; return which instructions it used, and the results.
 
         :param instructions: an instruction set; None is what the library chooses
-        :param n_calls: leave out the later ones, and all results
         """
-        inputs, outputs = self._folder / 'recording', self._folder / 'results'
-        recording.write(inputs, n_calls)
-        done = subprocess.run(
-            [*self.command(), self._program, self._library, inputs, outputs,
-             *([instructions] if instructions else [])], text=True, capture_output=True)
+        done = self.run(recording, instructions)
         if done.returncode:
             raise RuntimeError(f'{self._program} ended with {done.returncode}:\n{done.stderr}')
-        return done.stdout.strip(), recording.read(outputs) if n_calls is None else []
+        return done.stdout.strip(), recording.read(self._folder / 'results')
+
+    def run(self, recording: Recording, instructions: str | None = None,
+            n_calls: int | None = None) -> subprocess.CompletedProcess[str]:
+        """Call the library, and leave out what comes after `n_calls` calls."""
+        inputs = self._folder / 'recording'
+        recording.write(inputs, n_calls)
+        return subprocess.run(
+            [*self.command(), self._program, self._library, inputs, self._folder / 'results',
+             *([instructions] if instructions else [])],
+            text=True, capture_output=True, check=False)

@@ -14,7 +14,7 @@
 
 """Helpers of tests that call the CPU library of another machine; they are in bench/."""
 
-from bench.arm_machine import COMPILER, EmulatedArm, missing
+from bench.arm_machine import build_library, COMPILER, EmulatedArm, missing
 from bench.replay import Machine, Recorder
 
-__all__ = ['COMPILER', 'EmulatedArm', 'Machine', 'Recorder', 'missing']
+__all__ = ['COMPILER', 'EmulatedArm', 'Machine', 'Recorder', 'build_library', 'missing']

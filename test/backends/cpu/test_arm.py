@@ -18,9 +18,7 @@ The library compiled for ARM gives what it gives here, under an emulator of ARM 
 Every x86 instruction set must repeat the same recordings, which also shows that they are right.
 """
 
-import os
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -61,9 +59,7 @@ def here(tmp_path_factory):
 @pytest.fixture(scope='module')
 def arm(tmp_path_factory):
     """Return an emulated machine with the library that is compiled for it."""
-    with mock.patch.dict(os.environ, CXX=replay.COMPILER):
-        library = build.build()
-    return replay.EmulatedArm(tmp_path_factory.mktemp('arm'), library)
+    return replay.EmulatedArm(tmp_path_factory.mktemp('arm'), replay.build_library())
 
 
 def arrays_in(state):
@@ -147,7 +143,7 @@ def test_a_recording_is_repeated_here(here, recording, name):
 @needs_arm
 @pytest.mark.parametrize('processor', slow_but('cortex-a76', of=['cortex-a76', 'cortex-a72']))
 def test_arm_gives_the_same(arm, recording, processor):
-    arm.cpu = processor
+    arm.processor = processor
     _, results = arm.replay(recording)
     assert_same(results, recording.results)
 
@@ -157,12 +153,11 @@ def test_every_processor_gets_what_it_has(arm, tmp_path):
     """The last instruction set of kernels/build.json is the best; an old processor has none."""
     with replay.Recorder() as recorder:
         recorder.start(cpu.cpu_backend(cpu.random_checkpoint(tmp_path)))
-    with mock.patch.dict(os.environ, CXX=replay.COMPILER):
-        *_, best = build.instruction_sets(build.find_compiler())
+    *_, best = build.instruction_sets(Path(replay.COMPILER))
     for processor, expected in (
             ('cortex-a53', 'baseline'), ('cortex-a72', 'baseline'), ('cortex-a76', best),
             ('neoverse-n1', best), ('max', best)):
-        arm.cpu = processor
+        arm.processor = processor
         assert arm.replay(recorder.recording)[0] == expected
 
 
@@ -184,5 +179,5 @@ def test_the_demo_model_writes_the_same_words(arm):
         assert words.strip() == 'robot go to the'
         for array in arrays_in(engine.backend.state):
             recorder.expect('state', array)
-    for arm.cpu in ('cortex-a72', 'cortex-a76'):
+    for arm.processor in ('cortex-a72', 'cortex-a76'):
         assert_same(arm.replay(recorder.recording)[1], recorder.recording.results)
