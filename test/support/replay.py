@@ -14,7 +14,8 @@
 
 """Helpers of tests that call the CPU library of another machine; they are in bench/."""
 
-from bench.arm_machine import build_library, COMPILER, EmulatedArm, missing
-from bench.replay import Machine, Recorder
+from bench.arm_machine import build_library, COMPILER, CountingArm, EmulatedArm, missing
+from bench.replay import addresses, Machine, pointers, Recorder
 
-__all__ = ['COMPILER', 'EmulatedArm', 'Machine', 'Recorder', 'build_library', 'missing']
+__all__ = ['COMPILER', 'CountingArm', 'EmulatedArm', 'Machine', 'Recorder', 'addresses',
+           'build_library', 'missing', 'pointers']

@@ -1,0 +1,119 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Calls of a library are recorded with all that it can see, and repeated by another program."""
+
+import ctypes
+import os
+from unittest import mock
+
+import numpy as np
+import pytest
+from support import replay
+
+from voxtral_ros.backends.cpu import build
+
+cpu = pytest.importorskip('support.cpu')
+
+
+class Inner(ctypes.Structure):
+    _fields_ = [('n', ctypes.c_int64), ('data', ctypes.c_void_p)]
+
+
+class Outer(ctypes.Structure):
+    _fields_ = [('eps', ctypes.c_double), ('pair', Inner * 2), ('many', ctypes.POINTER(Inner)),
+                ('one', Inner), ('both', ctypes.c_void_p * 2)]
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return cpu.random_checkpoint(tmp_path_factory.mktemp('tiny'), n_layers=1)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return replay.Machine(tmp_path, cpu.load()._name, build.find_compiler())
+
+
+def decode(backend, n):
+    return backend.decode([0], cpu.noise(1, 1, n))
+
+
+def test_addresses_are_found_wherever_they_stand():
+    assert list(replay.pointers(Outer)) == [16, 32, 40, 56, 64, 72]
+    outer = Outer(many=(Inner * 3)(), both=(ctypes.c_void_p * 2)(None, 4096))
+    assert [offset for offset, _ in replay.addresses(outer)] == [40, 72]
+
+
+def test_what_python_changes_is_recorded(folder, machine):
+    with replay.Recorder() as recorder:
+        backend = cpu.cpu_backend(folder)
+        cpu.open_streams(backend, 1)
+        decode(backend, 0)
+        recorder.start(backend)
+        decode(backend, 1)
+        backend.state.delay_scales *= 1.5
+        backend.set_pad_penalty(0, 3.0)
+        decode(backend, 2)
+        backend.reset(0, 9)
+        decode(backend, 3)
+        recorder.expect('keys', backend.state.decoder.keys)
+    name, results = machine.replay(recorder.recording)
+    assert name == cpu.BEST.decode()
+    assert recorder.recording.n_calls == 4  # the sizes of the structures, too
+    for result, expected in zip(results, recorder.recording.results, strict=True):
+        assert np.array_equal(result.array, expected.array), result.name
+
+
+def test_an_array_that_is_not_known_is_refused(folder):
+    with replay.Recorder() as recorder:
+        backend = cpu.cpu_backend(folder)
+        recorder.start(backend)
+        backend._memory = np.empty(1 << 20, np.float32)
+        backend._model.delay_scales = np.ones(4, np.float32).ctypes.data
+        with pytest.raises(ValueError, match='no array'):
+            decode(backend, 0)
+
+
+def test_a_library_that_fails_says_why(folder, machine):
+    with replay.Recorder() as recorder:
+        recorder.start(cpu.cpu_backend(folder))
+    with pytest.raises(RuntimeError, match='no sse9'):
+        machine.replay(recorder.recording, 'sse9')
+    recorder.recording.commands.append(b'?')
+    with pytest.raises(RuntimeError, match='no such command'):
+        machine.replay(recorder.recording)
+
+
+@pytest.mark.skipif(replay.missing() is not None, reason=replay.missing() or '')
+def test_instructions_of_blocks_are_counted(folder, tmp_path):
+    with replay.Recorder() as recorder:
+        backend = cpu.cpu_backend(folder)
+        cpu.open_streams(backend, 1)
+        recorder.start(backend)
+        for n in range(6):
+            decode(backend, n)
+    try:
+        arm = replay.CountingArm(tmp_path, replay.build_library())
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    none, one, two, four = (arm.count(recorder.recording, n)[1] for n in (1, 2, 3, 5))
+    multiply_adds = 300_000  # about one for every weight
+    assert none + multiply_adds / 4 < one < two < four
+    assert (four - two) / 2 == pytest.approx(two - one, rel=0.1)
+
+
+def test_missing_tools_are_named():
+    with mock.patch.dict(os.environ, PATH=''):
+        assert 'apt install g++-aarch64-linux-gnu qemu-user' in replay.missing()
