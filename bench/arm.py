@@ -20,9 +20,14 @@ Instructions that the demo model takes on ARM processors for a block of 80 ms, c
 What the library for the CPU is called with is recorded here, after so much speech that all windows
 are full, and repeated by a program for ARM under emulation. The difference between a run with and
 one without the blocks is what they take. Needs g++-aarch64-linux-gnu and qemu-user.
+
+What boards may be expected to do with that is an estimate: the quickest a block can be is the larger
+of instructions at the higher rate and bytes at the bandwidth of one core, the slowest that is assumed
+is the sum of both with instructions at the lower rate.
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 import sys
 import tempfile
@@ -42,6 +47,32 @@ BLOCK = 1280  # samples in 80 ms
 DELAY = 6  # tokens, 480 ms
 
 
+@dataclass(frozen=True)
+class Board:
+    """A processor as its makers and others describe it; docs/cpu.md says who."""
+
+    name: str
+    core: str
+    like: str  # what qemu knows that has the same instructions
+    ghz: float
+    per_cycle: tuple[float, float]  # instructions, low and high
+    gb_per_s: float  # that one core reads
+
+    def ms(self, instructions, n_bytes):
+        """Return what a block may take, low and high."""
+        slow, fast = (1000 * instructions / (rate * self.ghz * 1e9) for rate in self.per_cycle)
+        memory = 1000 * n_bytes / (self.gb_per_s * 1e9)
+        return max(fast, memory), slow + memory
+
+
+BOARDS = [
+    Board('Raspberry Pi 4', 'Cortex-A72', 'cortex-a72', 1.8, (0.8, 1.5), 4.8),
+    Board('Raspberry Pi 5', 'Cortex-A76', 'cortex-a76', 2.4, (1.5, 2.5), 9),
+    Board('Orin Nano', 'Cortex-A78AE', 'cortex-a76', 1.5, (1.5, 2.5), 9),
+    Board('AGX Orin', 'Cortex-A78AE', 'cortex-a76', 2.2, (1.5, 2.5), 9),
+]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.strip().split('\n')[0])
     parser.add_argument('--model', type=Path, default=DEMO, help='[the demo model]')
@@ -54,20 +85,36 @@ def main():
     missing = arm_machine.missing()
     if missing:
         sys.exit(f'arm.py: {missing}')
-    recording = record(arguments.model, arguments.blocks)
-    print('| processor | instructions | of a block of 80 ms |\n|---|---|---|')
+    recording, n_bytes = record(arguments.model, arguments.blocks)
+    print('| processor | instruction set | instructions of a block of 80 ms |\n|---|---|---|')
+    counts = {}
     with tempfile.TemporaryDirectory() as folder:
-        machine = arm_machine.CountingArm(Path(folder), arm_machine.build_library())
+        try:
+            machine = arm_machine.CountingArm(Path(folder), arm_machine.build_library())
+        except RuntimeError as error:
+            sys.exit(f'arm.py: {error}')
         for machine.processor in arguments.processors:
             (name, before), (_, after) = (
                 machine.count(recording, n_calls, arguments.instructions)
                 for n_calls in (1, recording.n_calls))
-            per_block = (after - before) / arguments.blocks
-            print(f'| {machine.processor} | {name} | {per_block / 1e6:.1f} M |', flush=True)
+            counts[machine.processor] = (after - before) / arguments.blocks
+            print(f'| {machine.processor} | {name} | {counts[machine.processor] / 1e6:.1f} M |',
+                  flush=True)
+    print(f'\nWeights and KV caches: {n_bytes / 1e6:.1f} MB. An estimate of the passes:\n\n'
+          '| board | core | of 80 ms | of one core |\n|---|---|---|---|')
+    for board in BOARDS:
+        if board.like in counts:
+            low, high = board.ms(counts[board.like], n_bytes)
+            print(f'| {board.name} | {board.core}, {board.ghz} GHz | {low:.0f} to {high:.0f} ms '
+                  f'| {100 * low / 80:.0f} to {100 * high / 80:.0f} % |')
 
 
 def record(model, n_blocks):
-    """Return the calls for some blocks after the windows are full; the first is none of them."""
+    """
+    Return the calls for some blocks after the windows are full, and the bytes that one block reads.
+
+    The first call is none of a block.
+    """
     samples, _ = soundfile.read(ROOT / 'test' / 'data' / 'orders.flac', dtype='float32')
     with Recorder() as recorder:
         engine = Engine.load(model, 'cpu', threads=1)
@@ -82,7 +129,9 @@ def record(model, n_blocks):
         for start in range(len(audio) - n_blocks * BLOCK, len(audio), BLOCK):
             slot.feed(audio[start:start + BLOCK])
             engine.process()
-    return recorder.recording
+    weights = engine.backend.weight_bytes
+    return recorder.recording, (
+        weights.encoder + weights.decoder + weights.head + engine.backend.cache_bytes)
 
 
 if __name__ == '__main__':

@@ -14,8 +14,8 @@
 
 // Plugin of qemu: counts the instructions that a program executes, and prints them at its end.
 //
-// qemu-plugin.h is in no package of Debian, so what is used of it is declared here. Versions 1 to 4
-// of the interface have it in common.
+// qemu-plugin.h is in no package of Debian, so what is used of it is declared here: version 1 of the
+// interface, that of qemu 7 and 8.
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -32,7 +32,7 @@ void qemu_plugin_register_vcpu_tb_exec_cb(
   struct qemu_plugin_tb * block, void (* call)(unsigned, void *), int flags, void * data);
 void qemu_plugin_register_atexit_cb(Id id, void (* call)(Id, void *), void * data);
 
-__attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_VERSION;
+__attribute__((visibility("default"))) int qemu_plugin_version = 1;
 
 static uint64_t count;
 
