@@ -21,9 +21,9 @@ What the library for the CPU is called with is recorded here, after so much spee
 are full, and repeated by a program for ARM under emulation. The difference between a run with and
 one without the blocks is what they take. Needs g++-aarch64-linux-gnu and qemu-user.
 
-What boards may be expected to do with that is an estimate: the quickest a block can be is the larger
-of instructions at the higher rate and bytes at the bandwidth of one core, the slowest that is assumed
-is the sum of both with instructions at the lower rate.
+What boards may be expected to do with that is an estimate: at best a block takes the longer one of
+instructions at the higher rate and bytes at the bandwidth of one core, at worst the sum of both
+with instructions at the lower rate.
 """
 
 import argparse
@@ -111,9 +111,9 @@ def main():
 
 def record(model, n_blocks):
     """
-    Return the calls for some blocks after the windows are full, and the bytes that one block reads.
+    Return the calls for some blocks after the windows are full, and the bytes that a block reads.
 
-    The first call is none of a block.
+    The first call is not of a block.
     """
     samples, _ = soundfile.read(ROOT / 'test' / 'data' / 'orders.flac', dtype='float32')
     with Recorder() as recorder:

@@ -71,13 +71,13 @@ class CountingArm(EmulatedArm):
         """
         super().__init__(folder, library)
         plugin, empty = folder / 'count_instructions.so', Recording()
-        subprocess.run([find_compiler(), '-x', 'c', '-shared', '-fPIC', '-O2', PLUGIN, '-o', plugin],
-                       check=True)
+        subprocess.run([find_compiler(), '-x', 'c', '-shared', '-fPIC', '-O2', PLUGIN,
+                        '-o', plugin], check=True)
         self._options = ['-plugin', plugin]
         done = self.run(empty)
         if done.returncode:
-            raise RuntimeError(f'{self._emulator} does not count: {done.stderr.strip()}; qemu-user '
-                               'of Debian 12 does')
+            raise RuntimeError(f'{self._emulator} does not count: {done.stderr.strip()}; '
+                               'qemu-user of Debian 12 does')
 
     def count(self, recording: Recording, n_calls: int,
               instructions: str | None = None) -> tuple[str, int]:

@@ -23,10 +23,10 @@ Record how the library for the CPU is called, to call that of another machine in
         recorder.expect('encoder keys', backend.state.encoder.keys)
     instructions, results = Machine(folder, library, 'g++').replay(recorder.recording)
 
-A recording has the arrays whose addresses the library gets, what it is called with, and the results
-it gave here. bench/replay.cpp calls the other library. Neither knows the structures and functions of
-the library by name: addresses are found by the types of ctypes. What Python changes in the arrays
-between two calls is recorded as well.
+A recording has the arrays whose addresses the library gets, what it is called with, and the
+results it gave here. bench/replay.cpp calls the other library. Neither knows the structures and
+functions of the library by name: addresses are found by the types of ctypes. What Python changes
+in the arrays between two calls is recorded as well.
 """
 
 from __future__ import annotations
