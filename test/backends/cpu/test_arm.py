@@ -36,7 +36,8 @@ from voxtral_ros.resources import share_folder
 
 cpu = pytest.importorskip('support.cpu')
 
-# Whether floats are equal to the last bit on every processor; tokens always are.
+# Whether floats are equal to the last bit on every processor that has a fused multiply-add, which
+# are all but x86 ones with the baseline; tokens always are.
 SAME_BITS = False
 needs_arm = pytest.mark.skipif(replay.missing() is not None, reason=replay.missing() or '')
 
@@ -116,27 +117,25 @@ def recording(request, tmp_path_factory):
     return record_random_passes(folder)
 
 
-def assert_same(results, expected):
+def assert_same(results, expected, same_bits=SAME_BITS):
     """Compare ids and positions exactly, floats as it is promised."""
     assert len(results) == len(expected) > 0
     for result, other in zip(results, expected, strict=True):
         assert result.name == other.name
-        if SAME_BITS or other.array.dtype == np.int64:
+        if same_bits or other.array.dtype == np.int64:
             assert np.array_equal(result.array, other.array), result.name
         else:
             floats = np.float16 if other.array.dtype == np.uint16 else other.array.dtype
             np.testing.assert_allclose(result.array.view(floats), other.array.view(floats),
-                                       rtol=2e-3, atol=2e-4, err_msg=result.name)
+                                       rtol=2e-2, atol=1e-2, err_msg=result.name)
 
 
 @pytest.mark.parametrize('name', cpu.instruction_sets())
 def test_a_recording_is_repeated_here(here, recording, name):
     instructions, results = here.replay(recording, name)
     assert instructions == name
-    assert_same(results, recording.results)
-    if name == cpu.BEST.decode():
-        assert all(map(np.array_equal, *([result.array for result in each]
-                                         for each in (results, recording.results))))
+    same_bits = name == cpu.BEST.decode() or (SAME_BITS and name != 'baseline')
+    assert_same(results, recording.results, same_bits)
 
 
 # With and without integer dot products.
