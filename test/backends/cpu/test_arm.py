@@ -126,8 +126,10 @@ def assert_same(results, expected, same_bits=SAME_BITS):
             assert np.array_equal(result.array, other.array), result.name
         else:
             floats = np.float16 if other.array.dtype == np.uint16 else other.array.dtype
-            np.testing.assert_allclose(result.array.view(floats), other.array.view(floats),
-                                       rtol=2e-2, atol=1e-2, err_msg=result.name)
+            ours, theirs = (each.array.view(floats).astype(float).ravel()
+                            for each in (result, other))
+            # Activations that are rounded to INT8 can make another step of a last bit.
+            assert np.linalg.norm(ours - theirs) <= 0.02 * np.linalg.norm(theirs), result.name
 
 
 @pytest.mark.parametrize('name', cpu.instruction_sets())
