@@ -125,7 +125,7 @@ def record(model, n_blocks):
         slot = engine.take_slot(DELAY)
         slot.feed(audio[:-n_blocks * BLOCK])
         engine.process()
-        recorder.start(engine.backend)
+        recorder.start()
         for start in range(len(audio) - n_blocks * BLOCK, len(audio), BLOCK):
             slot.feed(audio[start:start + BLOCK])
             engine.process()

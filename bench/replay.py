@@ -18,15 +18,16 @@ Record how the library for the CPU is called, to call that of another machine in
     with Recorder() as recorder:
         backend = CpuBackend(...)
         ...                      # what is called before `start` is not in the recording
-        recorder.start(backend)
+        recorder.start()
         backend.decode(...)
         recorder.expect('encoder keys', backend.state.encoder.keys)
     instructions, results = Machine(folder, library, 'g++').replay(recorder.recording)
 
 A recording has the arrays whose addresses the library gets, what it is called with, and the
 results it gave here. bench/replay.cpp calls the other library. Neither knows the structures and
-functions of the library by name: addresses are found by the types of ctypes. What Python changes
-in the arrays between two calls is recorded as well.
+functions of the library by name: addresses are found by the types of ctypes, and the arrays that
+they belong to among the variables and attributes of whoever calls. What Python changes in the
+arrays between two calls is recorded as well.
 """
 
 from __future__ import annotations
@@ -34,15 +35,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 import ctypes
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 import struct
 import subprocess
+import sys
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from voxtral_ros.backends.cpu import backend as cpu_backend
 from voxtral_ros.backends.cpu import library as cpu_library
 
 SOURCE = Path(__file__).with_suffix('.cpp')
@@ -98,24 +100,20 @@ class Array:
 
 
 class Recorder:
-    """In its context, backends get this in place of the library."""
+    """Records in its context what the library is called with, whoever calls it."""
 
     def __init__(self) -> None:
         self.recording = Recording()
         self._library = cpu_library.load()
-        self._known: dict[int, Any] = {}  # what Python has, by address; kept alive
         self._arrays: dict[int, Array] = {}  # by address
+        self._owners: list[Any] = []  # of these arrays; they stay where they are
+        self._patches = [
+            mock.patch.object(self._library, name, partial(self._called, name, function))
+            for name, function in vars(self._library).items()
+            if name.startswith('voxtral_cpu') and name not in CHOOSERS]
         self._started = False
 
     def __enter__(self) -> Recorder:
-        address = cpu_backend._address
-
-        def noted(array: np.ndarray) -> int:
-            self._known[address(array)] = array
-            return address(array)
-
-        self._patches = [mock.patch.object(cpu_backend, 'load', lambda: self),
-                         mock.patch.object(cpu_backend, '_address', noted)]
         for patch in self._patches:
             patch.start()
         return self
@@ -124,26 +122,14 @@ class Recorder:
         for patch in self._patches:
             patch.stop()
 
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(self._library, name)
-
-        def call(*arguments: Any) -> Any:
-            if name in CHOOSERS or not self._started:
-                return function(*arguments)
-            return self._call(name, function, arguments)
-        return call
-
-    def start(self, backend: cpu_backend.CpuBackend) -> None:
+    def start(self) -> None:
         """Record from now on; the structures of the library must have the same sizes."""
-        for owner in backend._arrays:
-            if isinstance(owner, ctypes.Array):
-                self._known[ctypes.addressof(owner)] = owner
         self._started = True
-        self.voxtral_cpu_sizes()
+        self._library.voxtral_cpu_sizes()
 
     def expect(self, name: str, array: np.ndarray) -> None:
         """Compare an array that the library has written to, as it is now."""
-        number, offset = self._place(array.ctypes.data)
+        number, offset = self._place(array.ctypes.data, array)
         self._command('R', number, offset, array.nbytes)
         self.recording.results.append(Result(name, array.copy()))
 
@@ -153,14 +139,16 @@ class Recorder:
         packed = struct.pack(f'<{len(numbers)}q', *numbers)
         self.recording.commands.append(letter.encode() + packed + data)
 
-    def _call(self, name: str, function: Any, arguments: tuple[Any, ...]) -> Any:
+    def _called(self, name: str, function: Any, *arguments: Any) -> Any:
+        if not self._started:
+            return function(*arguments)
         self._write_changes()
-        places = [self._argument(argument, kind) for argument, kind in zip(
+        scope = sys._getframe(1).f_locals  # where the caller has what it gives addresses of
+        places = [self._argument(argument, kind, scope) for argument, kind in zip(
             arguments, function.argtypes or (), strict=True)]
-        encoded = name.encode()
-        tail = [number for place in places for number in place]
-        self._command('C', len(encoded), data=encoded + struct.pack(
-            f'<{len(tail) + 1}q', len(places), *tail))
+        numbers = [len(places), *(number for place in places for number in place)]
+        self._command('C', len(name), data=name.encode() + struct.pack(
+            f'<{len(numbers)}q', *numbers))
         returned = function(*arguments)
         call = f'{name}, call {self.recording.n_calls}'
         if function.restype is not None:
@@ -174,37 +162,38 @@ class Recorder:
         self.recording.ends.append(len(self.recording.commands))
         return returned
 
-    def _argument(self, argument: Any, kind: Any) -> tuple[int, int]:
+    def _argument(self, argument: Any, kind: Any, scope: Any) -> tuple[int, int]:
         """Return number of the array and offset in it, or -1 and the value."""
+        argument = getattr(argument, '_obj', argument)  # that of byref
         if isinstance(argument, (ctypes.Structure, ctypes.Array)):
-            self._known[ctypes.addressof(argument)] = argument
-            return self._place(ctypes.addressof(argument))
+            return self._place(ctypes.addressof(argument), (argument, scope))
         if kind is ctypes.c_int64 or argument is None:
             return -1, argument or 0
         if kind is ctypes.c_void_p:
-            return self._place(argument)
+            return self._place(argument, scope)
         raise TypeError(f'an argument of {kind} cannot be recorded')
 
-    def _place(self, address: int) -> tuple[int, int]:
+    def _place(self, address: int, scope: Any) -> tuple[int, int]:
         """Return the number of the array that an address is in, and the offset."""
         for start, array in self._arrays.items():
             if start <= address < start + array.here.nbytes:
                 return array.number, address - start
-        for start, owner in self._known.items():
-            view = bytes_of(owner)
+        for owner in arrays_in(scope):
+            start, view = address_of(owner), bytes_of(owner)
             if start <= address < start + view.nbytes:
-                return self._add(start, owner, view).number, address - start
-        raise ValueError(f'address {address:#x} is in no array that _address has been asked for')
+                return self._add(start, owner, view, scope).number, address - start
+        raise ValueError(f'address {address:#x} is in no array of the caller or its attributes')
 
-    def _add(self, start: int, owner: Any, view: np.ndarray) -> Array:
+    def _add(self, start: int, owner: Any, view: np.ndarray, scope: Any) -> Array:
         """Put an array into the recording, and all that its structures point to."""
         array = Array(len(self._arrays), view, view.copy())
         self._arrays[start] = array
+        self._owners.append(owner)
         self._command('A', view.nbytes)
         self._command('W', array.number, 0, view.nbytes, data=view.tobytes())
         for offset, address in addresses(owner):
             array.has_addresses = True
-            self._command('P', array.number, offset, *self._place(address))
+            self._command('P', array.number, offset, *self._place(address, scope))
         return array
 
     def _write_changes(self) -> None:
@@ -218,6 +207,31 @@ class Recorder:
             part = slice(changed[0], changed[-1] + 1)
             self._command('W', array.number, part.start, part.stop - part.start,
                           data=array.here[part].tobytes())
+
+
+def arrays_in(scope: Any, seen: set[int] | None = None) -> Iterator[Any]:
+    """Yield all arrays and structures in an object of ours, its attributes, and their elements."""
+    seen = set() if seen is None else seen
+    if id(scope) in seen:
+        return
+    seen.add(id(scope))
+    if isinstance(scope, (ctypes.Array, ctypes.Structure)):
+        yield scope
+    elif isinstance(scope, np.ndarray):
+        if scope.flags.c_contiguous and scope.size:
+            yield scope
+    elif isinstance(scope, (list, tuple)):
+        for element in scope:
+            yield from arrays_in(element, seen)
+    elif isinstance(scope, dict):
+        yield from arrays_in(list(scope.values()), seen)
+    elif type(scope).__module__.startswith('voxtral_ros'):
+        yield from arrays_in(getattr(scope, '__dict__', None), seen)
+
+
+def address_of(owner: Any) -> int:
+    """Return where a numpy array or an object of ctypes lies."""
+    return owner.ctypes.data if isinstance(owner, np.ndarray) else ctypes.addressof(owner)
 
 
 def bytes_of(owner: Any) -> np.ndarray:

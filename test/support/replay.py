@@ -15,7 +15,7 @@
 """Helpers of tests that call the CPU library of another machine; they are in bench/."""
 
 from bench.arm_machine import build_library, COMPILER, CountingArm, EmulatedArm, missing
-from bench.replay import addresses, Machine, pointers, Recorder
+from bench.replay import address_of, addresses, arrays_in, Machine, pointers, Recorder
 
-__all__ = ['COMPILER', 'CountingArm', 'EmulatedArm', 'Machine', 'Recorder', 'addresses',
-           'build_library', 'missing', 'pointers']
+__all__ = ['COMPILER', 'CountingArm', 'EmulatedArm', 'Machine', 'Recorder', 'address_of',
+           'addresses', 'arrays_in', 'build_library', 'missing', 'pointers']

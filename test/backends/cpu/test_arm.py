@@ -63,7 +63,7 @@ def arm(tmp_path_factory):
     return replay.EmulatedArm(tmp_path_factory.mktemp('arm'), replay.build_library())
 
 
-def arrays_in(state):
+def state_arrays(state):
     """Yield all arrays of the state of a backend."""
     for value in vars(state).values():
         if isinstance(value, np.ndarray):
@@ -71,7 +71,7 @@ def arrays_in(state):
         elif isinstance(value, tuple):
             yield from value
         elif hasattr(value, '__dict__'):
-            yield from arrays_in(value)
+            yield from state_arrays(value)
 
 
 def record_random_passes(folder):
@@ -83,7 +83,7 @@ def record_random_passes(folder):
         cpu.open_streams(backend, N_SLOTS)
         for count in range(24):
             if count == 14:  # emulation is slow
-                recorder.start(backend)
+                recorder.start()
             slots = rng.permutation(N_SLOTS)[:rng.integers(1, N_SLOTS + 1)].tolist()
             n_tokens = int(rng.integers(1, MAX_TOKENS + 1))
             windows = cpu.noise(len(slots), n_tokens, count)
@@ -99,7 +99,7 @@ def record_random_passes(folder):
             elif count == 20:
                 backend.reset(1, 3)
         assert backend.state.decoder.position.max() > config.decoder.sliding_window
-        for array in arrays_in(backend.state):
+        for array in state_arrays(backend.state):
             recorder.expect('state', array)
     return recorder.recording
 
@@ -150,10 +150,10 @@ def test_arm_gives_the_same(arm, recording, processor):
 
 
 @needs_arm
-def test_every_processor_gets_what_it_has(arm, tmp_path):
+def test_every_processor_gets_what_it_has(arm):
     """The last instruction set of kernels/build.json is the best; an old processor has none."""
     with replay.Recorder() as recorder:
-        recorder.start(cpu.cpu_backend(cpu.random_checkpoint(tmp_path)))
+        recorder.start()
     *_, best = build.instruction_sets(Path(replay.COMPILER))
     for processor, expected in (
             ('cortex-a53', 'baseline'), ('cortex-a72', 'baseline'), ('cortex-a76', best),
@@ -172,13 +172,13 @@ def test_the_demo_model_writes_the_same_words(arm):
         slot = engine.take_slot(6)
         slot.feed(samples[:23 * 1280])
         engine.process()
-        recorder.start(engine.backend)
+        recorder.start()
         for n in range(23, 29):
             slot.feed(samples[n * 1280:(n + 1) * 1280])
             engine.process()
         words = engine.tokenizer.decode([token.id for token in list(slot.tokens)[-6:]])
         assert words.strip() == 'robot go to the'
-        for array in arrays_in(engine.backend.state):
+        for array in state_arrays(engine.backend.state):
             recorder.expect('state', array)
     for arm.processor in ('cortex-a72', 'cortex-a76'):
         assert_same(arm.replay(recorder.recording)[1], recorder.recording.results)
