@@ -143,7 +143,7 @@ class Recorder:
         if not self._started:
             return function(*arguments)
         self._write_changes()
-        scope = sys._getframe(1).f_locals  # where the caller has what it gives addresses of
+        scope = dict(sys._getframe(1).f_locals)  # there is what the caller gives addresses of
         places = [self._argument(argument, kind, scope) for argument, kind in zip(
             arguments, function.argtypes or (), strict=True)]
         numbers = [len(places), *(number for place in places for number in place)]
@@ -186,6 +186,8 @@ class Recorder:
 
     def _add(self, start: int, owner: Any, view: np.ndarray, scope: Any) -> Array:
         """Put an array into the recording, and all that its structures point to."""
+        if any(start < other < start + view.nbytes for other in self._arrays):
+            raise ValueError(f'a part of the array at {start:#x} was recorded before the whole')
         array = Array(len(self._arrays), view, view.copy())
         self._arrays[start] = array
         self._owners.append(owner)
@@ -220,11 +222,9 @@ def arrays_in(scope: Any, seen: set[int] | None = None) -> Iterator[Any]:
     elif isinstance(scope, np.ndarray):
         if scope.flags.c_contiguous and scope.size:
             yield scope
-    elif isinstance(scope, (list, tuple)):
-        for element in scope:
+    elif isinstance(scope, (list, tuple, dict)):
+        for element in scope.values() if isinstance(scope, dict) else scope:
             yield from arrays_in(element, seen)
-    elif isinstance(scope, dict):
-        yield from arrays_in(list(scope.values()), seen)
     elif type(scope).__module__.startswith('voxtral_ros'):
         yield from arrays_in(getattr(scope, '__dict__', None), seen)
 

@@ -96,6 +96,19 @@ def test_an_array_that_is_not_known_is_refused(folder):
             decode(backend, 0)
 
 
+def test_a_part_and_then_the_whole_is_refused():
+    """Otherwise the other machine would have two copies of it."""
+    whole = np.zeros((2, 4), np.float32)
+    with replay.Recorder() as recorder:
+        recorder.expect('whole', whole)
+        recorder.expect('its second row', whole[1])
+        assert len(recorder.recording.commands) == 4  # an array, its bytes, two results
+    with replay.Recorder() as recorder:
+        recorder.expect('its second row', whole[1])
+        with pytest.raises(ValueError, match='recorded before the whole'):
+            recorder.expect('whole', whole)
+
+
 def test_a_library_that_fails_says_why(machine):
     with replay.Recorder() as recorder:
         recorder.start()
