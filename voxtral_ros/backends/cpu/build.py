@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-import platform
 import shutil
 import subprocess
 
@@ -38,9 +37,10 @@ def sources() -> list[Path]:
     return source_files('cpu')
 
 
-def instruction_sets() -> dict[str, list[str]]:
-    """Return the further flags of each instruction set of this kind of processor."""
-    machine = {'AMD64': 'x86_64', 'arm64': 'aarch64'}.get(platform.machine(), platform.machine())
+def instruction_sets(compiler: Path) -> dict[str, list[str]]:
+    """Return the further flags of each instruction set that a compiler makes code for."""
+    machine = _run(compiler, '-dumpmachine').split('-')[0]  # of x86_64-linux-gnu
+    machine = {'amd64': 'x86_64', 'arm64': 'aarch64'}.get(machine, machine)
     return {'baseline': []} | definition('cpu')['instruction_sets'].get(machine, {})
 
 
@@ -68,6 +68,8 @@ def build(output: Path | None = None) -> Path:
     """
     Compile the passes, or find them compiled, and return the library.
 
+    With CXX, a cross compiler makes the library of another machine.
+
     :param output: where to put it; None is the cache
     :raises BuildError: there is no compiler, or it failed
     """
@@ -77,7 +79,7 @@ def build(output: Path | None = None) -> Path:
 
 
 def _place(compiler: Path) -> Path:
-    options = [*definition('cpu')['flags'], repr(instruction_sets())]
+    options = [*definition('cpu')['flags'], repr(instruction_sets(compiler))]
     return cache_folder() / fingerprint(sources(), options, compiler) / LIBRARY
 
 
@@ -92,13 +94,14 @@ def _compile(compiler: Path, library: Path) -> None:
 
     compile_unit('library')
     compile_unit('threads')
-    for name, further in instruction_sets().items():
+    for name, further in instruction_sets(compiler).items():
         compile_unit('forward', f'-DVOXTRAL_FORWARD=forward_{name}', *further)
     _run(compiler, '-shared', '-pthread', *objects, '-o', library)
 
 
-def _run(*command: Path | str) -> None:
+def _run(*command: Path | str) -> str:
     done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           check=False)
     if done.returncode:
         raise BuildError(f'{command[0]} failed:\n{done.stdout}')
+    return done.stdout
