@@ -158,7 +158,7 @@ def test_the_last_of_20000_tokens_depend_on_the_receptive_field_only(long_stream
     assert n == 998 and len(ids) == first + n + 1
     assert logits.argmax(-1)[reach:].tolist() == ids[first + 1:][reach:].tolist()
     difference = (logits.softmax(-1).max(-1).values - probabilities).abs()
-    assert difference[reach:].max() < 2e-3
+    assert difference[reach:].max() < 5e-3
     assert difference[reach:].median() < 1e-4
     assert difference[:20].max() > 1e-2  # the start lacks the past: this comparison can fail
     assert len(ids[-n:].unique()) > 50  # it does not babble

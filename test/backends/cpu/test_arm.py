@@ -36,11 +36,10 @@ from voxtral_ros.resources import share_folder
 
 cpu = pytest.importorskip('support.cpu')
 
-# Whether floats are equal to the last bit on every processor that has a fused multiply-add, which
-# are all but x86 ones with the baseline; tokens always are.
-SAME_BITS = False
 needs_arm = pytest.mark.skipif(replay.missing() is not None, reason=replay.missing() or '')
 
+# Floats are the same to the last bit wherever there is a fused multiply-add; tokens always are.
+FUSED = cpu.BEST != b'baseline'
 AUDIO = Path(__file__).resolve().parents[2] / 'data' / 'orders.flac'
 N_SLOTS, MAX_TOKENS = 3, 4
 RECIPES = {
@@ -117,7 +116,7 @@ def recording(request, tmp_path_factory):
     return record_random_passes(folder)
 
 
-def assert_same(results, expected, same_bits=SAME_BITS):
+def assert_same(results, expected, same_bits=FUSED):
     """Compare ids and positions exactly, floats as it is promised."""
     assert len(results) == len(expected) > 0
     for result, other in zip(results, expected, strict=True):
@@ -136,7 +135,7 @@ def assert_same(results, expected, same_bits=SAME_BITS):
 def test_a_recording_is_repeated_here(here, recording, name):
     instructions, results = here.replay(recording, name)
     assert instructions == name
-    same_bits = name == cpu.BEST.decode() or (SAME_BITS and name != 'baseline')
+    same_bits = name == cpu.BEST.decode() or (FUSED and name != 'baseline')
     assert_same(results, recording.results, same_bits)
 
 

@@ -20,12 +20,16 @@ import numpy as np
 import pytest
 
 from voxtral_ros.backends.cpu.library import Matrix
-from voxtral_ros.backends.cpu.weights import read_weight
+from voxtral_ros.backends.cpu.weights import read_weight, WeightMemory
 
 cpu = pytest.importorskip('support.cpu')
 
 SHAPES = [(1, 16, 128), (2, 50, 256), (3, 7, 384), (4, 64, 128), (5, 33, 1024), (9, 130, 512)]
 FUSED = [name for name in cpu.instruction_sets() if name != 'baseline' or cpu.BEST == b'dotprod']
+
+
+def stored(*weight):
+    return read_weight(cpu.Stored(*weight), 'w', WeightMemory())
 
 
 def gemm(name, weight, x, bias):
@@ -70,7 +74,7 @@ def test_integers_are_exact(name, kind, n_rows, n, k):
     x[0, :128] = 3.5
     x[-1, -128:] = 0
     bias = rng.standard_normal(n).astype(np.float32)
-    found = gemm(name, read_weight(cpu.Stored(codes, scales, kind), 'w'), x, bias)
+    found = gemm(name, stored(codes, scales, kind), x, bias)
     assert np.array_equal(found, integers(codes, scales, x, bias))
 
 
@@ -79,7 +83,7 @@ def test_integers_are_exact(name, kind, n_rows, n, k):
 @pytest.mark.parametrize('kind', ['int8', 'int4'])
 def test_what_is_no_number_stays_in_its_row(name, value, kind):
     codes = np.ones((20, 256), np.int8)
-    weight = read_weight(cpu.Stored(codes, np.ones((20, 2), np.float16), kind), 'w')
+    weight = stored(codes, np.ones((20, 2), np.float16), kind)
     x = np.ones((4, 256), np.float32)
     x[2, 200] = value
     found = gemm(name, weight, x, np.zeros(20, np.float32))
@@ -89,7 +93,7 @@ def test_what_is_no_number_stays_in_its_row(name, value, kind):
 
 @pytest.mark.parametrize('name', cpu.instruction_sets())
 def test_the_smallest_inputs_are_nothing(name):
-    weight = read_weight(cpu.Stored(np.ones((16, 128), np.int8), np.ones((16, 1)), 'int8'), 'w')
+    weight = stored(np.ones((16, 128), np.int8), np.ones((16, 1)), 'int8')
     x = np.full((2, 128), 1e-42, np.float32)
     x[1] = 1e-20
     found = gemm(name, weight, x, np.zeros(16, np.float32))
@@ -107,7 +111,7 @@ def test_floats_are_right_and_the_same_wherever_they_are_fused(name, dtype, n_ro
         codes = (codes.view(np.uint32) >> 16).astype(np.uint16)
     x, bias = rng.standard_normal((n_rows, k)), rng.standard_normal(n)
     x, bias = x.astype(np.float32), bias.astype(np.float32)
-    weight = read_weight(cpu.Stored(codes), 'w')
+    weight = stored(codes)
     found = gemm(name, weight, x, bias)
     dense = cpu.float_of(codes) if dtype == np.uint16 else codes
     np.testing.assert_allclose(found, x.astype(np.float64) @ dense.T + bias, rtol=1e-5, atol=1e-4)

@@ -21,7 +21,7 @@ import pytest
 from quantization import packable
 import torch
 
-from voxtral_ros.backends.cpu.weights import read_weight
+from voxtral_ros.backends.cpu.weights import read_weight, WeightMemory
 from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.model.loading import load_network
 from voxtral_ros.model.shapes import weight_shapes
@@ -101,7 +101,8 @@ def test_weights_are_those_of_the_dequantized_network(folder):
     linears = [name for name in dense if name.endswith('.weight') and 'norm' not in name]
     with open_weights(folder) as (_, weights):
         for name in linears:
-            ours = dequantize(read_weight(weights, cpu.checkpoint_name(name)))
+            ours = dequantize(
+                read_weight(weights, cpu.checkpoint_name(name), WeightMemory()))
             assert np.array_equal(ours, dense[name].flatten(1).numpy())
 
 
@@ -112,7 +113,7 @@ def test_weights_take_the_bytes_of_the_file(folder):
         for name, shape in weight_shapes(config).items():
             if len(shape) < 2 or 'ada_rms' in name:
                 continue
-            weight = read_weight(weights, cpu.checkpoint_name(name))
+            weight = read_weight(weights, cpu.checkpoint_name(name), WeightMemory())
             assert shape[0] % 16 == 0
             assert weight.nbytes == math.prod(shape) * kinds[weight.bits]
             assert weight.shape == (shape[0], math.prod(shape[1:]))
@@ -129,7 +130,8 @@ def test_float_weights_stay_as_they_are(tmp_path):
         with open_weights(folder) as (config, weights):
             for name, shape in weight_shapes(config).items():
                 if len(shape) == 2:
-                    assert read_weight(weights, cpu.checkpoint_name(name)).bits == 32
+                    assert read_weight(
+                        weights, cpu.checkpoint_name(name), WeightMemory()).bits == 32
         assert cpu.cpu_backend(folder)._model.decoder.layers[0].query.bits == 32
 
 
@@ -147,7 +149,7 @@ def test_rows_come_back_whatever_the_blocks(kind, block, n):
         scales = rng.uniform(0.1, 2, (n, 2)).astype(np.float16)
         stored = cpu.Stored(codes, scales, kind, block)
         expected = (codes.reshape(n, 2, 128) * scales.astype(np.float32)[..., None]).reshape(n, -1)
-    weight = read_weight(stored, 'w')
+    weight = read_weight(stored, 'w', WeightMemory())
     assert weight.codes.shape[0] == -(-n // 16)
     assert np.array_equal(dequantize(weight), expected)
 

@@ -34,7 +34,8 @@ import numpy.typing as npt
 from voxtral_ros.backends.base import kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, WeightBytes
 from voxtral_ros.backends.cpu.library import Layer, load, Matrix, Model, Stack
 from voxtral_ros.backends.cpu.mel import LogMel
-from voxtral_ros.backends.cpu.weights import float_of, PANEL, read_weight, StoredWeights
+from voxtral_ros.backends.cpu.weights import (
+    float_of, PANEL, read_weight, StoredWeights, WeightMemory)
 from voxtral_ros.backends.rollback import SavedStreams
 from voxtral_ros.model.config import ModelConfig, StackConfig
 from voxtral_ros.model.names import checkpoint_name
@@ -65,7 +66,7 @@ class CpuBackend:
         self.config = config
         self.max_streams, self.max_chunk_tokens = max_streams, max_chunk_tokens
         self._mel = LogMel(config.audio)
-        self._weights = weights
+        self._weights, self._weight_memory = weights, WeightMemory()
         self._arrays: list[Any] = []  # what the library has the addresses of
         self._sizes = {'encoder': 0, 'decoder': 0, 'head': 0}
         self.state = CpuState(config, max_streams, kv_cache_tokens(max_chunk_tokens))
@@ -76,7 +77,7 @@ class CpuBackend:
             self._array(f'decoder.layers.{n}.ada_rms_norm_t_cond.{part}.weight')
             for part in (0, 2)) for n in range(config.decoder.n_layers)]
         self._model = self._marshal(pad)
-        del self._weights
+        del self._weights, self._weight_memory
         workspace = self._library.voxtral_cpu_workspace(
             self._model, max_streams, max_chunk_tokens)
         self._memory = np.empty(workspace, np.float32)
@@ -205,7 +206,8 @@ class CpuBackend:
 
     def _matrix(self, path: str, part: str) -> Matrix:
         """Read weight and bias of a layer."""
-        weight = read_weight(self._weights, checkpoint_name(f'{path}.weight'))
+        weight = read_weight(
+            self._weights, checkpoint_name(f'{path}.weight'), self._weight_memory)
         self._sizes[part] += weight.nbytes
         n, k = weight.shape
         return Matrix(
