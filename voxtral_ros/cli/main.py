@@ -35,6 +35,9 @@ COMMANDS = {
     'verify': ('verify', 'look for damage in the files of a model'),
 }
 
+# What not every command needs -> the extra of setup.cfg that brings it.
+EXTRAS = {'jiwer': 'evaluate'}
+
 
 def version() -> str:
     """Return the version of the installed package, or 'unknown' in a bare source tree."""
@@ -62,11 +65,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors='escape')
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = _parser(words).parse_args(words)
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(f'voxtral {words[0]}: this needs {error.name}, which is not installed: '
+              f'pip install voxtral_ros[{EXTRAS[error.name]}]', file=sys.stderr)
+        return 2
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the command line; only the command among the words is imported."""
     parser = argparse.ArgumentParser(
         prog='voxtral', description='Streaming speech recognition with Voxtral Mini 4B Realtime.')
     parser.add_argument('--version', action='version', version=f'voxtral_ros {version()}')
     subparsers = parser.add_subparsers(metavar='COMMAND', required=True)
-    words = list(sys.argv[1:] if argv is None else argv)
     for name, (module, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary)
         if name in words[:1]:  # options of `voxtral` itself, as --version, take no command
@@ -74,8 +92,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             subparser.description = command.__doc__
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run)
-    arguments = parser.parse_args(words)
-    try:
-        return arguments.run(arguments)
-    except KeyboardInterrupt:
-        return 130
+    return parser
