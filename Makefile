@@ -26,10 +26,11 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 SOURCED := $(filter-out $(CURDIR)/%,$(subst :, ,$(AMENT_PREFIX_PATH)))
 HAS_WHEELS := $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -))
 ROS ?= $(if $(SOURCED),sourced,$(if $(HAS_WHEELS),wheels,none))
-# What a CPU runs needs no torch. It is there for tests, where there is a GPU, and for who wants it.
+# What a CPU runs needs no torch. It is there where there is a GPU, for tests, and for who wants it;
+# TORCH=0 keeps it away.
 GPU := $(wildcard /dev/nvidiactl /etc/nv_tegra_release /usr/lib/*-linux-gnu/libcuda.so.1 \
 	/usr/lib64/libcuda.so.1 /usr/lib/wsl/lib/libcuda.so.1)
-TORCH ?= $(if $(GPU)$(TORCH_INDEX),1,0)
+TORCH ?= $(if $(GPU)$(TORCH_INDEX),1)
 
 ROOT := $(if $(filter wheels,$(ROS)),$(patsubst .ros/jazzy,.,.ros/$(ROS_DISTRO)),.)
 VENV := $(ROOT)/.venv
@@ -112,7 +113,7 @@ $(VENV)/.torch: requirements/torch.txt $(VENV)/.runtime
 		$(PIP) install --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -r requirements/torch.txt
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt $(VENV)/.torch | $(TEST_EXTRAS)
+$(VENV)/.test: requirements/test.txt $(VENV)/.runtime $(if $(filter-out 0,$(or $(TORCH),1)),$(VENV)/.torch) | $(TEST_EXTRAS)
 	$(PIP_LOCKED) -r requirements/test.txt
 	@touch $@
 

@@ -2,8 +2,14 @@
 # Install packages of Debian or Ubuntu, if that can be done without asking anything; else name those
 # that are missing, in one line.
 #
-#     tools/apt_install.sh PACKAGE...
+#     tools/apt_install.sh [--install-recommends] PACKAGE...
 set -uo pipefail
+
+recommended=--no-install-recommends
+if [[ $1 == --* ]]; then
+  recommended=$1
+  shift
+fi
 
 missing=()
 for package in "$@"; do
@@ -29,6 +35,6 @@ options=(-qq -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0)
 # Lists that are a little old are better than none, as when one of many archives cannot be reached.
 "${as_root[@]}" apt-get "${options[@]}" update || true
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-  apt-get "${options[@]}" install --yes --no-install-recommends "${missing[@]}" > /dev/null && exit 0
+  apt-get "${options[@]}" install --yes $recommended "${missing[@]}" > /dev/null && exit 0
 echo "apt-get could not install ${missing[*]}; the lines above say why" >&2
 exit 1
