@@ -35,8 +35,8 @@ COMMANDS = {
     'verify': ('verify', 'look for damage in the files of a model'),
 }
 
-# What not every command needs -> the extra of setup.cfg that brings it.
-EXTRAS = {'jiwer': 'evaluate'}
+# Module that not every command needs -> its name, and the extra of setup.cfg that brings it.
+EXTRAS = {'jiwer': ('jiwer', 'evaluate'), 'torch': ('PyTorch', 'torch')}
 
 
 def version() -> str:
@@ -74,8 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        print(f'voxtral {words[0]}: this needs {error.name}, which is not installed: '
-              f'pip install voxtral_ros[{EXTRAS[error.name]}]', file=sys.stderr)
+        name, extra = EXTRAS[error.name]
+        print(f'voxtral {words[0]}: this needs {name}, which is not installed: '
+              f'pip install voxtral_ros[{extra}]', file=sys.stderr)
         return 2
 
 
