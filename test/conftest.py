@@ -29,7 +29,7 @@ collect_ignore_glob = [] if HAS_ROS else ['node/*']
 
 def pytest_report_header():
     """Say what is left out."""
-    return None if HAS_ROS else 'test/node is left out: ROS 2 is not sourced'
+    return None if HAS_ROS else 'test/node is left out: no ROS 2, README.md has how to get it'
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -20,10 +20,12 @@ else
     source '@INSTALL@/local_setup.bash'
   fi
   export PATH="@INSTALL@/voxtral_ros/lib/voxtral_ros:$PATH"
-  export VOXTRAL_OVERLAYS='@OVERLAYS@'  # both packages called audio_common_msgs; hri_msgs
+  if [ -f '@OVERLAYS@/mgonzs13/.built' ] && [ -f '@OVERLAYS@/hri/.built' ]; then
+    export VOXTRAL_OVERLAYS='@OVERLAYS@'  # for tests: both packages called audio_common_msgs; hri_msgs
+  fi
   # The node listens to a topic by default, and the wheels have no messages for audio.
-  if [ -f "$VOXTRAL_OVERLAYS/ros_drivers/install/local_setup.bash" ] &&
+  if [ -f '@OVERLAYS@/ros_drivers/install/local_setup.bash' ] &&
       ! python -c 'import audio_common_msgs' 2> /dev/null; then
-    source "$VOXTRAL_OVERLAYS/ros_drivers/install/local_setup.bash"
+    source '@OVERLAYS@/ros_drivers/install/local_setup.bash'
   fi
 fi

@@ -38,7 +38,7 @@ def run(name, *arguments):
 @pytest.mark.parametrize('name', SCRIPTS)
 def test_a_script_prints_its_usage(name):
     if name in NEEDS and not find_spec(NEEDS[name]):
-        pytest.skip(f'no {NEEDS[name]}')
+        pytest.skip(f'no {NEEDS[name]}: `make test` brings it')
     result = run(name, '--help')
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f'usage: {name}.py')
