@@ -35,10 +35,12 @@ TORCH ?= $(if $(GPU)$(TORCH_INDEX),1)
 ROOT := $(if $(filter wheels,$(ROS)),$(patsubst .ros/jazzy,.,.ros/$(ROS_DISTRO)),.)
 VENV := $(ROOT)/.venv
 INSTALL := $(ROOT)/install
-PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+PIP_OPTIONS := --quiet --disable-pip-version-check
+PIP := $(VENV)/bin/python -m pip $(PIP_OPTIONS)
 # Each file lists all that it needs, with hashes (tools/lock_requirements.sh): nothing else is looked
 # for, and a package that is not the one of then is refused. Python compiles what is imported.
-PIP_LOCKED := $(PIP) install --no-compile --require-hashes --no-deps --no-build-isolation
+LOCKED := --no-compile --require-hashes --no-deps --no-build-isolation
+PIP_LOCKED := $(PIP) install $(LOCKED)
 OVERLAYS := ros_drivers mgonzs13 hri
 OVERLAY_ROOT := $(ROOT)/build/overlays
 
@@ -87,8 +89,8 @@ $(VENV)/bin/python:
 	@$(PYTHON) --version > /dev/null 2>&1 || tools/apt_install.sh $(notdir $(PYTHON)) $(notdir $(PYTHON))-venv \
 		g++ $(if $(filter-out none,$(ROS)),cmake $(notdir $(PYTHON))-dev)
 	@$(PYTHON) tools/check_system.py --ros $(ROS)
-	$(PYTHON) -m venv $(if $(SOURCED),--system-site-packages) $(VENV)
-	$(PIP_LOCKED) -r requirements/pip.txt
+	$(PYTHON) -m venv --without-pip $(if $(SOURCED),--system-site-packages) $(VENV)
+	$(VENV)/bin/python tools/bundled_pip.py $(PIP_OPTIONS) install $(LOCKED) -r requirements/pip.txt
 
 # numpy is the one that ROS was built with.
 PACKAGES := requirements/runtime.txt
@@ -125,7 +127,7 @@ $(VENV)/ros.bash: tools/ros.bash $(VENV)/.runtime
 
 # $(1) folder with the package, $(2) folder for build/, $(3) folder for install/
 define colcon_build
-	source $(VENV)/ros.bash && colcon --log-base $(ROOT)/log build --symlink-install \
+	source $(VENV)/ros.bash && MAKEFLAGS=-j$(shell nproc) colcon --log-base $(ROOT)/log build --symlink-install \
 		--event-handlers console_direct- --base-paths $(1) --build-base $(2) --install-base $(3) \
 		--cmake-args -DBUILD_TESTING=OFF -DPython3_EXECUTABLE=$(abspath $(VENV))/bin/python
 endef

@@ -106,9 +106,10 @@ def test_nothing_that_is_needed_is_left_to_pip(name):
 def test_make_installs_torch_alone_without_hashes():
     makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
     installs = re.findall(r'\$\(PIP\) install .*', makefile)
-    assert [line for line in installs if '--require-hashes' not in line] == [
+    assert [line for line in installs if '$(LOCKED)' not in line] == [
         '$(PIP) install --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '
         '-r requirements/torch.txt']
+    assert re.search('^LOCKED := .*--require-hashes --no-deps', makefile, re.M)
     assert 'pip install' not in makefile
     lines = (REQUIREMENTS / 'torch.txt').read_text(encoding='utf-8').splitlines()
     assert [Requirement(line).name for line in lines if not line.startswith('#')] == ['torch']
