@@ -56,7 +56,7 @@ SHELL_EXTRAS := $(OVERLAY_ROOT)/ros_drivers/.built
 TEST_EXTRAS := $(INSTALL)/.overlays
 else
 WITHOUT_ROS := echo 'All of this was without ROS, of which there are wheels for x86-64 only. \
-	For the node: install ROS 2 from apt (docs.ros.org), source it, make clean, and try again.'
+	For the node: install ROS 2 from apt (docs.ros.org), source it, and try again.'
 endif
 
 .PHONY: setup demo test test-all lint clean
@@ -85,12 +85,15 @@ clean:
 
 # ---- the environment ----
 
-$(VENV)/bin/python:
+# An environment of ours is for one kind of ROS; for another one it is made anew.
+$(VENV)/.for-$(ROS):
 	@$(PYTHON) --version > /dev/null 2>&1 || tools/apt_install.sh $(notdir $(PYTHON)) $(notdir $(PYTHON))-venv \
 		g++ $(if $(filter-out none,$(ROS)),cmake $(notdir $(PYTHON))-dev)
 	@$(PYTHON) tools/check_system.py --ros $(ROS)
+	@[ ! -e $(VENV)/ros.bash ] || rm -rf $(VENV)
 	$(PYTHON) -m venv --without-pip $(if $(SOURCED),--system-site-packages) $(VENV)
 	$(VENV)/bin/python tools/bundled_pip.py $(PIP_OPTIONS) install $(LOCKED) -r requirements/pip.txt
+	@touch $@
 
 # numpy is the one that ROS was built with.
 PACKAGES := requirements/runtime.txt
@@ -100,7 +103,7 @@ else ifeq ($(ROS),none)
 PACKAGES += requirements/numpy.txt
 endif
 
-$(VENV)/.runtime: $(PACKAGES) tools/repair_ros_wheels.py | $(VENV)/bin/python
+$(VENV)/.runtime: $(PACKAGES) tools/repair_ros_wheels.py | $(VENV)/.for-$(ROS)
 	$(PIP_LOCKED) $(PACKAGES:%=-r %)
 ifeq ($(ROS),wheels)
 	$(VENV)/bin/python tools/repair_ros_wheels.py
