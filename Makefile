@@ -123,8 +123,8 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.runtime $(if $(filter-out 0,$(or $
 	@touch $@
 
 $(VENV)/ros.bash: tools/ros.bash $(VENV)/.runtime
-	sed -e 's|@VENV@|$(abspath $(VENV))|' -e 's|@INSTALL@|$(abspath $(INSTALL))|' -e 's|@ROS@|$(ROS)|' \
-		-e 's|@SOURCE@|$(CURDIR)|' -e 's|@OVERLAYS@|$(abspath $(OVERLAY_ROOT))|' $< > $@
+	sed -e 's|@VENV@|$(abspath $(VENV))|g' -e 's|@INSTALL@|$(abspath $(INSTALL))|g' -e 's|@ROS@|$(ROS)|g' \
+		-e 's|@SOURCE@|$(CURDIR)|g' -e 's|@OVERLAYS@|$(abspath $(OVERLAY_ROOT))|g' $< > $@
 
 # ---- the ROS packages ----
 
