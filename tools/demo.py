@@ -15,8 +15,8 @@
 """
 Show the node at work, through its topics alone: `make demo`, or `make demo MIC=1`.
 
-The node listens to test/data/orders.flac as it would to a microphone, in real time; what it publishes
-is printed as it comes. With a microphone, until Ctrl-C.
+The node listens to test/data/orders.flac as it would to a microphone, in real time; what it
+publishes is printed as it comes. With a microphone, until Ctrl-C.
 """
 
 import os

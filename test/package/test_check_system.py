@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a stranger sees on a machine that lacks something: it comes, or one line names all of it."""
+"""What a machine lacks is installed if that asks nothing, else one line names all of it."""
 
 from pathlib import Path
 import runpy
@@ -136,7 +136,8 @@ def test_a_failure_of_apt_is_an_error(machine):
 
 def test_only_what_is_not_there_is_named(machine):
     environment = machine(
-        id=USER, sudo=NOTHING, dpkg_query='[[ "$*" != *cmake* ]] && echo -n installed', apt_get=LOGS)
+        id=USER, sudo=NOTHING, apt_get=LOGS,
+        dpkg_query='[[ "$*" != *cmake* ]] && echo -n installed')
     result, _ = run(environment, TOOLS / 'apt_install.sh', 'g++', 'cmake')
     assert result.stderr.split('apt-get install')[1].split() == ['cmake']
     assert run(environment, TOOLS / 'apt_install.sh', 'g++')[0].returncode == 0
