@@ -31,6 +31,8 @@ ROS ?= $(if $(SOURCED),sourced,$(if $(HAS_WHEELS),wheels,none))
 GPU := $(wildcard /dev/nvidiactl /etc/nv_tegra_release /usr/lib/*-linux-gnu/libcuda.so.1 \
 	/usr/lib64/libcuda.so.1 /usr/lib/wsl/lib/libcuda.so.1)
 TORCH ?= $(if $(GPU)$(TORCH_INDEX),1)
+# Half a minute of nvcc, if it is here, for what only a GPU runs.
+CUDA_KERNELS ?= $(if $(GPU),ON,OFF)
 
 ROOT := $(if $(filter wheels,$(ROS)),$(patsubst .ros/jazzy,.,.ros/$(ROS_DISTRO)),.)
 VENV := $(ROOT)/.venv
@@ -132,7 +134,8 @@ $(VENV)/ros.bash: tools/ros.bash $(VENV)/.runtime
 define colcon_build
 	source $(VENV)/ros.bash && MAKEFLAGS=-j$(shell nproc) colcon --log-base $(ROOT)/log build --symlink-install \
 		--event-handlers console_direct- --base-paths $(1) --build-base $(2) --install-base $(3) \
-		--cmake-args -DBUILD_TESTING=OFF -DPython3_EXECUTABLE=$(abspath $(VENV))/bin/python
+		--cmake-args -DBUILD_TESTING=OFF -DVOXTRAL_KERNELS=$(CUDA_KERNELS) \
+		-DPython3_EXECUTABLE=$(abspath $(VENV))/bin/python
 endef
 
 $(INSTALL)/.built: CMakeLists.txt package.xml $(SOURCES) $(VENV)/.runtime $(VENV)/ros.bash
