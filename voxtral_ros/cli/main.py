@@ -19,9 +19,12 @@ from __future__ import annotations
 import argparse
 import codecs
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from io import TextIOWrapper
 import sys
+from xml.etree import ElementTree
+
+from voxtral_ros.resources import share_folder
 
 # Subcommand -> (module in voxtral_ros.cli, one line of help). A module offers
 # add_arguments(parser) and run(arguments) -> exit code; importing it must stay cheap.
@@ -40,13 +43,9 @@ EXTRAS = {'jiwer': ('jiwer', 'evaluate'), 'torch': ('PyTorch', 'torch')}
 
 
 def version() -> str:
-    """Return the version of the installed package, or 'unknown' in a bare source tree."""
-    for name in ('voxtral_ros', 'voxtral-ros'):
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return 'unknown (not installed)'
+    """Return the version in package.xml, which is in the source tree and in an installation."""
+    text = ElementTree.parse(share_folder() / 'package.xml').findtext('version')
+    return text or 'unknown'
 
 
 def escape(error: UnicodeError) -> tuple[str, int]:
