@@ -105,7 +105,7 @@ else ifeq ($(ROS),none)
 PACKAGES += requirements/numpy.txt
 endif
 
-$(VENV)/.runtime: $(PACKAGES) tools/repair_ros_wheels.py | $(VENV)/.for-$(ROS)
+$(VENV)/.runtime: $(PACKAGES) tools/repair_ros_wheels.py $(VENV)/.for-$(ROS)
 	$(PIP_LOCKED) $(PACKAGES:%=-r %)
 ifeq ($(ROS),wheels)
 	$(VENV)/bin/python tools/repair_ros_wheels.py

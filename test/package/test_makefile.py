@@ -72,6 +72,18 @@ def test_without_ros_nothing_of_ros_is_built_and_how_to_get_it_is_said(make, tar
     assert ('install ROS 2' in printed) == (target != 'setup')
 
 
+def test_another_kind_of_ros_makes_the_environment_anew(make, tmp_path):
+    environment = tmp_path / 'VENV'
+    environment.mkdir()
+    for name in ('.for-none', '.runtime', '.torch', '.test', 'ros.bash'):
+        (environment / name).touch()
+    assert 'install' not in make('setup', 'ROS=none', 'GPU=').replace('apt_install', '')
+    printed = make('test', 'ROS=wheels', 'GPU=')
+    assert printed.index('-m venv') < printed.index('requirements/runtime.txt')
+    for packages in (TORCH, TESTS):
+        assert packages in printed
+
+
 def test_a_distribution_without_wheels_is_named(make):
     printed = make('demo', 'ROS=wheels', 'ROS_DISTRO=lyrical')
     assert 'ROS_DISTRO=lyrical is not sourced' in printed
