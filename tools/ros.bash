@@ -1,6 +1,6 @@
 # Source this for a shell in which voxtral_ros and ROS 2 work. Made by `make setup`.
 source '@VENV@/bin/activate'
-if [ -z '@SOURCED@' ]; then  # ROS is the virtual environment itself
+if [ '@ROS@' = wheels ]; then  # ROS is the virtual environment itself
   export AMENT_PREFIX_PATH='@VENV@'
   export CMAKE_PREFIX_PATH='@VENV@'
   # The wheels do this at every start of Python, in an order of chance. Workspaces that are sourced
@@ -13,13 +13,19 @@ if [ -z '@SOURCED@' ]; then  # ROS is the virtual environment itself
     export LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
   fi
 fi
-if [ -f '@INSTALL@/local_setup.bash' ]; then
-  source '@INSTALL@/local_setup.bash'
-fi
-export PATH="@INSTALL@/voxtral_ros/lib/voxtral_ros:$PATH"
-export VOXTRAL_OVERLAYS='@OVERLAYS@'  # both packages called audio_common_msgs; hri_msgs
-# The node listens to a topic by default, and the wheels have no messages for audio.
-if [ -f "$VOXTRAL_OVERLAYS/ros_drivers/install/local_setup.bash" ] &&
-    ! python -c 'import audio_common_msgs' 2> /dev/null; then
-  source "$VOXTRAL_OVERLAYS/ros_drivers/install/local_setup.bash"
+if [ '@ROS@' = none ]; then  # nothing is installed: the command `voxtral` runs from the source tree
+  export PATH="@SOURCE@/scripts:$PATH" PYTHONPATH="@SOURCE@${PYTHONPATH:+:$PYTHONPATH}"
+else
+  if [ -f '@INSTALL@/local_setup.bash' ]; then
+    source '@INSTALL@/local_setup.bash'
+  fi
+  export PATH="@INSTALL@/voxtral_ros/lib/voxtral_ros:$PATH"
+  if [ -f '@OVERLAYS@/mgonzs13/.built' ] && [ -f '@OVERLAYS@/hri/.built' ]; then
+    export VOXTRAL_OVERLAYS='@OVERLAYS@'  # for tests: both packages called audio_common_msgs; hri_msgs
+  fi
+  # The node listens to a topic by default, and the wheels have no messages for audio.
+  if [ -f '@OVERLAYS@/ros_drivers/install/local_setup.bash' ] &&
+      ! python -c 'import audio_common_msgs' 2> /dev/null; then
+    source '@OVERLAYS@/ros_drivers/install/local_setup.bash'
+  fi
 fi

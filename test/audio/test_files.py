@@ -165,7 +165,7 @@ def test_a_file_with_a_rate_that_is_no_audio_is_refused(tmp_path):
 @pytest.mark.parametrize('suffix', ['wav', 'flac', 'mp3'])  # MP3: since libsndfile 1.1
 def test_a_truncated_file_yields_what_can_be_read(tmp_path, caplog, suffix):
     if suffix.upper() not in soundfile.available_formats():
-        pytest.skip(f'this libsndfile knows no {suffix.upper()}')
+        pytest.skip(f'this libsndfile knows no {suffix.upper()}: install a newer soundfile')
     path = tmp_path / f'tone.{suffix}'
     # Noise: libsndfile's MP3 encoder writes frames that its decoder rejects for a pure tone.
     noise = np.random.default_rng(0).normal(0, 0.1, 48_000)

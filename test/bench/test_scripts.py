@@ -38,7 +38,7 @@ def run(name, *arguments):
 @pytest.mark.parametrize('name', SCRIPTS)
 def test_a_script_prints_its_usage(name):
     if name in NEEDS and not find_spec(NEEDS[name]):
-        pytest.skip(f'no {NEEDS[name]}')
+        pytest.skip(f'no {NEEDS[name]}: `make test` brings it')
     result = run(name, '--help')
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f'usage: {name}.py')
@@ -57,6 +57,7 @@ def test_nothing_comes_from_test_or_training(name):
 
 
 def test_the_predictions_are_those_of_the_pages():
+    pytest.importorskip('torch')
     result = run('step', '--predict')
     assert result.returncode == 0, result.stderr
     factors, _, day = result.stdout.strip().split('\n\n')

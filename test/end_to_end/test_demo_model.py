@@ -174,7 +174,7 @@ def test_a_bad_file_is_one_line_and_the_others_are_still_done(voxtral, tmp_path)
 
 @pytest.mark.slow
 def test_a_plot_is_drawn(voxtral, tmp_path):
-    pytest.importorskip('matplotlib', reason='--plot needs matplotlib')
+    pytest.importorskip('matplotlib', reason='no matplotlib: make .venv/.test')
     picture = tmp_path / 'plot.png'
     result = voxtral('transcribe', DATA / 'go_forward_ten_meters.flac', '--plot', picture)
     assert result.returncode == 0, result.stderr

@@ -111,7 +111,7 @@ def test_dense_weights_are_those_of_marlin_dequantize(folders):
                            key[head * head_dim + second * (head_dim // 2) + pair])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU: needs one of NVIDIA')
 @pytest.mark.parametrize('name', ['dense', *RECIPES])
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_cuda_has_the_same_weights(folders, name, dtype):

@@ -25,7 +25,7 @@ from voxtral_ros.node.health import ERROR, OK, WARN
 
 DATA = Path(__file__).resolve().parents[1] / 'data'
 pytestmark = pytest.mark.skipif(
-    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make setup`')
+    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make test`')
 
 # Publishes a message every 20 ms, of the kind that the file `kind` says; good ones are a tone,
 # over and over.

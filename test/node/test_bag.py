@@ -26,7 +26,7 @@ import soundfile
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 pytestmark = pytest.mark.skipif(
-    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make setup`')
+    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make test`')
 START_S = 1_600_000_000
 SECONDS = 8.5  # two orders
 MESSAGES = Path(__file__).resolve().parents[1] / 'overlays' / 'ros_drivers' \

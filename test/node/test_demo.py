@@ -12,9 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`make demo`: shipped speech through the node, from a topic or a microphone."""
+"""`make demo`: shipped speech through the node, from a file or a microphone."""
 
-import os
 from pathlib import Path
 import re
 import signal
@@ -28,8 +27,6 @@ from support.processes import ends_with_us
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'tools' / 'demo.sh'
 ORDERS = ROOT / 'test' / 'data' / 'orders.flac'
-pytestmark = pytest.mark.skipif(
-    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make setup`')
 
 
 def test_the_recording():

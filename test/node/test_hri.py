@@ -24,7 +24,7 @@ import pytest
 
 ORDERS = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
 pytestmark = pytest.mark.skipif(
-    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlay is built by `make setup`')
+    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make test`')
 
 # Runs where hri_msgs is sourced, which the tests are not: prints what it processes as JSON.
 LISTENER = textwrap.dedent("""

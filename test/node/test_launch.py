@@ -215,7 +215,7 @@ def test_a_parent_in_xml(started, tmp_path):
     from launch.actions import IncludeLaunchDescription
     from launch.launch_description_sources import AnyLaunchDescriptionSource
     if find_spec('launch_xml') is None:
-        pytest.skip('launch_xml is not installed here')
+        pytest.skip('no launch_xml: `ros2 without apt` in docs/ros.md has how to build it')
     parent = tmp_path / 'robot.launch.xml'
     parent.write_text(
         '<launch><arg name="model" default="tiago"/><group>'
@@ -294,7 +294,7 @@ def test_without_autostart_it_waits(launched):
 
 
 @pytest.mark.skipif(
-    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make setup`')
+    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make test`')
 def test_another_topic_brings_its_audio_info_along(launched):
     driver = launched('audio_topic:=/input/audio', overlay='ros_drivers')
     driver.wait(lambda: 'listening to topic /input/audio' in driver.log)

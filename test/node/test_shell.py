@@ -54,7 +54,8 @@ def test_the_command_is_there():
     assert process.returncode == 0
 
 
-@pytest.mark.skipif('VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are not built')
+@pytest.mark.skipif(
+    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make test`')
 @pytest.mark.parametrize('seed', range(4))
 def test_messages_that_are_sourced_afterwards_are_the_ones_that_count(seed):
     """Both packages are called audio_common_msgs: a mixture of them cannot be loaded."""

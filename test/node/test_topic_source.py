@@ -22,7 +22,7 @@ import sys
 import pytest
 
 pytestmark = pytest.mark.skipif(
-    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make setup`')
+    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make test`')
 
 
 @pytest.mark.parametrize('name', [

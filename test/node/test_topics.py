@@ -23,7 +23,7 @@ import pytest
 
 DATA = Path(__file__).resolve().parents[1] / 'data'
 pytestmark = pytest.mark.skipif(
-    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make setup`')
+    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make test`')
 
 # Runs in the overlay of one audio_common_msgs: publishes a file at four times its pace.
 PUBLISHER = textwrap.dedent("""

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a stranger sees on a machine that lacks something: one message, before any download."""
+"""What a machine lacks is installed if that asks nothing, else one line names all of it."""
 
 from pathlib import Path
 import runpy
@@ -22,18 +22,47 @@ import sys
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'check_system.py'
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+SCRIPT = TOOLS / 'check_system.py'
 
 
 @pytest.fixture
 def check(monkeypatch):
     """Return a function that runs the check with changed globals and returns its exit code."""
-    def run(**changes):
+    def run(*arguments, **changes):
         module = runpy.run_path(str(SCRIPT))
-        monkeypatch.setattr(sys, 'argv', [str(SCRIPT)])
+        monkeypatch.setattr(sys, 'argv', [str(SCRIPT), *arguments])
         module['main'].__globals__.update(changes)
         return module['main']()
     return run
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Return a function that gives a PATH with fake programs: name -> what it does, in shell."""
+    def make(**programs):
+        folder = tmp_path / 'bin'
+        folder.mkdir()
+        for name in ('bash', 'env', 'true'):
+            (folder / name).symlink_to(shutil.which(name))
+        for name, does in programs.items():
+            program = folder / name.replace('_', '-')
+            program.write_text(f'#!{shutil.which("bash")}\n{does}\n')
+            program.chmod(0o755)
+        return {'PATH': str(folder), 'LOG': str(tmp_path / 'log')}
+    return make
+
+
+USER, ROOT = 'echo 1000', 'echo 0'
+NOTHING = 'exit 1'
+LOGS = '[[ " $* " == *" update "* ]] || echo "$DEBIAN_FRONTEND $*" >> "$LOG"'
+RUNS = 'shift; exec "$@"'
+
+
+def run(environment, *command):
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    log = Path(environment['LOG'])
+    return result, log.read_text(encoding='utf-8') if log.exists() else ''
 
 
 def test_complete_machine_passes_silently(check, capsys):
@@ -49,30 +78,83 @@ def test_unsupported_python_gets_one_line(check, capsys, range_):
     assert 'PYTHON=' in message
 
 
-def test_without_wheels_for_the_processor_ros_has_to_be_sourced(check, capsys, monkeypatch):
-    monkeypatch.setattr('platform.machine', lambda: 'aarch64')
-    assert check() == 1
+@pytest.mark.parametrize('name', ['riscv64', 'armv7l', 'i686'])
+@pytest.mark.parametrize('ros', ['wheels', 'sourced', 'none'])
+def test_other_machines_get_one_line(check, capsys, monkeypatch, name, ros):
+    monkeypatch.setattr('platform.machine', lambda: name)
+    assert check('--ros', ros) == 1
     message = capsys.readouterr().err
     assert message.count('\n') == 1
-    assert 'aarch64' in message
+    assert name in message
+
+
+def test_a_32_bit_python_on_a_64_bit_machine_gets_one_line(check, capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'maxsize', 2 ** 31 - 1)
+    assert check() == 1
+    assert '64-bit' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('change', [
+    ('platform.machine', lambda: 'aarch64'), ('platform.libc_ver', lambda: ('', '')),
+    ('sys.platform', 'darwin')], ids=lambda change: change[0])
+def test_without_wheels_ros_is_sourced_or_done_without(check, capsys, monkeypatch, change):
+    monkeypatch.setattr(*change)
+    assert check('--ros', 'wheels') == 1
+    message = capsys.readouterr().err
+    assert message.count('\n') == 1
     assert 'source' in message
+    assert 'ROS=none' in message
+    assert check('--ros', 'none') == 0
+    assert capsys.readouterr() == ('', '')
 
 
-def test_missing_compiler_and_cmake_are_one_message(tmp_path):
-    (tmp_path / 'python3').symlink_to(sys.executable)
-    result = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True,
-                            env={'PATH': str(tmp_path)})
+def test_what_is_missing_is_one_line_for_who_may_not_install(machine):
+    environment = machine(id=USER, sudo=NOTHING, dpkg_query=NOTHING, apt_get=LOGS)
+    result, log = run(environment, sys.executable, SCRIPT)
     assert result.returncode == 1
-    assert result.stderr.count('apt-get install') == 1
-    packages = result.stderr.split('apt-get install')[1].split()
-    assert 'g++' in packages
-    assert 'cmake' in packages
+    assert log == ''
+    assert result.stderr.count('\n') == 1
+    assert {'g++', 'cmake'} <= set(result.stderr.split('apt-get install')[1].split())
 
 
-def test_sourced_ros_needs_colcon(check, capsys, monkeypatch):
+@pytest.mark.parametrize('user', [ROOT, USER])
+def test_what_is_missing_is_installed_without_a_question(machine, user):
+    environment = machine(id=user, sudo=RUNS, dpkg_query=NOTHING, apt_get=LOGS)
+    result, log = run(environment, sys.executable, SCRIPT, '--ros', 'none')
+    assert result.returncode == 0, result.stderr
+    assert log.startswith('noninteractive ')
+    assert log.split('--no-install-recommends')[1].split() == ['g++']
+
+
+def test_a_failure_of_apt_is_an_error(machine):
+    environment = machine(id=ROOT, dpkg_query=NOTHING, apt_get='echo no archive >&2; exit 100')
+    result, _ = run(environment, TOOLS / 'apt_install.sh', 'cmake')
+    assert result.returncode == 1
+    assert 'no archive' in result.stderr
+    assert 'cmake' in result.stderr.splitlines()[-1]
+
+
+def test_only_what_is_not_there_is_named(machine):
+    environment = machine(
+        id=USER, sudo=NOTHING, apt_get=LOGS,
+        dpkg_query='[[ "$*" != *cmake* ]] && echo -n installed')
+    result, _ = run(environment, TOOLS / 'apt_install.sh', 'g++', 'cmake')
+    assert result.stderr.split('apt-get install')[1].split() == ['cmake']
+    assert run(environment, TOOLS / 'apt_install.sh', 'g++')[0].returncode == 0
+
+
+def test_without_apt_the_packages_are_named(machine):
+    result, _ = run(machine(), TOOLS / 'apt_install.sh', 'g++')
+    assert result.returncode == 1
+    assert result.stderr.count('\n') == 1
+    assert 'g++' in result.stderr
+
+
+def test_sourced_ros_needs_colcon_and_none_needs_no_cmake(monkeypatch):
     which = shutil.which
-    monkeypatch.setattr(shutil, 'which', lambda name: None if name == 'colcon' else which(name))
-    module = runpy.run_path(str(SCRIPT))
-    needed = [package for package, _ in module['missing_packages'](True)]
-    assert needed == ['python3-colcon-common-extensions']
-    assert module['missing_packages'](False) == []
+    monkeypatch.setattr(
+        shutil, 'which', lambda name: None if name in ('colcon', 'cmake') else which(name))
+    missing_packages = runpy.run_path(str(SCRIPT))['missing_packages']
+    assert missing_packages('sourced') == ['cmake', 'python3-colcon-common-extensions']
+    assert missing_packages('wheels') == ['cmake']
+    assert missing_packages('none') == []

@@ -21,6 +21,7 @@ import sys
 from xml.etree import ElementTree
 from zipfile import ZipFile
 
+from packaging.requirements import Requirement
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +62,29 @@ def test_a_command_loads_itself_alone():
     assert 'torch' not in loaded
     assert not loaded & {f'voxtral_ros.cli.{name}' for name in (
         'bench', 'build_kernels', 'serve', 'transcribe', 'quantize')}
+
+
+def test_what_only_evaluating_needs_is_named(tmp_path):
+    (tmp_path / 'jiwer.py').write_text('raise ModuleNotFoundError("no jiwer", name="jiwer")')
+    code = ('import sys; sys.path.insert(0, sys.argv.pop(1)); '
+            'from voxtral_ros.cli.main import main; sys.exit(main())')
+    result = subprocess.run([sys.executable, '-c', code, tmp_path, 'evaluate', '--manifest', 'x'],
+                            capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr == ('voxtral evaluate: this needs jiwer, which is not installed: '
+                             'pip install voxtral_ros[evaluate]\n')
+
+
+def test_what_a_cpu_does_not_need_is_an_extra(wheel):
+    """And is named in full where the rest is."""
+    metadata = wheel.read(f'voxtral_ros-{VERSION}.dist-info/METADATA').decode()
+    needs = [Requirement(need) for need in re.findall('^Requires-Dist: (.*)', metadata, re.M)]
+    always = {need.name for need in needs if need.marker is None}
+    assert always.isdisjoint({'torch', 'safetensors', 'ninja', 'jiwer', 'matplotlib'})
+    assert {'numpy', 'sounddevice', 'soundfile', 'soxr', 'aiohttp'} <= always
+    of_torch = {need.name for need in needs if need.marker and need.marker.evaluate(
+        {'extra': 'torch'})}
+    assert of_torch == {'torch', 'safetensors', 'ninja'}
 
 
 def test_version_is_that_of_package_xml():

@@ -22,7 +22,7 @@ import pytest
 
 OVERLAYS = os.environ.get('VOXTRAL_OVERLAYS')
 pytestmark = pytest.mark.skipif(
-    not OVERLAYS, reason='the overlays are built by `make setup`, VOXTRAL_OVERLAYS is not set')
+    not OVERLAYS, reason='the overlays are built by `make test`, VOXTRAL_OVERLAYS is not set')
 
 FIELDS = {
     'ros_drivers': {

@@ -32,14 +32,18 @@ MACHINES = [{'python_version': f'3.{minor}', 'python_full_version': f'3.{minor}.
 
 
 def wanted(name):
-    """Return the requirements of an .in file, with those of the files that it includes."""
+    """
+    Return the requirements of an .in file, with those of the files that it includes.
+
+    ros-DISTRO-NAME stands for the ros-NAME that it asks for.
+    """
     found = []
     for line in (REQUIREMENTS / f'{name}.in').read_text(encoding='utf-8').splitlines():
         line = line.partition('#')[0].strip()
         if line.startswith('-r '):
             found += wanted(line.removeprefix('-r ').removesuffix('.in'))
         elif line:
-            found.append(Requirement(line))
+            found.append(Requirement(re.sub(r'^ros-(jazzy|kilted)-', 'ros-', line)))
     return found
 
 
@@ -73,7 +77,7 @@ def test_each_package_has_hashes(name):
     machine[key] for key in ('python_version', 'platform_machine')))
 def test_on_each_machine_there_is_one_version_of_what_is_wanted(machine, ros):
     together = {}
-    for name in ('pip', ros, 'build', 'runtime', 'test'):
+    for name in ('pip', 'numpy', ros, 'runtime', 'test'):
         versions = pins(name, machine)
         for package, found in versions.items():
             assert len(found) == 1, (name, package, found)
@@ -101,8 +105,11 @@ def test_nothing_that_is_needed_is_left_to_pip(name):
 
 def test_make_installs_torch_alone_without_hashes():
     makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
-    assert re.findall(r'\$\(PIP\) install (?!--require-hashes).*', makefile) == [
-        '$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -r requirements/torch.txt']
+    installs = re.findall(r'\$\(PIP\) install .*', makefile)
+    assert [line for line in installs if '$(LOCKED)' not in line] == [
+        '$(PIP) install --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '
+        '-r requirements/torch.txt']
+    assert re.search('^LOCKED := .*--require-hashes --no-deps', makefile, re.M)
     assert 'pip install' not in makefile
     lines = (REQUIREMENTS / 'torch.txt').read_text(encoding='utf-8').splitlines()
     assert [Requirement(line).name for line in lines if not line.startswith('#')] == ['torch']

@@ -135,12 +135,13 @@ def test_every_layer_is_calibrated_on_what_it_gets(source, network):
         h = start
         for n, layer in enumerate(network.decoder.layers):
             h = layer(h, one.scales[n][:, None], one.rope, one.attend)
-        assert torch.equal(h, one.h)
+        torch.testing.assert_close(h, one.h)
     handle.remove()
     x = torch.cat(seen)
     expected = round_gptq(fresh.decoder.layers[1].feed_forward.w2.weight, x.T @ x)
     for part, wanted in zip(codes[W2], expected, strict=True):
-        assert torch.equal(part, wanted)
+        # Sums in another order move a few; the inputs of an unquantized network move 14 %.
+        assert (part != wanted).float().mean() < 0.03
 
 
 def test_layers_that_are_skipped_keep_their_weights(source, network):

@@ -57,7 +57,7 @@ def folder(request, tmp_path):
 def engine(request, folder):
     device, dtype = request.param
     if device == 'cuda' and not torch.cuda.is_available():
-        pytest.skip('no CUDA device')
+        pytest.skip('no GPU: needs one of NVIDIA')
     try:
         return Engine.load(folder, device, dtype, max_streams=2)
     except ValueError as error:  # a head is packed for the kernels while it is loaded

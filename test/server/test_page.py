@@ -28,7 +28,7 @@ from voxtral_ros.audio.resample import resampled, Resampler
 from voxtral_ros.evaluation.word_error_rate import normalize, word_errors
 from voxtral_ros.server.app import Access
 
-playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+playwright = pytest.importorskip('playwright.sync_api', reason='no playwright: make .venv/.test')
 BROWSER = shutil.which('chromium') or shutil.which('chromium-browser') \
     or shutil.which('google-chrome')
 pytestmark = pytest.mark.skipif(

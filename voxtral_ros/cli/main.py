@@ -19,9 +19,12 @@ from __future__ import annotations
 import argparse
 import codecs
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from io import TextIOWrapper
 import sys
+from xml.etree import ElementTree
+
+from voxtral_ros.resources import share_folder
 
 # Subcommand -> (module in voxtral_ros.cli, one line of help). A module offers
 # add_arguments(parser) and run(arguments) -> exit code; importing it must stay cheap.
@@ -35,15 +38,14 @@ COMMANDS = {
     'verify': ('verify', 'look for damage in the files of a model'),
 }
 
+# Module that not every command needs -> its name, and the extra of setup.cfg that brings it.
+EXTRAS = {'jiwer': ('jiwer', 'evaluate'), 'torch': ('PyTorch', 'torch')}
+
 
 def version() -> str:
-    """Return the version of the installed package, or 'unknown' in a bare source tree."""
-    for name in ('voxtral_ros', 'voxtral-ros'):
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return 'unknown (not installed)'
+    """Return the version in package.xml, which is in the source tree and in an installation."""
+    text = ElementTree.parse(share_folder() / 'package.xml').findtext('version')
+    return text or 'unknown'
 
 
 def escape(error: UnicodeError) -> tuple[str, int]:
@@ -62,11 +64,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors='escape')
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = _parser(words).parse_args(words)
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        name, extra = EXTRAS[error.name]
+        print(f'voxtral {words[0]}: this needs {name}, which is not installed: '
+              f'pip install voxtral_ros[{extra}]', file=sys.stderr)
+        return 2
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the command line; only the command among the words is imported."""
     parser = argparse.ArgumentParser(
         prog='voxtral', description='Streaming speech recognition with Voxtral Mini 4B Realtime.')
     parser.add_argument('--version', action='version', version=f'voxtral_ros {version()}')
     subparsers = parser.add_subparsers(metavar='COMMAND', required=True)
-    words = list(sys.argv[1:] if argv is None else argv)
     for name, (module, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary)
         if name in words[:1]:  # options of `voxtral` itself, as --version, take no command
@@ -74,14 +92,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             subparser.description = command.__doc__
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run)
-    arguments = parser.parse_args(words)
-    try:
-        return arguments.run(arguments)
-    except KeyboardInterrupt:
-        return 130
-    except ModuleNotFoundError as error:
-        if error.name != 'torch':
-            raise
-        from voxtral_ros.backends.gpu import NEEDS_TORCH
-        print(f'voxtral {words[0]}: this {NEEDS_TORCH}', file=sys.stderr)
-        return 2
+    return parser

@@ -106,7 +106,7 @@ def loops(code):
 
 @pytest.mark.slow
 @needs_nvcc
-@pytest.mark.skipif(NVDISASM is None, reason='no nvdisasm, the disassembler of CUDA')
+@pytest.mark.skipif(NVDISASM is None, reason='no nvdisasm: install the CUDA toolkit')
 def test_the_main_loop_of_the_gemm_loads_128_bits(compiled):
     cubin, *_ = compiled('gemm.cu')
     code = subprocess.run([NVDISASM, cubin], capture_output=True, text=True, check=True).stdout
