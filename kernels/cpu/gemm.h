@@ -31,7 +31,7 @@
 
 namespace {
 
-// Multiply-adds that take about 100 us: less is not worth waking other threads for.
+// Multiply-adds that take 20 to 100 us: less is not worth waking other threads for.
 constexpr int64_t kMinParallelWork = 4 << 20;
 
 inline void parallel_if_worth(int64_t n_parts, int64_t work, Task task, const void * context) {
@@ -45,7 +45,7 @@ inline void parallel_if_worth(int64_t n_parts, int64_t work, Task task, const vo
 
 // ---- inputs ----
 
-// Rows of inputs, and what they are rounded to once a weight asks for it.
+// Rows of inputs rounded to INT8.
 struct Inputs8 {
   int8_t * codes;  // [n_rows, k]
   float * scales;  // [n_rows, k / 128]
@@ -93,7 +93,7 @@ inline void quantize_group(const float * x, int8_t * codes, float & scale, int32
   }
 }
 
-// What a GEMM multiplies weights by.
+// What weights are multiplied by: rows of inputs, rounded once the first weight asks for it.
 class Input {
 public:
   const float * const x;  // [n_rows, k]

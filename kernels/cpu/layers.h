@@ -66,8 +66,7 @@ inline float exp_and_sum(float * x, int64_t from, int64_t to) {
   for (int64_t i = to; i < last; ++i) {
     x[i] = -INFINITY;
   }
-  Panel most;
-  most = each(most, [](Vec) {return splat(-INFINITY);});
+  Panel most = splat_panel(-INFINITY);
   for (int64_t i = first; i < last; i += kPanel) {
     most = each(load_panel(x + i), most, [](Vec a, Vec b) {return a > b ? a : b;});
   }

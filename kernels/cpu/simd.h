@@ -192,6 +192,15 @@ inline int64_t panels(int64_t n) {
   return (n + kPanel - 1) / kPanel;
 }
 
+inline Panel splat_panel(float value) {
+  Panel out;
+#pragma GCC unroll 4
+  for (int i = 0; i < kParts; ++i) {
+    out.part[i] = splat(value);
+  }
+  return out;
+}
+
 inline Panel load_panel(const float * from) {
   Panel out;
   std::memcpy(&out, from, sizeof out);
