@@ -72,6 +72,12 @@ inline Vec mul_add(Vec a, Vec b, Vec c) {
 #endif
 }
 
+#if defined(__x86_64__) && !defined(__AVX2__)
+inline Int from_uint16(const uint16_t * from) {
+  return (Int)_mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)from), _mm_setzero_si128());
+}
+#endif
+
 // kLanes bfloat16 numbers: the upper halves of floats.
 inline Vec from_bfloat16(const uint16_t * from) {
 #if defined(__AVX512F__)
@@ -83,7 +89,7 @@ inline Vec from_bfloat16(const uint16_t * from) {
 #elif defined(__aarch64__)
   return (Vec)vshll_n_u16(vld1_u16(from), 16);
 #else
-  return (Vec)Int{from[0] << 16, from[1] << 16, from[2] << 16, from[3] << 16};
+  return (Vec)(from_uint16(from) << 16);
 #endif
 }
 
@@ -96,7 +102,7 @@ inline Vec from_half(const uint16_t * from) {
 #elif defined(__aarch64__)
   return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
 #else
-  const Int bits = {from[0], from[1], from[2], from[3]};
+  const Int bits = from_uint16(from);
   // The exponent of fp16 in that of a float, which a multiplication then puts right.
   Int shifted = (bits & 0x7fff) << 13;
   const Vec scaled = (Vec)shifted * 0x1p112f;
