@@ -300,9 +300,9 @@ def timed(owner, name, spent, key=None):
     """Replace a method of a class by itself with its time added up; a context manager."""
     method = getattr(owner, name)
 
-    def wrapper(*args):
+    def wrapper(*args, **options):
         start = perf_counter()
-        result = method(*args)
+        result = method(*args, **options)
         spent[key or name] += perf_counter() - start
         return result
     return mock.patch.object(owner, name, wrapper)
