@@ -18,10 +18,11 @@ Speed of one stream on the CPU: beside transformers, over hours, and of the demo
     python bench/stream_cpu.py [--parts peer hours demo passes]
 
 peer: tokens per second, prefill included, beside the streaming generate of transformers with the
-same random weights in fp32, in turns. hours: time per block of 80 ms and memory of one
-long stream. demo: real-time factor of the demo model, where its time goes, and the memory. passes:
-the compiled pass by itself, with every instruction set. One thread. "PyTorch" is the backend that
-runs where there is no compiled one (VOXTRAL_CPU_KERNELS=off).
+same weights in fp32, in turns: random ones, and those of the demo model, which ours keeps packed.
+hours: time per block of 80 ms and memory of one long stream. demo: real-time factor of the demo
+model, where its time goes, and the memory. passes: the compiled pass by itself, with every
+instruction set. One thread. "PyTorch" is the backend that runs where there is no compiled one
+(VOXTRAL_CPU_KERNELS=off).
 """
 
 import argparse
@@ -51,6 +52,7 @@ from voxtral_ros.backends.cpu import library as cpu  # noqa: E402
 from voxtral_ros.backends.cpu import mel as cpu_mel  # noqa: E402
 from voxtral_ros.backends.cpu.backend import CpuBackend  # noqa: E402
 from voxtral_ros.model import mel  # noqa: E402
+from voxtral_ros.model.loading import checkpoint_parameters, load_network  # noqa: E402
 from voxtral_ros.recognizer.engine import Engine  # noqa: E402
 from voxtral_ros.recognizer.events import Transcript  # noqa: E402
 from voxtral_ros.recognizer.options import offline_options  # noqa: E402
@@ -102,6 +104,11 @@ def load(params, tensors, compiled=True):
         return load_folder(folder, compiled)
 
 
+def load_demo(params, tensors, compiled=True):
+    """Return an engine with the demo model: its weights as the file has them."""
+    return load_folder(DEMO, compiled)
+
+
 def load_folder(folder, compiled=True):
     """Return an engine over the compiled backend or over PyTorch."""
     with mock.patch.object(selection.cpu_library, 'available', lambda: compiled):
@@ -111,21 +118,21 @@ def load_folder(folder, compiled=True):
 
 
 def peer(arguments):
-    """Compare tiny random models with transformers."""
+    """Compare with transformers: random models in fp32, and the demo model."""
     samples = speech()
     demo_params = json.loads((DEMO / 'params.json').read_text())
     demo_params.pop('quantization_config', None)
-    models = {
-        'tiny': random_checkpoints.tiny_params(),
-        'sizes of voxtral-tiny-en': demo_params,
-    }
+    demo_weights = dict(checkpoint_parameters(load_network(DEMO, dtype=torch.float32)))
+    tiny, sizes = random_checkpoints.tiny_params(), 'sizes of voxtral-tiny-en'
+    models = {'tiny': (tiny, random_checkpoints.random_tensors(tiny, seed=0), load),
+              sizes: (demo_params, random_checkpoints.random_tensors(demo_params, seed=0), load),
+              'voxtral-tiny-en': (demo_params, demo_weights, load_demo)}
     print(f'\n## Beside transformers: {len(samples) / RATE:.1f} s of audio, medians of '
           f'{arguments.repetitions} runs taken in turns\n\n'
           '| model | way | tokens per s | times transformers (lowest - highest) | same ids |\n'
           '|---|---|---|---|---|')
-    for name, params in models.items():
-        tensors = random_checkpoints.random_tensors(params, seed=0)
-        engine, plain = (load(params, tensors, compiled) for compiled in (True, False))
+    for name, (params, tensors, load_ours) in models.items():
+        engine, plain = (load_ours(params, tensors, compiled) for compiled in (True, False))
         network = transformers_reference.load_hf(params, tensors)
         network.set_attn_implementation('sdpa')  # the default of transformers
         ways = {
