@@ -20,11 +20,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from support import checkpoints
 import torch
 
+from voxtral_ros.backends import selection
 from voxtral_ros.backends.base import Backend
 from voxtral_ros.backends.cpu.backend import CpuBackend, StackState
 from voxtral_ros.backends.cpu.library import load
@@ -34,11 +36,13 @@ from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.model.layers import Attend
 from voxtral_ros.model.loading import load_network
 from voxtral_ros.model.names import checkpoint_name
+from voxtral_ros.recognizer.engine import Engine
 
 __all__ = [
-    'BEST', 'ODD', 'PAD', 'Stored', 'checkpoint_name', 'cpu_backend', 'eager_backend', 'float_of',
-    'half_cached', 'instruction_sets', 'instructions', 'last_tokens', 'load', 'memory', 'noise',
-    'open_streams', 'positions', 'random_checkpoint', 'rounded_inputs', 'with_half_caches']
+    'BEST', 'ODD', 'PAD', 'Stored', 'checkpoint_name', 'cpu_backend', 'eager_backend',
+    'eager_engine', 'float_of', 'half_cached', 'instruction_sets', 'instructions', 'last_tokens',
+    'load', 'memory', 'noise', 'open_streams', 'positions', 'random_checkpoint', 'rounded_inputs',
+    'with_half_caches']
 
 SETS = ('avx512', 'avxvnni', 'avx2', 'dotprod', 'baseline')
 BEST = load().voxtral_cpu_instructions()
@@ -90,6 +94,12 @@ def eager_backend(folder: Path, max_streams: int = 1, max_chunk_tokens: int = 8,
     network = load_network(folder, dtype=torch.float32)
     return EagerBackend(network.double() if exact else network, PAD, max_streams,
                         max_chunk_tokens)
+
+
+def eager_engine(folder: Path, **options: Any) -> Engine:
+    """Return an engine over the network in PyTorch, float32 with dequantized weights."""
+    with mock.patch.object(selection.cpu_library, 'available', lambda: False):
+        return Engine.load(folder, 'cpu', 'float32', **options)
 
 
 def half_cached(attend: Attend) -> Attend:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from support import checkpoints
+from support import checkpoints, cpu
 from support.cuda import on_gpu
 import torch
 
@@ -75,7 +75,7 @@ def engine():
 
 
 def test_the_demo_model_writes_what_it_writes_on_the_cpu(engine, audio):
-    reference = Engine.load(demo_model(), 'cpu', 'float32')
+    reference = cpu.eager_engine(demo_model())
     expected, found = (ids(tokens(each, audio)) for each in (reference, engine))
     same = np.mean([a == b for a, b in zip(expected, found, strict=True)])
     assert same > 0.97  # weights and activations have 8 bits here
@@ -83,7 +83,7 @@ def test_the_demo_model_writes_what_it_writes_on_the_cpu(engine, audio):
 
 
 def test_half_precision_writes_the_same_tokens(audio):
-    reference = Engine.load(demo_model(), 'cpu', 'float32')
+    reference = cpu.eager_engine(demo_model())
     expected, found = ids(tokens(reference, audio)), ids(tokens(fused(dtype='float16'), audio))
     assert np.mean([a == b for a, b in zip(expected, found, strict=True)]) > 0.99
 
@@ -229,7 +229,7 @@ def test_a_compact_checkpoint_has_no_table_of_embeddings(tmp_path, audio):
     assert serial.backend.network.head.table is None
     found = tokens(serial, audio[:160_000])
     assert found == tokens(drafted, audio[:160_000])
-    reference = Engine.load(tmp_path / 'compact', 'cpu', 'float32')
+    reference = cpu.eager_engine(tmp_path / 'compact')
     expected = ids(tokens(reference, audio[:160_000]))
     first = next((i for i, (a, b) in enumerate(zip(expected, ids(found), strict=True)) if a != b),
                  None)
@@ -238,7 +238,7 @@ def test_a_compact_checkpoint_has_no_table_of_embeddings(tmp_path, audio):
 
 def test_a_network_with_16_bit_weights(tmp_path, audio):
     small_checkpoint(tmp_path)
-    reference = Engine.load(tmp_path, 'cpu', 'float32')
+    reference = cpu.eager_engine(tmp_path)
     found = fused(folder=tmp_path, dtype='float16')
     expected, mine = (ids(tokens(each, audio[:160_000])) for each in (reference, found))
     first = next((i for i, (a, b) in enumerate(zip(expected, mine, strict=True)) if a != b), None)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from support import checkpoints
+from support import checkpoints, cpu
 from support.cuda import backend_without_graphs, dequantize_once
 from support.slow import slow_but
 import torch
@@ -93,7 +93,7 @@ def test_the_embedding_of_a_packed_head_gives_the_tokens_of_the_dequantized_one(
     engine = fused_engine(tmp_path / 'compact', True)
     assert engine.backend.network.head.table is None
     found = ids(engine, NOISE)
-    reference = Engine.load(tmp_path / 'compact', 'cpu', 'float32', max_chunk_tokens=6)
+    reference = cpu.eager_engine(tmp_path / 'compact', max_chunk_tokens=6)
     assert found == ids(reference, NOISE)
     assert len(set(found)) > 3
 
