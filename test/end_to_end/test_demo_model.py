@@ -16,6 +16,7 @@
 
 from itertools import product
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -177,6 +178,18 @@ def test_a_plot_is_drawn(voxtral, tmp_path):
     pytest.importorskip('matplotlib', reason='no matplotlib: make .venv/.test')
     picture = tmp_path / 'plot.png'
     result = voxtral('transcribe', DATA / 'go_forward_ten_meters.flac', '--plot', picture)
+    assert result.returncode == 0, result.stderr
+    assert picture.read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.slow
+def test_a_plot_is_drawn_where_nothing_is_compiled(tmp_path):
+    pytest.importorskip('matplotlib', reason='no matplotlib: make .venv/.test')
+    picture = tmp_path / 'plot.png'
+    result = subprocess.run(
+        [sys.executable, '-m', 'voxtral_ros', 'transcribe', DATA / 'go_forward_ten_meters.flac',
+         '--plot', picture], env={**os.environ, 'VOXTRAL_CPU_KERNELS': 'off'}, text=True,
+        capture_output=True, check=False)
     assert result.returncode == 0, result.stderr
     assert picture.read_bytes().startswith(b'\x89PNG')
 

@@ -22,7 +22,9 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
+from voxtral_ros.backends.build import BuildError
 from voxtral_ros.backends.cpu.mel import LogMel
+from voxtral_ros.model.config import AudioConfig
 
 if TYPE_CHECKING:
     from voxtral_ros.cli.transcribe import Result
@@ -71,9 +73,21 @@ def _draw_mel(axes: Any, engine: Engine, samples: np.ndarray, seconds: float) ->
     context = engine.protocol.context
     half = engine.protocol.audio.window_size // 2
     padded = np.pad(samples, (half, context))
-    frames = LogMel(engine.protocol.audio)(padded[None])[0].T  # [128, n]
+    frames = _log_mel(engine.protocol.audio, padded[None])[0]  # [128, n]
     axes.imshow(frames, origin='lower', aspect='auto', extent=(0, seconds, 0, len(frames)))
     axes.set_ylabel('mel')
+
+
+def _log_mel(config: AudioConfig, samples: np.ndarray) -> np.ndarray:
+    """Return the log-mel of windows of samples, [B, num_mel_bins, n]."""
+    try:
+        return LogMel(config)(samples).swapaxes(1, 2)
+    except BuildError:  # then it is PyTorch that runs the network
+        import torch
+
+        from voxtral_ros.model import mel
+        frames: np.ndarray = mel.LogMel(config)(torch.from_numpy(samples)).numpy()
+        return frames
 
 
 def _draw_tokens(axes: Any, engine: Engine, delay: int, tokens: list[Token]) -> None:
