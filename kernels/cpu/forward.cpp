@@ -222,10 +222,7 @@ void argmax(
   }
   const int64_t vocabulary = model.head.n, stride = panels(vocabulary) * kPanel;
   Input input(normed, streams.n, s.dim, b.rounded);
-  gemm(model.head, input, logits);
-  for (int64_t m = streams.n - 1; m >= 0; --m) {  // rows move apart, the last one first
-    std::memmove(logits + m * stride, logits + m * vocabulary, 4 * vocabulary);
-  }
+  gemm(model.head, input, Output{logits, stride, false});
   for (int64_t m = 0; m < streams.n; ++m, logits += stride) {
     const int64_t slot = streams.slots[m];
     logits[model.pad] -= model.pad_penalty[slot];

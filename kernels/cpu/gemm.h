@@ -25,6 +25,8 @@
 
 #pragma once
 
+#include <type_traits>
+
 #include "int_dot.h"
 #include "network.h"
 #include "threads.h"
@@ -248,13 +250,6 @@ void float_gemm(
 
 struct Int8 {
   static constexpr int kBytes = kPanel * kGroup;  // of a group of a panel
-  template<int R>
-  static void dot(
-    const uint8_t * w, const int8_t * x, int64_t stride, const int32_t * sums,
-    IntPanel (&out)[R])
-  {
-    dot_int8<R>(w, x, stride, sums, out);
-  }
   static float code(const uint8_t * group, int64_t n, int64_t k) {
     return (float)(int8_t)group[k / 4 * 64 + n * 4 + k % 4];
   }
@@ -262,13 +257,6 @@ struct Int8 {
 
 struct Int4 {
   static constexpr int kBytes = kPanel * kGroup / 2;
-  template<int R>
-  static void dot(
-    const uint8_t * w, const int8_t * x, int64_t stride, const int32_t * sums,
-    IntPanel (&out)[R])
-  {
-    dot_int4<R>(w, x, stride, sums, out);
-  }
   static float code(const uint8_t * group, int64_t n, int64_t k) {
     const uint8_t both = group[k / 8 * 64 + n * 4 + k % 4];
     return (float)((k % 8 < 4 ? both & 15 : both >> 4) - kInt4Zero);
@@ -294,7 +282,12 @@ inline void int_tile(
     for (int r = 0; r < R; ++r) {
       sums[r] = x.sums[(row + r) * n_groups + g];
     }
-    Type::template dot<R>(codes, x.codes + row * m.k + g * kGroup, m.k, sums, dots);
+    const int8_t * inputs = x.codes + row * m.k + g * kGroup;
+    if constexpr (std::is_same<Type, Int8>::value) {
+      dot_int8<R>(codes, inputs, m.k, sums, dots);
+    } else {
+      dot_int4<R>(codes, inputs, m.k, sums, dots);
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const Vec scale = splat(x.scales[(row + r) * n_groups + g]);
@@ -367,13 +360,18 @@ struct PanelBlock {
   }
 };
 
-inline void gemm(const Matrix & m, Input & input, float * out, bool add = false) {
+inline void gemm(const Matrix & m, Input & input, const Output & to) {
   if (m.scale) {
     input.quantized();  // before threads ask for it
   }
-  const PanelBlock all{m, input, Output{out, m.n, add}};
+  const PanelBlock all{m, input, to};
   const int64_t n_parts = (panels(m.n) + PanelBlock::kPanels - 1) / PanelBlock::kPanels;
   parallel_if_worth(n_parts, m.n * m.k * input.n_rows, PanelBlock::run, &all);
+}
+
+// The same with rows of the output one after the other.
+inline void gemm(const Matrix & m, Input & input, float * out, bool add = false) {
+  gemm(m, input, Output{out, m.n, add});
 }
 
 template<class Type>

@@ -23,7 +23,7 @@ import pytest
 from support.without_torch import BLOCKED, NONE_IMPORTED, WATCHED
 
 pytestmark = pytest.mark.skipif(
-    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make setup`')
+    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make test`')
 
 
 @pytest.mark.parametrize('prelude', [WATCHED, BLOCKED + WATCHED],

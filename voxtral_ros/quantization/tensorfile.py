@@ -198,7 +198,7 @@ class TensorFile:
             if not count:
                 raise CheckpointError(f'{self.path} became shorter while it was read')
             done += count
-        # What was read is not needed in the page cache as well. macOS cannot be told.
+        # What was read is not needed in the page cache as well. macOS has no such call.
         if hasattr(os, 'posix_fadvise'):
             os.posix_fadvise(self._file.fileno(), offset, done, os.POSIX_FADV_DONTNEED)
 
