@@ -36,6 +36,7 @@ from voxtral_ros.client.link import Remote
 from voxtral_ros.client.stream import RemoteStream
 from voxtral_ros.recognizer.interface import LinkStatus
 from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.phrases import PhraseList
 
 
 class RemoteEngine:
@@ -74,17 +75,19 @@ class RemoteEngine:
 
     def open(self, delay_ms: float | None = None,  # noqa: A003
              options: StreamOptions | None = None, *,
-             utterance_ids: Iterator[int] | None = None, start_s: float = 0.0) -> RemoteStream:
+             utterance_ids: Iterator[int] | None = None, start_s: float = 0.0,
+             phrases: PhraseList | None = None) -> RemoteStream:
         """
         Open a stream and begin to connect; audio may be fed at once.
 
         :param delay_ms: asked of a voxtral server; vLLM has one delay for all
         :param utterance_ids: ids of the utterances, in order; None counts from 1
         :param start_s: time of the first sample, in the events
+        :param phrases: to expect; None: none
         """
         remote = Remote(self.url, self._model, self._token, self._tls, delay_ms)
         stream = RemoteStream(remote, options or StreamOptions(), self._outage_s, self._notify,
-                              utterance_ids, start_s)
+                              utterance_ids, start_s, phrases or PhraseList())
         self._streams = [*(other for other in self._streams if not other.closed), stream]
         return stream
 

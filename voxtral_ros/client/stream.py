@@ -32,6 +32,7 @@ from voxtral_ros.client.segment import Segment, SegmentTranscripts
 from voxtral_ros.recognizer.events import Event, SpeechActivity
 from voxtral_ros.recognizer.interface import LinkStatus
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
+from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.recognizer.slot import SampleBuffer
 from voxtral_ros.recognizer.stream_clock import StreamClock
 from voxtral_ros.recognizer.vad import VoiceActivity
@@ -47,7 +48,7 @@ class RemoteStream:
 
     def __init__(self, remote: Remote, options: StreamOptions, outage_s: float,
                  on_update: Callable[[], None], utterance_ids: Iterator[int] | None = None,
-                 start_s: float = 0.0) -> None:
+                 start_s: float = 0.0, phrases: PhraseList = PhraseList()) -> None:
         """Begin to connect; see RemoteEngine.open."""
         self.options = options
         self.stats = StreamStats()
@@ -67,6 +68,7 @@ class RemoteStream:
         self._last_end_s = 0.0
         self._events: list[Event] = []
         self._closed = False
+        self._phrases = phrases
         self._link = Link(remote, outage_s, self._notify)
 
     @property
@@ -107,6 +109,10 @@ class RemoteStream:
         """Take over other options, for what is processed from now on."""
         self.options = options
         self._voice.options = options.vad
+
+    def set_phrases(self, phrases: PhraseList) -> None:
+        """Expect other phrases from the next utterance on, or at once where none has begun."""
+        self._phrases = phrases
 
     def close(self, timeout_s: float = 5.0) -> list[Event]:
         """

@@ -43,6 +43,7 @@ from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.interface import EngineStats
 from voxtral_ros.recognizer.options import offline_options, StreamOptions
+from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.recognizer.slot import Slot, Token
 from voxtral_ros.recognizer.slot_pool import SlotPool
 from voxtral_ros.recognizer.stream import Stream
@@ -109,7 +110,7 @@ class Engine:
     def open(self, delay_ms: float | None = None,  # noqa: A003
              options: StreamOptions | None = None, *,
              utterance_ids: Iterator[int] | None = None, start_s: float = 0.0,
-             idle_slot_s: float = math.inf) -> Stream:
+             idle_slot_s: float = math.inf, phrases: PhraseList | None = None) -> Stream:
         """
         Open a stream in a free slot.
 
@@ -122,12 +123,13 @@ class Engine:
         :param utterance_ids: ids of the utterances, in order; None counts from 1
         :param start_s: time of the first sample, in the events
         :param idle_slot_s: idle for so long, it may lose its slot; infinite: it is its own
+        :param phrases: to expect; None: none
         :raises ValueError: the delay is not supported
         :raises EngineFull: all slots are taken; or of streams that share them, as many are open as
             there may be
         """
         return Stream(self, self.protocol.delay_tokens(delay_ms), options or StreamOptions(),
-                      utterance_ids, start_s, idle_slot_s)
+                      utterance_ids, start_s, idle_slot_s, phrases or PhraseList())
 
     def warm_up(self) -> None:
         """

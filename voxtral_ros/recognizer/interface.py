@@ -28,6 +28,7 @@ import numpy as np
 
 from voxtral_ros.recognizer.events import Event
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
+from voxtral_ros.recognizer.phrases import PhraseList
 
 
 class NotFinite(RuntimeError):
@@ -78,6 +79,9 @@ class SpeechStream(Protocol):
     def tune(self, options: StreamOptions) -> None:
         """Take over other options, for what is computed from now on."""
 
+    def set_phrases(self, phrases: PhraseList) -> None:
+        """Expect other phrases from the next utterance on, or at once where none has begun."""
+
     def close(self) -> list[Event]:
         """Flush, return the last events and end the stream."""
 
@@ -105,13 +109,15 @@ class SpeechEngine(Protocol):
 
     def open(self, delay_ms: float | None = None,  # noqa: A003
              options: StreamOptions | None = None, *,
-             utterance_ids: Iterator[int] | None = None, start_s: float = 0.0) -> SpeechStream:
+             utterance_ids: Iterator[int] | None = None, start_s: float = 0.0,
+             phrases: PhraseList | None = None) -> SpeechStream:
         """
         Open a stream.
 
         :param delay_ms: how far the text may lag behind the audio; None is the model's own
         :param utterance_ids: ids of the utterances, in order; None counts from 1
         :param start_s: time of the first sample, in the events
+        :param phrases: to expect; None: none
         """
 
     def warm_up(self) -> None:

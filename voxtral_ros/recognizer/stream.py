@@ -38,6 +38,7 @@ from voxtral_ros.recognizer.idle import IdleGate
 from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.recognizer.look_ahead import LookAhead
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
+from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.recognizer.recovery import Recovery
 from voxtral_ros.recognizer.slot import Token
 from voxtral_ros.recognizer.stream_audio import StreamAudio
@@ -60,7 +61,7 @@ class Stream:
 
     def __init__(self, engine: Engine, delay: int, options: StreamOptions,
                  utterance_ids: Iterator[int] | None = None, start_s: float = 0.0,
-                 idle_slot_s: float = math.inf) -> None:
+                 idle_slot_s: float = math.inf, phrases: PhraseList = PhraseList()) -> None:
         """Take a slot of the engine, with a delay in tokens; see Engine.open."""
         self.options = options
         self.stats = StreamStats()
@@ -97,6 +98,7 @@ class Stream:
         self._flushes: deque[tuple[int, float]] = deque()
         self._events: list[Event] = []
         self._transcribed_s = 0.0  # with the last token
+        self._phrases = phrases
         self._closed = False
         self._finite = True  # what the network computes of this stream
 
@@ -175,6 +177,10 @@ class Stream:
         self._gate.tune(options.idle, options.endpoint.min_speech_probability)
         self._turns.options = options.turns
         self._audio.recent_s = options.watchdog.preroll_s
+
+    def set_phrases(self, phrases: PhraseList) -> None:
+        """Expect other phrases from the next utterance on, or at once where none has begun."""
+        self._phrases = phrases
 
     def close(self) -> list[Event]:
         """
