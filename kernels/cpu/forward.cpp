@@ -19,6 +19,7 @@
 #include "attention.h"
 #include "forward.h"
 #include "mel.h"
+#include "phrases.h"
 
 namespace {
 
@@ -209,10 +210,10 @@ void run_encoder(
   gemm(model.adapter[1], activated, audio);
 }
 
-// Final norm, LM head, argmax and its probability at the last position of each stream.
-void argmax(
-  const Model & model, Streams streams, int64_t n, const Buffers & b, int64_t * token,
-  float * probability, int64_t out_stride)
+// Final norm, LM head and the choice of a token at the last position of each stream.
+void choose_tokens(
+  const Model & model, Streams streams, int64_t n, const Buffers & b, Choice * choices,
+  int64_t out_stride)
 {
   const Stack & s = model.decoder;
   float * normed = b.rest, * logits = normed + streams.n * s.dim;
@@ -226,12 +227,16 @@ void argmax(
   for (int64_t m = 0; m < streams.n; ++m, logits += stride) {
     const int64_t slot = streams.slots[m];
     logits[model.pad] -= model.pad_penalty[slot];
-    int64_t best = 0;
-    for (int64_t i = 1; i < vocabulary; ++i) {
-      best = logits[i] > logits[best] ? i : best;
+    const Phrases & phrases = model.phrases[slot];
+    Choice & choice = choices[m * out_stride];
+    if (phrases.begin) {
+      int64_t & state = model.phrase_state[slot];
+      choice = choose_biased(phrases, state, logits, vocabulary);
+      state = next_state(phrases, state, choice.token);
+    } else {
+      choice = choose(logits, vocabulary);
     }
-    model.last_token[slot] = token[m * out_stride] = best;
-    probability[m * out_stride] = 1.0f / exp_and_sum(logits, 0, vocabulary);
+    model.last_token[slot] = choice.token;
   }
 }
 
@@ -253,25 +258,25 @@ void run_decoder(
 
 void prefill(
   const Model & model, Streams streams, const float * mel, int64_t n_tokens,
-  const int64_t * prompt_tokens, float * memory, int64_t * token, float * probability)
+  const int64_t * prompt_tokens, float * memory, Choice * choices)
 {
   float * audio = memory, * rest = audio + streams.n * n_tokens * model.decoder.dim;
   run_encoder(model, streams, mel, n_tokens, rest, audio);
   const Buffers b = buffers(model.decoder, streams.n, n_tokens, rest);
   run_decoder(model, streams, audio, n_tokens, 0, prompt_tokens, n_tokens, b);
-  argmax(model, streams, n_tokens, b, token, probability, 1);
+  choose_tokens(model, streams, n_tokens, b, choices, 1);
 }
 
 void decode(
   const Model & model, Streams streams, const float * mel, int64_t n_tokens, float * memory,
-  int64_t * token, float * probability)
+  Choice * choices)
 {
   float * audio = memory, * rest = audio + streams.n * n_tokens * model.decoder.dim;
   run_encoder(model, streams, mel, n_tokens, rest, audio);
   const Buffers b = buffers(model.decoder, streams.n, 1, rest);
   for (int64_t i = 0; i < n_tokens; ++i) {
     run_decoder(model, streams, audio, n_tokens, i, nullptr, 1, b);
-    argmax(model, streams, 1, b, token + i, probability + i, n_tokens);
+    choose_tokens(model, streams, 1, b, choices + i, n_tokens);
   }
 }
 

@@ -37,16 +37,16 @@ struct Forward {
   void (* gemm)(const Matrix & m, const float * x, int64_t n_rows, float * memory, float * out);
   // Size of `memory`, in floats.
   int64_t (* workspace)(const Model & model, int64_t n_streams, int64_t n_tokens);
-  // n_tokens positions with prompt_tokens [streams, n_tokens]; token and probability [streams] are
-  // what the last position predicts. mel: [streams, frames, n_mels]
+  // n_tokens positions with prompt_tokens [streams, n_tokens]; choices [streams] are what the last
+  // position predicts. mel: [streams, frames, n_mels]
   void (* prefill)(
     const Model & model, Streams streams, const float * mel, int64_t n_tokens,
-    const int64_t * prompt_tokens, float * memory, int64_t * token, float * probability);
-  // n_tokens positions one by one, each with the token that the one before has predicted; token
-  // and probability: [streams, n_tokens]
+    const int64_t * prompt_tokens, float * memory, Choice * choices);
+  // n_tokens positions one by one, each with the token that the one before has predicted; choices:
+  // [streams, n_tokens]
   void (* decode)(
     const Model & model, Streams streams, const float * mel, int64_t n_tokens, float * memory,
-    int64_t * token, float * probability);
+    Choice * choices);
 };
 
 extern const Forward forward_baseline;

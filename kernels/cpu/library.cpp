@@ -128,18 +128,17 @@ int64_t voxtral_cpu_workspace(const Model * model, int64_t n_streams, int64_t n_
 
 void voxtral_cpu_prefill(
   const Model * model, const int64_t * slots, int64_t n_streams, const float * mel,
-  int64_t n_tokens, const int64_t * prompt_tokens, float * memory, int64_t * token,
-  float * probability)
+  int64_t n_tokens, const int64_t * prompt_tokens, float * memory, Choice * choices)
 {
   selected->forward->prefill(
-    *model, {slots, n_streams}, mel, n_tokens, prompt_tokens, memory, token, probability);
+    *model, {slots, n_streams}, mel, n_tokens, prompt_tokens, memory, choices);
 }
 
 void voxtral_cpu_decode(
   const Model * model, const int64_t * slots, int64_t n_streams, const float * mel,
-  int64_t n_tokens, float * memory, int64_t * token, float * probability)
+  int64_t n_tokens, float * memory, Choice * choices)
 {
-  selected->forward->decode(*model, {slots, n_streams}, mel, n_tokens, memory, token, probability);
+  selected->forward->decode(*model, {slots, n_streams}, mel, n_tokens, memory, choices);
 }
 
 }  // extern "C"

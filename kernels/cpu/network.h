@@ -62,6 +62,23 @@ struct Stack {
   int64_t * position;  // [slots], tokens of the stream so far
 };
 
+// Tokens that have a bias, in each state of a trie: voxtral_ros/backends/biasing.py, TokenTrie.
+struct Phrases {
+  const int32_t * begin;  // [n_states + 1]
+  const int32_t * token, * next;  // [n_entries]
+  const float * bias;  // [n_entries]
+  const uint8_t * inside;  // [n_states], of a word
+  int64_t first_text;  // tokens below it are special
+};
+
+struct Choice {
+  int32_t token;
+  float probability;
+  // What it would be if nothing were expected, and by how much its logit is larger.
+  int32_t unbiased;
+  float unbiased_probability, cost;
+};
+
 struct Model {
   Stack encoder, decoder;
   Matrix conv[2];  // [dim, 3 * channels], floating point
@@ -71,6 +88,8 @@ struct Model {
   const float * delay_scales;  // [n_layers, slots, dim]
   const float * pad_penalty;  // [slots], subtracted from the logit of `pad`
   int64_t * last_token;  // [slots]
+  const Phrases * phrases;  // [slots], begin is null where nothing is expected
+  int64_t * phrase_state;  // [slots]
   int64_t n_slots, n_mels, pad;
 };
 

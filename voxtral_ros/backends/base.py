@@ -24,11 +24,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-Tokens = tuple[list[list[int]], list[list[float]]]  # ids and probabilities, [M][n]
+from voxtral_ros.backends.biasing import TokenTrie
 
 # Tokens that a look ahead may take: the longest delay that is looked over, 15, then what a stream
 # is flushed with after its delay, 11, and what fills the last chunk.
@@ -43,6 +43,22 @@ def kv_cache_tokens(max_chunk_tokens: int) -> int:
     after a rollback, when all that it takes back was written; one does for the other.
     """
     return max(max_chunk_tokens, MAX_ROLLBACK_TOKENS)
+
+
+class Unbiased(NamedTuple):
+    """What a token would be if no phrases were expected."""
+
+    id: int  # noqa: A003
+    probability: float
+    cost: float  # by how much its logit is larger than that of the token that was chosen
+
+
+class Tokens(NamedTuple):
+    """What a pass has generated, for M streams and n positions."""
+
+    ids: list[list[int]]
+    probs: list[list[float]]
+    unbiased: list[list[Unbiased]] | None = None  # None where no stream expects phrases
 
 
 @dataclass(frozen=True)
@@ -100,6 +116,17 @@ class Backend(Protocol):
 
     def set_pad_penalty(self, slot: int, penalty: float) -> None:
         """Subtract this from the logit of the pad token of a stream from now on."""
+
+    def set_phrases(self, slot: int, trie: TokenTrie | None) -> None:
+        """
+        Give the tokens of phrases that a stream is to expect a bias, from its next token on.
+
+        None: nothing is expected, which costs nothing. What was saved of the slot becomes void;
+        a reset forgets the phrases.
+        """
+
+    def replace_token(self, slot: int, token: int, phrase_state: int) -> None:
+        """Let a stream go on with another token than the last one, and in another state."""
 
     def save(self, slot: int) -> None:
         """

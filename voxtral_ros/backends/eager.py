@@ -18,12 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import gc
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from voxtral_ros.backends.base import kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, WeightBytes
+from voxtral_ros.backends.base import (
+    kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, Unbiased, WeightBytes)
+from voxtral_ros.backends.biasing import TokenTrie
 from voxtral_ros.backends.rollback import SavedStreams
 from voxtral_ros.model.names import part_of_pass
 from voxtral_ros.model.network import VoxtralRealtime
@@ -50,9 +53,11 @@ class EagerBackend:
         self._kv_len = [0] * max_streams  # on the host, so that no pass waits for the device
         self.last_token = torch.zeros(max_streams, dtype=torch.int64, device=self._device)
         self.pad_penalty = torch.zeros(max_streams, device=self._device)
+        self._tries: dict[int, TokenTrie] = {}
+        self._phrase_state = np.zeros(max_streams, np.int64)
         self._saved = SavedStreams((
             *self.state.conv_state, self.state.encoder_position, self.state.decoder_position,
-            self.last_token))
+            self.last_token, self._phrase_state))
 
     @property
     def device(self) -> str:
@@ -80,10 +85,21 @@ class EagerBackend:
             self.state.reset(slot, scales[:, 0])
             self.pad_penalty[slot] = 0
         self._kv_len[slot] = 0
-        self._saved.forget(slot)
+        self.set_phrases(slot, None)
 
     def set_pad_penalty(self, slot: int, penalty: float) -> None:
         self.pad_penalty[slot] = penalty
+
+    def set_phrases(self, slot: int, trie: TokenTrie | None) -> None:
+        self._tries.pop(slot, None)
+        if trie is not None:
+            self._tries[slot] = trie
+        self._phrase_state[slot] = 0
+        self._saved.forget(slot)
+
+    def replace_token(self, slot: int, token: int, phrase_state: int) -> None:
+        self.last_token[slot] = token
+        self._phrase_state[slot] = phrase_state
 
     @torch.inference_mode()
     def save(self, slot: int) -> None:
@@ -107,21 +123,17 @@ class EagerBackend:
         index, audio, kv_len = self._encode(slots, windows)
         tokens = torch.tensor(prompt_tokens, device=self._device)
         logits = self.network.decode(audio, tokens, self.state, index, kv_len)
-        token, probability = self._argmax(logits, index)
-        return token[:, None].tolist(), probability[:, None].tolist()
+        return _tokens([self._choose(logits, index, slots)])
 
     @torch.inference_mode()
     def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
         index, audio, kv_len = self._encode(slots, windows)
-        tokens, probabilities = [], []
+        choices = []
         for n in range(audio.shape[1]):
             logits = self.network.decode(audio[:, n:n + 1], self.last_token[index, None],
                                          self.state, index, kv_len)
-            token, probability = self._argmax(logits, index)
-            tokens.append(token)
-            probabilities.append(probability)
-        # Reading the tokens back is the one point at which the host waits for the device.
-        return torch.stack(tokens, 1).tolist(), torch.stack(probabilities, 1).tolist()
+            choices.append(self._choose(logits, index, slots))
+        return _tokens(choices)
 
     def warm_up(self) -> None:
         pass
@@ -143,10 +155,46 @@ class EagerBackend:
         samples = torch.from_numpy(windows).to(self._device)
         return index, self.network.encode(samples, self.state, index, kv_len), kv_len
 
-    def _argmax(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Take the likeliest token of each row and keep it as the next input; no host sync."""
+    def _choose(self, logits: Tensor, index: Tensor, slots: Sequence[int]) -> _Choices:
+        """
+        Take the likeliest token of each row and keep it as the next input.
+
+        The host waits for the device only where phrases are expected.
+        """
         logits = logits.float()
         logits[:, self._pad] -= self.pad_penalty[index]
+        unbiased = None
+        if not self._tries.keys().isdisjoint(slots):
+            rows = [self._bias(row, slot) for row, slot in zip(logits, slots, strict=True)]
+            unbiased = [choice for _, choice in rows]
+            logits = torch.stack([row for row, _ in rows]).to(logits)
         best, token = logits.max(dim=-1)
         self.last_token[index] = token
-        return token, (best - logits.logsumexp(dim=-1)).exp()
+        return _Choices(token, (best - logits.logsumexp(dim=-1)).exp(), unbiased)
+
+    def _bias(self, logits: Tensor, slot: int) -> tuple[Tensor, Unbiased]:
+        """Return the logits of one stream with its biases, and its choice without."""
+        best, token = logits.max(dim=-1)
+        probability = float((best - logits.logsumexp(dim=-1)).exp())
+        if slot not in self._tries:
+            return logits, Unbiased(int(token), probability, 0.0)
+        trie, state = self._tries[slot], int(self._phrase_state[slot])
+        biased = torch.from_numpy(trie.biased(logits.cpu().numpy(), state)).to(logits)
+        chosen = int(biased.argmax())
+        self._phrase_state[slot] = trie.advance(state, chosen)
+        return biased, Unbiased(int(token), probability, float(best - logits[chosen]))
+
+
+class _Choices(NamedTuple):
+    """The tokens of one position of all streams of a pass."""
+
+    token: Tensor  # [M]
+    probability: Tensor  # [M]
+    unbiased: list[Unbiased] | None  # [M]
+
+
+def _tokens(choices: list[_Choices]) -> Tokens:
+    # Reading the tokens back is the one point at which the host waits for the device.
+    ids, probs = (torch.stack([choice[n] for choice in choices], 1).tolist() for n in (0, 1))
+    unbiased = [choice.unbiased for choice in choices if choice.unbiased]
+    return Tokens(ids, probs, [list(row) for row in zip(*unbiased, strict=True)] or None)

@@ -25,9 +25,11 @@ import base64
 import binascii
 import codecs
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from voxtral_ros.model.bpe import BytePairEncoder, DEFAULT_PATTERN
 from voxtral_ros.model.folder import read_json
 
 _MOST = 10_000  # ms or tokens in the section "audio"
@@ -54,12 +56,15 @@ class Tokenizer:
 
     def __init__(self, pieces: list[bytes], n_special: int = 1000,
                  specials: dict[str, int] | None = None,
-                 streaming: StreamingConstants | None = None) -> None:
+                 streaming: StreamingConstants | None = None,
+                 pattern: str = DEFAULT_PATTERN) -> None:
         """
         Take the byte pieces in the order of their ranks.
 
         :param specials: name -> id; the four names that the protocol needs have defaults
+        :param pattern: what text is split by before it is encoded
         """
+        self._pattern = pattern
         self.pieces = pieces
         self.n_special = n_special
         self.streaming = streaming or StreamingConstants()
@@ -117,7 +122,8 @@ class Tokenizer:
         streaming = StreamingConstants(
             _count(audio.get('transcription_delay_ms'), default.transcription_delay_ms),
             _count(audio.get('streaming_n_left_pad_tokens'), default.n_left_pad_tokens))
-        tokenizer = cls(pieces, n_special, specials, streaming)
+        pattern = config.get('pattern') or DEFAULT_PATTERN
+        tokenizer = cls(pieces, n_special, specials, streaming, pattern)
         tokenizer._check()
         return tokenizer
 
@@ -134,6 +140,18 @@ class Tokenizer:
     def is_text(self, token: int) -> bool:
         """Return whether the token writes something."""
         return token >= self.n_special
+
+    @cached_property
+    def _encoder(self) -> BytePairEncoder:
+        return BytePairEncoder(self.pieces, self._pattern)
+
+    def encode(self, text: str) -> list[int]:
+        """
+        Return the tokens of a text, as the model writes it.
+
+        :raises ValueError: the pattern of the file is not understood
+        """
+        return [self.n_special + rank for rank in self._encoder(text)]
 
     def decode(self, tokens: list[int]) -> str:
         """Return the text of the tokens; special ones write nothing."""

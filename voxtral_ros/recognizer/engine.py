@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache, partial
 import math
 from pathlib import Path
 
@@ -43,6 +44,8 @@ from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.interface import EngineStats
 from voxtral_ros.recognizer.options import offline_options, StreamOptions
+from voxtral_ros.recognizer.phrase_search import Choice, PhraseSearch
+from voxtral_ros.recognizer.phrase_trie import compile_phrases
 from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.recognizer.slot import Slot, Token
 from voxtral_ros.recognizer.slot_pool import SlotPool
@@ -75,6 +78,8 @@ class Engine:
         # Now, and not with every stream: later there may be no file descriptor left to load one.
         self._detectors = [new_detector() for _ in range(max(max_open, backend.max_streams))]
         self._n_passes = self._n_tokens = 0  # over live audio
+        # Streams often expect the same phrases, and each of them in more than one slot.
+        self._compiled = lru_cache(maxsize=16)(partial(compile_phrases, tokenizer=tokenizer))
 
     @classmethod
     def load(cls, folder: str | Path, device: str = 'auto', dtype: str | None = None,
@@ -208,6 +213,30 @@ class Engine:
         """Give a slot back; doing so again changes nothing."""
         self.slots.release(slot)
 
+    def prepare_phrases(self, phrases: PhraseList) -> None:
+        """
+        Find the tokens of phrases, so that no stream has to wait for that later.
+
+        From any thread. A thousand phrases take about a second.
+
+        :raises ValueError: the vocabulary of the model cannot be used for that
+        """
+        self._compiled(phrases)
+
+    def expect_phrases(self, slot: Slot, phrases: PhraseList) -> None:
+        """Give phrases a bias, from the next token of a stream on."""
+        self.settle(slot)
+        trie = self._compiled(phrases)
+        self.backend.set_phrases(slot.index, trie)
+        slot.search = None if trie is None else PhraseSearch(self.backend, slot, trie)
+
+    def settle(self, slot: Slot) -> bool:
+        """Take back what a stream has begun of a phrase; return whether that was anything."""
+        if slot.search is None or not slot.search.holds:
+            return False
+        slot.tokens += slot.search.give_up()
+        return True
+
     def penalise_pad(self, slot: Slot, penalty: float) -> None:
         """Subtract `penalty` from the pad logit of a stream from the next token on."""
         self.backend.set_pad_penalty(slot.index, penalty)
@@ -270,7 +299,7 @@ class Engine:
                 start, stop = (n * protocol.samples_per_token
                                for n in (n_decoded, n_decoded + n_pass))
                 window = audio[start:stop + protocol.context]
-                (ids,), (probs,) = self.backend.decode([slot.index], window[None])
+                (ids,), (probs,), _ = self.backend.decode([slot.index], window[None])
                 tokens += [Token(slot.n_generated + n_decoded + k, *token)
                            for k, token in enumerate(zip(ids, probs, strict=True))]
                 n_decoded += n_pass
@@ -290,6 +319,9 @@ class Engine:
 
     def _decode(self, slots: list[Slot], n_tokens: int) -> None:
         """Pass n positions one by one, each with the token that the one before has predicted."""
+        for slot in slots:
+            if slot.search:
+                slot.search.begin_pass(n_tokens)
         begin = self.admission.clock()
         tokens = self.backend.decode(*_batch(slots, n_tokens))
         self.admission.passed(len(slots), n_tokens, self.admission.clock() - begin)
@@ -299,13 +331,18 @@ class Engine:
 
     def _collect(self, slots: list[Slot], n_tokens: int, tokens: Tokens) -> None:
         """Hand the tokens out, n or the last one of each stream."""
-        for slot, ids, probs in zip(slots, *tokens, strict=True):
+        for m, slot in enumerate(slots):
             before = slot.n_generated
             slot.advance(n_tokens)
             # The first positions of the prefill predict tokens that are known anyway.
-            new = slot.n_generated - before
-            for k in range(new):
-                slot.tokens.append(Token(before + k, ids[k - new], probs[k - new]))
+            n_new = slot.n_generated - before
+            ids, probs = (row[m][-n_new:] if n_new else [] for row in tokens[:2])
+            new = [Token(before + k, *token)
+                   for k, token in enumerate(zip(ids, probs, strict=True))]
+            if slot.search and tokens.unbiased and n_new:
+                new = slot.search.take([Choice(*choice) for choice in zip(
+                    new, tokens.unbiased[m][-n_new:], strict=True)])
+            slot.tokens += new
         for slot in slots:
             n_new = len(slot.tokens)
             if slot.on_tokens and n_new:

@@ -15,7 +15,7 @@
 """
 Phrases to expect: the names of rooms, things and people that a robot has to do with.
 
-    phrases = PhraseList.parse(['conservatory', 'Magdalena Kowalski :4'])
+    phrases = PhraseList.parse(['conservatory', 'Magdalena Kowalski :3'])
     stream = engine.open(phrases=phrases)
 
 They are more likely to be written than they would be otherwise; see docs/phrases.md.
@@ -33,8 +33,8 @@ import unicodedata
 
 MAX_PHRASES = 1000
 MAX_CHARACTERS = 200  # of a phrase
-MAX_BOOST = 20.0
-DEFAULT_BOOST = 3.0  # logits
+MAX_BOOST = 10.0
+DEFAULT_BOOST = 2.0  # logits per letter
 
 # A phrase and, after a colon that stands by itself, its boost: the format of sherpa-onnx.
 _LINE = re.compile(r'(?P<text>.*?)(?:\s+:\s*(?P<boost>\S*))?', re.DOTALL)
@@ -49,7 +49,7 @@ class Phrase:
     """Words to expect one after the other, and how much more likely they are."""
 
     text: str  # in Unicode's form NFC, words separated by one space
-    boost: float = DEFAULT_BOOST  # logits per token; 0: not at all
+    boost: float = DEFAULT_BOOST  # logits per letter; 0: not at all
 
     def __post_init__(self) -> None:
         """:raises PhraseError: this is no phrase, or no boost."""

@@ -21,9 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 import sys
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from voxtral_ros.model.protocol import StreamingProtocol
+
+if TYPE_CHECKING:
+    from voxtral_ros.recognizer.phrase_search import PhraseSearch
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class SampleBuffer:
     def __init__(self) -> None:
         self._data = np.zeros(1 << 14, np.float32)
         self._start = self._stop = 0
+        self._mark: int | None = None
 
     def __len__(self) -> int:
         return self._stop - self._start
@@ -48,12 +54,14 @@ class SampleBuffer:
     def append(self, samples: np.ndarray) -> None:
         """Add samples at the end."""
         if self._stop + len(samples) > len(self._data):
-            held = self._data[self._start:self._stop]
+            first = self._start if self._mark is None else self._mark
+            held = self._data[first:self._stop]
             # Twice what is needed: moving the samples costs a constant per sample on average.
             # A buffer that a backlog has blown up shrinks here again.
             data = np.zeros(max(1 << 14, 2 * (len(held) + len(samples))), np.float32)
             data[:len(held)] = held
-            self._start, self._stop, self._data = 0, len(held), data
+            self._start, self._stop, self._data = self._start - first, len(held), data
+            self._mark = None if self._mark is None else 0
         self._data[self._stop:self._stop + len(samples)] = samples
         self._stop += len(samples)
 
@@ -64,6 +72,18 @@ class SampleBuffer:
     def drop(self, n: int) -> None:
         """Remove the first n samples."""
         self._start += n
+
+    def mark(self) -> None:
+        """Keep what is dropped from here on, until the mark is removed."""
+        self._mark = self._start
+
+    def back_to_mark(self) -> None:
+        """Put back what was dropped since the mark."""
+        if self._mark is not None:
+            self._start = self._mark
+
+    def remove_mark(self) -> None:
+        self._mark = None
 
     def tail(self, n: int) -> np.ndarray:
         """Return a view of the last n samples, or of all; valid until the next append."""
@@ -85,8 +105,10 @@ class Slot:
         self.on_tokens: Callable[[], None] | None = None  # called after each pass
         self.n_samples = 0  # fed, the left pad not included
         self.tokens: deque[Token] = deque()  # generated, until somebody takes them
+        self.search: PhraseSearch | None = None  # for phrases, if any are expected
         self._protocol = protocol
         self._samples = SampleBuffer()
+        self._saved_position = 0
         self._samples.append(np.zeros(protocol.left_pad, np.float32))
 
     def feed(self, samples: np.ndarray) -> None:
@@ -104,7 +126,8 @@ class Slot:
     @property
     def ready(self) -> int:
         """Return how many tokens of audio the next pass may take."""
-        return min(self.waiting, self.max_pass_tokens)
+        most = self.search.max_pass_tokens if self.search else sys.maxsize
+        return min(self.waiting, self.max_pass_tokens, most)
 
     @property
     def waiting(self) -> int:
@@ -130,6 +153,19 @@ class Slot:
         """Count n tokens of audio as processed."""
         self._samples.drop(n_tokens * self._protocol.samples_per_token)
         self.position += n_tokens
+
+    def save(self) -> None:
+        """Remember this place, and keep the audio after it."""
+        self._saved_position = self.position
+        self._samples.mark()
+
+    def rollback(self) -> None:
+        """Go back to the place that was saved."""
+        self.position = self._saved_position
+        self._samples.back_to_mark()
+
+    def forget_saved(self) -> None:
+        self._samples.remove_mark()
 
     @property
     def n_generated(self) -> int:

@@ -98,7 +98,9 @@ class Stream:
         self._flushes: deque[tuple[int, float]] = deque()
         self._events: list[Event] = []
         self._transcribed_s = 0.0  # with the last token
-        self._phrases = phrases
+        self._new_phrases: PhraseList | None = None  # from the end of this utterance on
+        if phrases.phrases:
+            self.set_phrases(phrases)
         self._closed = False
         self._finite = True  # what the network computes of this stream
 
@@ -180,7 +182,8 @@ class Stream:
 
     def set_phrases(self, phrases: PhraseList) -> None:
         """Expect other phrases from the next utterance on, or at once where none has begun."""
-        self._phrases = phrases
+        self._new_phrases = phrases
+        self._take_new_phrases()
 
     def close(self) -> list[Event]:
         """
@@ -246,7 +249,10 @@ class Stream:
         self._take_tokens()  # an exception in another stream may have left some
         if self._audio.waiting:
             self._engine.slots.serve()
-        while self._audio.ready and self._finite:
+        # When no more audio comes, what is left undecided is decided without.
+        while self._finite and (self._audio.ready or (
+                self._flushes and self._audio.slot and self._engine.settle(self._audio.slot))):
+            self._take_tokens()
             self._engine.step(self._audio.slot)
         if not self._finite:
             raise NotFinite
@@ -352,6 +358,12 @@ class Stream:
                     continue
                 utterance = rest
             self._publish(utterance, is_final=True)
+        self._take_new_phrases()
+
+    def _take_new_phrases(self) -> None:
+        if self._new_phrases is not None and self._transcriber.utterance is None:
+            self._audio.expect_phrases(self._new_phrases)
+            self._new_phrases = None
 
     def _publish(self, utterance: Utterance, is_final: bool = False) -> None:
         self._events += self._turns.around(utterance.publish(self._clock.fed_s, is_final))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxtral_ros.recognizer.idle import IdleGate
+from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.recognizer.slot import SampleBuffer, Slot
 from voxtral_ros.recognizer.stream_clock import StreamClock
 from voxtral_ros.recognizer.vad import VoiceActivity
@@ -59,6 +60,7 @@ class StreamAudio:
         self.idle = slot is None
         self.waiting = False  # for a slot: somebody speaks
         self.delay, self.idle_slot_s = delay, idle_slot_s
+        self._phrases = PhraseList()
         self.recent_s = 0.0  # of processed audio that is kept, if the pre-roll is not longer
         self._engine, self._slots = engine, engine.slots
         self._protocol = engine.protocol
@@ -160,6 +162,12 @@ class StreamAudio:
             n_left -= self._voice.n_missing
             self._process(self._voice.n_missing)
 
+    def expect_phrases(self, phrases: PhraseList) -> None:
+        """Give phrases a bias, in the slot and in all that come after it."""
+        self._phrases = phrases
+        if self.slot:
+            self._engine.expect_phrases(self.slot, phrases)
+
     def begin_idle(self) -> None:
         """Give the model nothing more until there is something like speech."""
         assert self.slot
@@ -211,6 +219,8 @@ class StreamAudio:
         slot.feed(self._pending.peek(len(self._pending)))
         self._n_processed = len(again)
         self._clock.begin_slot(self._voice.pushed_s - len(again) / self._rate_hz)
+        if self._phrases.phrases:
+            self._engine.expect_phrases(slot, self._phrases)
 
     def _append(self, samples: np.ndarray) -> None:
         self._pending.append(samples)

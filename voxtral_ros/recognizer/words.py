@@ -82,12 +82,12 @@ class WordSplitter:
     def _note(self, character: str) -> None:
         self._space, self._last, self._in_new_group = '', character, False
         if unicodedata.category(character)[0] == 'L':
-            self._unspaced = _is_unspaced(character)
+            self._unspaced = is_unspaced(character)
 
     def _begins_word(self, character: str) -> bool:
         if self._space or not self._last:
             return True
-        if not (self._unspaced or _is_unspaced(character)):
+        if not (self._unspaced or is_unspaced(character)):
             return False
         before, now = unicodedata.category(self._last), unicodedata.category(character)
         if now in _INSIDE or now in _CLOSING or before in _OPENING or before == 'Cf':
@@ -99,7 +99,7 @@ class WordSplitter:
 
 
 @lru_cache(1024)
-def _is_unspaced(character: str) -> bool:
+def is_unspaced(character: str) -> bool:
     return unicodedata.name(character, '').startswith(_UNSPACED)
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import ctypes
-from ctypes import c_float, c_int64, c_void_p
+from ctypes import c_int64, c_void_p
 from decimal import Decimal
 import math
 import os
@@ -31,8 +31,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from voxtral_ros.backends.base import kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, WeightBytes
-from voxtral_ros.backends.cpu.library import Layer, load, Matrix, Model, Stack
+from voxtral_ros.backends.base import (
+    kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, Unbiased, WeightBytes)
+from voxtral_ros.backends.biasing import TokenTrie
+from voxtral_ros.backends.cpu.library import (
+    Choice, Layer, load, Matrix, Model, Phrases, Stack)
 from voxtral_ros.backends.cpu.mel import LogMel
 from voxtral_ros.backends.cpu.weights import (
     float_of, PANEL, read_weight, StoredWeights, WeightMemory)
@@ -72,7 +75,9 @@ class CpuBackend:
         self.state = CpuState(config, max_streams, kv_cache_tokens(max_chunk_tokens))
         self._saved = SavedStreams((
             *self.state.conv_state, self.state.encoder.position, self.state.decoder.position,
-            self.state.last_token))
+            self.state.last_token, self.state.phrase_state))
+        self._phrases = (Phrases * max_streams)()
+        self._tries: dict[int, TokenTrie] = {}  # whose addresses these have
         self._delay_weights = [tuple(
             self._array(f'decoder.layers.{n}.ada_rms_norm_t_cond.{part}.weight')
             for part in (0, 2)) for n in range(config.decoder.n_layers)]
@@ -101,10 +106,24 @@ class CpuBackend:
         self.state.reset(slot)
         for layer, (down, up) in enumerate(self._delay_weights):
             self.state.delay_scales[layer, slot] = delay_scale(delay, down, up)
-        self._saved.forget(slot)
+        self.set_phrases(slot, None)
 
     def set_pad_penalty(self, slot: int, penalty: float) -> None:
         self.state.pad_penalty[slot] = penalty
+
+    def set_phrases(self, slot: int, trie: TokenTrie | None) -> None:
+        self._phrases[slot] = Phrases() if trie is None else Phrases(
+            begin=_address(trie.begin), token=_address(trie.token), next=_address(trie.next),
+            bias=_address(trie.bias), inside=_address(trie.inside), first_text=trie.first_text)
+        self._tries.pop(slot, None)
+        if trie is not None:
+            self._tries[slot] = trie
+        self.state.phrase_state[slot] = 0
+        self._saved.forget(slot)
+
+    def replace_token(self, slot: int, token: int, phrase_state: int) -> None:
+        self.state.last_token[slot] = token
+        self.state.phrase_state[slot] = phrase_state
 
     def save(self, slot: int) -> None:
         self._saved.save(slot)
@@ -126,21 +145,20 @@ class CpuBackend:
         if not 0 <= min(tokens) <= max(tokens) < self.config.vocab_size:
             raise IndexError(f'prompt tokens {min(tokens)} to {max(tokens)}, but the vocabulary '
                              f'has {self.config.vocab_size}')
-        ids, probs = (c_int64 * len(slots))(), (c_float * len(slots))()
+        choices = (Choice * len(slots))()
         self._saved.count(slots, n)
         self._library.voxtral_cpu_prefill(
             self._model, index, len(slots), _address(mel), n, (c_int64 * len(tokens))(*tokens),
-            _address(self._memory), ids, probs)
-        return [[token] for token in ids], [[probability] for probability in probs]
+            _address(self._memory), choices)
+        return self._tokens(slots, choices, 1)
 
     def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
         index, mel, n = self._inputs(slots, windows)
-        ids, probs = (c_int64 * (len(slots) * n))(), (c_float * (len(slots) * n))()
+        choices = (Choice * (len(slots) * n))()
         self._saved.count(slots, n)
         self._library.voxtral_cpu_decode(
-            self._model, index, len(slots), _address(mel), n, _address(self._memory), ids, probs)
-        starts = range(0, len(ids), n)
-        return [ids[i:i + n] for i in starts], [probs[i:i + n] for i in starts]
+            self._model, index, len(slots), _address(mel), n, _address(self._memory), choices)
+        return self._tokens(slots, choices, n)
 
     def warm_up(self) -> None:
         pass
@@ -150,6 +168,14 @@ class CpuBackend:
         self._arrays.clear()
 
     # ---- inside ----
+
+    def _tokens(self, slots: Sequence[int], choices: ctypes.Array[Choice], n: int) -> Tokens:
+        rows = [choices[i:i + n] for i in range(0, len(choices), n)]
+        unbiased = None if self._tries.keys().isdisjoint(slots) else [[
+            Unbiased(choice.unbiased, choice.unbiased_probability, choice.cost)
+            for choice in row] for row in rows]
+        return Tokens([[choice.token for choice in row] for row in rows],
+                      [[choice.probability for choice in row] for row in rows], unbiased)
 
     def _inputs(self, slots: Sequence[int], windows: np.ndarray,
                 ) -> tuple[ctypes.Array[c_int64], Array, int]:
@@ -179,6 +205,7 @@ class CpuBackend:
             head=self._matrix('decoder.tok_embeddings', 'head'),
             delay_scales=self._keep(state.delay_scales),
             pad_penalty=self._keep(state.pad_penalty), last_token=self._keep(state.last_token),
+            phrases=self._phrases, phrase_state=self._keep(state.phrase_state),
             n_slots=self.max_streams, n_mels=config.audio.num_mel_bins, pad=pad)
 
     def _stack(self, part: str, config: StackConfig, state: StackState, per_token: int) -> Stack:
@@ -267,6 +294,7 @@ class CpuState:
             (config.decoder.n_layers, n_slots, config.decoder.dim), np.float32)
         self.pad_penalty = np.zeros(n_slots, np.float32)
         self.last_token = np.zeros(n_slots, np.int64)
+        self.phrase_state = np.zeros(n_slots, np.int64)
 
     def reset(self, slot: int) -> None:
         """Forget the stream in a slot."""

@@ -21,7 +21,7 @@ The library has a C interface and no trace of torch, so it does not care which t
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_char_p, c_double, c_int64, c_void_p, POINTER
+from ctypes import c_char_p, c_double, c_float, c_int32, c_int64, c_void_p, POINTER
 from functools import lru_cache
 import logging
 import os
@@ -31,7 +31,8 @@ from subprocess import SubprocessError
 from voxtral_ros.backends.build import BuildError, installed, named
 from voxtral_ros.backends.cpu.build import build, cached, LIBRARY
 
-__all__ = ['BuildError', 'Layer', 'LogMel', 'Matrix', 'Model', 'Stack', 'available', 'load']
+__all__ = ['BuildError', 'Choice', 'Layer', 'LogMel', 'Matrix', 'Model', 'Phrases', 'Stack', 'available',
+           'load']
 
 _LOGGER = logging.getLogger(__name__)
 _VARIABLE = 'VOXTRAL_CPU_KERNELS'
@@ -60,10 +61,21 @@ class Stack(ctypes.Structure):
                 ('position', c_void_p)]
 
 
+class Phrases(ctypes.Structure):
+    _fields_ = [('begin', c_void_p), ('token', c_void_p), ('next', c_void_p), ('bias', c_void_p),
+                ('inside', c_void_p), ('first_text', c_int64)]
+
+
+class Choice(ctypes.Structure):
+    _fields_ = [('token', c_int32), ('probability', c_float), ('unbiased', c_int32),
+                ('unbiased_probability', c_float), ('cost', c_float)]
+
+
 class Model(ctypes.Structure):
     _fields_ = [('encoder', Stack), ('decoder', Stack), ('conv', Matrix * 2),
                 ('conv_state', c_void_p * 2), ('adapter', Matrix * 2), ('head', Matrix),
                 ('delay_scales', c_void_p), ('pad_penalty', c_void_p), ('last_token', c_void_p),
+                ('phrases', POINTER(Phrases)), ('phrase_state', c_void_p),
                 ('n_slots', c_int64), ('n_mels', c_int64), ('pad', c_int64)]
 
 
@@ -126,11 +138,11 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.voxtral_cpu_gemm.restype = None
     library.voxtral_cpu_workspace.argtypes = [model, c_int64, c_int64]
     library.voxtral_cpu_workspace.restype = c_int64
-    library.voxtral_cpu_decode.argtypes = [  # slots, mel, memory, ids, probabilities
-        model, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p]
+    library.voxtral_cpu_decode.argtypes = [  # slots, mel, memory, choices
+        model, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p]
     library.voxtral_cpu_decode.restype = None
-    library.voxtral_cpu_prefill.argtypes = [  # slots, mel, tokens, memory, ids, probabilities
-        model, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_void_p]
+    library.voxtral_cpu_prefill.argtypes = [  # slots, mel, tokens, memory, choices
+        model, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p]
     library.voxtral_cpu_prefill.restype = None
     return library
 
