@@ -52,7 +52,7 @@ import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 
-from voxtral_ros.backends.base import WeightBytes  # noqa: E402
+from voxtral_ros.backends.base import Tokens, WeightBytes  # noqa: E402
 from voxtral_ros.model.config import ModelConfig  # noqa: E402
 from voxtral_ros.model.tokenizer import Tokenizer  # noqa: E402
 from voxtral_ros.msg import Transcript  # noqa: E402
@@ -85,6 +85,9 @@ class MarkBackend:
     def set_pad_penalty(self, slot, penalty):
         pass
 
+    def set_phrases(self, slot, trie):
+        pass
+
     def save(self, slot):
         self._saved = self._marks.copy(), self._ids.copy()
 
@@ -95,8 +98,8 @@ class MarkBackend:
         pass
 
     def prefill(self, slots, windows, prompt_tokens):
-        ids, probs = self.decode(slots, windows)
-        return [ids[0][-1:]], [probs[0][-1:]]
+        ids, probs, _ = self.decode(slots, windows)
+        return Tokens([ids[0][-1:]], [probs[0][-1:]])
 
     def decode(self, slots, windows):
         ids, size = [], self._audio.samples_per_token
@@ -106,7 +109,7 @@ class MarkBackend:
             if self._marks.popleft():
                 self._ids.extend(self._word)
             ids.append(self._ids.popleft() if self._ids else self._pad)
-        return [ids], [[1.0] * len(ids)]
+        return Tokens([ids], [[1.0] * len(ids)])
 
     def warm_up(self):
         pass

@@ -21,7 +21,7 @@
 // at once. The largest of these wins, of equal ones the lowest id. Where there are no 16-bit rows,
 // the screened logits decide.
 
-#include "common.cuh"
+#include "logits.cuh"
 
 namespace voxtral {
 namespace {
@@ -54,19 +54,6 @@ struct ArgmaxArguments {
   Candidates* candidates;    // [M]
   int n_special, pad, rows_per_slot, vocabulary, width;
 };
-
-// Unsigned integers that sort as the floats do.
-__device__ inline uint32_t ordered(float value) {
-  const uint32_t bits = __float_as_uint(value);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-// Keys sort by value, then by lower id; the largest key is the best.
-__device__ inline uint64_t make_key(float value, uint32_t id) {
-  return static_cast<uint64_t>(ordered(value)) << 32 | (0xffffffffu - id);
-}
-__device__ inline uint32_t key_id(uint64_t key) {
-  return 0xffffffffu - static_cast<uint32_t>(key);
-}
 
 // Block-wide sum of small integers, in all threads; `scratch` must not be in use any more.
 __device__ inline int block_count(int x, int (&scratch)[kWarps]) {
@@ -196,21 +183,6 @@ __global__ __launch_bounds__(kThreads) void candidates_kernel(ArgmaxArguments p)
       if (top_token[i] == id) id = kNone;
     to.id[kTopK + threadIdx.x] = id;
   }
-}
-
-template <typename T>
-__device__ float dot(const T* a, const T* b, int n, int lane) {
-  float sum = 0;
-#pragma unroll 12
-  for (int i = lane * 8; i < n; i += kWarp * 8) {
-    const uint4 x = *reinterpret_cast<const uint4*>(a + i);
-    const uint4 y = *reinterpret_cast<const uint4*>(b + i);
-    const T* u = reinterpret_cast<const T*>(&x);
-    const T* v = reinterpret_cast<const T*>(&y);
-#pragma unroll
-    for (int k = 0; k < 8; ++k) sum += to_float(u[k]) * to_float(v[k]);
-  }
-  return warp_sum(sum);
 }
 
 // A warp per candidate computes its exact logit; the last block of a row takes the argmax.

@@ -28,6 +28,7 @@ import torch
 
 from voxtral_ros.backends import selection
 from voxtral_ros.backends.base import Backend
+from voxtral_ros.backends.biasing import Expected, TokenTrie
 from voxtral_ros.backends.cpu.backend import CpuBackend, StackState
 from voxtral_ros.backends.cpu.library import load
 from voxtral_ros.backends.cpu.weights import float_of
@@ -174,6 +175,22 @@ def open_streams(backend: Backend, n: int) -> None:
         backend.reset(slot, 1 + 5 * slot)
         backend.set_pad_penalty(slot, 0.5 * slot)
         last_tokens(backend)[slot] = PAD
+
+
+def random_trie(seed: int, vocab_size: int, first_text: int = 1000) -> TokenTrie:
+    """Return a trie of many sequences of few tokens, and of biases that decide."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.choice(np.arange(first_text, vocab_size), 40, replace=False)
+    sequences = []
+    for _ in range(60):
+        sequence = rng.choice(tokens, rng.integers(1, 5)).tolist()
+        inside = rng.integers(0, 2, len(sequence)).tolist()
+        sequences.append([
+            Expected(token, float(rng.uniform(0, 4)), bool(inside[n]), n == len(sequence) - 1)
+            for n, token in enumerate(sequence)])
+    trie = TokenTrie.build(sequences, first_text, [int(tokens[0])])
+    assert trie
+    return trie
 
 
 def last_tokens(backend: Any) -> Any:

@@ -26,12 +26,14 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.backends.cuda import gemm
+from voxtral_ros.backends.cuda.argmax import Head
 from voxtral_ros.backends.cuda.backend import CudaBackend
 from voxtral_ros.backends.cuda.library import available
 from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
 from voxtral_ros.backends.cuda.weights import (
     dequantize, pack_dense, pack_int4_codes, pack_int8, PackedWeight)
 from voxtral_ros.model.checkpoint import open_weights
+from voxtral_ros.quantization import rounding
 
 on_gpu = pytest.mark.skipif(
     not available(), reason='no GPU: needs one of SM87 or newer, and the CUDA toolkit')
@@ -40,6 +42,19 @@ DTYPES = [torch.float16, torch.bfloat16]
 # (K, N) of every weight of the real model: decoder, then encoder.
 DECODER = {'qkv': (3072, 6144), 'o': (4096, 3072), 'gate_up': (3072, 18432), 'down': (9216, 3072)}
 ENCODER = {'qkv': (1280, 6144), 'o': (2048, 1280), 'gate_up': (1280, 10240), 'down': (5120, 1280)}
+
+
+def make_head(table: Tensor, special: tuple[int, ...] = (2, 32, 33)) -> Head:
+    """Return the head of a 16-bit table [vocabulary, dim]; its pad is 32."""
+    codes, scales = rounding.round_int4(table.float())
+    return Head(pack_int4_codes(codes, scales), table,
+                torch.tensor(special, dtype=torch.int32), pad=32)
+
+
+def head_on(device: str, head: Head) -> Head:
+    """Return a copy of a head on a device."""
+    table = None if head.table is None else head.table.to(device)
+    return Head(head.screen.to(device), table, head.special.to(device), head.pad)
 
 
 def random_weight(bits: int, k: int, n: int, seed: int = 0,

@@ -121,14 +121,18 @@ def assert_same(results, expected, same_bits=FUSED):
     assert len(results) == len(expected) > 0
     for result, other in zip(results, expected, strict=True):
         assert result.name == other.name
-        if same_bits or other.array.dtype == np.int64:
-            assert np.array_equal(result.array, other.array), result.name
-        else:
-            floats = np.float16 if other.array.dtype == np.uint16 else other.array.dtype
-            ours, theirs = (each.array.view(floats).astype(float).ravel()
-                            for each in (result, other))
-            # Activations that are rounded to INT8 can make another step of a last bit.
-            assert np.linalg.norm(ours - theirs) <= 0.02 * np.linalg.norm(theirs), result.name
+        for field in other.array.dtype.names or (...,):
+            assert_same_array(result.name, result.array[field], other.array[field], same_bits)
+
+
+def assert_same_array(name, result, other, same_bits):
+    if same_bits or other.dtype in (np.int64, np.int32):
+        assert np.array_equal(result, other), name
+    else:
+        floats = np.float16 if other.dtype == np.uint16 else other.dtype
+        ours, theirs = (each.view(floats).astype(float).ravel() for each in (result, other))
+        # Activations that are rounded to INT8 can make another step of a last bit.
+        assert np.linalg.norm(ours - theirs) <= 0.02 * np.linalg.norm(theirs), name
 
 
 @pytest.mark.parametrize('name', cpu.instruction_sets())

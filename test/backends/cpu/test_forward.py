@@ -61,7 +61,7 @@ def test_passes_are_those_of_the_network(folder, name):
             windows = windows_of(folder, len(slots), n_tokens, count)
             ages[slots] += n_tokens
             tokens = rng.integers(0, config.vocab_size, (len(slots), n_tokens)).tolist()
-            (ids, probs), (expected_ids, expected) = (
+            (ids, probs, _), (expected_ids, expected, _) = (
                 backend.prefill(slots, windows, tokens) if count % 2
                 else backend.decode(slots, windows) for backend in (ours, reference))
             assert ids == expected_ids
@@ -153,10 +153,10 @@ def test_bad_samples_stay_in_their_stream(folder, name, value):
         for n in range(3):
             windows = windows_of(folder, 2, 8, n)
             windows[0, 700:] = value
-            ids, probs = backend.decode([0, 1], windows)
+            ids, probs, _ = backend.decode([0, 1], windows)
             assert all(0 <= token < vocab_size for token in ids[0])
             expected = alone.decode([1], windows[1:])
-            assert (ids[1:], probs[1:]) == expected
+            assert (ids[1:], probs[1:], None) == expected
         assert value in (1e30, -1e18) or all(map(math.isnan, probs[0]))
         cpu.open_streams(backend, 1)
         cpu.open_streams(alone, 1)

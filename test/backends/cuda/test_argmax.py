@@ -17,30 +17,17 @@
 import math
 
 import pytest
-from support.cuda import DEVICES, DTYPES
+from support.cuda import DEVICES, DTYPES, head_on, make_head
 import torch
 
 from voxtral_ros.backends.cuda.argmax import argmax, Head
-from voxtral_ros.backends.cuda.weights import pack_int4_codes
-from voxtral_ros.quantization import rounding
-
-
-def make_head(table, special=(2, 32, 33)):
-    codes, scales = rounding.round_int4(table.float())
-    special = torch.tensor(special, dtype=torch.int32)
-    return Head(pack_int4_codes(codes, scales), table, special, pad=32)
-
-
-def to(head, device):
-    table = None if head.table is None else head.table.to(device)
-    return Head(head.screen.to(device), table, head.special.to(device), head.pad)
 
 
 def run(hidden, head, device, penalty=None, last=None):
     m = len(hidden)
     penalty = torch.zeros(m) if penalty is None else penalty
     slots = torch.arange(m).flip(0)
-    token, probability = argmax(hidden.to(device), to(head, device), slots.to(device),
+    token, probability = argmax(hidden.to(device), head_on(device, head), slots.to(device),
                                 penalty.to(device), last)
     return token.cpu(), probability.cpu()
 

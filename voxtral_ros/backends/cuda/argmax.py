@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,8 +45,26 @@ class Head:
         return self.screen if self.table is None else self.table
 
 
+class Screened(NamedTuple):
+    """Logits of the INT4 head, M T rows, and of every 64 of them maximum and sum."""
+
+    values: Tensor  # float32 [M T, V]
+    strip_max: Tensor  # float32 [M T, V / 64]
+    strip_sum: Tensor  # of exp(logit - maximum), the same
+
+
+def screened_logits(hidden: Tensor, head: Head) -> Screened:
+    """
+    Return the logits to find candidates by.
+
+    :param hidden: [M, T, dim]
+    """
+    return Screened(*gemm_logits(hidden.flatten(0, 1), head.screen))
+
+
 def argmax(hidden: Tensor, head: Head, slots: Tensor, pad_penalty: Tensor,
-           last_token: Tensor | None = None) -> tuple[Tensor, Tensor]:
+           last_token: Tensor | None = None, screened: Screened | None = None,
+           out: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
     """
     Return the likeliest tokens, int64 [M, T], and their probabilities, float32 [M, T].
 
@@ -55,14 +74,16 @@ def argmax(hidden: Tensor, head: Head, slots: Tensor, pad_penalty: Tensor,
     :param slots: int64 [M]
     :param pad_penalty: float32 [slots], subtracted from the logit of pad
     :param last_token: int64 [slots], set to the last token of each stream if given
+    :param screened: the screened logits, if they are known already
+    :param out: where to write the result; None allocates it
     """
     rows = hidden.flatten(0, 1)
-    logits, top, total = gemm_logits(rows, head.screen)
+    logits, top, total = screened or screened_logits(hidden, head)
     if not hidden.is_cuda:
         return _plain(hidden, logits, head, slots, pad_penalty, last_token)
     shape = hidden.shape[:2]
-    token = torch.empty(shape, dtype=torch.int64, device=hidden.device)
-    probability = torch.empty(shape, device=hidden.device)
+    token, probability = out or (torch.empty(shape, dtype=torch.int64, device=hidden.device),
+                                 torch.empty(shape, device=hidden.device))
     scratch = torch.empty(len(rows), load().voxtral_argmax_scratch(), dtype=torch.uint8,
                           device=hidden.device)
     call('voxtral_argmax', DTYPES[hidden.dtype], logits, top, total, rows.contiguous(), head.table,

@@ -31,8 +31,10 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.backends.base import (
-    MAX_ROLLBACK_TOKENS, SpeculativeStats, Tokens, WeightBytes)
+    MAX_ROLLBACK_TOKENS, SpeculativeStats, Tokens, Unbiased, WeightBytes)
+from voxtral_ros.backends.biasing import TokenTrie
 from voxtral_ros.backends.cuda.network import CudaNetwork
+from voxtral_ros.backends.cuda.phrases import Phrases
 from voxtral_ros.backends.cuda.speculative import count_accepted, SpeculativeDecoding
 from voxtral_ros.backends.cuda.weight_source import WeightSource
 from voxtral_ros.backends.rollback import SavedStreams
@@ -72,9 +74,10 @@ class CudaBackend:
         self._device, self._pad, self._audio_config = weights.device, pad, config.audio
         self.last_token = torch.zeros(max_streams + 1, dtype=torch.int64, device=self._device)
         self.pad_penalty = torch.zeros(max_streams + 1, device=self._device)
+        self._phrases = Phrases(max_streams + 1, self._device)
         self._saved = SavedStreams((
             *self.state.conv_state, self.state.encoder_position, self.state.decoder_position,
-            self.last_token))
+            self.last_token, self._phrases.state))
         self._audio = torch.zeros(1, max_chunk_tokens, config.decoder.dim, dtype=weights.dtype,
                                   device=self._device)
         self._graphs: dict[tuple[str, int, int], Captured] = {}
@@ -107,10 +110,18 @@ class CudaBackend:
     def reset(self, slot: int, delay: int) -> None:
         self.network.reset(slot, delay)
         self.pad_penalty[slot] = 0
-        self._saved.forget(slot)
+        self.set_phrases(slot, None)
 
     def set_pad_penalty(self, slot: int, penalty: float) -> None:
         self.pad_penalty[slot] = penalty
+
+    def set_phrases(self, slot: int, trie: TokenTrie | None) -> None:
+        self._phrases.set(slot, trie)
+        self._saved.forget(slot)
+
+    def replace_token(self, slot: int, token: int, phrase_state: int) -> None:
+        self.last_token[slot] = token
+        self._phrases.state[slot] = phrase_state
 
     # As reset, these run on the current CUDA stream, which waits for no pass (the host has waited
     # for it) and which the next pass waits for.
@@ -135,8 +146,7 @@ class CudaBackend:
         self._saved.count(slots, n_tokens)
         captured = self._captured('prefill', len(slots), n_tokens)
         captured.staging['tokens'].fill_(self._pad)[:len(slots)] = torch.tensor(prompt_tokens)
-        tokens, probs = self._replay(captured, slots, windows)
-        return tokens[:len(slots)].tolist(), probs[:len(slots)].tolist()
+        return self._tokens(slots, *self._replay(captured, slots, windows))
 
     @torch.inference_mode()
     def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
@@ -148,13 +158,12 @@ class CudaBackend:
         speculative = self.speculative_decoding
         if speculative and len(slots) == 1 and n_tokens > 1 \
                 and (ahead or speculative.next_chunk()):
-            ids, id_probs, n_passes = self._decode_speculatively(slots, windows, n_tokens)
+            *tokens, n_passes = self._decode_speculatively(slots, windows, n_tokens)
             if not ahead:
                 speculative.count(n_tokens, n_passes)
-            return [ids], [id_probs]
+            return self._tokens(slots, *tokens)
         captured = self._captured('decode', len(slots), n_tokens)
-        tokens, probs = self._replay(captured, slots, windows)
-        return tokens[:len(slots)].tolist(), probs[:len(slots)].tolist()
+        return self._tokens(slots, *self._replay(captured, slots, windows))
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -169,30 +178,43 @@ class CudaBackend:
     def close(self) -> None:
         self._graphs.clear()
         del self.network, self.state, self.last_token, self.pad_penalty, self._audio, self._saved
+        del self._phrases
         gc.collect()
         torch.cuda.empty_cache()
 
     # ---- inside ----
 
+    def _tokens(self, slots: Sequence[int], ids: Tensor, values: Tensor) -> Tokens:
+        """Return the results of `choose` as host values, without the rows that are not needed."""
+        (tokens, others, _), (probs, other_probs, costs) = (
+            part[:, :len(slots)].tolist() for part in (ids, values))
+        unbiased = None if self._phrases.tries.keys().isdisjoint(slots) else [
+            [Unbiased(*choice) for choice in zip(*rows, strict=True)]
+            for rows in zip(others, other_probs, costs, strict=True)]
+        return Tokens(tokens, probs, unbiased)
+
     def _decode_speculatively(self, slots: Sequence[int], windows: np.ndarray, n_tokens: int,
-                              ) -> tuple[list[int], list[float], int]:
+                              ) -> tuple[Tensor, Tensor, int]:
         """
         Decode as many positions per pass as the draft, pads, gets right.
 
-        :return: ids, probabilities and the number of passes of the decoder
+        Of a stream that expects phrases, all positions of a pass are in the same state, which pads
+        do not change; so this holds for it, too.
+
+        :return: ids and values as of `choose`, and the number of passes of the decoder
         """
-        tokens: list[int] = []
-        probs: list[float] = []
-        n_passes = 0
-        while len(tokens) < n_tokens:
-            kind = 'verify' if n_passes else 'draft'
-            captured = self._captured(kind, 1, n_tokens - len(tokens))
-            ids, id_probs, n_accepted = self._replay(
-                captured, slots, None if n_passes else windows)
-            tokens += ids[0, :n_accepted[0]].tolist()
-            probs += id_probs[0, :n_accepted[0]].tolist()
-            n_passes += 1
-        return tokens, probs, n_passes
+        parts: list[tuple[Tensor, Tensor]] = []
+        n_done = 0
+        while n_done < n_tokens:
+            kind = 'verify' if parts else 'draft'
+            captured = self._captured(kind, 1, n_tokens - n_done)
+            ids, values, n_accepted = self._replay(captured, slots, None if parts else windows)
+            accepted = slice(0, int(n_accepted[0]))
+            # The next replay may overwrite the results.
+            parts.append((ids[..., accepted].clone(), values[..., accepted].clone()))
+            n_done += accepted.stop
+        ids, values = (torch.cat(part, dim=2) for part in zip(*parts, strict=True))
+        return ids, values, len(parts)
 
     def _replay(self, captured: Captured, slots: Sequence[int],
                 windows: np.ndarray | None = None) -> list[Tensor]:
@@ -248,7 +270,11 @@ class CudaBackend:
         slots = inputs['slots']
         audio = self.network.encode(inputs['samples'], slots)
         hidden = self.network.decode(audio, inputs['tokens'], slots)
-        return list(self.network.argmax(hidden[:, -1:], slots, self.pad_penalty, self.last_token))
+        return list(self._choose(hidden[:, -1:], slots, self.last_token))
+
+    def _choose(self, hidden: Tensor, slots: Tensor, last_token: Tensor | None,
+                ) -> tuple[Tensor, Tensor]:
+        return self.network.choose(hidden, slots, self.pad_penalty, self._phrases, last_token)
 
     def _decode(self, inputs: dict[str, Tensor], n_tokens: int) -> list[Tensor]:
         slots = inputs['slots']
@@ -256,9 +282,8 @@ class CudaBackend:
         generated = []
         for n in range(n_tokens):
             hidden = self.network.decode(audio[:, n:n + 1], self.last_token[slots, None], slots)
-            generated.append(
-                self.network.argmax(hidden, slots, self.pad_penalty, self.last_token))
-        return [torch.cat(parts, dim=1) for parts in zip(*generated, strict=True)]
+            generated.append(self._choose(hidden, slots, self.last_token))
+        return [torch.cat(parts, dim=2) for parts in zip(*generated, strict=True)]
 
     def _draft(self, inputs: dict[str, Tensor], n_tokens: int) -> list[Tensor]:
         # Aligned to the end: what is left to verify is always the last part.
@@ -270,11 +295,13 @@ class CudaBackend:
         draft = torch.full((1, n_tokens), self._pad, device=self._device)
         draft[:, 0] = self.last_token[slots]
         hidden = self.network.decode(self._audio[:, -n_tokens:], draft, slots, n_accepted=0)
-        tokens, probs = self.network.argmax(hidden, slots, self.pad_penalty, None)
-        n_accepted = count_accepted(tokens, self._pad)
-        self.last_token[slots] = tokens.gather(1, n_accepted[:, None] - 1)[:, 0]
+        ids, values = self._choose(hidden, slots, None)
+        n_accepted = count_accepted(ids[0], self._pad)
+        last = n_accepted[:, None] - 1
+        self.last_token[slots] = ids[0].gather(1, last)[:, 0]
+        self._phrases.state[slots] = ids[2].gather(1, last)[:, 0]
         self.state.decoder_position[slots] += n_accepted
-        return [tokens, probs, n_accepted]
+        return [ids, values, n_accepted]
 
 
 def _n_rows(n_streams: int) -> int:

@@ -31,13 +31,14 @@ import torch.nn.functional as F
 
 from voxtral_ros.backends.base import kv_cache_tokens, WeightBytes
 from voxtral_ros.backends.cuda import attention as kv_attention
-from voxtral_ros.backends.cuda.argmax import argmax, Head, MAX_VOCABULARY
+from voxtral_ros.backends.cuda.argmax import Head, MAX_VOCABULARY
 from voxtral_ros.backends.cuda.attention import LayerCache, n_counters
 from voxtral_ros.backends.cuda.conv_stem import ConvStem
 from voxtral_ros.backends.cuda.gemm import gemm, gemm_split_k, gemm_swiglu
 from voxtral_ros.backends.cuda.library import DTYPES
 from voxtral_ros.backends.cuda.norm_rope import (
     add_rms_norm, advance, embed, MAX_WIDTH, rope_cos_sin)
+from voxtral_ros.backends.cuda.phrases import choose, Phrases
 from voxtral_ros.backends.cuda.weight_source import WeightSource
 from voxtral_ros.backends.cuda.weights import (
     concatenate, fits, interleave_gate_up, pack_int4_codes, PackedWeight, STRIP)
@@ -230,10 +231,10 @@ class CudaNetwork:
                 tokens.shape[1] if n_accepted is None else n_accepted)
         return x
 
-    def argmax(self, hidden: Tensor, slots: Tensor, pad_penalty: Tensor,
+    def choose(self, hidden: Tensor, slots: Tensor, pad_penalty: Tensor, phrases: Phrases,
                last_token: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return tokens and probabilities, see argmax.py."""
-        return argmax(hidden, self.head, slots, pad_penalty, last_token)
+        """Return tokens and probabilities, see phrases.py."""
+        return choose(hidden, self.head, slots, pad_penalty, phrases, last_token)
 
 
 def _tensor(weights: WeightSource, name: str) -> Tensor:
