@@ -15,7 +15,7 @@
 """
 The whole 80 ms step of a random model of full size on one GPU, as the engine runs it.
 
-    python bench/step.py [--parts one speculative look idle streams peers]
+    python bench/step.py [--parts one speculative look idle phrases streams peers]
                          [--layouts compact original]
     python bench/step.py --predict
 
@@ -23,6 +23,7 @@ The whole 80 ms step of a random model of full size on one GPU, as the engine ru
     speculative  one stream: serial decoding, all drafted pads accepted, none accepted
     look         one stream: looking ahead in a pause, and taking back what that has done
     idle         the demo model in a quiet room: calls of CUDA while nobody speaks
+    phrases      a thousand expected phrases of ten tokens against none, in turns
     streams      how many streams fit into 80 ms, windows full
     peers        BF16 of full size: transformers' streaming generate, this engine without graphs
 
@@ -52,6 +53,7 @@ import torch  # noqa: E402
 from voxtral_ros.backends.base import Backend  # noqa: E402
 from voxtral_ros.backends.benchmark import (  # noqa: E402
     BOARDS, measure, PassBytes, planned_bytes, read_bandwidth, Timing, TOKEN_S)
+from voxtral_ros.backends.biasing import Expected, TokenTrie  # noqa: E402
 from voxtral_ros.backends.cuda.backend import CudaBackend  # noqa: E402
 from voxtral_ros.backends.cuda.random_weights import RandomWeights  # noqa: E402
 from voxtral_ros.backends.cuda.speculative import SpeculativeDecoding  # noqa: E402
@@ -63,10 +65,11 @@ from voxtral_ros.quantization.format import Recipe  # noqa: E402
 from voxtral_ros.recognizer.engine import Engine  # noqa: E402
 from voxtral_ros.resources import demo_model  # noqa: E402
 
-PARTS = ('one', 'speculative', 'look', 'idle', 'streams', 'peers')
+PARTS = ('one', 'speculative', 'look', 'idle', 'phrases', 'streams', 'peers')
 CHUNKS = (1, 2, 3, 6)  # tokens of 80 ms
 MINUTE, FULL, TEN_HOURS = 750, 8200, 450_000  # tokens processed before
 LOOK = 6  # tokens: the delay of 480 ms
+PHRASE_STREAMS = (1, 16, 64)
 STREAMS = (64, 96, 100, 104, 112, 120, 128)
 # Decoder passes per token of speculative decoding in chunks of 2, 3, ... tokens: counted in the
 # token streams of the published BF16 model on three recordings of LibriSpeech, 236 tokens, 64 % of
@@ -182,6 +185,21 @@ class Bench:
                 f'{stream.stats.fed_s - stream.stats.skipped_s:.1f} s; calls of CUDA: '
                 f'{cuda_calls(profile) or "none"}')
 
+    def phrases(self, layout: str) -> None:
+        backend = self.backend(layout, max(PHRASE_STREAMS))
+        trie = random_phrases(self.config.vocab_size)
+        log(f'  phrases: {trie.begin[1]} first tokens, {trie.nbytes / 1e6:.2f} MB')
+        for count in PHRASE_STREAMS:
+            times: dict[bool, list[float]] = {False: [], True: []}
+            for _ in range(4):
+                for expected, timings in times.items():
+                    for slot in range(count):
+                        backend.set_phrases(slot, trie if expected else None)
+                    timings.append(self.time(backend, MINUTE, 1, count).p50_s)
+            plain, biased = (float(np.median(timings)) for timings in times.values())
+            log(f'  {count} streams: {ms(plain)} without phrases, {ms(biased)} with '
+                f'({100 * (biased / plain - 1):+.1f} %), p50 of four rounds')
+
     def streams(self, layout: str) -> None:
         backend = self.backend(layout, max(STREAMS))
         for count in STREAMS:
@@ -208,6 +226,16 @@ class Bench:
             return
         log(f'  transformers, streaming generate: {ms(float(np.median(times)))} p50, '
             f'{ms(float(np.percentile(times, 99)))} p99, {len(times)} tokens')
+
+
+def random_phrases(vocab_size: int) -> TokenTrie:
+    """Return a thousand phrases of ten tokens, none of which decides anything."""
+    rng = np.random.default_rng(0)
+    trie = TokenTrie.build(
+        ([Expected(token, 1e-3, False, n == 9) for n, token in enumerate(tokens)]
+         for tokens in rng.integers(1000, vocab_size, (1000, 10)).tolist()), 1000)
+    assert trie
+    return trie
 
 
 class AlwaysSpeculative(SpeculativeDecoding):
