@@ -378,6 +378,8 @@ def main() -> None:
         bench.look(arguments.layouts[0])
     if 'idle' in arguments.parts:
         bench.idle()
+    if 'phrases' in arguments.parts:
+        bench.phrases(arguments.layouts[0])
     if 'streams' in arguments.parts:
         bench.streams(arguments.layouts[0])
     if 'peers' in arguments.parts:
