@@ -14,7 +14,9 @@
 
 """The messages are there, with the agreed fields, and cost nothing to import."""
 
+import importlib
 import json
+from pathlib import Path
 import subprocess
 import sys
 
@@ -42,6 +44,16 @@ WORD = {'text': 'string', 'end': 'builtin_interfaces/Time', 'confidence': 'float
 def test_fields(name, fields):
     from voxtral_ros import msg
     assert getattr(msg, name).get_fields_and_field_types() == fields
+
+
+def test_every_interface_file_is_built():
+    """A new file in one of the folders is all that is needed."""
+    root = Path(__file__).resolve().parents[2]
+    files = [path for kind in ('msg', 'srv', 'action') for path in (root / kind).glob(f'*.{kind}')]
+    assert {path.parent.name for path in files} >= {'msg', 'srv'}
+    for path in files:
+        module = importlib.import_module(f'voxtral_ros.{path.parent.name}')
+        assert hasattr(module, path.stem), path
 
 
 def test_import_loads_neither_torch_nor_our_modules(tmp_path):
