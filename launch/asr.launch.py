@@ -91,6 +91,8 @@ def parse(name, text):
     if name not in KNOWN:
         hint = suggestion(name, KNOWN) or ': see --show-args'
         raise RuntimeError(f'asr.launch.py has no argument {name}{hint}')
+    if isinstance(KNOWN[name].default, list):
+        text = yaml.load(text, yaml.BaseLoader)  # of which all values are texts
     try:
         value = KNOWN[name].parse(text)
     except ValueError as error:

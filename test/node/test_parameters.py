@@ -31,6 +31,7 @@ from voxtral_ros.node.health import ERROR
 from voxtral_ros.node.parameter_table import ALWAYS, AT_CONFIGURE, ROWS, TABLE, WHEN
 from voxtral_ros.node.parameters import check, stream_options, unused
 from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.phrases import DEFAULT_BOOST, MAX_BOOST
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,11 +72,19 @@ class Holder:
         self._values = {row.name: row.default for row in TABLE} | values
 
     def get_parameter(self, name):
-        return Parameter(name, value=self._values[name])
+        value = self._values[name]
+        kind = Parameter.Type.STRING_ARRAY if isinstance(value, list) \
+            else Parameter.Type.from_parameter_value(value)
+        return Parameter(name, kind, value)
 
 
 def test_the_defaults_of_a_stream_are_those_of_the_recogniser():
     assert stream_options(Holder()) == StreamOptions()
+
+
+def test_the_boost_is_that_of_the_recogniser():
+    assert ROWS['phrases.boost'].default == DEFAULT_BOOST
+    assert ROWS['phrases.boost'].limits == (0.0, MAX_BOOST)
 
 
 @pytest.mark.parametrize(('source', 'notes'), [
@@ -89,6 +98,8 @@ def test_what_belongs_to_another_source_is_noted(source, notes):
 
 def other(row):
     """Return a value that a parameter may have and does not have by default."""
+    if isinstance(row.default, list):
+        return ['another']
     if row.choices:
         return next(choice for choice in row.choices if choice != row.default)
     if row.limits:
@@ -108,7 +119,7 @@ def test_a_parameter_can_be_changed_until_it_is_read(row):
     for answer in (inactive, active):
         assert answer.successful or (row.name in answer.reason and 'first' in answer.reason)
     # A whole file can be loaded again for one of its values.
-    same = [Parameter(row.name, value=row.default)]
+    same = [Holder().get_parameter(row.name)]
     assert check(Holder(), same, configured=True, active=True).successful
 
 
@@ -126,7 +137,10 @@ def test_what_a_stream_can_take_over_needs_no_new_stream():
     ('microphone', 2, '2'), ('file', 20260704, '20260704'), ('engine.model', 3.5, '3.5'),
     ('frame_id', True, 'true'), ('endpoint.silence_s', 1, 1.0), ('endpoint.silence_s', '1.5', 1.5),
     ('delay_ms', 560.0, 560), ('delay_ms', '560', 560), ('log_transcripts', 'False', False),
-    ('log_transcripts', 1, True), ('file_realtime', 'no', False)])
+    ('log_transcripts', 1, True), ('file_realtime', 'no', False),
+    ('phrases.list', None, []), ('phrases.list', 'living room', ['living room']),
+    ('phrases.list', ('Kowalski', 'R2'), ['Kowalski', 'R2']),
+    ('phrases.list', [7, 9], ['7', '9'])])
 def test_what_is_plainly_meant_is_accepted(name, given, meant):
     value = ROWS[name].parse(given)
     assert value == meant
@@ -139,7 +153,8 @@ def test_what_is_plainly_meant_is_accepted(name, given, meant):
     ('device', 'gpu'), ('device', 'cuda:'), ('engine.url', 'http://host:8000'), ('source', 'mic'),
     ('vad.threshold', float('nan')), ('vad.threshold', '0,5'), ('endpoint.silence_s', False),
     ('hri_voice', 7), ('hri_voice', 'the robot'), ('log_transcripts', 2), ('microphone', [2]),
-    ('log_transcripts', 'maybe')])
+    ('log_transcripts', 'maybe'), ('phrases.list', 7), ('phrases.list', [['a']]),
+    ('phrases.list', '[Kowalski, 5]')])
 def test_what_cannot_be_is_refused_with_what_is_expected(name, given):
     expected = re.escape(ROWS[name].values)
     with pytest.raises(ValueError, match=rf'^{name} is .*, expected {expected}$'):
@@ -163,7 +178,7 @@ def with_file(tmp_path, lines):
 def values(driver, *names):
     answer = driver.call(GetParameters, 'asr/get_parameters', GetParameters.Request(names=names))
     return [value.string_value or value.double_value or value.integer_value
-            for value in answer.values]
+            or list(value.string_array_value) for value in answer.values]
 
 
 def test_an_unknown_name_is_reported_with_the_nearest_one(tmp_path):
@@ -239,6 +254,20 @@ def test_numbers_stand_for_texts_and_whole_numbers_for_numbers(tmp_path):
             result = put(driver, name, value)
             assert result.successful, result.reason
             assert values(driver, name) == [got]
+
+
+@pytest.mark.parametrize(('line', 'got'), [
+    ("['living room', Kowalski]", ['living room', 'Kowalski']), ('[]', []), ('R2', ['R2']),
+    ('[7, 9]', ['7', '9'])])
+def test_a_list_may_be_empty_and_one_text_is_one(tmp_path, line, got):
+    with driven(tmp_path, arguments=with_file(tmp_path, [f'phrases.list: {line}'])) as driver:
+        assert values(driver, 'phrases.list') == [got]
+        # An empty list has no type of its own on its way.
+        for value in (['a', 'b'], [], 'c', ['d'], [1]):
+            result = put(driver, 'phrases.list', value)
+            assert result.successful, result.reason
+            texts = value if isinstance(value, list) else [value]
+            assert values(driver, 'phrases.list') == [[str(text) for text in texts]]
 
 
 def test_a_description_says_what_may_be_and_when_it_is_read(tmp_path):

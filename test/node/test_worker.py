@@ -31,6 +31,7 @@ from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import SpeechActivity, Transcript
 from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.recognizer.stream import Stream
 from voxtral_ros.resources import demo_model
 
@@ -471,3 +472,29 @@ def test_other_options_reach_the_stream_that_runs(engine, blocks):
     transcribe(worker, blocks)
     worker.stop(60)
     assert len(published.finals) == 4
+
+
+def test_phrases_are_set_while_the_recogniser_is_busy_and_reach_every_stream(monkeypatch):
+    reached, set_phrases, begin = [], Stream.set_phrases, Stream.__init__
+
+    def begun(stream, *arguments):
+        begin(stream, *arguments)
+        reached.append(('opened', arguments[-1]))
+
+    monkeypatch.setattr(Stream, '__init__', begun)
+    monkeypatch.setattr(Stream, 'set_phrases', lambda stream, phrases: (
+        set_phrases(stream, phrases), reached.append(('set', phrases))))
+    first, second = PhraseList.parse(['pantry']), PhraseList.parse(['Kowalski :4', 'pantry'])
+    engine, block = ServedScript(Script()), AudioBlock(silence(0.5), 16000, None)
+    worker = Worker(engine, 480, StreamOptions(), Published(), phrases=first)
+    with engine.held():
+        worker.put(block, 0)
+        worker.set_phrases(second)  # and returns
+        worker.set_phrases(second)
+    worker.put(block, 0)
+    worker.flush()
+    worker.reset()
+    worker.put(block, 0)
+    assert worker.stop(60)
+    assert reached[0] == ('opened', first)
+    assert reached[1:] in ([('set', second), ('opened', second)], [('opened', second)])

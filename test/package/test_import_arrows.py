@@ -36,7 +36,7 @@ ARROWS = {
     'client': {'audio', 'recognizer'},
     'server': {'audio', 'recognizer'},
     'evaluation': {'audio', 'recognizer'},
-    'node': {'audio', 'recognizer', 'client', 'server', 'msg'},
+    'node': {'audio', 'recognizer', 'client', 'server', 'msg', 'srv'},
     'cli': {'audio', 'quantization', 'model', 'backends', 'recognizer', 'server', 'evaluation'},
 }
 # Library -> the only parts that may import it.
@@ -46,6 +46,7 @@ ONLY_IN = {
     'aiohttp': {'client', 'server'},
     'prometheus_client': {'server'},
     'jiwer': {'evaluation'},
+    'rapidfuzz': {'recognizer'},
     'sounddevice': {'audio'},
     'soundfile': {'audio'},
     'soxr': {'audio'},

@@ -35,6 +35,7 @@ import numpy as np
 from support.processes import ends_with_us
 from support.scripted import ScriptedEngine
 from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.recognizer.stream import Stream
 from voxtral_ros.server.app import Access, Server
 from voxtral_ros.server.limits import Limits
@@ -68,10 +69,10 @@ class ServedScript(ScriptedEngine):
             self._free.set()
 
     def open(self, delay_ms=None, options=None, *, utterance_ids=None,  # noqa: A003
-             start_s=0.0, idle_slot_s=math.inf):
+             start_s=0.0, idle_slot_s=math.inf, phrases=None):
         """Open a stream."""
         return Stream(self, self.protocol.delay_tokens(delay_ms), options or StreamOptions(),
-                      utterance_ids, start_s, idle_slot_s)
+                      utterance_ids, start_s, idle_slot_s, phrases or PhraseList())
 
 
 class Client:

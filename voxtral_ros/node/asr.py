@@ -44,6 +44,7 @@ from voxtral_ros.node.health import Health
 from voxtral_ros.node.loading import load_engine
 from voxtral_ros.node.logs import RosHandler, Throttle
 from voxtral_ros.node.outputs import Outputs
+from voxtral_ros.node.phrases import Phrases
 from voxtral_ros.node.qos import subscribe_to_any
 from voxtral_ros.node.robot_voice import RobotVoice
 from voxtral_ros.node.sources import FileSource, MicrophoneSource, Received, Source
@@ -53,6 +54,7 @@ from voxtral_ros.node.transitions import (
     answer_get_state, Broken, log_and_roll_back, state_of, survive_wrong_transitions)
 from voxtral_ros.node.worker import Worker
 from voxtral_ros.recognizer.interface import SpeechEngine
+from voxtral_ros.recognizer.phrases import PhraseError, PhraseList
 from voxtral_ros.resources import demo_model
 
 _HANGS = 'the recogniser hangs'
@@ -87,6 +89,7 @@ class AsrNode(LifecycleNode):
         self._meter = LevelMeter()
         self._clock_watch = ClockWatch()
         self.robot = RobotVoice()
+        self.phrases = Phrases(self, self._expect)
         self._supervisor = Supervisor(self)
         self._diagnostics = Diagnostics(self)
         self.create_service(SetBool, '~/set_listening', self._set_listening)
@@ -128,11 +131,19 @@ class AsrNode(LifecycleNode):
         result = parameters.check(self, changes, configured=self._engine is not None,
                                   active=self.worker is not None)
         if result.successful:
+            try:
+                self.phrases.change(changes, configured=self.configured)
+            except PhraseError as error:
+                return SetParametersResult(successful=False, reason=str(error))
             for parameter in changes:
                 self._refused.pop(parameter.name, None)
             if self.worker is not None:
                 self.worker.tune(parameters.stream_options(self, changes))
         return result
+
+    def _expect(self, phrases: PhraseList) -> None:
+        if self.worker is not None:
+            self.worker.set_phrases(phrases)
 
     # ---- transitions ----
 
@@ -146,6 +157,7 @@ class AsrNode(LifecycleNode):
         self.loading = True
         try:
             parameters.refuse_wrong_values(self._refused)
+            self.phrases.read()
             self._model = self._value('engine.url') or self._value('model') or str(demo_model())
             self._engine, self._model = load_engine(self._value)
             self._outputs = Outputs(self, self.robot)
@@ -166,7 +178,8 @@ class AsrNode(LifecycleNode):
         self.worker = Worker(
             self._engine, self._value('delay_ms'), parameters.stream_options(self),
             self._outputs.publish, queue_s=self._value('audio_queue_s'),
-            max_gap_s=self._value('max_gap_s'), n_utterances=self._n_utterances)
+            max_gap_s=self._value('max_gap_s'), n_utterances=self._n_utterances,
+            phrases=self.phrases.expected)
         self._engine.on_update = self.worker.wake  # what a server writes comes without audio
         self._source = self._open_source(self.worker)
         for note in parameters.unused(self):
@@ -377,7 +390,7 @@ class AsrNode(LifecycleNode):
         common = Health(
             time_s=watch.elapsed_s, state=state_of(self),
             loading_s=now_s - self.transition_began_s, failure=failure, model=self._model,
-            listening=self._listening, robot_speaking_s=self.robot.speaking_s())
+            phrases=len(self.phrases.expected), listening=self._listening, robot_speaking_s=self.robot.speaking_s())
         engine = self._engine
         if engine is None or worker is None or source is None or outputs is None \
                 or common.state != 'active':

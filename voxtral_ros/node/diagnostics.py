@@ -141,6 +141,7 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
         ('backend', now.backend),
         ('source', now.source),
         ('format', now.audio_format and now.audio_format + (' (assumed)' if now.assumed else '')),
+        ('phrases', str(now.phrases)),
         ('listening', str(now.listening)),
         ('robot speaking', str(now.robot_speaking_s > 0)),
         ('level (dBFS)', _number(now.level_dbfs, 1)),

@@ -62,6 +62,7 @@ class Health:
     clock: str = ''  # what is doubtful about it
     live: bool = False
     timeout_s: float = 3.0
+    phrases: int = 0  # that are expected
     listening: bool = True
     robot_speaking_s: float = 0.0
     level_dbfs: float = math.nan

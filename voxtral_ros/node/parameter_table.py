@@ -37,7 +37,8 @@ WHEN = {
     AT_ACTIVATE: 'read at activate: may be changed while inactive',
     ALWAYS: 'may be changed at any time, and takes effect at once',
 }
-_KINDS = {bool: 'true or false', str: 'text', int: 'a whole number', float: 'a number'}
+_KINDS = {bool: 'true or false', str: 'text', int: 'a whole number', float: 'a number',
+          list: 'a list of texts'}
 _TRUTH = {'true': True, 'yes': True, 'on': True, '1': True,
           'false': False, 'no': False, 'off': False, '0': False}
 
@@ -72,12 +73,14 @@ class Row:
         Return a value in the type of the parameter, where it is plain what is meant.
 
         A device that is called 2 is a number in YAML and on a command line, and 1 is no float:
-        nobody need put quotes around the one or a point behind the other.
+        nobody need put quotes around the one or a point behind the other. One text alone is a list,
+        and so is nothing, which is what ROS makes of an empty list in YAML.
 
         :raises ValueError: it cannot be; the message has the name, the value and what is expected
         """
         kind = type(self.default)
-        parsed = value if isinstance(value, kind) else _converted(value, kind)
+        parsed = value if isinstance(value, kind) and kind is not list \
+            else _converted(value, kind)
         # True is an int, too.
         if parsed is None or (kind is not bool and isinstance(parsed, bool)) \
                 or not self._allows(parsed):
@@ -95,6 +98,8 @@ class Row:
 
 def _converted(value: Any, kind: type) -> Any:
     """Return what a value of another type means; None where that is not plain."""
+    if kind is list:
+        return _texts(value)
     if kind is bool:
         return _TRUTH.get(str(value).strip().lower()) if isinstance(value, (str, int)) else None
     if kind is str:
@@ -109,6 +114,16 @@ def _converted(value: Any, kind: type) -> Any:
         return int(number) if number.is_integer() else None
     except (OverflowError, ValueError):
         return None
+
+
+def _texts(value: Any) -> list[str] | None:
+    """Return what is meant by a list of texts; None where that is not plain."""
+    if isinstance(value, str):  # with a bracket: a list that YAML could not read as one
+        return None if value.lstrip().startswith('[') else [value]
+    if not isinstance(value, Iterable):
+        return [] if value is None else None
+    texts = [text if isinstance(text, str) else _converted(text, str) for text in value]
+    return None if None in texts else texts
 
 
 TABLE = (
@@ -186,6 +201,11 @@ TABLE = (
     Row('watchdog.step_s', 10.0, 'a step of the recogniser that takes longer is an error in the '
         'diagnostics, s; after twice that an autostarted node starts its process anew; 0: never',
         (0.0, 600.0), read=ALWAYS),
+    Row('phrases.list', [], 'names, objects and orders to expect: they are recognised more often; a '
+        'phrase may have a boost of its own, as in Kowalski :2.5', read=ALWAYS),
+    Row('phrases.file', '', 'file with more of them, one in a line, UTF-8', read=ALWAYS),
+    Row('phrases.boost', 3.0, 'boost of phrases that have none of their own: more finds more of '
+        'them, also where others were said; 0: none', (0.0, 20.0), read=ALWAYS),
     Row('robot_speaking_mode', 'mute', 'while robot_speaking is true: mute the input, mark '
         'transcripts, or ignore it', choices=('mute', 'mark', 'ignore'), read=ALWAYS),
     Row('robot_speaking_tail_s', 0.3, 'how long that goes on when it has become false, s',

@@ -21,7 +21,7 @@ what is wrong with it until it has been corrected.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -58,8 +58,23 @@ def declare(node: Node) -> dict[str, str]:
                 refused[row.name] = str(error)
             else:
                 _note_lost_text(node, row, given[row.name], value)
-        node.declare_parameter(row.name, value, descriptor(row), ignore_override=True)
+        _declare(node, row, value)
     return refused
+
+
+def _declare(node: Node, row: Row, value: Any) -> None:
+    if not isinstance(value, list):
+        node.declare_parameter(row.name, value, descriptor(row), ignore_override=True)
+        return
+    # The type of an empty list cannot be told by looking at it.
+    node.declare_parameter(row.name, Parameter.Type.STRING_ARRAY, descriptor(row),
+                           ignore_override=True)
+    Node.set_parameters(node, [_typed(row.name, value)])
+
+
+def _typed(name: str, value: Any) -> Parameter:
+    return Parameter(name, Parameter.Type.STRING_ARRAY, value) if isinstance(value, list) \
+        else Parameter(name, value=value)
 
 
 def descriptor(row: Row) -> ParameterDescriptor:
@@ -120,7 +135,7 @@ def parsed(parameters: Sequence[Parameter]) -> list[Parameter]:
 
     :raises ValueError: a value cannot be, and why
     """
-    return [Parameter(parameter.name, value=ROWS[parameter.name].parse(parameter.value))
+    return [_typed(parameter.name, ROWS[parameter.name].parse(parameter.value))
             if parameter.name in ROWS and parameter.value is not None else parameter
             for parameter in parameters]
 
@@ -165,13 +180,19 @@ def unused(node: Node) -> list[str]:
             if name != source and node.get_parameter(name).value]
 
 
-def stream_options(node: Node, changes: Sequence[Parameter] = ()) -> StreamOptions:
-    """Return the tuning of a stream from the parameters of a node, with changes to come."""
+def value_of(node: Node, changes: Sequence[Parameter] = ()) -> Callable[[str], Any]:
+    """Return a function that returns the value of a parameter, with changes to come."""
     changed = {parameter.name: parameter.value for parameter in changes}
 
     def value(name: str) -> Any:
         return changed[name] if name in changed else node.get_parameter(name).value
 
+    return value
+
+
+def stream_options(node: Node, changes: Sequence[Parameter] = ()) -> StreamOptions:
+    """Return the tuning of a stream from the parameters of a node, with changes to come."""
+    value = value_of(node, changes)
     return StreamOptions(
         EndpointOptions(silence_s=value('endpoint.silence_s'),
                         max_utterance_s=value('endpoint.max_utterance_s'),

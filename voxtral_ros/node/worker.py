@@ -42,6 +42,7 @@ from voxtral_ros.node.stats import StampCounter, WorkerStats
 from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn, TurnKind
 from voxtral_ros.recognizer.interface import SpeechEngine, SpeechStream
 from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.phrases import PhraseList
 
 _LOGGER = logging.getLogger(__name__)
 _TOKEN_NS = 80_000_000  # of audio, which is processed at once however many blocks it is in
@@ -68,7 +69,8 @@ class Worker:
 
     def __init__(self, engine: SpeechEngine, delay_ms: float, options: StreamOptions,
                  publish: Callable[[list[Event], Origin], None], *, queue_s: float = 30.0,
-                 max_gap_s: float = 2.0, n_utterances: int = 0) -> None:
+                 max_gap_s: float = 2.0, n_utterances: int = 0,
+                 phrases: PhraseList = PhraseList()) -> None:
         """
         Start the thread.
 
@@ -76,11 +78,13 @@ class Worker:
         :param queue_s: audio that may wait
         :param max_gap_s: longer gaps end the utterance, also one that has no end yet
         :param n_utterances: of earlier workers: ids go on from there
+        :param phrases: to expect
         """
         self.stats = WorkerStats()
         self.n_utterances = n_utterances
         self.broken = ''  # why the worker has given up
         self._engine, self._delay_ms, self._options = engine, delay_ms, options
+        self._phrases = phrases
         self._publish_events = publish
         self._utterance_ids = count(n_utterances + 1)
         self._queue_s, self._max_gap_s = queue_s, max_gap_s
@@ -132,6 +136,11 @@ class Worker:
         """Take over other options, with the next audio."""
         with self._condition:
             self._options = options
+
+    def set_phrases(self, phrases: PhraseList) -> None:
+        """Expect other phrases, from the next utterance on."""
+        with self._condition:
+            self._phrases = phrases
 
     def wake(self) -> None:
         """Poll the stream although no audio came: a server has written something."""
@@ -260,6 +269,9 @@ class Worker:
         assert self._stream is not None
         if self._stream.options != self._options:
             self._stream.tune(self._options)
+        if self._expected is not self._phrases:
+            self._expected = self._phrases
+            self._stream.set_phrases(self._expected)
         if job.torn and self._timeline is not None:
             # What follows is another sentence: no silence in between, which would cost time.
             self._stream.flush()
@@ -292,8 +304,10 @@ class Worker:
             _LOGGER.exception('no new stream could be opened')
 
     def _begin_stream(self) -> None:
-        self._stream = self._engine.open(self._delay_ms, self._options,
-                                         utterance_ids=self._utterance_ids)
+        self._expected = self._phrases  # by the stream
+        self._stream = self._engine.open(
+            self._delay_ms, self._options, utterance_ids=self._utterance_ids,
+            phrases=self._expected)
         self._timeline: Timeline | None = None
         self._resampler: Resampler | None = None
         self._fed = 0  # samples at 16 kHz
