@@ -23,7 +23,7 @@ does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 import time
 import traceback
@@ -41,6 +41,7 @@ from voxtral_ros.node import parameters
 from voxtral_ros.node.clock import ClockWatch
 from voxtral_ros.node.diagnostics import Diagnostics, Heartbeat, PERIOD_S
 from voxtral_ros.node.health import Health
+from voxtral_ros.node.listen import ListenServer
 from voxtral_ros.node.loading import load_engine
 from voxtral_ros.node.logs import RosHandler, Throttle
 from voxtral_ros.node.outputs import Outputs
@@ -48,11 +49,13 @@ from voxtral_ros.node.phrases import Phrases
 from voxtral_ros.node.qos import subscribe_to_any
 from voxtral_ros.node.robot_voice import RobotVoice
 from voxtral_ros.node.sources import FileSource, MicrophoneSource, Received, Source
+from voxtral_ros.node.stamps import Origin
 from voxtral_ros.node.supervisor import Supervisor
 from voxtral_ros.node.topic_source import TopicSource
 from voxtral_ros.node.transitions import (
     answer_get_state, Broken, log_and_roll_back, state_of, survive_wrong_transitions)
 from voxtral_ros.node.worker import Worker
+from voxtral_ros.recognizer.events import Event
 from voxtral_ros.recognizer.interface import SpeechEngine
 from voxtral_ros.recognizer.phrases import PhraseError, PhraseList
 from voxtral_ros.resources import demo_model
@@ -83,7 +86,7 @@ class AsrNode(LifecycleNode):
         self._source: Source | None = None
         self._outputs: Outputs | None = None
         self._n_utterances = 0  # of this process: ids are never used again
-        self._listening = True
+        self.listening = True
         self._failure = ''
         self.transition_began_s = 0.0
         self._meter = LevelMeter()
@@ -92,6 +95,7 @@ class AsrNode(LifecycleNode):
         self.phrases = Phrases(self, self._expect)
         self._supervisor = Supervisor(self)
         self._diagnostics = Diagnostics(self)
+        self.listen = ListenServer(self)
         self.create_service(SetBool, '~/set_listening', self._set_listening)
         self.create_service(Trigger, '~/flush', self._on_flush)
         self.create_service(Trigger, '~/reset', self._on_reset)
@@ -137,13 +141,17 @@ class AsrNode(LifecycleNode):
                 return SetParametersResult(successful=False, reason=str(error))
             for parameter in changes:
                 self._refused.pop(parameter.name, None)
-            if self.worker is not None:
-                self.worker.tune(parameters.stream_options(self, changes))
+            self.retune(changes)
         return result
 
     def _expect(self, phrases: PhraseList) -> None:
         if self.worker is not None:
             self.worker.set_phrases(phrases)
+
+    def retune(self, changes: Sequence[Parameter] = ()) -> None:
+        """Have the stream do as the parameters, with changes to come, and a goal want it."""
+        if self.worker is not None:
+            self.worker.tune(self.listen.tuned(parameters.stream_options(self, changes)))
 
     # ---- transitions ----
 
@@ -177,7 +185,7 @@ class AsrNode(LifecycleNode):
         self._meter = LevelMeter()
         self.worker = Worker(
             self._engine, self._value('delay_ms'), parameters.stream_options(self),
-            self._outputs.publish, queue_s=self._value('audio_queue_s'),
+            self._publish, queue_s=self._value('audio_queue_s'),
             max_gap_s=self._value('max_gap_s'), n_utterances=self._n_utterances,
             phrases=self.phrases.expected)
         self._engine.on_update = self.worker.wake  # what a server writes comes without audio
@@ -251,11 +259,13 @@ class AsrNode(LifecycleNode):
         self._heartbeat.close()
         if self._responder is not None:
             self._responder.close()
+        self.listen.destroy()
         super().destroy_node()
         self._log_handler.close()
 
     def let_go(self) -> None:
         """Close the source and the publishers, but wait for no thread that hangs."""
+        self.listen.abort(self.hung)
         source, self._source = self._source, None
         if source is not None:
             source.close()
@@ -271,6 +281,7 @@ class AsrNode(LifecycleNode):
         """
         source, self._source = self._source, None
         worker, self.worker = self.worker, None
+        self.listen.abort(worker and worker.broken or 'the node is not active any more')
         if source is not None:
             try:
                 source.close()
@@ -307,7 +318,7 @@ class AsrNode(LifecycleNode):
         for block, _ in blocks:
             self._meter.add(block)
         worker = self.worker
-        if worker is not None and self._listening:
+        if worker is not None and self.listening:
             mode = self._value('robot_speaking_mode')
             worker.put_all([(self.robot.treat(block, received_ns, mode), received_ns)
                             for block, received_ns in blocks])
@@ -329,10 +340,15 @@ class AsrNode(LifecycleNode):
         self.robot.update(message.data, self.get_clock().now().nanoseconds,
                           self._value('robot_speaking_tail_s'))
 
+    def _publish(self, events: list[Event], origin: Origin) -> None:
+        if self._outputs is not None:
+            self._outputs.publish(events, origin)
+        self.listen.publish(events, origin)
+
     # ---- services ----
 
     def _set_listening(self, request: Any, response: Any) -> Any:
-        self._listening = request.data
+        self.listening = request.data
         if not request.data and self.worker is not None:
             self.worker.flush()
         response.success = True
@@ -354,6 +370,12 @@ class AsrNode(LifecycleNode):
         if self.worker is not None:
             action(self.worker)
         return response
+
+    @property
+    def text_is_pending(self) -> bool:
+        """Return whether a server has still to write about what was said."""
+        link = self._engine.link if self._engine is not None else None
+        return link is not None and link.waiting_s > 0
 
     # ---- once a second ----
 
@@ -390,7 +412,8 @@ class AsrNode(LifecycleNode):
         common = Health(
             time_s=watch.elapsed_s, state=state_of(self),
             loading_s=now_s - self.transition_began_s, failure=failure, model=self._model,
-            phrases=len(self.phrases.expected), listening=self._listening, robot_speaking_s=self.robot.speaking_s())
+            phrases=len(self.phrases.expected), listening=self.listening,
+            robot_speaking_s=self.robot.speaking_s())
         engine = self._engine
         if engine is None or worker is None or source is None or outputs is None \
                 or common.state != 'active':

@@ -17,14 +17,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 import time
 from typing import Any
 
-from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -32,12 +30,12 @@ from std_msgs.msg import Bool, String
 
 from voxtral_ros.msg import Transcript as TranscriptMessage
 from voxtral_ros.msg import Turn as TurnMessage
-from voxtral_ros.msg import Word as WordMessage
 from voxtral_ros.node.hri import open_voice
 from voxtral_ros.node.qos import no_events
 from voxtral_ros.node.robot_voice import RobotVoice
 from voxtral_ros.node.stamps import Origin
-from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn, Word
+from voxtral_ros.node.words import time_message, word_messages, WordMessages
+from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _LATENCIES = 200  # of the last partial and final transcripts
@@ -59,7 +57,7 @@ class Outputs:
         self._voice = open_voice(node, self._value('hri_voice'))
         self._last_partial_ns = 0
         self._published = 0  # characters of the open utterance
-        self._words: list[tuple[Word, WordMessage]] = []  # of the last message
+        self._words = WordMessages()
 
     def _value(self, name: str) -> Any:
         return self._node.get_parameter(name).value
@@ -133,11 +131,11 @@ class Outputs:
         message = TranscriptMessage(
             utterance_id=transcript.utterance_id, revision=transcript.revision,
             is_final=transcript.is_final, text=transcript.text, delta=transcript.delta,
-            end=_time(end_ns), latency=(now_ns - end_ns) / 1e9,
+            end=time_message(end_ns), latency=(now_ns - end_ns) / 1e9,
             confidence=float(transcript.confidence),
-            words=self._word_messages(transcript.words, origin),
+            words=self._words(transcript.words, origin),
             robot_speaking=self._robot.marked(start_ns, end_ns))
-        message.header.stamp = _time(start_ns)
+        message.header.stamp = time_message(start_ns)
         message.header.frame_id = origin.frame_id or self._value('frame_id')
         return message
 
@@ -146,31 +144,11 @@ class Outputs:
         start_ns, end_ns = origin.stamp_ns(turn.start_s), origin.stamp_ns(turn.end_s)
         message = TurnMessage(
             kind=int(turn.kind), utterance_id=turn.utterance_id, text=turn.text,
-            words=_messages(turn.words, origin), end=_time(end_ns),
+            words=word_messages(turn.words, origin), end=time_message(end_ns),
             latency=(now_ns - end_ns) / 1e9, robot_speaking=self._robot.marked(start_ns, end_ns))
-        message.header.stamp = _time(start_ns)
+        message.header.stamp = time_message(start_ns)
         message.header.frame_id = origin.frame_id or self._value('frame_id')
         return message
-
-    def _word_messages(self, words: tuple[Word, ...], origin: Origin) -> list[WordMessage]:
-        """Return messages of words, made anew only for those that are not as they were."""
-        known = self._words
-        n_known = min(len(known), len(words))
-        # A complete word stays the same object in all revisions of an utterance.
-        while n_known and words[n_known - 1] is not known[n_known - 1][0]:
-            n_known -= 1
-        known[n_known:] = zip(words[n_known:], _messages(words[n_known:], origin), strict=True)
-        return [message for _, message in known]
-
-
-def _messages(words: Iterable[Word], origin: Origin) -> list[WordMessage]:
-    return [WordMessage(text=word.text, end=_time(origin.stamp_ns(word.end_s)),
-                        confidence=float(word.confidence)) for word in words]
-
-
-def _time(stamp_ns: int) -> Time:
-    seconds, nanoseconds = divmod(max(0, stamp_ns), 1_000_000_000)
-    return Time(sec=int(seconds), nanosec=int(nanoseconds))
 
 
 def latest(events: list[Event]) -> list[Event]:

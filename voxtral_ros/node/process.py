@@ -23,6 +23,7 @@ import sys
 import threading
 from typing import Any
 
+_MAX_SPINS = 20  # at the end, for the results of goals
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -75,6 +76,7 @@ def main(args: list[str] | None = None) -> int:
             node.let_go()
         else:
             node.finish()
+        _send_results(node, executor)
     finally:
         # Launch repeats the SIGINT of a terminal; one that comes while Python ends would kill it.
         for number in _SIGNALS:
@@ -85,6 +87,14 @@ def main(args: list[str] | None = None) -> int:
     if node.hung and not stop.is_set():
         _start_anew()
     return 0
+
+
+def _send_results(node: Any, executor: Any) -> None:
+    """Let clients of an action know that nothing comes any more."""
+    for _ in range(_MAX_SPINS):
+        if not node.listen.unfinished:
+            break
+        executor.spin_once(timeout_sec=0.1)
 
 
 def _start_anew() -> None:

@@ -64,6 +64,14 @@ class _Job(NamedTuple):
     updated: bool = False  # a server has written something
 
 
+class Progress(NamedTuple):
+    """Where the thread is in the audio."""
+
+    position_s: float  # in the stream
+    speaking: bool
+    origin: Origin
+
+
 class Worker:
     """Owns one stream of an engine and the thread that advances it."""
 
@@ -92,6 +100,8 @@ class Worker:
         self._idle_s = max_gap_s + 1.0
         self._stamp_counter = StampCounter(self.stats)
         self._blocks: deque[tuple[AudioBlock, int] | None] = deque()  # None: flush here
+        self._n_queued = 0  # that have ever been in there
+        self._callbacks: deque[tuple[int, Callable[[Progress], None]]] = deque()
         self._waiting_s = 0.0
         self._reset = self._stop = self._torn = self._updated = False
         self._deadline_s = 0.0
@@ -120,6 +130,7 @@ class Worker:
         """Queue blocks with the times at which they were received, ns, as `put` does."""
         with self._condition:
             self._blocks.extend(items)
+            self._n_queued += len(items)
             self._waiting_s += sum(block.duration_ns for block, _ in items) / 1e9
             if self._waiting_s > self._queue_s:
                 # Not block by block: the words between would make no sense.
@@ -130,6 +141,13 @@ class Worker:
         """End the open utterance after what is queued now."""
         with self._condition:
             self._blocks.append(None)
+            self._n_queued += 1
+            self._condition.notify()
+
+    def after_queued(self, callback: Callable[[Progress], None]) -> None:
+        """Call back, from the thread, when what is queued now has been processed."""
+        with self._condition:
+            self._callbacks.append((self._n_queued, callback))
             self._condition.notify()
 
     def tune(self, options: StreamOptions) -> None:
@@ -219,7 +237,8 @@ class Worker:
         """Wait for something to do; audio that stops coming ends its utterance, too."""
         with self._condition:
             if not self._condition.wait_for(
-                    lambda: self._blocks or self._reset or self._stop or self._updated,
+                    lambda: (self._blocks or self._reset or self._stop or self._updated
+                             or self._is_callback_due),
                     self._patience_s() if self._unfinished else None):
                 _LOGGER.debug('no audio for %.1f s: the utterance ends', self._patience_s())
                 return _Job(flush=True)
@@ -233,6 +252,23 @@ class Worker:
                        self._updated)
             self._reset = self._torn = self._updated = False
             return job
+
+    @property
+    def _is_callback_due(self) -> bool:
+        return bool(self._callbacks) \
+            and self._callbacks[0][0] <= self._n_queued - len(self._blocks)
+
+    def _call_back(self) -> None:
+        """Call who waited for what has been processed by now."""
+        while True:
+            with self._condition:
+                if not self._is_callback_due:
+                    return
+                _, callback = self._callbacks.popleft()
+            try:
+                callback(Progress(self._fed / TARGET_RATE_HZ, self._speaking, self._origin))
+            except Exception:  # no reason to give up the stream
+                _LOGGER.exception('a callback failed')
 
     def _take(self) -> tuple[tuple[AudioBlock, int], ...]:
         """Take the blocks that are next: a token of audio, or one block that is longer."""
@@ -285,6 +321,7 @@ class Worker:
             self._publish(self._stream.close())
         elif job.items or job.flush or job.updated:
             self._publish(self._stream.poll())
+        self._call_back()
 
     def _recover(self, error: Exception) -> None:
         """Go on in another stream, or give up when that has not helped before."""
@@ -398,6 +435,10 @@ class Worker:
 
     # ---- events out ----
 
+    @property
+    def _origin(self) -> Origin:
+        return Origin(self._frame_id, self._stamps)
+
     def _publish(self, events: list[Event]) -> None:
         if self._given_up:
             return
@@ -412,7 +453,7 @@ class Worker:
                 self.n_utterances = max(self.n_utterances, event.utterance_id)
         if events:
             try:
-                self._publish_events(events, Origin(self._frame_id, self._stamps))
+                self._publish_events(events, self._origin)
             except Exception:  # no reason to give up the stream
                 self.stats.failures += 1
                 _LOGGER.exception('what was recognised could not be published')
