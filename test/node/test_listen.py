@@ -15,13 +15,22 @@
 
 """The action ~/listen, asked by real clients: what counts, how it ends, and that it always does."""
 
+from pathlib import Path
+import subprocess
+import sys
+
 from action_msgs.msg import GoalStatus
 from node.conversation import Asking, conversation
+from node.driver import ACTIVATE, CONFIGURE, driven
+from node.orders import first_orders
 import pytest
+from rclpy.action import ActionClient
+from support.processes import ends_with_us
 from support.scripted import join, PAUSE, Script, silence, voice
 
 from voxtral_ros.action import Listen
 
+EXAMPLE = Path(__file__).resolve().parents[2] / 'examples' / 'listen.py'
 R = Listen.Result
 SUCCEEDED, CANCELED, ABORTED = (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED,
                                 GoalStatus.STATUS_ABORTED)
@@ -394,3 +403,73 @@ def test_what_the_robot_says_itself_does_not_count():
         talk.play(join(silence(1.0), script.say(' which'), silence(PAUSE)))
         talk.play(join(script.say(' kitchen'), silence(PAUSE)))
         assert ended(asking) == (SUCCEEDED, R.SUCCEEDED, 'kitchen')
+
+
+def test_phrases_of_a_goal_come_on_top_of_those_of_the_node():
+    with conversation(phrases__list=[f'room {n}' for n in range(600)]) as talk:
+        client = talk.client()
+        assert not Asking(talk, client, phrases=[f'robot {n}' for n in range(401)]).accepted
+        assert 'there are 1001 phrases' in talk.warnings[-1]
+        first = talk.ask(client, phrases=[f'robot {n}' for n in range(400)])
+        assert len(talk.node.phrases.expected) == 1000
+        second = talk.ask(client, phrases=[f'person {n}' for n in range(400)])  # in their place
+        assert ended(first)[1] == R.PREEMPTED
+        second.cancel()
+        assert ended(second)[1] == R.CANCELED
+        assert len(talk.node.phrases.expected) == 600
+
+
+def test_audio_that_stops_while_somebody_speaks_ends_the_utterance():
+    """Also when it is asked again and again whether somebody has begun."""
+    script = Script()
+    with conversation(script, max_gap_s=0.0) as talk:
+        asking = talk.ask(begin_timeout_s=1.0)
+        talk.play(join(silence(0.5), script.say(' stop'), voice(0.5)))
+        while asking.result is None:
+            talk.pass_time(0.25)
+        assert ended(asking) == (SUCCEEDED, R.SUCCEEDED, 'stop')
+
+
+@pytest.mark.parametrize(('said', 'printed'), [
+    (' the garage', 'garage'), (' the moon', 'none of these rooms: the moon'),
+    ('', 'nobody has spoken for 5 s')])
+def test_the_example(said, printed):
+    script = Script()
+    with conversation(script) as talk:
+        client = subprocess.Popen([*ends_with_us(), sys.executable, str(EXAMPLE)],
+                                  stdout=subprocess.PIPE, text=True)
+        talk.wait(lambda: talk.node.listen.active)
+        talk.settle()
+        if said:
+            talk.play(join(silence(1.0), script.say(said), silence(PAUSE)))
+        else:
+            talk.pass_time(6.0)
+        lines = client.communicate(timeout=60)[0].splitlines()
+        assert client.returncode == 0
+        assert lines[-1] == printed
+        assert all(line.startswith('... ') for line in lines[:-1])
+
+
+def test_docs_have_the_example():
+    code = EXAMPLE.read_text(encoding='utf-8').partition('import sys\n')
+    docs = (EXAMPLE.parents[1] / 'docs' / 'listen.md').read_text(encoding='utf-8')
+    assert f'```python\n{code[1]}{code[2]}```\n' in docs
+
+
+def test_a_process_that_ends_says_so_to_who_waits(tmp_path):
+    with driven(tmp_path, source='file', file=first_orders(tmp_path, 1)) as driver:
+        assert driver.change(CONFIGURE)
+        feedback, results = [], []
+        client = ActionClient(driver.client, Listen, 'asr/listen')
+        assert client.wait_for_server(60)
+        assert driver.change(ACTIVATE)
+        sent = client.send_goal_async(Listen.Goal(), feedback.append)
+        driver.wait(sent.done)
+        sent.result().get_result_async().add_done_callback(
+            lambda future: results.append(future.result()))
+        driver.wait(lambda: feedback)
+        assert driver.end()[0] == 0
+        driver.wait(lambda: results)
+        client.destroy()
+        assert (results[0].status, results[0].result.reason) == (ABORTED, R.ABORTED)
+        assert feedback[0].feedback.text in results[0].result.text

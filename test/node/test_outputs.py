@@ -19,7 +19,7 @@ from itertools import pairwise
 from node.written_down import Node, publishing
 
 from voxtral_ros.msg import Word as WordMessage
-from voxtral_ros.node import outputs as outputs_module
+from voxtral_ros.node import words as words_module
 from voxtral_ros.node.outputs import Outputs
 from voxtral_ros.recognizer.events import Transcript
 from voxtral_ros.recognizer.text import Utterance
@@ -49,7 +49,7 @@ def test_a_middleware_that_cannot_wait_does_not_keep_them():
 def test_a_word_is_made_into_a_message_once(monkeypatch):
     """So a partial transcript costs what is new in it, however long the utterance is."""
     made = []
-    monkeypatch.setattr(outputs_module, 'WordMessage',
+    monkeypatch.setattr(words_module, 'WordMessage',
                         lambda **fields: made.append(fields) or WordMessage(**fields))
     node = Node()
     outputs, origin = publishing(node, lambda: 10 ** 9)

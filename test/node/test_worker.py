@@ -18,6 +18,7 @@ from dataclasses import replace
 import math
 from pathlib import Path
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -498,3 +499,58 @@ def test_phrases_are_set_while_the_recogniser_is_busy_and_reach_every_stream(mon
     assert worker.stop(60)
     assert reached[0] == ('opened', first)
     assert reached[1:] in ([('set', second), ('opened', second)], [('opened', second)])
+
+
+def test_who_waits_for_what_is_queued_is_called_when_it_is_recognised():
+    script = Script()
+    engine, published, calls, done = ServedScript(script), Published(), [], threading.Event()
+    with scripted_voice():
+        worker = Worker(engine, 480, StreamOptions(), published)
+        with engine.held():
+            for audio in (silence(1.0), script.say(' stop'), silence(PAUSE)):
+                worker.put(AudioBlock(audio, 16000, None), 0)
+            worker.after_queued(lambda progress: calls.append(
+                (progress, [event.text for event in published.finals])))
+            worker.put(AudioBlock(voice(1.0), 16000, None), 0)
+            worker.after_queued(lambda progress: calls.append((progress, None)))
+            worker.after_queued(lambda progress: done.set())
+            assert not calls
+        assert done.wait(60)
+        assert worker.stop(60)
+    (first, texts), (second, _) = calls
+    assert texts == ['stop']
+    assert (first.position_s, first.is_speaking) == (pytest.approx(3.48, abs=0.02), False)
+    assert (second.position_s, second.is_speaking) == (pytest.approx(4.48, abs=0.02), True)
+    assert first.origin.stamp_ns is second.origin.stamp_ns  # the same stream
+    assert not first.is_pending
+
+
+def test_a_callback_that_fails_costs_no_stream(caplog):
+    script = Script()
+    published = Published()
+    with scripted_voice():
+        worker = Worker(ServedScript(script), 480, StreamOptions(), published)
+        worker.put(AudioBlock(join(silence(1.0), script.say(' go')), 16000, None), 0)
+        worker.after_queued(lambda progress: 1 / 0)
+        worker.put(AudioBlock(join(script.say(' on'), silence(PAUSE)), 16000, None), 0)
+        assert worker.stop(60)
+    assert [event.text for event in published.finals] == ['go on']
+    assert 'division by zero' in caplog.text and worker.stats.failures == 0
+
+
+def test_who_asks_how_far_it_is_does_not_keep_an_utterance_open():
+    """Audio has stopped coming, however often somebody asks meanwhile."""
+    script, published, asked = Script(), Published(), threading.Event()
+    with scripted_voice():
+        worker = Worker(ServedScript(script), 480, StreamOptions(), published)
+        worker.put(AudioBlock(join(silence(1.0), script.say(' stop'), voice(0.4)), 16000, None),
+                   0)
+        for _ in range(1000):
+            asked.clear()
+            worker.after_queued(lambda progress: asked.set())
+            assert asked.wait(60)
+            if published.finals:
+                break
+            time.sleep(0.02)
+        assert [event.text for event in published.finals] == ['stop']
+        assert worker.stop(60)

@@ -371,12 +371,6 @@ class AsrNode(LifecycleNode):
             action(self.worker)
         return response
 
-    @property
-    def text_is_pending(self) -> bool:
-        """Return whether a server has still to write about what was said."""
-        link = self._engine.link if self._engine is not None else None
-        return link is not None and link.waiting_s > 0
-
     # ---- once a second ----
 
     def _every_second(self) -> None:

@@ -33,14 +33,14 @@ from rclpy.timer import Timer
 
 from voxtral_ros.action import Listen
 from voxtral_ros.msg import Word as WordMessage
+from voxtral_ros.node.audio_queue import Progress
 from voxtral_ros.node.outputs import latest
 from voxtral_ros.node.stamps import Origin
 from voxtral_ros.node.words import WordMessages
-from voxtral_ros.node.worker import Progress
 from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.recognizer.listen_goal import ListenGoal, Reason
 from voxtral_ros.recognizer.options import StreamOptions
-from voxtral_ros.recognizer.phrase_match import PhraseMatcher
+from voxtral_ros.recognizer.phrase_match import MIN_SIMILARITY, PhraseMatcher
 from voxtral_ros.recognizer.phrases import PhraseList
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ _RESULT_S = 60  # for which a result is kept; clients ask for it when their goal
 _SETTLE_S = 0.5  # beyond the delay of the text
 _LOOK_S = 0.2  # how often it is asked whether somebody has spoken after all
 _PAUSES_S = (0.1, 10.0)  # as endpoint.silence_s
-_MAX_ERRORS = 0.4  # of the letters of a phrase, where it is that one or none
+# Where one of the phrases was said, most likely: less finds the wrong one, more finds none.
+_SIMILARITY_OF_THESE = 0.55
 
 
 class _DeferringServer(ActionServer):
@@ -113,10 +114,6 @@ class ListenServer:
         return replace(options, endpoint=replace(options.endpoint, silence_s=silence_s)) \
             if silence_s else options
 
-    def expected(self, phrases: PhraseList) -> PhraseList:
-        """Return phrases with those of the present goal."""
-        return phrases + self._current.phrases if self._current else phrases
-
     def publish(self, events: list[Event], origin: Origin) -> None:
         """Take what is recognised, from the thread of the worker."""
         current = self._current
@@ -141,6 +138,7 @@ class ListenServer:
     def _on_goal(self, request: Any) -> GoalResponse:
         try:
             self._check(request)
+            self._expect(self._parsed(request))
         except ValueError as error:
             self._node.warn(f'a goal of ~/listen is rejected: {error}')
             return GoalResponse.REJECT
@@ -158,13 +156,15 @@ class ListenServer:
         if request.end_silence_s and not low <= request.end_silence_s <= high:
             raise ValueError(f'end_silence_s is {request.end_silence_s:g}, expected 0 or '
                              f'{low:g} to {high:g}')
-        phrases = self._parsed(request)
-        if request.only_these and not phrases:
+        if request.only_these and not self._parsed(request):
             raise ValueError('only_these is true, and there are no phrases')
-        self._node.phrases + phrases  # not too many
 
     def _parsed(self, request: Any) -> PhraseList:
-        return PhraseList.parse(request.phrases)
+        return PhraseList.parse(request.phrases, self._node.get_parameter('phrases.boost').value)
+
+    def _expect(self, phrases: PhraseList) -> None:
+        """:raises PhraseError: with those of the node these are too many."""
+        self._node.phrases.add('~/listen', phrases)
 
     def _on_accepted(self, handle: Any) -> None:
         node, before = self._node, self._current
@@ -214,8 +214,8 @@ class ListenServer:
 
     def _judge(self, current: _Running, begin_s: float, progress: Progress) -> None:
         """End the goal if nobody has spoken; called from the thread of the worker."""
-        if current.goal.spoken(progress.position_s, progress.speaking) is False \
-                and not self._node.text_is_pending:
+        if not progress.is_pending \
+                and current.goal.spoken(progress.position_s, progress.is_speaking) is False:
             muted = '' if self._node.listening else ': muted by ~/set_listening'
             current.goal.end(Reason.NO_SPEECH, f'nobody has spoken for {begin_s:g} s{muted}')
 
@@ -249,6 +249,7 @@ class ListenServer:
         self._n_unfinished -= 1
         if self._current is current:
             self._current = None
+            self._expect(PhraseList())
             self._node.retune()
         outcome = current.goal.outcome
         assert outcome is not None
@@ -273,7 +274,6 @@ class ListenServer:
     def _phrase(self, current: _Running, text: str) -> str:
         """Return the phrase that was said, '' if none was."""
         phrases = [phrase.text for phrase in current.phrases.phrases]
-        matcher = PhraseMatcher(phrases, 1 - _MAX_ERRORS) if current.request.only_these \
-            else PhraseMatcher(phrases)
-        match = matcher.best(text.split())
+        similarity = _SIMILARITY_OF_THESE if current.request.only_these else MIN_SIMILARITY
+        match = PhraseMatcher(phrases, similarity).best(text.split())
         return match.phrase if match else ''

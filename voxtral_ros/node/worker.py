@@ -23,7 +23,6 @@ one after the other fails, the worker gives up and says so: then the engine is t
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -37,6 +36,7 @@ import numpy as np
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.gaps import Kind, Timeline
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
+from voxtral_ros.node.audio_queue import AudioQueue, Items, Progress
 from voxtral_ros.node.stamps import Origin, StampMap
 from voxtral_ros.node.stats import StampCounter, WorkerStats
 from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn, TurnKind
@@ -45,7 +45,6 @@ from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.phrases import PhraseList
 
 _LOGGER = logging.getLogger(__name__)
-_TOKEN_NS = 80_000_000  # of audio, which is processed at once however many blocks it is in
 _SHORT_LIFE = 25  # tokens, 2 s: a stream that fails sooner did not help
 _MOST_SHORT_LIVES = 3  # in a row, then the engine itself is at fault
 _TRACEBACK_EVERY_S = 10.0
@@ -58,18 +57,10 @@ class _Job(NamedTuple):
 
     reset: bool = False
     torn: bool = False  # audio before the block was dropped
-    items: tuple[tuple[AudioBlock, int], ...] = ()
+    items: Items = ()
     flush: bool = False
     stop: bool = False
     updated: bool = False  # a server has written something
-
-
-class Progress(NamedTuple):
-    """Where the thread is in the audio."""
-
-    position_s: float  # in the stream
-    speaking: bool
-    origin: Origin
 
 
 class Worker:
@@ -99,10 +90,8 @@ class Worker:
         # Stamps will tell how long a pause was; where there are none, it is one when it is long.
         self._idle_s = max_gap_s + 1.0
         self._stamp_counter = StampCounter(self.stats)
-        self._blocks: deque[tuple[AudioBlock, int] | None] = deque()  # None: flush here
-        self._n_queued = 0  # that have ever been in there
-        self._callbacks: deque[tuple[int, Callable[[Progress], None]]] = deque()
-        self._waiting_s = 0.0
+        self._queue = AudioQueue()
+        self._last_audio_s = 0.0  # when some was processed
         self._reset = self._stop = self._torn = self._updated = False
         self._deadline_s = 0.0
         self._condition = threading.Condition()
@@ -129,10 +118,8 @@ class Worker:
     def put_all(self, items: list[tuple[AudioBlock, int]]) -> None:
         """Queue blocks with the times at which they were received, ns, as `put` does."""
         with self._condition:
-            self._blocks.extend(items)
-            self._n_queued += len(items)
-            self._waiting_s += sum(block.duration_ns for block, _ in items) / 1e9
-            if self._waiting_s > self._queue_s:
+            self._queue.put(items)
+            if self._queue.waiting_s > self._queue_s:
                 # Not block by block: the words between would make no sense.
                 self._drop(self._queue_s / 2)
             self._condition.notify()
@@ -140,14 +127,13 @@ class Worker:
     def flush(self) -> None:
         """End the open utterance after what is queued now."""
         with self._condition:
-            self._blocks.append(None)
-            self._n_queued += 1
+            self._queue.put_flush()
             self._condition.notify()
 
     def after_queued(self, callback: Callable[[Progress], None]) -> None:
         """Call back, from the thread, when what is queued now has been processed."""
         with self._condition:
-            self._callbacks.append((self._n_queued, callback))
+            self._queue.call_here(callback)
             self._condition.notify()
 
     def tune(self, options: StreamOptions) -> None:
@@ -170,13 +156,12 @@ class Worker:
         """Forget everything so far; the open utterance is published as it is."""
         with self._condition:
             self._reset = True
-            self._blocks.clear()
-            self._waiting_s = 0.0
+            self._queue.clear()
             self._condition.notify()
 
     @property
     def waiting_s(self) -> float:
-        return self._waiting_s
+        return self._queue.waiting_s
 
     def stuck_s(self) -> float:
         """
@@ -235,67 +220,49 @@ class Worker:
 
     def _next(self) -> _Job:
         """Wait for something to do; audio that stops coming ends its utterance, too."""
+        queue = self._queue
         with self._condition:
             if not self._condition.wait_for(
-                    lambda: (self._blocks or self._reset or self._stop or self._updated
-                             or self._is_callback_due),
-                    self._patience_s() if self._unfinished else None):
-                _LOGGER.debug('no audio for %.1f s: the utterance ends', self._patience_s())
+                    lambda: (queue or queue.is_due or self._reset or self._stop
+                             or self._updated), self._patience_s()):
+                _LOGGER.debug('no audio for too long: the utterance ends')
                 return _Job(flush=True)
             if self._stop and time.monotonic() > self._deadline_s:
                 self._drop(0.0, keep=0)
-            items = self._take()
-            flush = not items and bool(self._blocks)
-            if flush:
-                self._blocks.popleft()
-            job = _Job(self._reset, self._torn, items, flush, self._stop and not self._blocks,
+            items = queue.take()
+            flush = not items and queue.take_flush()
+            job = _Job(self._reset, self._torn, items, flush, self._stop and not queue,
                        self._updated)
             self._reset = self._torn = self._updated = False
             return job
 
-    @property
-    def _is_callback_due(self) -> bool:
-        return bool(self._callbacks) \
-            and self._callbacks[0][0] <= self._n_queued - len(self._blocks)
-
-    def _call_back(self) -> None:
-        """Call who waited for what has been processed by now."""
-        while True:
-            with self._condition:
-                if not self._is_callback_due:
-                    return
-                _, callback = self._callbacks.popleft()
-            try:
-                callback(Progress(self._fed / TARGET_RATE_HZ, self._speaking, self._origin))
-            except Exception:  # no reason to give up the stream
-                _LOGGER.exception('a callback failed')
-
-    def _take(self) -> tuple[tuple[AudioBlock, int], ...]:
-        """Take the blocks that are next: a token of audio, or one block that is longer."""
-        items = []
-        duration_ns = 0
-        while duration_ns < _TOKEN_NS and self._blocks and (item := self._blocks[0]) is not None:
-            items.append(item)
-            duration_ns += item[0].duration_ns
-            self._blocks.popleft()
-        self._waiting_s = max(0.0, self._waiting_s - duration_ns / 1e9)
-        return tuple(items)
-
-    def _patience_s(self) -> float:
-        """Return for how long audio may stay away before its utterance is ended, s."""
+    def _patience_s(self) -> float | None:
+        """Return for how long audio may still stay away before its utterance is ended, s."""
+        if not self._unfinished:
+            return None
         stamped = self._stamp_counter.last_ns is not None
-        return self._idle_s if stamped else self._options.endpoint.silence_s + _UNSTAMPED_S
+        patience_s = self._idle_s if stamped else self._options.endpoint.silence_s + _UNSTAMPED_S
+        return max(0.0, self._last_audio_s + patience_s - time.monotonic())
 
     def _drop(self, until_s: float, keep: int = 1) -> None:
-        """Drop the oldest blocks until so much waits."""
-        while self._waiting_s > until_s and len(self._blocks) > keep:
-            item = self._blocks.popleft()
-            if item is None:
-                continue  # a gap ends the utterance anyway
-            seconds = item[0].duration_ns / 1e9
-            self._waiting_s -= seconds
-            self.stats.dropped_s += seconds
-            self._torn = True
+        """Drop the oldest audio until so much waits."""
+        dropped_s = self._queue.drop(until_s, keep)
+        self.stats.dropped_s += dropped_s
+        self._torn = self._torn or dropped_s > 0
+
+    def _call_back(self) -> None:
+        """Call those who waited for what has been processed by now."""
+        while True:
+            with self._condition:
+                callback = self._queue.take_callback()
+            if callback is None:
+                return
+            link = self._engine.link
+            try:
+                callback(Progress(self._fed / TARGET_RATE_HZ, self._speaking,
+                                  link is not None and link.waiting_s > 0, self._origin))
+            except Exception:  # no reason to give up the stream
+                _LOGGER.exception('a callback failed')
 
     def _do(self, job: _Job) -> None:
         if job.reset:
@@ -314,6 +281,7 @@ class Worker:
             self._timeline.reset()
         for item in job.items:
             self._process(*item)
+            self._last_audio_s = time.monotonic()
         if job.flush and self._unfinished:
             self._unfinished = False
             self._stream.flush()

@@ -31,10 +31,9 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
-MIN_SIMILARITY = 0.8  # share of the letters that have to be right: one of five may be wrong
+from voxtral_ros.recognizer.words import is_unspaced
 
-# Scripts that put no spaces between words: there every letter stands by itself.
-_UNSPACED = ('CJK', 'HIRAGANA', 'KATAKANA', 'THAI', 'LAO', 'KHMER', 'MYANMAR')
+MIN_SIMILARITY = 0.81  # so of six letters one may be wrong: 'light' is not 'right'
 
 
 @dataclass(frozen=True)
@@ -90,20 +89,16 @@ class PhraseMatcher:
                      pieces[begin][1], pieces[end - 1][1] + 1)
 
 
+def normalised(text: str) -> str:
+    """Return the letters and digits of a text, without case and accents."""
+    decomposed = unicodedata.normalize('NFKD', text.casefold())
+    return ''.join(character for character in decomposed if character.isalnum())
+
+
 def _pieces(words: Sequence[str]) -> list[tuple[str, int]]:
-    """Return what is compared of words, lower case without punctuation, with their indices."""
+    """Return what is compared of words, and their indices; without spaces, letter by letter."""
     pieces = []
     for index, word in enumerate(words):
-        for part in word.split():
-            letters = ''.join(
-                letter for letter in unicodedata.normalize('NFKC', part).casefold()
-                if unicodedata.category(letter)[0] in 'LMN')
-            if any(_is_unspaced(letter) for letter in letters):
-                pieces += [(letter, index) for letter in letters]
-            elif letters:
-                pieces.append((letters, index))
+        parts = word if any(map(is_unspaced, word)) else word.split()
+        pieces += [(letters, index) for letters in map(normalised, parts) if letters]
     return pieces
-
-
-def _is_unspaced(letter: str) -> bool:
-    return letter > '\u0e00' and unicodedata.name(letter, '').startswith(_UNSPACED)
