@@ -2,7 +2,7 @@
 # Run every linter; go on after a failure and end with a list of those that failed.
 set -u
 folders=()
-for folder in voxtral_ros scripts tools test launch bench training; do
+for folder in voxtral_ros scripts tools test launch bench training examples; do
   [ -d "$folder" ] && folders+=("$folder")
 done
 failed=()

@@ -36,7 +36,7 @@ ARROWS = {
     'client': {'audio', 'recognizer'},
     'server': {'audio', 'recognizer'},
     'evaluation': {'audio', 'recognizer'},
-    'node': {'audio', 'recognizer', 'client', 'server', 'msg', 'srv'},
+    'node': {'audio', 'recognizer', 'client', 'server', 'msg', 'srv', 'action'},
     'cli': {'audio', 'quantization', 'model', 'backends', 'recognizer', 'server', 'evaluation'},
 }
 # Library -> the only parts that may import it.

@@ -281,7 +281,7 @@ class AsrNode(LifecycleNode):
         """
         source, self._source = self._source, None
         worker, self.worker = self.worker, None
-        self.listen.abort(worker and worker.broken or 'the node is not active any more')
+        self.listen.abort((worker and worker.broken) or 'the node is not active any more')
         if source is not None:
             try:
                 source.close()

@@ -145,7 +145,11 @@ class ListenServer:
         return GoalResponse.ACCEPT
 
     def _check(self, request: Any) -> None:
-        """:raises ValueError: the goal cannot be, and why."""
+        """
+        Check the state of the node and the fields of a goal.
+
+        :raises ValueError: the goal cannot be, and why
+        """
         if self._node.worker is None:
             raise ValueError('the node is not active')
         for name in ('begin_timeout_s', 'end_silence_s', 'max_duration_s'):
@@ -163,7 +167,11 @@ class ListenServer:
         return PhraseList.parse(request.phrases, self._node.get_parameter('phrases.boost').value)
 
     def _expect(self, phrases: PhraseList) -> None:
-        """:raises PhraseError: with those of the node these are too many."""
+        """
+        Expect phrases on top of those of the node.
+
+        :raises PhraseError: together these are too many
+        """
         self._node.phrases.add('~/listen', phrases)
 
     def _on_accepted(self, handle: Any) -> None:
@@ -208,6 +216,8 @@ class ListenServer:
             if self._node.worker is not None:  # what was received by now is judged
                 self._node.worker.after_queued(partial(self._judge, current, begin_s))
 
+        if current.goal.outcome is not None:  # its timers are gone
+            return
         look()
         self._node.destroy_timer(current.timers[0])
         current.timers[0] = self._node.create_timer(_LOOK_S, look)

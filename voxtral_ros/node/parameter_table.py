@@ -206,8 +206,8 @@ TABLE = (
     Row('phrases.file', '', 'file with more of them, one in a line, UTF-8', read=ALWAYS),
     Row('phrases.boost', 3.0, 'boost of phrases that have none of their own: more finds more of '
         'them, also where others were said; 0: none', (0.0, 20.0), read=ALWAYS),
-    Row('listen.begin_timeout_s', 10.0, 'a goal of ~/listen that has no such limit of its own ends '
-        'when nobody has begun to speak by then, s; 0: never', (0.0, 3600.0), read=ALWAYS),
+    Row('listen.begin_timeout_s', 10.0, 'a goal of ~/listen that has no such limit of its own '
+        'ends when nobody has begun to speak by then, s; 0: never', (0.0, 3600.0), read=ALWAYS),
     Row('listen.max_duration_s', 60.0, 'longest time that a goal of ~/listen takes that has no '
         'such limit of its own, s; 0: any', (0.0, 3600.0), read=ALWAYS),
     Row('robot_speaking_mode', 'mute', 'while robot_speaking is true: mute the input, mark '
