@@ -73,8 +73,8 @@ class Row:
         Return a value in the type of the parameter, where it is plain what is meant.
 
         A device that is called 2 is a number in YAML and on a command line, and 1 is no float:
-        nobody need put quotes around the one or a point behind the other. One text alone is a list,
-        and so is nothing, which is what ROS makes of an empty list in YAML.
+        nobody need put quotes around the one or a point behind the other. One text alone is a
+        list, and so is nothing, which is what ROS makes of an empty list in YAML.
 
         :raises ValueError: it cannot be; the message has the name, the value and what is expected
         """
@@ -201,8 +201,8 @@ TABLE = (
     Row('watchdog.step_s', 10.0, 'a step of the recogniser that takes longer is an error in the '
         'diagnostics, s; after twice that an autostarted node starts its process anew; 0: never',
         (0.0, 600.0), read=ALWAYS),
-    Row('phrases.list', [], 'names, objects and orders to expect: they are recognised more often; a '
-        'phrase may have a boost of its own, as in Kowalski :2.5', read=ALWAYS),
+    Row('phrases.list', [], 'names, objects and orders to expect: they are recognised more often; '
+        'one may have a boost of its own, as in Kowalski :2.5', read=ALWAYS),
     Row('phrases.file', '', 'file with more of them, one in a line, UTF-8', read=ALWAYS),
     Row('phrases.boost', 3.0, 'boost of phrases that have none of their own: more finds more of '
         'them, also where others were said; 0: none', (0.0, 20.0), read=ALWAYS),

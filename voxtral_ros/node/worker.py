@@ -69,7 +69,7 @@ class Worker:
     def __init__(self, engine: SpeechEngine, delay_ms: float, options: StreamOptions,
                  publish: Callable[[list[Event], Origin], None], *, queue_s: float = 30.0,
                  max_gap_s: float = 2.0, n_utterances: int = 0,
-                 phrases: PhraseList = PhraseList()) -> None:
+                 phrases: PhraseList | None = None) -> None:
         """
         Start the thread.
 
@@ -77,13 +77,13 @@ class Worker:
         :param queue_s: audio that may wait
         :param max_gap_s: longer gaps end the utterance, also one that has no end yet
         :param n_utterances: of earlier workers: ids go on from there
-        :param phrases: to expect
+        :param phrases: to expect; None: none
         """
         self.stats = WorkerStats()
         self.n_utterances = n_utterances
         self.broken = ''  # why the worker has given up
         self._engine, self._delay_ms, self._options = engine, delay_ms, options
-        self._phrases = phrases
+        self._phrases = self._expected = phrases or PhraseList()  # the latter by the stream
         self._publish_events = publish
         self._utterance_ids = count(n_utterances + 1)
         self._queue_s, self._max_gap_s = queue_s, max_gap_s
@@ -309,7 +309,7 @@ class Worker:
             _LOGGER.exception('no new stream could be opened')
 
     def _begin_stream(self) -> None:
-        self._expected = self._phrases  # by the stream
+        self._expected = self._phrases
         self._stream = self._engine.open(
             self._delay_ms, self._options, utterance_ids=self._utterance_ids,
             phrases=self._expected)
