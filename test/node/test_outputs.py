@@ -36,14 +36,14 @@ def test_the_last_transcripts_arrive_before_their_publishers_go():
 def test_subscribers_that_are_gone_hold_up_the_end_once():
     node = Node(is_transcribed=False)
     Outputs(node, robot=None).destroy()
-    assert len([what for what, _ in node.done if what == 'waited for']) == 5
+    assert len([what for what, _ in node.done if what == 'waited for']) == 6
     assert 0 < node.waited_s <= 0.5
 
 
 def test_a_middleware_that_cannot_wait_does_not_keep_them():
     node = Node(RuntimeError('not implemented'))
     Outputs(node, robot=None).destroy()
-    assert sum(what == 'destroyed' for what, _ in node.done) == 5
+    assert sum(what == 'destroyed' for what, _ in node.done) == 6
 
 
 def test_a_word_is_made_into_a_message_once(monkeypatch):

@@ -32,6 +32,7 @@ from voxtral_ros.node.parameter_table import ALWAYS, AT_CONFIGURE, ROWS, TABLE, 
 from voxtral_ros.node.parameters import check, stream_options, unused
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.phrases import DEFAULT_BOOST, MAX_BOOST
+from voxtral_ros.recognizer.wake_gate import WakeOptions
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +86,13 @@ def test_the_defaults_of_a_stream_are_those_of_the_recogniser():
 def test_the_boost_is_that_of_the_recogniser():
     assert ROWS['phrases.boost'].default == DEFAULT_BOOST
     assert ROWS['phrases.boost'].limits == (0.0, MAX_BOOST)
+
+
+def test_the_gate_is_that_of_the_recogniser():
+    options = WakeOptions()
+    assert ROWS['wake.timeout_s'].default == options.timeout_s
+    assert ROWS['wake.similarity'].default == options.similarity
+    assert ROWS['wake.publish_all'].default == options.pass_all
 
 
 @pytest.mark.parametrize(('source', 'notes'), [

@@ -36,6 +36,7 @@ TRANSCRIPT = {
     'latency': 'float',
     'confidence': 'float',
     'robot_speaking': 'boolean',
+    'awake': 'boolean',
 }
 WORD = {'text': 'string', 'end': 'builtin_interfaces/Time', 'confidence': 'float'}
 

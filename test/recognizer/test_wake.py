@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from voxtral_ros.recognizer.wake import normalised, WakePhrases
+from voxtral_ros.recognizer.phrase_match import normalised
+from voxtral_ros.recognizer.wake import WakePhrases
 
 NAMES = WakePhrases(['hey robot', 'okay computer'])
 

@@ -54,6 +54,7 @@ from voxtral_ros.node.supervisor import Supervisor
 from voxtral_ros.node.topic_source import TopicSource
 from voxtral_ros.node.transitions import (
     answer_get_state, Broken, log_and_roll_back, state_of, survive_wrong_transitions)
+from voxtral_ros.node.wake import Wake
 from voxtral_ros.node.worker import Worker
 from voxtral_ros.recognizer.events import Event
 from voxtral_ros.recognizer.interface import SpeechEngine
@@ -93,6 +94,7 @@ class AsrNode(LifecycleNode):
         self._clock_watch = ClockWatch()
         self.robot = RobotVoice()
         self.phrases = Phrases(self, self._expect)
+        self.wake = Wake(self)
         self._supervisor = Supervisor(self)
         self._diagnostics = Diagnostics(self)
         self.listen = ListenServer(self)
@@ -137,6 +139,7 @@ class AsrNode(LifecycleNode):
         if result.successful:
             try:
                 self.phrases.change(changes, configured=self.configured)
+                self.wake.change(changes, configured=self.configured)
             except PhraseError as error:
                 return SetParametersResult(successful=False, reason=str(error))
             for parameter in changes:
@@ -166,6 +169,7 @@ class AsrNode(LifecycleNode):
         try:
             parameters.refuse_wrong_values(self._refused)
             self.phrases.read()
+            self.wake.read()
             self._model = self._value('engine.url') or self._value('model') or str(demo_model())
             self._engine, self._model = load_engine(self._value)
             self._outputs = Outputs(self, self.robot)
@@ -183,6 +187,7 @@ class AsrNode(LifecycleNode):
         """
         assert self._engine is not None and self._outputs is not None
         self._meter = LevelMeter()
+        self._outputs.use(self.wake.begin(self._value('delay_ms')), self._value('max_gap_s'))
         self.worker = Worker(
             self._engine, self._value('delay_ms'), parameters.stream_options(self),
             self._publish, queue_s=self._value('audio_queue_s'),
@@ -377,6 +382,7 @@ class AsrNode(LifecycleNode):
         if self._outputs is not None and self.worker is not None:
             self._outputs.repeat()
         self._supervisor.every_second()
+        self.wake.every_second()
         if self._source is not None:
             self._source.look()
 
@@ -406,7 +412,8 @@ class AsrNode(LifecycleNode):
         common = Health(
             time_s=watch.elapsed_s, state=state_of(self),
             loading_s=now_s - self.transition_began_s, failure=failure, model=self._model,
-            phrases=len(self.phrases.expected), listening=self.listening,
+            phrases=len(self.phrases.expected), wake_phrases=self.wake.phrases,
+            awake=self.wake.gate.awake, listening=self.listening,
             robot_speaking_s=self.robot.speaking_s())
         engine = self._engine
         if engine is None or worker is None or source is None or outputs is None \

@@ -142,6 +142,7 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
         ('source', now.source),
         ('format', now.audio_format and now.audio_format + (' (assumed)' if now.assumed else '')),
         ('phrases', str(now.phrases)),
+        ('awake', str(now.awake)),
         ('listening', str(now.listening)),
         ('robot speaking', str(now.robot_speaking_s > 0)),
         ('level (dBFS)', _number(now.level_dbfs, 1)),

@@ -63,6 +63,8 @@ class Health:
     live: bool = False
     timeout_s: float = 3.0
     phrases: int = 0  # that are expected
+    wake_phrases: tuple[str, ...] = ()
+    awake: bool = True
     listening: bool = True
     robot_speaking_s: float = 0.0
     level_dbfs: float = math.nan
@@ -206,4 +208,6 @@ def _of_surroundings(now: Health, recent: Recent) -> _Judgement:
                       'publisher forget to say false?')
     if not now.listening:
         return OK, 'muted by ~/set_listening'
+    if not now.awake and now.wake_phrases:
+        return OK, f'asleep: say {" or ".join(map(repr, now.wake_phrases))}, or call ~/set_awake'
     return OK, f'listening to the {now.source}'

@@ -34,8 +34,10 @@ from voxtral_ros.node.hri import open_voice
 from voxtral_ros.node.qos import no_events
 from voxtral_ros.node.robot_voice import RobotVoice
 from voxtral_ros.node.stamps import Origin
+from voxtral_ros.node.wake import StreamTime
 from voxtral_ros.node.words import time_message, word_messages, WordMessages
 from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn
+from voxtral_ros.recognizer.wake_gate import Awake, Gated, WakeGate
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _LATENCIES = 200  # of the last partial and final transcripts
@@ -54,17 +56,28 @@ class Outputs:
         self._text = create(String, 'transcript/text', 50)
         self._turn = create(TurnMessage, 'turn', 50)
         self._speech_active = create(Bool, '~/speech_active', _LATCHED)
+        self._awake = create(Bool, '~/awake', _LATCHED)
         self._voice = open_voice(node, self._value('hri_voice'))
         self._last_partial_ns = 0
         self._published = 0  # characters of the open utterance
         self._words = WordMessages()
+        self.use(WakeGate())
 
     def _value(self, name: str) -> Any:
         return self._node.get_parameter(name).value
 
+    def use(self, gate: WakeGate, max_gap_s: float = 0.0) -> None:
+        """
+        Publish what comes through a gate, of a stream that begins.
+
+        :param max_gap_s: gaps in the audio up to here are in its time
+        """
+        self._gate, self._time_s = gate, StreamTime(max_gap_s)
+
     def begin(self) -> None:
         """Publish that the node listens."""
         self._speech_active.publish(Bool(data=False))
+        self._awake.publish(Bool(data=self._gate.awake))
         if self._voice:
             self._voice.track(True)
             self._voice.speaking(False)
@@ -75,7 +88,8 @@ class Outputs:
             self._voice.track(True)
 
     def end(self) -> None:
-        """Publish that no voice is tracked any more."""
+        """Publish that the node does not listen any more."""
+        self._awake.publish(Bool(data=False))
         if self._voice:
             self._voice.track(False)
 
@@ -83,7 +97,7 @@ class Outputs:
         """Take the publishers away, when what they published last has arrived."""
         publishers = [self._final, self._text, self._turn,
                       *(self._voice.publishers if self._voice else []), self._partial,
-                      self._speech_active]
+                      self._speech_active, self._awake]
         end = time.monotonic() + _ARRIVAL_S
         for publisher in publishers:
             with suppress(Exception):  # a middleware that does not know
@@ -93,19 +107,35 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def publish(self, events: list[Event], origin: Origin) -> None:
-        """Publish what is new, less the partial transcripts that are out of date already."""
-        for event in latest(events):
-            if isinstance(event, SpeechActivity):
+        """
+        Publish what is new and comes through the gate.
+
+        Partial transcripts that are out of date already are left out. Without events, time has
+        passed.
+        """
+        for item in self._gate.take(
+                latest(events), self._time_s(origin.processed_s),
+                robot_speaks=not self._robot.silent(self._now_ns()),
+                robot=lambda start_s, end_s: self._robot.marked(
+                    origin.stamp_ns(start_s), origin.stamp_ns(end_s))):
+            event = item.event
+            if isinstance(event, Awake):
+                self._awake.publish(Bool(data=event.awake))
+                self._node.get_logger().info('awake' if event.awake else 'asleep')
+            elif isinstance(event, SpeechActivity):
                 self._speech_active.publish(Bool(data=event.active))
                 if self._voice:
                     self._voice.speaking(event.active)
             elif isinstance(event, Turn):
-                self._turn.publish(self._turn_message(event, origin))
+                self._turn.publish(self._turn_message(event, origin, item.awake))
             else:
-                self._publish_transcript(event, origin)
+                self._publish_transcript(event, origin, item)
 
-    def _publish_transcript(self, transcript: Transcript, origin: Origin) -> None:
-        now_ns = self._node.get_clock().now().nanoseconds
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
+
+    def _publish_transcript(self, transcript: Transcript, origin: Origin, item: Gated) -> None:
+        now_ns = self._now_ns()
         if not transcript.is_final:
             rate = self._value('partial_rate_hz')
             if rate and 0 <= now_ns - self._last_partial_ns < 1e9 / rate:
@@ -114,19 +144,20 @@ class Outputs:
         # The text only grows: so the deltas add up to it, whatever was left out.
         transcript = replace(transcript, delta=transcript.text[self._published:])
         self._published = 0 if transcript.is_final else len(transcript.text)
-        message = self._message(transcript, origin, now_ns)
+        message = self._message(transcript, origin, now_ns, item.awake)
         (self._final if transcript.is_final else self._partial).publish(message)
         if transcript.delta.strip():
             self.latencies_s.append(message.latency)
-        if self._voice:
+        if self._voice and item.awake:
             self._voice.publish(message)
         if transcript.is_final:
-            if not message.robot_speaking:
-                self._text.publish(String(data=transcript.text))
+            if item.command and not message.robot_speaking:
+                self._text.publish(String(data=item.command))
             if self._value('log_transcripts'):
                 self._node.get_logger().info(f'"{transcript.text}" ({message.latency:.2f} s)')
 
-    def _message(self, transcript: Transcript, origin: Origin, now_ns: int) -> TranscriptMessage:
+    def _message(self, transcript: Transcript, origin: Origin, now_ns: int,
+                 awake: bool) -> TranscriptMessage:
         start_ns, end_ns = origin.stamp_ns(transcript.start_s), origin.stamp_ns(transcript.end_s)
         message = TranscriptMessage(
             utterance_id=transcript.utterance_id, revision=transcript.revision,
@@ -134,18 +165,19 @@ class Outputs:
             end=time_message(end_ns), latency=(now_ns - end_ns) / 1e9,
             confidence=float(transcript.confidence),
             words=self._words(transcript.words, origin),
-            robot_speaking=self._robot.marked(start_ns, end_ns))
+            robot_speaking=self._robot.marked(start_ns, end_ns), awake=awake)
         message.header.stamp = time_message(start_ns)
         message.header.frame_id = origin.frame_id or self._value('frame_id')
         return message
 
-    def _turn_message(self, turn: Turn, origin: Origin) -> TurnMessage:
-        now_ns = self._node.get_clock().now().nanoseconds
+    def _turn_message(self, turn: Turn, origin: Origin, awake: bool) -> TurnMessage:
+        now_ns = self._now_ns()
         start_ns, end_ns = origin.stamp_ns(turn.start_s), origin.stamp_ns(turn.end_s)
         message = TurnMessage(
             kind=int(turn.kind), utterance_id=turn.utterance_id, text=turn.text,
             words=word_messages(turn.words, origin), end=time_message(end_ns),
-            latency=(now_ns - end_ns) / 1e9, robot_speaking=self._robot.marked(start_ns, end_ns))
+            latency=(now_ns - end_ns) / 1e9, awake=awake,
+            robot_speaking=self._robot.marked(start_ns, end_ns))
         message.header.stamp = time_message(start_ns)
         message.header.frame_id = origin.frame_id or self._value('frame_id')
         return message

@@ -210,6 +210,14 @@ TABLE = (
         'ends when nobody has begun to speak by then, s; 0: never', (0.0, 3600.0), read=ALWAYS),
     Row('listen.max_duration_s', 60.0, 'longest time that a goal of ~/listen takes that has no '
         'such limit of its own, s; 0: any', (0.0, 3600.0), read=ALWAYS),
+    Row('wake.phrases', [], 'nothing is published until one of them was said, such as hey robot; '
+        'small errors are forgiven; empty: everything is', read=ALWAYS),
+    Row('wake.timeout_s', 8.0, 'sleeps again when nobody has spoken to it for so long, s; 0: never',
+        (0.0, 3600.0), read=ALWAYS),
+    Row('wake.similarity', 0.8, 'share of the letters of a wake phrase that have to be right: '
+        'less misses fewer and wakes for other words more often', (0.5, 1.0), read=ALWAYS),
+    Row('wake.publish_all', False, 'publish everything, and mark what is for the robot (awake)',
+        read=ALWAYS),
     Row('robot_speaking_mode', 'mute', 'while robot_speaking is true: mute the input, mark '
         'transcripts, or ignore it', choices=('mute', 'mark', 'ignore'), read=ALWAYS),
     Row('robot_speaking_tail_s', 0.3, 'how long that goes on when it has become false, s',

@@ -29,6 +29,7 @@ class Origin(NamedTuple):
 
     frame_id: str
     stamp_ns: Callable[[float], int]
+    processed_s: float = 0.0  # stream time up to which audio has been processed
 
 
 class StampMap:

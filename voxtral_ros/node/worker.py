@@ -73,7 +73,7 @@ class Worker:
         """
         Start the thread.
 
-        :param publish: called from the thread with new events
+        :param publish: called from the thread with new events, and when time has passed
         :param queue_s: audio that may wait
         :param max_gap_s: longer gaps end the utterance, also one that has no end yet
         :param n_utterances: of earlier workers: ids go on from there
@@ -405,7 +405,7 @@ class Worker:
 
     @property
     def _origin(self) -> Origin:
-        return Origin(self._frame_id, self._stamps)
+        return Origin(self._frame_id, self._stamps, self._fed / TARGET_RATE_HZ)
 
     def _publish(self, events: list[Event]) -> None:
         if self._given_up:
@@ -419,9 +419,8 @@ class Worker:
             else:
                 self._open = None if event.is_final else event
                 self.n_utterances = max(self.n_utterances, event.utterance_id)
-        if events:
-            try:
-                self._publish_events(events, self._origin)
-            except Exception:  # no reason to give up the stream
-                self.stats.failures += 1
-                _LOGGER.exception('what was recognised could not be published')
+        try:
+            self._publish_events(events, self._origin)
+        except Exception:  # no reason to give up the stream
+            self.stats.failures += 1
+            _LOGGER.exception('what was recognised could not be published')

@@ -35,6 +35,7 @@ import unicodedata
 
 from rapidfuzz.distance import Levenshtein
 
+from voxtral_ros.recognizer.phrase_match import normalised
 from voxtral_ros.recognizer.words import is_unspaced
 
 # With less, other words are found: 'the robot' has 0.75 of 'hey robot', and 'okay robot' 0.7 of
@@ -133,12 +134,6 @@ class WakePhrases:
                 if similarity >= self.similarity and (best is None or similarity > best[0]):
                     best = similarity, phrase, n
         return best
-
-
-def normalised(text: str) -> str:
-    """Return the letters and digits of a text, without case and accents."""
-    decomposed = unicodedata.normalize('NFKD', text.casefold())
-    return ''.join(character for character in decomposed if character.isalnum())
 
 
 def _units(text: str) -> list[_Unit]:
