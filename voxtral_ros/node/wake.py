@@ -60,6 +60,8 @@ class Wake:
         self._node.phrases.add('wake.phrases', phrases)
         self._options = options
         self.gate.tune(options)
+        if self._node.worker is not None:
+            self._node.worker.wake()  # where no audio comes
 
     def change(self, changes: Sequence[Parameter], configured: bool) -> None:
         """
@@ -96,7 +98,7 @@ class Wake:
         else:
             response.success = True
             self.gate.ask(request.data)
-            worker.wake()  # where no audio comes
+            worker.wake()
             self._node.get_logger().info(f'{response.message}, as ~/set_awake asks')
         return response
 
