@@ -100,7 +100,7 @@ def parse(name, text):
     if name == 'params_file' and not os.path.isfile(value):
         raise RuntimeError(
             f'params_file is {value}, but there is no file {os.path.abspath(value)}')
-    return value
+    return [''] if value == [] else value  # an empty list has no type
 
 
 def start(context):

@@ -144,11 +144,18 @@ def test_every_parameter_can_be_given(started):
               'hri_voice': 'on', 'engine.model': '3.10', 'engine.token_file': '007',
               'engine.ca_file': 'null', 'engine.url': 'ws://host:8000/v1/realtime'}
     parameters = started.run(include(**given)).parameters
-    assert parameters.keys() == given.keys() - {'dtype'}  # empty: as nobody has given it
+    assert parameters.keys() == given.keys() - {'dtype', 'phrases.file'}  # empty: as not given
     for row in TABLE[1:]:
         if row.name in parameters:
             assert type(parameters[row.name]) is type(row.default), row.name
             assert str(parameters[row.name]).lower() == given[row.name].lower()
+
+
+@pytest.mark.parametrize(('text', 'meant'), [
+    ("['living room', 'Kowalski :2.5']", ['living room', 'Kowalski :2.5']), ('[]', ['']),
+    ('living room', ['living room']), ('[2, yes, R2]', ['2', 'yes', 'R2'])])
+def test_a_list_can_be_given(started, text, meant):
+    assert started.run(include(phrases__list=text)).parameters['phrases.list'] == meant
 
 
 def test_policies_of_the_audio_topic_can_be_given(started):
