@@ -142,7 +142,8 @@ def test_every_parameter_can_be_given(started):
              for row in TABLE}
     given |= {'model': '2602', 'microphone': '2', 'file': '1.5', 'frame_id': 'yes',
               'hri_voice': 'on', 'engine.model': '3.10', 'engine.token_file': '007',
-              'engine.ca_file': 'null', 'engine.url': 'ws://host:8000/v1/realtime'}
+              'engine.ca_file': 'null', 'engine.url': 'ws://host:8000/v1/realtime',
+              'phrases.list': "['living room']", 'wake.phrases': "['hey robot']"}
     parameters = started.run(include(**given)).parameters
     assert parameters.keys() == given.keys() - {'dtype', 'phrases.file'}  # empty: as not given
     for row in TABLE[1:]:
