@@ -25,6 +25,7 @@ from node.driver import ACTIVATE, CONFIGURE, driven
 from node.orders import first_orders
 import pytest
 from rclpy.action import ActionClient
+from rclpy.parameter import Parameter
 from support.processes import ends_with_us
 from support.scripted import join, PAUSE, Script, silence, voice
 
@@ -389,11 +390,21 @@ def test_a_goal_may_have_a_pause_of_its_own():
         asking = talk.ask(end_silence_s=0.5)
         talk.play(join(silence(1.0), script.say(' yes'), silence(0.9)))
         assert ended(asking) == (SUCCEEDED, R.SUCCEEDED, 'yes')
-        asking = talk.ask()
-        talk.play(join(script.say(' no'), silence(0.9)))
-        assert asking.result is None  # the pause of the node is back
-        talk.play(silence(1.0))
-        assert ended(asking) == (SUCCEEDED, R.SUCCEEDED, 'no')
+        talk.wait(lambda: talk.finals)
+        talk.settle()
+        talk.play(join(script.say(' no'), silence(0.9), script.say(' way'), silence(2.0)))
+        talk.wait(lambda: len(talk.finals) == 2)
+        assert talk.finals[1].text == 'no way'  # the pause of the node is back
+
+
+def test_the_pause_of_a_goal_is_kept_when_parameters_change():
+    script = Script()
+    with conversation(script, endpoint__silence_s=1.5) as talk:
+        asking = talk.ask(end_silence_s=0.5)
+        talk.do(lambda: talk.node.set_parameters([
+            Parameter('endpoint.silence_s', value=2.5), Parameter('vad.threshold', value=0.4)]))
+        talk.play(join(silence(1.0), script.say(' yes'), silence(0.9)))
+        assert ended(asking) == (SUCCEEDED, R.SUCCEEDED, 'yes')
 
 
 def test_what_the_robot_says_itself_does_not_count():
@@ -488,6 +499,15 @@ def test_what_a_server_has_still_to_write_may_be_the_answer():
         talk.engine.link = LinkStatus('connected')
         talk.pass_time(1.0)
         assert ended(asking)[:2] == (ABORTED, R.NO_SPEECH)
+
+
+def test_topics_that_fail_keep_nobody_from_the_result():
+    script = Script()
+    with conversation(script) as talk:
+        asking = talk.ask()
+        talk.node._outputs.publish = lambda *_: 1 / 0
+        talk.play(join(silence(1.0), script.say(' stop'), silence(PAUSE)))
+        assert ended(asking) == (SUCCEEDED, R.SUCCEEDED, 'stop')
 
 
 def test_who_is_muted_learns_why_nobody_was_heard():

@@ -346,9 +346,11 @@ class AsrNode(LifecycleNode):
                           self._value('robot_speaking_tail_s'))
 
     def _publish(self, events: list[Event], origin: Origin) -> None:
-        if self._outputs is not None:
-            self._outputs.publish(events, origin)
-        self.listen.publish(events, origin)
+        try:
+            if self._outputs is not None:
+                self._outputs.publish(events, origin)
+        finally:
+            self.listen.publish(events, origin)
 
     # ---- services ----
 
