@@ -204,8 +204,8 @@ TABLE = (
     Row('phrases.list', [], 'names, objects and orders to expect: they are recognised more often; '
         'one may have a boost of its own, as in Kowalski :2.5', read=ALWAYS),
     Row('phrases.file', '', 'file with more of them, one in a line, UTF-8', read=ALWAYS),
-    Row('phrases.boost', 3.0, 'boost of phrases that have none of their own: more finds more of '
-        'them, also where others were said; 0: none', (0.0, 20.0), read=ALWAYS),
+    Row('phrases.boost', 2.0, 'boost of phrases that have none of their own: more finds more of '
+        'them, also where others were said; 0: none', (0.0, 10.0), read=ALWAYS),
     Row('listen.begin_timeout_s', 10.0, 'a goal of ~/listen that has no such limit of its own '
         'ends when nobody has begun to speak by then, s; 0: never', (0.0, 3600.0), read=ALWAYS),
     Row('listen.max_duration_s', 60.0, 'longest time that a goal of ~/listen takes that has no '

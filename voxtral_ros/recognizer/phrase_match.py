@@ -91,7 +91,8 @@ class PhraseMatcher:
 
 def normalised(text: str) -> str:
     """Return the letters and digits of a text, without case and accents."""
-    decomposed = unicodedata.normalize('NFKD', text.casefold())
+    folded = unicodedata.normalize('NFKD', text).casefold()
+    decomposed = unicodedata.normalize('NFKD', folded)
     return ''.join(character for character in decomposed if character.isalnum())
 
 
