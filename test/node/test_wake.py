@@ -12,20 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Wake phrases of the real node: nothing goes out before, ~/awake says so, ~/set_awake changes it."""
+"""Wake phrases of the real node: nothing goes out before, and ~/awake says so."""
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 from node.driver import ACTIVATE, CONFIGURE, DEACTIVATE, driven
 from node.orders import first_orders
-from node.test_parameters import put
+from node.test_parameters import Holder, put
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 from voxtral_ros.msg import Turn
 from voxtral_ros.node.health import OK
-from voxtral_ros.node.wake import StreamTime
+from voxtral_ros.node.wake import StreamTime, Wake
 
 KITCHEN = 'go to the kitchen and bring me the red cup'
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -150,6 +151,19 @@ def test_a_wake_phrase_without_letters_is_refused_at_configure(tmp_path):
     with driven(tmp_path, wake__phrases="['hey robot', '...']") as driver:
         assert not driver.change(CONFIGURE)
         driver.wait(lambda: 'wake.phrases: phrase 2' in driver.log)
+
+
+def test_wake_phrases_are_expected_with_their_own_boost():
+    added = {}
+    node = Holder(**{'wake.phrases': ['hey robot', 'robbie :4'], 'wake.boost': 0.5})
+    node.create_service = lambda *arguments: None
+    node.phrases, node.worker = SimpleNamespace(add=added.__setitem__), None
+    wake = Wake(node)
+    wake.read()
+    assert {phrase.text: phrase.boost for phrase in added['wake.phrases'].phrases} == {
+        'hey robot': 0.5, 'robbie': 4.0}
+    assert wake.phrases == ('hey robot', 'robbie')
+    assert not wake.begin(480).awake
 
 
 @pytest.mark.parametrize('patience_s', [0.0, 3.0])

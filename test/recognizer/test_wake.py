@@ -34,8 +34,9 @@ def rest(phrases, text, **options):
     ('hey robot stop', 'stop'), ('Hey, Robot! Stop.', 'Stop.'), ('heyrobot stop', 'stop'),
     ('hey robots stop', 'stop'), ('hay robot stop', 'stop'), ('HEY ROBOT \u2014 stop', 'stop'),
     ('hey-robot,stop', 'stop'), ('hey ro bot stop', 'stop'), ('h\u00e9y robot', ''),
-    ('well hey robot stop', 'stop'), ('oh hey robot stop', 'stop'), ('hey. Robot? (Stop!)', '(Stop!)'),
-    ('hey robot \u00bfd\u00f3nde?', '\u00bfd\u00f3nde?'), ("'hey robot' is what I say", 'is what I say'),
+    ('well hey robot stop', 'stop'), ('oh hey robot stop', 'stop'),
+    ('hey. Robot? (Stop!)', '(Stop!)'), ('hey robot \u00bfd\u00f3nde?', '\u00bfd\u00f3nde?'),
+    ("'hey robot' is what I say", 'is what I say'),
     ('o.k. computer: go', 'go'), ('ok computer go', 'go'),
     ('hey robot hey robot stop', 'hey robot stop')])
 def test_small_errors_are_forgiven(text, after):
@@ -50,13 +51,10 @@ def test_other_words_are_not_found(text):
 
 
 @pytest.mark.parametrize(('phrase', 'text', 'after'), [
-    ('\u4f60\u597d\u673a\u5668\u4eba', '\u8bf7\u95ee\u4f60\u597d\u673a\u5668\u4eba\uff0c\u505c\u4e0b', '\u505c\u4e0b'),
-    ('\u4f60\u597d\u673a\u5668\u4eba', '\u4f60\u597d\u673a\u5668\u4eba\u505c\u4e0b', '\u505c\u4e0b'),
-    ('\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35', '\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35\u0e04\u0e23\u0e31\u0e1a', '\u0e04\u0e23\u0e31\u0e1a'),
-    ('\u0928\u092e\u0938\u094d\u0924\u0947 \u0930\u094b\u092c\u094b\u091f', '\u0928\u092e\u0938\u094d\u0924\u0947 \u0930\u094b\u092c\u094b\u091f, \u0930\u0941\u0915\u094b', '\u0930\u0941\u0915\u094b'),
-    ('\ub85c\ubd07\uc544', '\ub85c\ubd07\uc544 \uba48\ucdb0', '\uba48\ucdb0'),
-    ('\u041f\u0440\u0438\u0432\u0435\u0442, \u0440\u043e\u0431\u043e\u0442', '\u043f\u0440\u0438\u0432\u0435\u0442 \u0440\u043e\u0431\u043e\u0442 \u0441\u0442\u043e\u0439', '\u0441\u0442\u043e\u0439'),
-    ('Stra\u00dfe', 'STRASSE frei', 'frei'), ('R2', 'r2 stop', 'stop')])
+    ('你好机器人', '请问你好机器人，停下', '停下'), ('你好机器人', '你好机器人停下', '停下'),
+    ('สวัสดี', 'สวัสดีครับ', 'ครับ'), ('नमस्ते रोबोट', 'नमस्ते रोबोट, रुको', 'रुको'),
+    ('로봇아', '로봇아 멈춰', '멈춰'), ('Привет, робот', 'привет робот стой', 'стой'),
+    ('Straße', 'STRASSE frei', 'frei'), ('R2', 'r2 stop', 'stop')])
 def test_every_script_has_wake_phrases(phrase, text, after):
     assert rest(WakePhrases([phrase]), text) == after
 

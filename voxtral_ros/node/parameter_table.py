@@ -212,8 +212,10 @@ TABLE = (
         'such limit of its own, s; 0: any', (0.0, 3600.0), read=ALWAYS),
     Row('wake.phrases', [], 'nothing is published until one of them was said, such as hey robot; '
         'small errors are forgiven; empty: everything is', read=ALWAYS),
-    Row('wake.timeout_s', 8.0, 'sleeps again when nobody has spoken to it for so long, s; 0: never',
-        (0.0, 3600.0), read=ALWAYS),
+    Row('wake.boost', 1.0, 'boost of wake phrases that have none of their own: more misses fewer, '
+        'and wakes more often for words that sound alike; 0: none', (0.0, 10.0), read=ALWAYS),
+    Row('wake.timeout_s', 8.0, 'sleeps again when nobody has spoken to it for so long, s; 0: '
+        'never', (0.0, 3600.0), read=ALWAYS),
     Row('wake.similarity', 0.8, 'share of the letters of a wake phrase that have to be right: '
         'less misses fewer and wakes for other words more often', (0.5, 1.0), read=ALWAYS),
     Row('wake.publish_all', False, 'publish everything, and mark what is for the robot (awake)',

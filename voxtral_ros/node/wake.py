@@ -31,8 +31,7 @@ from voxtral_ros.recognizer.wake_gate import WakeGate, WakeOptions
 if TYPE_CHECKING:
     from voxtral_ros.node.asr import AsrNode
 
-# What is read here; with another boost, wake phrases without one of their own are expected anew.
-_PREFIX, _BOOST = 'wake.', 'phrases.boost'
+_PREFIX = 'wake.'  # of what is read here
 _NO_PHRASES = 'there are no wake phrases, so it is always awake'
 
 
@@ -69,7 +68,7 @@ class Wake:
 
         :raises PhraseError: the wake phrases are none; nothing has changed
         """
-        if any(change.name == _BOOST or change.name.startswith(_PREFIX) for change in changes):
+        if any(change.name.startswith(_PREFIX) for change in changes):
             if configured:
                 self.read(changes)
             else:
@@ -122,7 +121,7 @@ class StreamTime:
 def _read(value: Callable[[str], Any]) -> tuple[WakeOptions, PhraseList]:
     """Return what the parameters say, and what is to be expected for it."""
     try:
-        phrases = PhraseList.parse(value('wake.phrases'), value(_BOOST))
+        phrases = PhraseList.parse(value('wake.phrases'), value('wake.boost'))
         texts = tuple(phrase.text for phrase in phrases.phrases)
         WakePhrases(texts)
     except ValueError as error:

@@ -66,7 +66,7 @@ class Gated:
 class _Utterance:
     """What has become of an utterance."""
 
-    id: int
+    id: int  # noqa: A003
     for_robot: bool  # all of it that comes after
     from_s: float = -math.inf  # which is where its words must end to count
     woke: bool = False  # there is a wake phrase in it, and only what follows counts
