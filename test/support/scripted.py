@@ -43,6 +43,7 @@ from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.recognizer.slot import Slot, Token
 from voxtral_ros.recognizer.slot_pool import SlotPool
 from voxtral_ros.recognizer.stream import Stream
@@ -229,6 +230,13 @@ class ScriptedEngine:
         assert self.slots.open[slot.index] is slot
         self._writers[slot.index].penalty = penalty
         self.penalties.append(penalty)
+
+    def expect_phrases(self, slot: Slot, phrases: PhraseList) -> None:
+        """Take phrases, which the script does not need."""
+
+    def settle(self, slot: Slot) -> bool:
+        """Hold nothing back."""
+        return False
 
     def take_detector(self) -> None:
         """Let every stream load a detector, which is a script, too."""
