@@ -264,6 +264,9 @@ void prefill(
   run_encoder(model, streams, mel, n_tokens, rest, audio);
   const Buffers b = buffers(model.decoder, streams.n, n_tokens, rest);
   run_decoder(model, streams, audio, n_tokens, 0, prompt_tokens, n_tokens, b);
+  for (int64_t m = 0; m < streams.n; ++m) {
+    model.phrase_state[streams.slots[m]] = 0;  // whatever earlier positions have predicted
+  }
   choose_tokens(model, streams, n_tokens, b, choices, 1);
 }
 

@@ -52,42 +52,47 @@ inline Choice choose(float * logits, int64_t vocabulary) {
   return {token, probability, token, probability, 0.0f};
 }
 
-// The same once those that are expected have their biases. Where no word of a phrase is begun, what
-// text tokens gain all together all of them lose again, so the probability of each special token
-// stays.
+// The token that takes the place of the likeliest one because it is expected, or else that one. Where
+// no word of a phrase is begun, what tokens with a bias gain all text tokens lose together before
+// they are compared with special tokens.
 inline Choice choose_biased(const Phrases & p, int64_t state, float * logits, int64_t vocabulary) {
   const int32_t special = first_largest(logits, 0, p.first_text);
-  int32_t text = first_largest(logits, p.first_text, vocabulary);
+  const int32_t text = first_largest(logits, p.first_text, vocabulary);
   const int32_t unbiased = logits[text] > logits[special] ? text : special;
   const float * e = logits;  // from here on exponentials
   const float total = exp_and_sum(logits, 0, vocabulary);
-  float best = e[text], gain = 0;
+  int32_t token = -1;
+  float best = 0, gain = 0;
   const auto add = [&](int64_t i) {
-      const int32_t token = p.token[i];
-      const float biased = e[token] * std::exp(p.bias[i]);
-      gain += biased - e[token];
-      if (biased > best || (biased == best && token < text)) {
-        best = biased, text = token;
+      const float biased = e[p.token[i]] * std::exp(p.bias[i]);
+      gain += biased - e[p.token[i]];
+      if (biased > best || (biased == best && p.token[i] < token)) {
+        best = biased, token = p.token[i];
       }
     };
   for (int64_t i = p.begin[state]; i < p.begin[state + 1]; ++i) {
     add(i);
   }
   float all = total + gain;
-  if (!p.inside[state]) {
-    for (int64_t i = state ? p.begin[0] : p.begin[1]; i < p.begin[1]; ++i) {
-      if (find(p, state, p.token[i]) < 0) {
-        add(i);
-      }
+  const bool inside = p.inside[state];
+  for (int64_t i = inside || !state ? p.begin[1] : 0; i < p.begin[1]; ++i) {
+    if (find(p, state, p.token[i]) < 0) {
+      add(i);
     }
+  }
+  const bool is_best_text = unbiased == special || best > e[unbiased] || token == unbiased;
+  if (!inside) {
     float sum = total;
     for (int64_t i = 0; i < p.first_text; ++i) {
       sum -= e[i];
     }
-    best *= gain > 0 ? sum / (sum + gain) : 1.0f;
     all = total;
+    best *= gain > 0 ? sum / (sum + gain) : 1.0f;
   }
-  const int32_t token = best > e[special] ? text : special;
-  const float cost = token == unbiased ? 0.0f : std::log(e[unbiased] / e[token]);
-  return {token, std::max(best, e[special]) / all, unbiased, e[unbiased] / total, cost};
+  const float probability = e[unbiased] / total;
+  if (token >= 0 && is_best_text && best > e[special]) {
+    const float cost = token == unbiased ? 0.0f : std::log(e[unbiased] / e[token]);
+    return {token, best / all, unbiased, probability, cost};
+  }
+  return {unbiased, probability, unbiased, probability, 0.0f};
 }

@@ -14,10 +14,9 @@
 
 // Tokens of phrases that a stream expects: what argmax has chosen is chosen once more, with a bias.
 //
-// Each slot has a trie, or none: voxtral_ros/backends/biasing.py. One block per row. The biases are
-// added to the screened logits; of the kTop tokens with the largest sums the exact logits decide,
-// and beside them the token that argmax has found, and the special ones. Where no word is begun,
-// what text tokens gain all together all of them lose again.
+// Each slot has a trie, or none: voxtral_ros/backends/biasing.py, where the choice is written down.
+// One block per row. The biases are added to the screened logits; of the kTop tokens with the
+// largest sums, the token that argmax has found and the special ones the exact logits decide.
 
 #include "logits.cuh"
 
@@ -179,8 +178,8 @@ __global__ __launch_bounds__(kThreads) void expect_kernel(PhraseArguments p) {
   float special_logit = penalised(special, logits[special]);
   for (int i = 0; i < p.n_special; ++i)
     special_logit = p.special[i] == special ? exact[1 + i] : special_logit;
-  int token = unbiased >= trie.first_text ? unbiased : -1;
-  float logit = base, best = token < 0 ? -INFINITY : base;
+  int token = -1;
+  float logit = -INFINITY, best = -INFINITY;
   for (int n = 0; n < kTop; ++n) {
     if (top_token[n] < 0) continue;
     gain += expm1f(top_bias[n]) * (expf(top_logit[n] - base) - expf(logits[top_token[n]] - base));
@@ -192,16 +191,17 @@ __global__ __launch_bounds__(kThreads) void expect_kernel(PhraseArguments p) {
   const float all = 1 / probability, text = fmaxf(all - special_sum, 1e-30f);
   float likelihood = expf(best - base);
   if (!inside && gain > 0) likelihood *= text / (text + gain);
-  const float special_likelihood = expf(special_logit - base);
-  if (!(likelihood > special_likelihood))
-    token = special, logit = special_logit, likelihood = special_likelihood;
+  const bool is_best_text = unbiased < trie.first_text || best > base || token == unbiased;
+  float token_probability = likelihood / (inside ? all + gain : all);
+  if (token < 0 || !is_best_text || !(likelihood > expf(special_logit - base)))
+    token = unbiased, logit = base, token_probability = probability;
   int64_t next = state;
   if (token >= trie.first_text) {
     const int at = find_any(trie, state, token);
     next = at < 0 ? 0 : trie.next[at];
   }
   p.ids[row] = token, p.ids[p.m + row] = unbiased, p.ids[2 * p.m + row] = next;
-  p.values[row] = likelihood / (inside ? all + gain : all), p.values[p.m + row] = probability;
+  p.values[row] = token_probability, p.values[p.m + row] = probability;
   p.values[2 * p.m + row] = token == unbiased ? 0.f : base - logit;
   if (p.last_token && row % p.rows_per_slot == p.rows_per_slot - 1)
     p.last_token[slot] = token, p.state[slot] = next;

@@ -64,28 +64,36 @@ def test_a_stream_is_in_the_state_of_its_longest_match(sequences, tokens):
         assert found == expected
 
 
-@given(SEQUENCES, st.lists(TOKENS, max_size=5), st.integers(0, 99), st.floats(0, 8))
-def test_a_bias_moves_probability_between_words_only(sequences, written, seed, bias):
+@given(SEQUENCES, st.lists(TOKENS, max_size=5), st.integers(0, 9999), st.floats(0, 8))
+def test_a_bias_chooses_between_words_and_makes_none_of_silence(sequences, written, seed, bias):
     trie = trie_of(sequences, bias or 1.0)
     state = 0
     for token in written:
         state = trie.advance(state, token)
     logits = np.random.default_rng(seed).normal(0, 3, 8)
-    biased = trie.biased(logits, state)
-    assert biased[:FIRST_TEXT].tolist() == logits[:FIRST_TEXT].tolist()
-    assert np.exp(biased).sum() == pytest.approx(np.exp(logits).sum())
-    # Between tokens the ratio changes by the difference of their biases, and by nothing else.
-    change = biased - logits
-    listed = [*trie.token[trie.entries(0)], *trie.token[trie.entries(state)]]
-    others = [token for token in range(FIRST_TEXT, 8) if token not in listed]
-    assert np.ptp(change[others]) < 1e-9 if others else True
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    token, probability = trie.choose(logits, state)
+    plain = int(logits.argmax())
+    if token != plain:
+        tokens, biases = trie.biases(state)
+        assert token in tokens
+        biased = dict(zip(tokens.tolist(), logits[tokens] + biases, strict=True))
+        assert biased[token] == max(biased.values())
+        assert plain < FIRST_TEXT or biased[token] > logits[plain]
+        # Text as a whole is likelier than each special token.
+        assert probabilities[FIRST_TEXT:].sum() > probabilities[:FIRST_TEXT].max()
+        assert probabilities[token] < probability <= probabilities[FIRST_TEXT:].sum()
+    elif plain < FIRST_TEXT:
+        assert probability == pytest.approx(probabilities[plain])
 
 
 def test_inside_of_a_word_only_what_continues_it_has_a_bias_also_against_silence():
     trie = trie_of([[3, 4, 5], [6, 7]], 2.0, inside=True)
     state = trie.advance(0, 3)
-    biased = trie.biased(np.zeros(8), state)
-    assert biased.tolist() == [0, 0, 0, 0, 4, 0, 0, 0]
+    assert [part.tolist() for part in trie.biases(state)] == [[4], [4.0]]
+    logits = np.array([0, 3.0, 0, 0, 0, 0, 1.5, 0])
+    assert trie.choose(logits, state)[0] == 4
+    assert trie.choose(logits, 0)[0] == 1
 
 
 def test_the_largest_bias_of_a_token_counts():

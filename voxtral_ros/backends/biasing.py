@@ -19,10 +19,11 @@ The tokens of all phrases are a trie; with a way back from where a phrase breaks
 end of it that begins another one (Aho and Corasick), it is an automaton. A stream is in one of its
 states. In each state some tokens have a bias, which is added to their logits.
 
-Where no word is begun, the bias moves probability from some words to others and never from silence
-to words: what text tokens gain all together, all of them lose again, so the probability of each
-special token, pad above all, is what it was. Inside of a word of a phrase, only the tokens that
-continue it have a bias, and they have it against special tokens, too.
+A token with a bias takes the place of the likeliest one if it is likelier with its bias. Where no
+word is begun, the bias moves probability from some words to others and never from silence to
+words: what tokens with a bias gain, all text tokens lose together before they are compared with
+pad and the other special tokens. Inside of a word of a phrase, only the tokens that continue it
+have a bias, and they have it against special tokens, too.
 """
 
 from __future__ import annotations
@@ -108,19 +109,39 @@ class TokenTrie:
                 return int(self.next[at])
         return 0
 
-    def biased(self, logits: Array, state: int) -> Array:
-        """Return the logits with the biases of a state in them, float64 [vocabulary]."""
+    def biases(self, state: int) -> tuple[Array, Array]:
+        """Return the tokens that have a bias in a state, ascending, and their biases."""
+        where = self.entries(state)
+        tokens, biases = self.token[where], self.bias[where]
+        if self.inside[state] or state == 0:
+            return tokens, biases
+        where = self.entries(0)
+        # Of a token that both have, the entry of the state comes first and is taken.
+        tokens, first = np.unique(np.concatenate((tokens, self.token[where])), return_index=True)
+        return tokens, np.concatenate((biases, self.bias[where]))[first]
+
+    def choose(self, logits: Array, state: int) -> tuple[int, float]:
+        """
+        Return the token that a stream writes in a state, and its probability.
+
+        :param logits: [vocabulary]
+        """
         logits = logits.astype(np.float64)
-        text = logits[self.first_text:]
-        before = _log_sum_exp(text)
-        bias = np.zeros_like(logits)
-        for from_state in (state,) if self.inside[state] else (0, state):
-            where = self.entries(from_state)
-            bias[self.token[where]] = self.bias[where]
-        text += bias[self.first_text:]
+        unbiased = int(logits.argmax())
+        likelihood = np.exp(logits - logits[unbiased])
+        total = likelihood.sum()
+        tokens, biases = self.biases(state)
+        biased = likelihood[tokens] * np.exp(biases)
+        best = int(biased.argmax())
+        gain = (biased - likelihood[tokens]).sum()
+        value = float(biased[best])
+        is_best_text = unbiased < self.first_text or value > 1 or tokens[best] == unbiased
         if not self.inside[state]:
-            text -= _log_sum_exp(text) - before
-        return logits
+            text = likelihood[self.first_text:].sum()
+            value *= text / (text + gain)
+        if is_best_text and value > likelihood[:self.first_text].max():
+            return int(tokens[best]), float(value / (total + gain * self.inside[state]))
+        return unbiased, float(1 / total)
 
     @property
     def nbytes(self) -> int:
@@ -171,8 +192,3 @@ def _with_ways_back(nodes: list[_Node], transparent: Sequence[int],
             entries[at].update((token, (0.0, at)) for token in transparent
                                if token not in node.children)
     return entries
-
-
-def _log_sum_exp(x: Array) -> float:
-    top = float(x.max())
-    return top + float(np.log(np.exp(x - top).sum()))

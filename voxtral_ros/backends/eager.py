@@ -123,6 +123,7 @@ class EagerBackend:
         index, audio, kv_len = self._encode(slots, windows)
         tokens = torch.tensor(prompt_tokens, device=self._device)
         logits = self.network.decode(audio, tokens, self.state, index, kv_len)
+        self._phrase_state[list(slots)] = 0  # whatever earlier positions have predicted
         return _tokens([self._choose(logits, index, slots)])
 
     @torch.inference_mode()
@@ -163,26 +164,25 @@ class EagerBackend:
         """
         logits = logits.float()
         logits[:, self._pad] -= self.pad_penalty[index]
+        best, token = logits.max(dim=-1)
+        probability = (best - logits.logsumexp(dim=-1)).exp()
         unbiased = None
         if not self._tries.keys().isdisjoint(slots):
-            rows = [self._bias(row, slot) for row, slot in zip(logits, slots, strict=True)]
-            unbiased = [choice for _, choice in rows]
-            logits = torch.stack([row for row, _ in rows]).to(logits)
-        best, token = logits.max(dim=-1)
+            unbiased = [Unbiased(*choice, 0.0) for choice in zip(
+                token.tolist(), probability.tolist(), strict=True)]
+            for row, slot in enumerate(slots):
+                if slot in self._tries:
+                    token[row], probability[row], cost = self._choose_biased(logits[row], slot)
+                    unbiased[row] = unbiased[row]._replace(cost=cost)
         self.last_token[index] = token
-        return _Choices(token, (best - logits.logsumexp(dim=-1)).exp(), unbiased)
+        return _Choices(token, probability, unbiased)
 
-    def _bias(self, logits: Tensor, slot: int) -> tuple[Tensor, Unbiased]:
-        """Return the logits of one stream with its biases, and its choice without."""
-        best, token = logits.max(dim=-1)
-        probability = float((best - logits.logsumexp(dim=-1)).exp())
-        if slot not in self._tries:
-            return logits, Unbiased(int(token), probability, 0.0)
+    def _choose_biased(self, logits: Tensor, slot: int) -> tuple[int, float, float]:
+        """Return the token of one stream, its probability, and its cost as in `Unbiased`."""
         trie, state = self._tries[slot], int(self._phrase_state[slot])
-        biased = torch.from_numpy(trie.biased(logits.cpu().numpy(), state)).to(logits)
-        chosen = int(biased.argmax())
-        self._phrase_state[slot] = trie.advance(state, chosen)
-        return biased, Unbiased(int(token), probability, float(best - logits[chosen]))
+        token, probability = trie.choose(logits.cpu().numpy(), state)
+        self._phrase_state[slot] = trie.advance(state, token)
+        return token, probability, float(logits.max() - logits[token])
 
 
 class _Choices(NamedTuple):

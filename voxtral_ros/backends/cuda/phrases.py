@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,10 +99,8 @@ def _plain(hidden: Tensor, head: Head, slots: Tensor, pad_penalty: Tensor, phras
         for t in range(hidden.shape[1]):
             row = logits[m, t].double().numpy().copy()
             row[head.pad] -= float(pad_penalty[slot])
-            biased = trie.biased(row, state)
-            token, unbiased = int(biased.argmax()), int(ids[1, m, t])
+            token, values[0, m, t] = trie.choose(row, state)
             ids[0, m, t], ids[2, m, t] = token, trie.advance(state, token)
-            values[0, m, t] = 1 / np.exp(biased - biased[token]).sum()
-            values[2, m, t] = row[unbiased] - row[token]
+            values[2, m, t] = row[ids[1, m, t]] - row[token]
         if last_token is not None:
             last_token[slot], phrases.state[slot] = ids[0, m, -1], ids[2, m, -1]
