@@ -193,7 +193,8 @@ __global__ __launch_bounds__(kThreads) void expect_kernel(PhraseArguments p) {
   if (!inside && gain > 0) likelihood *= text / (text + gain);
   const bool is_best_text = unbiased < trie.first_text || best > base || token == unbiased;
   float token_probability = likelihood / (inside ? all + gain : all);
-  if (token < 0 || !is_best_text || !(likelihood > expf(special_logit - base)))
+  const float rival = unbiased < trie.first_text ? 1.f : expf(special_logit - base);
+  if (token < 0 || !is_best_text || !(likelihood > rival))
     token = unbiased, logit = base, token_probability = probability;
   int64_t next = state;
   if (token >= trie.first_text) {
