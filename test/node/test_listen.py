@@ -517,3 +517,17 @@ def test_who_is_muted_learns_why_nobody_was_heard():
         talk.pass_time(6.0)
         asking.finish()
         assert asking.result.message == 'nobody has spoken for 5 s: muted by ~/set_listening'
+
+
+def test_who_was_asked_something_needs_no_wake_phrase():
+    script = Script()
+    with conversation(script, wake__phrases=['hey robot']) as talk:
+        client = talk.client()
+        talk.play(join(silence(1.0), script.say(' hello'), silence(PAUSE)))
+        asking = talk.ask(client)
+        talk.play(join(script.say(' kitchen'), silence(PAUSE)))
+        assert ended(asking) == (SUCCEEDED, R.SUCCEEDED, 'kitchen')
+        assert asking.feedback
+        talk.play(join(script.say(' hey robot'), script.say(' stop'), silence(PAUSE)))
+        talk.wait(lambda: talk.finals)
+        assert [final.text for final in talk.finals] == ['stop']  # the topics go on as they do

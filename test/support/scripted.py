@@ -193,6 +193,7 @@ class ScriptedEngine:
         self.on_update = self.link = self.stats = None
         self.description = 'a script'
         self.penalties: list[float] = []  # all that were asked for
+        self.expected: list[PhraseList] = []
         self._script = script or Script()
         self._ids = list(ids)
         self._n_taken = 0
@@ -232,10 +233,13 @@ class ScriptedEngine:
         self.penalties.append(penalty)
 
     def expect_phrases(self, slot: Slot, phrases: PhraseList) -> None:
-        """Take phrases, which the script does not need."""
+        """Note what is expected; it is no less and no more likely to be written."""
+        assert self.slots.open[slot.index] is slot
+        self.expected.append(phrases)
 
     def settle(self, slot: Slot) -> bool:
-        """Hold nothing back."""
+        """Take nothing back: no phrase is ever begun."""
+        assert self.slots.open[slot.index] is slot
         return False
 
     def take_detector(self) -> None:
