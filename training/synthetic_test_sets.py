@@ -33,7 +33,7 @@ engine reports them. `voxtral evaluate` reads these manifests.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import json
 from pathlib import Path
 import subprocess
@@ -94,12 +94,13 @@ def kokoro(texts: list[str], phonemes: list[str], arguments: argparse.Namespace,
                         f'kokoro {voice}')
 
 
-def festival(texts: list[str]) -> Iterator[Utterance]:
-    """Synthesize with three voices in turn."""
+def festival(texts: Iterable[str], voices: Sequence[str] = _FESTIVAL_VOICES,
+             ) -> Iterator[Utterance]:
+    """Synthesize with the voices in turn."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'speech.wav'
         for n, text in enumerate(texts):
-            voice = _FESTIVAL_VOICES[n % len(_FESTIVAL_VOICES)]
+            voice = voices[n % len(voices)]
             script = path.with_suffix('.scm')
             script.write_text(_FESTIVAL.format(voice=voice, text=text, path=path))
             lines = subprocess.run(['festival', '-b', str(script)], capture_output=True, text=True,
@@ -110,13 +111,14 @@ def festival(texts: list[str]) -> Iterator[Utterance]:
             yield Utterance(samples, rate, ends if same else [], f'festival {voice}')
 
 
-def piper(texts: list[str], program: str, model: Path) -> Iterator[Utterance]:
-    """Synthesize with the voice of a piper model."""
+def piper(texts: list[str], program: str, model: Path, length_scale: float = 1.0,
+          ) -> Iterator[Utterance]:
+    """Synthesize with the voice of a piper model, slower with a higher `length_scale`."""
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / 'lines.txt'
         lines.write_text('\n'.join(texts) + '\n', encoding='utf-8')
-        subprocess.run([program, '-m', str(model), '-i', str(lines), '-d', folder], check=True,
-                       capture_output=True)
+        subprocess.run([program, '-m', str(model), '-i', str(lines), '-d', folder,
+                        '--length-scale', str(length_scale)], check=True, capture_output=True)
         paths = sorted(Path(folder).glob('*.wav'))  # named by the time
         assert len(paths) == len(texts), f'{len(paths)} recordings of {len(texts)} lines'
         for path in paths:
@@ -124,17 +126,23 @@ def piper(texts: list[str], program: str, model: Path) -> Iterator[Utterance]:
             yield Utterance(samples, rate, [], f'piper {model.stem}')
 
 
-def write(folder: Path, texts: list[str], utterances: Iterator[Utterance]) -> None:
-    """Write the recordings at 16 kHz, silence around them, and the manifest of the set."""
+def write(folder: Path, texts: list[str], utterances: Iterable[Utterance],
+          phrases: Sequence[str] = ()) -> None:
+    """
+    Write the recordings at 16 kHz, silence around them, and the manifest of the set.
+
+    :param phrases: for a last column of this name, as many as texts; without it there is none
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = ['file\ttext\tspeaker\tends']
+    rows = ['file\ttext\tspeaker\tends' + ('\tphrase' if phrases else '')]
     for n, (text, item) in enumerate(zip(texts, tqdm(utterances, total=len(texts)), strict=True)):
         samples, first, last = _trimmed(soxr.resample(item.samples, item.rate, _RATE_HZ))
         # TTS engines count the final silence to the last word.
         ends = [min(end, last) - first + _LEAD_S for end in item.ends]
         name = f'{folder.name}/{n:03d}.flac'
         soundfile.write(folder.parent / name, samples, _RATE_HZ)
-        rows.append('\t'.join((name, text, item.speaker, ' '.join(f'{end:.3f}' for end in ends))))
+        rows.append('\t'.join((name, text, item.speaker, ' '.join(f'{end:.3f}' for end in ends),
+                               *phrases[n:n + 1])))
     manifest = folder.with_suffix('.tsv')
     manifest.write_text('\n'.join(rows) + '\n', encoding='utf-8')
 
