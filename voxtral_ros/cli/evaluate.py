@@ -27,12 +27,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from voxtral_ros.cli.options import add_no_verify
-from voxtral_ros.evaluation.confidence import error_rate
+from voxtral_ros.cli.options import add_no_verify, add_phrases, read_phrases
+from voxtral_ros.evaluation.confidence import bootstrap, error_rate
 from voxtral_ros.evaluation.manifest import ManifestError, read_manifest, Recording
+from voxtral_ros.evaluation.phrases import PhraseScorer
 from voxtral_ros.evaluation.transcribe import Result, transcribe
 from voxtral_ros.evaluation.word_error_rate import count_words, Score, score
 from voxtral_ros.recognizer.interface import NotFinite
+from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.resources import demo_model
 
 
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'))
     add_no_verify(parser)
     parser.add_argument('--delay-ms', type=float, metavar='MS')
+    add_phrases(parser)
     parser.add_argument('--streams', type=int, default=1, metavar='N',
                         help='recordings to process side by side [1]')
     parser.add_argument('--json', action='store_true', help='print one JSON object')
@@ -64,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Not at the top: `voxtral --help` needs none of it.
     from voxtral_ros.recognizer.engine import Engine
     try:
+        phrases = read_phrases(arguments)
         recordings = _recordings(arguments)
         engine = Engine.load(arguments.model or demo_model(), arguments.device, arguments.dtype,
                              max_streams=arguments.streams, verify=arguments.verify)
@@ -78,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     begin = time.perf_counter()
     try:
         scores, audio_s = _scores(
-            transcribe(engine, recordings, arguments.delay_ms, arguments.streams),
+            transcribe(engine, recordings, arguments.delay_ms, arguments.streams, phrases),
             len(recordings), arguments.by)
     except NotFinite as error:
         print(f'voxtral evaluate: {error}', file=sys.stderr)
@@ -93,6 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.by:
         result['by'] = {kind: _summary([score for score in scores if score.kind == kind])
                         for kind in sorted({score.kind for score in scores})}
+    if phrases:
+        result['phrases'] = _phrases(phrases, scores, audio_s)
     if arguments.texts:
         lines = ['file\ttext\ttranscript']
         lines += [f'{score.file}\t{score.reference}\t{score.transcript}' for score in scores]
@@ -137,6 +143,18 @@ def _summary(scores: list[Score]) -> dict[str, Any]:
             'interval_95': limits}
 
 
+def _phrases(phrases: PhraseList, scores: list[Score], audio_s: float) -> dict[str, Any]:
+    """Return how many listed phrases were said, found and inserted, and the errors of the rest."""
+    scorer = PhraseScorer(phrase.text for phrase in phrases.phrases)
+    parts = [scorer.score(score.reference, score.transcript) for score in scores]
+    n_said, n_found, n_inserted, errors, n_words = map(sum, zip(*parts, strict=True))
+    return {'listed': len(phrases), 'said': n_said, 'found': n_found,
+            'recall_interval_95': bootstrap([part.n_found for part in parts],
+                                            [part.n_said for part in parts]),
+            'inserted': n_inserted, 'inserted_per_hour': 3600 * n_inserted / max(audio_s, 1e-9),
+            'other_words': n_words, 'other_word_error_rate': errors / max(1, n_words)}
+
+
 def _print(result: dict[str, Any], by: str | None) -> None:
     for kind, part in result.get('by', {}).items():
         print(f'{by} {kind}: {part["recordings"]} recordings, {part["words"]} words: '
@@ -144,6 +162,13 @@ def _print(result: dict[str, Any], by: str | None) -> None:
     print(f'{result["recordings"]} recordings, {result["words"]} words, '
           f'{result["audio_s"]:.0f} s: {_percent(result)}, delay {result["delay_ms"]:.0f} ms, '
           f'real-time factor {result["real_time_factor"]:.3f}')
+    if 'phrases' in result:
+        part = result['phrases']
+        low, high = part['recall_interval_95']
+        print(f'{part["listed"]} phrases: {part["found"]} of {part["said"]} found '
+              f'({100 * low:.1f} to {100 * high:.1f} %), {part["inserted"]} inserted, '
+              f'{part["inserted_per_hour"]:.1f} an hour; the other {part["other_words"]} words: '
+              f'word error rate {100 * part["other_word_error_rate"]:.1f} %')
 
 
 def _percent(result: dict[str, Any]) -> str:

@@ -17,6 +17,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from voxtral_ros.recognizer.phrases import DEFAULT_BOOST, PhraseError, PhraseList
 
 
 def add_no_verify(parser: argparse.ArgumentParser) -> None:
@@ -24,3 +27,27 @@ def add_no_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--no-verify', dest='verify', action='store_false',
                         help='do not compare the weights with their checksums while they are '
                              'loaded')
+
+
+def add_phrases(parser: argparse.ArgumentParser) -> None:
+    """Declare `--phrases` and `--phrase-boost`, for read_phrases."""
+    parser.add_argument('--phrases', type=Path, metavar='FILE',
+                        help='names, rooms and objects to expect, one per line; a line may end in '
+                             'its own boost, as in: Kowalski :4')
+    parser.add_argument('--phrase-boost', type=float, metavar='LOGITS',
+                        help='how much more likely the phrases are that have no boost of their '
+                             f'own [{DEFAULT_BOOST:g}]')
+
+
+def read_phrases(arguments: argparse.Namespace) -> PhraseList | None:
+    """
+    Return the phrases to expect; None without `--phrases`.
+
+    :raises PhraseError: the file cannot be used, or there is a boost and nothing to boost
+    """
+    boost = arguments.phrase_boost
+    if arguments.phrases is None:
+        if boost is not None:
+            raise PhraseError('--phrase-boost is for the phrases of a file: add --phrases FILE')
+        return None
+    return PhraseList.load(arguments.phrases, DEFAULT_BOOST if boost is None else boost)

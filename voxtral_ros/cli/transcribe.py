@@ -32,13 +32,14 @@ from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import file_duration_s, read_file, read_raw
 from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ
 from voxtral_ros.cli.display import Display
-from voxtral_ros.cli.options import add_no_verify
+from voxtral_ros.cli.options import add_no_verify, add_phrases, read_phrases
 from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
     from voxtral_ros.recognizer.engine import Engine
+    from voxtral_ros.recognizer.phrases import PhraseList
     from voxtral_ros.recognizer.slot import Token
 
 
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--delay-ms', type=float, metavar='MS',
                         help='how far the text lags behind the audio: 80 to 1200 in steps of '
                              '80, or 2400 [as the model says, 480]')
+    add_phrases(parser)
     parser.add_argument('--channel', type=int, default=-1, metavar='N',
                         help='channel to take, counted from 0; -1 chooses, -2 mixes all [-1]')
     parser.add_argument('--rate', type=int, metavar='HZ',
@@ -101,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Not at the top: `voxtral --help` needs none of it.
     from voxtral_ros.recognizer.engine import Engine
     try:
+        phrases = read_phrases(arguments)
         model = arguments.model or demo_model()
         engine = Engine.load(model, arguments.device, arguments.dtype, verify=arguments.verify)
         engine.protocol.delay_tokens(arguments.delay_ms)
@@ -109,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     code = 0
     for name in arguments.audio:
         try:
-            _transcribe(engine, name, arguments)
+            _transcribe(engine, name, phrases, arguments)
         except AudioError as error:
             code = _complain(str(error))
         except NotFinite as error:  # as it will be with the other files
@@ -121,13 +124,14 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _transcribe(engine: Engine, name: str, arguments: argparse.Namespace) -> None:
+def _transcribe(engine: Engine, name: str, phrases: PhraseList | None,
+                arguments: argparse.Namespace) -> None:
     from voxtral_ros.recognizer.options import offline_options
     blocks, duration_s = _open(name, arguments)
     result = Result(name)
     tokens: list[Token] = []
     fed: list[np.ndarray] = []
-    stream = engine.open(arguments.delay_ms, offline_options(tokens.append))
+    stream = engine.open(arguments.delay_ms, offline_options(tokens.append), phrases=phrases)
     title = name if len(arguments.audio) > 1 else ''
     with Display(title, duration_s, quiet=arguments.json) as display:
         try:

@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ
 from voxtral_ros.evaluation.manifest import Recording
 from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.recognizer.options import offline_options
+from voxtral_ros.recognizer.phrases import PhraseList
 
 if TYPE_CHECKING:
     from voxtral_ros.recognizer.engine import Engine
@@ -42,16 +43,21 @@ class Result(NamedTuple):
 
 
 def transcribe(engine: Engine, recordings: Sequence[Recording], delay_ms: float | None = None,
-               side_by_side: int = 1) -> Iterator[Result]:
+               side_by_side: int = 1,
+               phrases: PhraseList | Callable[[Recording], PhraseList] | None = None,
+               ) -> Iterator[Result]:
     """
     Transcribe recordings, `side_by_side` of them at a time, in their order.
 
     Those of a batch that cannot be read come before the others of it.
+
+    :param phrases: to expect, in all recordings or in each
     """
     for at in range(0, len(recordings), side_by_side):
         processed = []
         for recording in recordings[at:at + side_by_side]:
-            stream = engine.open(delay_ms, offline_options())
+            stream = engine.open(delay_ms, offline_options(),
+                                 phrases=phrases(recording) if callable(phrases) else phrases)
             try:
                 duration_s = _feed(stream, recording.path)
             except AudioError as error:
