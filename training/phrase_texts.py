@@ -103,6 +103,9 @@ SOUND_ALIKES = (
      "the turn is quite sharp"])
 
 
+WAKE_PHRASES = ('hey robot', 'okay jarvis', 'hello turtlebot')
+
+
 class Sentence(NamedTuple):
     """A sentence of a test set."""
 
@@ -135,3 +138,16 @@ def sentences(half: int, n_commands: int = 80) -> list[list[Sentence]]:
         sentence_list += others[n::2]
         chance.shuffle(sentence_list)
     return lists
+
+
+def wake_sentences(count: int = 20) -> list[Sentence]:
+    """Return so many commands after each wake phrase, in random order; none names a robot."""
+    random.seed(2)  # of command()
+    found = []
+    for phrase in WAKE_PHRASES:
+        for _ in range(count):
+            text = command()
+            while 'robot' in text:
+                text = command()
+            found.append(Sentence(f'{phrase} {text}', phrase))
+    return random.Random(2).sample(found, len(found))
