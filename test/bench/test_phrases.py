@@ -21,8 +21,10 @@ import pytest
 
 from voxtral_ros.recognizer.phrases import PhraseList
 
-sys.path.append(str(BENCH.parent))
-phrases = load('phrases')
+with pytest.MonkeyPatch.context() as _patch:
+    # As for a script, which puts the repository in the place of its own folder.
+    _patch.setattr(sys, 'path', [str(BENCH), *sys.path])
+    phrases = load('phrases')
 
 
 @pytest.fixture
