@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from bench.phrases import (  # noqa: E402
-    Case, count_inserted, found_cell, inserted_cell, LONGEST, lines, rest_cells, row, TestSet)
+    Case, count_inserted, found_cell, inserted_cell, LONGEST, rest_cells, row, TestSet)
 import numpy as np  # noqa: E402
 
 from voxtral_ros.audio.block import Samples  # noqa: E402

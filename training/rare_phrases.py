@@ -18,7 +18,7 @@ Print the rare words of the texts of a manifest, as a list of phrases for its re
     python -m training.rare_phrases reading.tsv > reading.txt
 
 Rare are words of at least four letters that are less frequent than three in a million words, by
-the package `wordfreq`: names and things that a list would have, whether they are recognized or not.
+the package `wordfreq`: what a list would have, whether they are recognized or not.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from collections import Counter
 import pytest
 from training.phrase_test_sets import distractors, fortunes
 from training.phrase_texts import (
-    halves, PHRASES, sentences, SOUND_ALIKES, wake_sentences, WAKE_PHRASES)
+    halves, PHRASES, sentences, SOUND_ALIKES, WAKE_PHRASES, wake_sentences)
 from training.rare_phrases import rare_words
 
 from voxtral_ros.evaluation.phrases import PhraseScorer

@@ -43,7 +43,11 @@ class PhraseScorer:
 
     def __init__(self, phrases: Iterable[str],
                  words: Callable[[str], list[str]] = normalize) -> None:
-        """:param words: makes words of a text"""
+        """
+        Prepare.
+
+        :param words: makes words of a text
+        """
         self._words = words
         self._phrases = {tuple(words(phrase)) for phrase in phrases} - {()}
         lengths = {len(phrase) for phrase in self._phrases}
@@ -64,7 +68,7 @@ class PhraseScorer:
                            _other_errors(said, written, listed), listed.count(False))
 
     def _spans(self, words: Sequence[str]) -> list[tuple[int, int]]:
-        """Return where phrases begin and end: from the left, the longest first, none in another."""
+        """Return where phrases begin and end: from the left, the longest ones first."""
         spans = []
         at = 0
         while at < len(words):
