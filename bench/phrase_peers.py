@@ -26,7 +26,6 @@ festival. Sets and lists are those of bench/phrases.py, and so are the rows.
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 import re
 import subprocess
@@ -124,9 +123,14 @@ def pronunciations(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         output = subprocess.run(['festival', '-b', file.name], capture_output=True, text=True,
                                 check=True).stdout
     for word, line in zip(words, output.splitlines(), strict=True):
-        phones = re.findall(r'\(\(([a-z ]+)\)', line.split(' ', 1)[1])
-        yield word, list(chain.from_iterable(PHONES.get(phone, [phone]) for phone in
-                                             ' '.join(phones).upper().split()))
+        yield word, phones(line)
+
+
+def phones(entry: str) -> list[str]:
+    """Return the phones of an entry of festival's lexicon, named as in CMU's dictionary."""
+    syllables = re.findall(r'\(\(([a-z ]+)\)', entry.split(' ', 1)[1])
+    names = ' '.join(syllables).upper().split()
+    return [phone for name in names for phone in PHONES.get(name, [name])]
 
 
 def transcripts(name: str, recognize: Recognizer, test_set: TestSet, case: Case, folder: Path,

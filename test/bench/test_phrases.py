@@ -24,7 +24,7 @@ from voxtral_ros.recognizer.phrases import PhraseList
 with pytest.MonkeyPatch.context() as _patch:
     # As for a script, which puts the repository in the place of its own folder.
     _patch.setattr(sys, 'path', [str(BENCH), *sys.path])
-    phrases = load('phrases')
+    phrases, peers = load('phrases'), load('phrase_peers')
 
 
 @pytest.fixture
@@ -110,3 +110,11 @@ def test_steps_are_timed_in_turns():
         phrases.WARM_UP = usual
     assert [len(some) for some in times] == [3, 3]
     assert all(time > 0 for some in times for time in some)
+
+
+@pytest.mark.parametrize(('entry', 'expected'), [
+    ('("kowalski" nil (((k ax) 0) ((w aa l) 1) ((s k iy) 0)))', 'K AH W AA L S K IY'),
+    ('("ladle" nil (((l ey) 1) ((d el) 0)))', 'L EY D AH L'),
+    ('("a" nil (((ey) 1)))', 'EY')])
+def test_pronunciations_of_festival_are_written_as_in_the_dictionary(entry, expected):
+    assert peers.phones(entry) == expected.split()
