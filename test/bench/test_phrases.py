@@ -69,7 +69,11 @@ def test_insertions_are_counted_with_the_list_of_the_recording(test_set):
     case = phrases.Case(9, 1.0)
     written = ['where is svetlana and pam', 'atrium atrium', 'ham net melon nemo']
     assert phrases.count_inserted(test_set, case, written) == 1 + 1 + 3
-    assert phrases.count_inserted(test_set, phrases.Case(2, 1.0), ['pam ham', '', '']) == 0
+    case = phrases.Case(2, 1.0)
+    assert phrases.count_inserted(test_set, case, ['pam ham', '', '']) == 0
+    listed = texts(test_set.list_for(test_set.recordings[2], case))
+    for phrase in test_set.phrases:
+        assert phrases.count_inserted(test_set, case, ['', '', phrase]) == (phrase in listed)
 
 
 @pytest.mark.parametrize(('count', 'low', 'high'), [

@@ -30,9 +30,9 @@ def test_a_row_has_misses_and_false_wakes(tmp_path):
         'file\ttext\na.wav\they robot stop\nb.wav\thello there hey robot\nc.wav\tthe hay rose\n'
         'd.wav\they robot\n')
     test_set = wake.TestSet('set', wake.read_manifest(tmp_path / 'set.tsv'), ['Hey Robot'], [])
-    texts = ['hay robot stop', 'hello there', 'hey robot hey robot', 'hey robot hey robot']
+    texts = ['hay robot stop', 'hello there', 'hey robot hey robot', 'hey robot']
     cells, = wake.report(test_set, wake.Case(1, 3.0), texts, 2.0)
     assert '| set | 3 | 1 of 3: 33.3 %' in cells
-    assert '| 3: 1.5 (' in cells
+    assert '| 2: 1.0 (' in cells
     without, = wake.report(test_set, wake.Case(), ['', '', '', ''], 2.0)
     assert '| set | - | 3 of 3: 100.0 % (100.0 to 100.0) | 0: 0.0 (' in without
