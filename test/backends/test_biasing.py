@@ -14,7 +14,8 @@
 
 """Tries of phrases: which tokens they expect, and what becomes of the logits."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 

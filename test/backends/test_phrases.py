@@ -14,7 +14,6 @@
 
 """Phrases in every backend: the choices of the reference, and no effect on other streams."""
 
-import numpy as np
 import pytest
 from support import checkpoints
 from support.cuda import backend_without_graphs, on_gpu

@@ -328,7 +328,8 @@ def test_what_is_drafted_in_a_look_is_what_is_decoded_serially(make):
 
 
 def tokens_of(found):
-    return [[tokens.ids for tokens in part] if isinstance(part, list) else part[0] for part in found]
+    return [[tokens.ids for tokens in part] if isinstance(part, list) else part.ids
+            for part in found]
 
 
 @pytest.mark.parametrize('make', CUDA, indirect=True)

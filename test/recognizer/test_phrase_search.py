@@ -16,7 +16,8 @@
 
 from functools import partial
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -155,7 +156,7 @@ def test_a_phrase_that_comes_true_is_written():
 
 
 def test_a_phrase_that_breaks_off_is_taken_back_and_its_time_processed_again():
-    tokens, backend, search, _ = tokens_of(script(SAID_D), trie_of(phrase(A, B, C)))
+    tokens, _, search, _ = tokens_of(script(SAID_D), trie_of(phrase(A, B, C)))
     assert tokens[:5] == [PAD, PAD, D, F, PAD]
     assert tokens == tokens_of(script(SAID_D), None)[0]
     assert search.n_taken_back == 1
@@ -195,14 +196,14 @@ def test_a_comma_between_the_words_of_a_phrase_does_not_break_it_off():
 
 
 def test_a_phrase_of_one_token_is_not_held():
-    tokens, backend, search, _ = tokens_of(script(SAID_ABC), trie_of(phrase(A)))
+    tokens, _, search, _ = tokens_of(script(SAID_ABC), trie_of(phrase(A)))
     assert tokens[2] == A
     assert search.n_taken_back == 0
 
 
 def test_a_phrase_that_is_written_anyway_is_not_held():
     steps = {(P + 2, None): {A: 5.0}, (P + 3, A): {E: 5.0, B: -5.0}}
-    tokens, backend, search, _ = tokens_of(script(steps), trie_of(phrase(A, B)))
+    tokens, _, search, _ = tokens_of(script(steps), trie_of(phrase(A, B)))
     assert tokens[2:4] == [A, E]
     assert search.n_taken_back == 0
 

@@ -195,6 +195,7 @@ class _Choices(NamedTuple):
 
 def _tokens(choices: list[_Choices]) -> Tokens:
     # Reading the tokens back is the one point at which the host waits for the device.
-    ids, probs = (torch.stack([choice[n] for choice in choices], 1).tolist() for n in (0, 1))
+    ids = torch.stack([choice.token for choice in choices], 1).tolist()
+    probs = torch.stack([choice.probability for choice in choices], 1).tolist()
     unbiased = [choice.unbiased for choice in choices if choice.unbiased]
     return Tokens(ids, probs, [list(row) for row in zip(*unbiased, strict=True)] or None)

@@ -32,7 +32,7 @@ from voxtral_ros.client.segment import Segment, SegmentTranscripts
 from voxtral_ros.recognizer.events import Event, SpeechActivity
 from voxtral_ros.recognizer.interface import LinkStatus
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 from voxtral_ros.recognizer.slot import SampleBuffer
 from voxtral_ros.recognizer.stream_clock import StreamClock
 from voxtral_ros.recognizer.vad import VoiceActivity
@@ -48,7 +48,7 @@ class RemoteStream:
 
     def __init__(self, remote: Remote, options: StreamOptions, outage_s: float,
                  on_update: Callable[[], None], utterance_ids: Iterator[int] | None = None,
-                 start_s: float = 0.0, phrases: PhraseList = PhraseList()) -> None:
+                 start_s: float = 0.0, phrases: PhraseList = NO_PHRASES) -> None:
         """Begin to connect; see RemoteEngine.open."""
         self.options = options
         self.stats = StreamStats()

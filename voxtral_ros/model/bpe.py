@@ -22,7 +22,7 @@ concatenation has the lowest rank are merged until none has a rank. Source: open
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from itertools import groupby, pairwise
 import re
 import unicodedata
@@ -33,7 +33,7 @@ DEFAULT_PATTERN = (
     r'|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*'
     r'|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+')
 _MAX_BYTES = 512  # of a part: what is longer is no word
-# Where Unicode has letters, numbers and marks; the planes between are empty, the last ones private.
+# Where Unicode has letters, numbers and marks; the planes between are empty, the last private.
 _ASSIGNED = range(0x34000), range(0xe0000, 0xe0200)
 
 
@@ -41,10 +41,10 @@ class BytePairEncoder:
     """Encodes text with one vocabulary."""
 
     def __init__(self, pieces: Sequence[bytes], pattern: str = DEFAULT_PATTERN) -> None:
-        """
+        r"""
         Take the pieces in the order of their ranks.
 
-        :param pattern: a regular expression; \\p{...} stands for a category of Unicode
+        :param pattern: a regular expression; \p{...} stands for a category of Unicode
         :raises ValueError: the pattern is no regular expression that is understood here
         """
         self._ranks: dict[bytes, int] = {}
@@ -95,20 +95,18 @@ def _with_categories(pattern: str) -> str:
     return ''.join(parts)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _categories() -> dict[str, list[tuple[int, int]]]:
     """Return the first and last code point of all runs of each category."""
     runs: dict[str, list[tuple[int, int]]] = {}
     for block in _ASSIGNED:
         for category, points in groupby(block, lambda point: unicodedata.category(chr(point))):
-            first = last = next(points)
-            for last in points:  # noqa: B007
-                pass
-            runs.setdefault(category, []).append((first, last))
+            run = list(points)
+            runs.setdefault(category, []).append((run[0], run[-1]))
     return runs
 
 
-@lru_cache(maxsize=None)
+@cache
 def _members(category: str) -> str:
     """Return a category, or all that begin with it, as what stands between brackets."""
     return ''.join(f'\\U{first:08x}-\\U{last:08x}' for name, runs in _categories().items()

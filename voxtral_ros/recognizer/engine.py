@@ -336,12 +336,12 @@ class Engine:
             slot.advance(n_tokens)
             # The first positions of the prefill predict tokens that are known anyway.
             n_new = slot.n_generated - before
-            ids, probs = (row[m][-n_new:] if n_new else [] for row in tokens[:2])
-            new = [Token(before + k, *token)
-                   for k, token in enumerate(zip(ids, probs, strict=True))]
-            if slot.search and tokens.unbiased and n_new:
+            first = len(tokens.ids[m]) - n_new
+            new = [Token(before + k, tokens.ids[m][first + k], tokens.probs[m][first + k])
+                   for k in range(n_new)]
+            if slot.search and tokens.unbiased and new:
                 new = slot.search.take([Choice(*choice) for choice in zip(
-                    new, tokens.unbiased[m][-n_new:], strict=True)])
+                    new, tokens.unbiased[m][first:], strict=True)])
             slot.tokens += new
         for slot in slots:
             n_new = len(slot.tokens)

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-From phrases to tokens: all the ways in which a model may write a phrase, and what each token gains.
+From phrases to tokens: all the ways in which a model may write them, and what each token gains.
 
 The more letters a phrase has, the less likely it is that something else sounds like it. So a
 phrase may be less likely than what would be written otherwise by so many logits per letter, and so

@@ -52,7 +52,11 @@ class Phrase:
     boost: float = DEFAULT_BOOST  # logits per letter; 0: not at all
 
     def __post_init__(self) -> None:
-        """:raises PhraseError: this is no phrase, or no boost."""
+        """
+        Check it.
+
+        :raises PhraseError: this is no phrase, or no boost
+        """
         text = ' '.join(unicodedata.normalize('NFC', self.text).split())
         object.__setattr__(self, 'text', text)
         if len(text) > MAX_CHARACTERS:
@@ -74,7 +78,11 @@ class PhraseList:
     phrases: tuple[Phrase, ...] = ()
 
     def __post_init__(self) -> None:
-        """:raises PhraseError: there are too many."""
+        """
+        Keep each phrase once.
+
+        :raises PhraseError: there are too many
+        """
         boosts: dict[str, float] = {}
         for phrase in self.phrases:
             boosts[phrase.text] = max(phrase.boost, boosts.get(phrase.text, 0.0))
@@ -126,6 +134,9 @@ class PhraseList:
             return cls.parse(text.splitlines(), boost)
         except PhraseError as error:
             raise PhraseError(f'{path}: {error}') from None
+
+
+NO_PHRASES = PhraseList()
 
 
 def _parse_line(line: str, boost: float) -> Phrase:

@@ -38,7 +38,7 @@ from voxtral_ros.recognizer.idle import IdleGate
 from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.recognizer.look_ahead import LookAhead
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 from voxtral_ros.recognizer.recovery import Recovery
 from voxtral_ros.recognizer.slot import Token
 from voxtral_ros.recognizer.stream_audio import StreamAudio
@@ -61,7 +61,7 @@ class Stream:
 
     def __init__(self, engine: Engine, delay: int, options: StreamOptions,
                  utterance_ids: Iterator[int] | None = None, start_s: float = 0.0,
-                 idle_slot_s: float = math.inf, phrases: PhraseList = PhraseList()) -> None:
+                 idle_slot_s: float = math.inf, phrases: PhraseList = NO_PHRASES) -> None:
         """Take a slot of the engine, with a delay in tokens; see Engine.open."""
         self.options = options
         self.stats = StreamStats()

@@ -35,8 +35,8 @@ def run(hidden, head, device, tries, state=None, penalty=None, last=None):
     slots = N_SLOTS - 1 - torch.arange(len(hidden), device=device)
     penalty = torch.zeros(N_SLOTS) if penalty is None else penalty
     last = None if last is None else last.to(device)
-    ids, values = choose(hidden.to(device), head_on(device, head), slots, penalty.to(device), phrases,
-                         last)
+    ids, values = choose(hidden.to(device), head_on(device, head), slots, penalty.to(device),
+                         phrases, last)
     return ids.cpu(), values.cpu(), phrases.state.cpu(), None if last is None else last.cpu()
 
 

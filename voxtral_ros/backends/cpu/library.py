@@ -31,8 +31,8 @@ from subprocess import SubprocessError
 from voxtral_ros.backends.build import BuildError, installed, named
 from voxtral_ros.backends.cpu.build import build, cached, LIBRARY
 
-__all__ = ['BuildError', 'Choice', 'Layer', 'LogMel', 'Matrix', 'Model', 'Phrases', 'Stack', 'available',
-           'load']
+__all__ = ['BuildError', 'Choice', 'Layer', 'LogMel', 'Matrix', 'Model', 'Phrases', 'Stack',
+           'available', 'load']
 
 _LOGGER = logging.getLogger(__name__)
 _VARIABLE = 'VOXTRAL_CPU_KERNELS'
