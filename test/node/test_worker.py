@@ -311,8 +311,8 @@ def test_logits_that_are_no_numbers_are_a_reason_too(engine, blocks, monkeypatch
     decode = engine.backend.decode
 
     def damaged(slots, windows):
-        tokens, probabilities = decode(slots, windows)
-        return tokens, [[math.nan for _ in row] for row in probabilities]
+        tokens = decode(slots, windows)
+        return tokens._replace(probs=[[math.nan for _ in row] for row in tokens.probs])
 
     monkeypatch.setattr(engine.backend, 'decode', damaged)
     worker = Worker(engine, 480, StreamOptions(), Published())
