@@ -142,11 +142,12 @@ def said(events):
 class Running:
     """A server in a thread of this process."""
 
-    def __init__(self, engine, limits=None, access=None, port=0):
+    def __init__(self, engine, limits=None, access=None, port=0, phrases=PhraseList()):
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
-        self.server = Server(engine, (MODEL,), limits or Limits(), access or Access())
+        self.server = Server(engine, (MODEL,), limits or Limits(), access or Access(),
+                             phrases=phrases)
         self.port = self.run(self.server.start('127.0.0.1', port))
         self.scheme = 'wss' if access and access.tls else 'ws'
 
@@ -178,8 +179,8 @@ class Running:
 
 
 @contextmanager
-def running(engine, limits=None, access=None, port=0):
-    server = Running(engine, limits, access, port)
+def running(engine, limits=None, access=None, port=0, phrases=PhraseList()):
+    server = Running(engine, limits, access, port, phrases)
     try:
         yield server
     finally:

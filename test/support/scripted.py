@@ -71,6 +71,7 @@ class Group:
     late: int = 0  # tokens after the usual moment
     blank: float | None = None  # from here on only pads, until the penalty is so high
     loop: float | None = None  # from here on only the ids, again and again, until it is so low
+    name: str = ''  # that is written where it is expected as a phrase
 
 
 @dataclass
@@ -80,19 +81,21 @@ class Script:
     groups: list[Group] = field(default_factory=list)
 
     def say(self, *pieces: Piece, seconds: float = 0.48, voiced: float = 0.9,
-            probability: float = 1.0, late: int = 0, announced: bool = True) -> np.ndarray:
+            probability: float = 1.0, late: int = 0, announced: bool = True,
+            name: str = '') -> np.ndarray:
         """
         Return the audio of one group of words; its first word ends where the audio ends.
 
         :param pieces: written one after the other, each as few tokens as possible
         :param voiced: probability that voice activity gives
         :param announced: whether a word token stands before it
+        :param name: written instead where it is expected as a phrase
         """
         ids = [TOKENIZER.word] if announced else []
         for piece in pieces:
             ids += [TOKENIZER.pad] if piece is None else encode(piece)
         audio = voice(seconds, voiced)
-        audio[-1] = self._mark(Group(tuple(ids), probability, late))
+        audio[-1] = self._mark(Group(tuple(ids), probability, late, name=name))
         return audio
 
     def blank_loop(self, until_penalty: float) -> np.ndarray:
@@ -171,6 +174,7 @@ class _Writer:
     penalty: float = 0.0
     blank: float = 0.0
     loop: Group | None = None
+    phrases: PhraseList = PhraseList()
 
 
 class ScriptedEngine:
@@ -194,6 +198,7 @@ class ScriptedEngine:
         self.description = 'a script'
         self.penalties: list[float] = []  # all that were asked for
         self.expected: list[PhraseList] = []
+        self.prepared: list[PhraseList] = []
         self._script = script or Script()
         self._ids = list(ids)
         self._n_taken = 0
@@ -232,13 +237,18 @@ class ScriptedEngine:
         self._writers[slot.index].penalty = penalty
         self.penalties.append(penalty)
 
+    def prepare_phrases(self, phrases: PhraseList) -> None:
+        """Note the phrases."""
+        self.prepared.append(phrases)
+
     def expect_phrases(self, slot: Slot, phrases: PhraseList) -> None:
-        """Note what is expected; it is no less and no more likely to be written."""
+        """Note the phrases, and write the names that are among them, from the next group on."""
         assert self.slots.open[slot.index] is slot
         self.expected.append(phrases)
+        self._writers[slot.index].phrases = phrases
 
     def settle(self, slot: Slot) -> bool:
-        """Take nothing back: no phrase is ever begun."""
+        """Take nothing back: no phrase is ever undecided."""
         assert self.slots.open[slot.index] is slot
         return False
 
@@ -329,7 +339,8 @@ class ScriptedEngine:
             elif group.loop is not None:
                 writer.loop = group
             elif not writer.blank and not writer.loop:
-                writer.ids.extend(group.ids)
+                expected = group.name in (phrase.text for phrase in writer.phrases.phrases)
+                writer.ids.extend(encode(f' {group.name}') if expected else group.ids)
                 writer.probability = group.probability
         if writer.loop and not writer.ids:
             writer.ids.extend(writer.loop.ids)

@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING
 
 from voxtral_ros.audio.files import file_duration_s, read_file
 from voxtral_ros.audio.resample import resampled
-from voxtral_ros.cli.options import add_no_verify
+from voxtral_ros.cli.options import add_no_verify, add_phrases, read_phrases
 from voxtral_ros.recognizer.interface import NotFinite
+from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
                         help='type of the weights in memory [float32 on the CPU, else as in file]')
     add_no_verify(parser)
+    add_phrases(parser)
     parser.add_argument('--threads', type=int, default=0,
                         help='threads on the CPU; 0: OMP_NUM_THREADS, or one per core [0]')
     parser.add_argument('--test', metavar='AUDIO',
@@ -141,7 +143,8 @@ def _server(arguments: argparse.Namespace) -> Server:
                     arguments.max_messages_per_s, connections=_connections(arguments, n_sessions),
                     idle_slot_s=arguments.idle_slot_s, idle_s=arguments.idle_timeout_s,
                     stop_s=arguments.stop_timeout_s, overload=arguments.overload)
-    access = _access(arguments)  # before gigabytes are read
+    phrases = read_phrases(arguments)  # before gigabytes are read
+    access = _access(arguments)
     if not arguments.test:
         _check_address(arguments.host, arguments.port)
     from voxtral_ros.recognizer.engine import Engine
@@ -153,7 +156,7 @@ def _server(arguments: argparse.Namespace) -> Server:
     engine.warm_up()
     names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
     return Server(engine, tuple(dict.fromkeys(names)), limits, access,
-                  IdleOptions(after_s=arguments.idle_after_s))
+                  IdleOptions(after_s=arguments.idle_after_s), phrases or PhraseList())
 
 
 def _sizes(arguments: argparse.Namespace) -> tuple[int, int]:

@@ -83,7 +83,8 @@ class RemoteEngine:
         :param delay_ms: asked of a voxtral server; vLLM has one delay for all
         :param utterance_ids: ids of the utterances, in order; None counts from 1
         :param start_s: time of the first sample, in the events
-        :param phrases: to expect; None: none
+        :param phrases: to expect; None or an empty list: those of the server, if it has any. A
+            server that knows of no phrases goes without them, which is logged
         """
         remote = Remote(self.url, self._model, self._token, self._tls, delay_ms)
         stream = RemoteStream(remote, options or StreamOptions(), self._outage_s, self._notify,
@@ -94,6 +95,9 @@ class RemoteEngine:
     @property
     def description(self) -> str:
         return self.url
+
+    def prepare_phrases(self, phrases: PhraseList) -> None:
+        """Do nothing: the server finds their tokens when it gets them."""
 
     def warm_up(self) -> None:
         """Do nothing: a server is warm before it listens."""

@@ -39,6 +39,7 @@ from aiohttp import ClientError, ClientSession, WSMsgType
 
 from voxtral_ros.client.segment import Segment
 from voxtral_ros.recognizer.interface import LinkStatus
+from voxtral_ros.recognizer.phrases import PhraseList
 
 _LOGGER = logging.getLogger(__name__)
 _APPEND_BYTES = 16_000  # 500 ms
@@ -49,7 +50,7 @@ _HEARTBEAT_S = 10.0
 _CLOSE_S = 1.0
 _MAX_REFUSALS = 3  # of one segment; then it is given up, so that the others get on
 _MAX_EVENT_BYTES = 16 << 20
-_DOUBT = 'implausible_audio'  # the server goes on with it
+_HARMLESS = 'implausible_audio', 'invalid_phrases'  # the server goes on
 
 
 class LinkError(RuntimeError):
@@ -74,18 +75,24 @@ class Remote:
 class Link:
     """Owns the thread; all methods may be called from another one."""
 
-    def __init__(self, remote: Remote, outage_s: float, on_update: Callable[[], None]) -> None:
+    def __init__(self, remote: Remote, outage_s: float, on_update: Callable[[], None],
+                 phrases: PhraseList = PhraseList()) -> None:
         """
         Connect.
 
         :param outage_s: audio that is kept at most, s
         :param on_update: called from the thread when a segment has new text or is done
+        :param phrases: that the server is to expect
         """
         self._remote, self._outage_s, self._on_update = remote, outage_s, on_update
         self._status = LinkStatus(since=time.monotonic())
         self._segments: deque[Segment] = deque()
         self._lock = threading.Lock()  # of the two above
         self._sending: Segment | None = None
+        self._phrases = phrases
+        self._sent_phrases = PhraseList()  # over this connection
+        self._knows_phrases = False  # the server at its other end
+        self._warned = False  # that it does not
         self._stopping = False
         self._refusals = 0  # of the first segment
         self._sent_end = False  # of the first segment
@@ -114,6 +121,11 @@ class Link:
         self._drop_oldest()
         with suppress(RuntimeError):  # the thread has ended
             self._loop.call_soon_threadsafe(self._wake.set)
+
+    def set_phrases(self, phrases: PhraseList) -> None:
+        """Let the server expect other phrases from the next utterance on."""
+        self._phrases = phrases
+        self.nudge()
 
     def stop(self) -> None:
         """Disconnect; segments that are not done stay so."""
@@ -205,6 +217,8 @@ class Link:
                     raise LinkError(f'{remote.url} greets with {str(greeting)[:80]}: it is no '
                                     '/v1/realtime of vLLM or voxtral')
                 await self._configure(socket)
+                self._knows_phrases, self._sent_phrases = 'phrases' in greeting, PhraseList()
+                await self._send_phrases(socket)
                 self._note(state='connected', since=time.monotonic(),
                            connects=self._status.connects + 1)
                 _LOGGER.info('connected to %s', remote.url)
@@ -218,6 +232,17 @@ class Link:
         if self._remote.delay_ms is not None:
             options['delay_ms'] = self._remote.delay_ms  # type: ignore[assignment]
         await socket.send_json({'type': 'session.update', 'model': self._remote.model, **options})
+
+    async def _send_phrases(self, socket: Socket) -> None:
+        """Send the phrases if the server does not have them yet."""
+        phrases = self._phrases
+        if self._knows_phrases and phrases != self._sent_phrases:
+            await socket.send_json({'type': 'session.update', 'phrases': phrases.lines() or None})
+        elif phrases and not (self._knows_phrases or self._warned):
+            _LOGGER.warning('%s is a server that knows of no phrases to expect: it goes without '
+                            'the %d that are listed', self._remote.url, len(phrases))
+            self._warned = True
+        self._sent_phrases = phrases
 
     async def _converse(self, socket: Socket) -> None:
         """Send and receive at the same time; whichever fails ends both."""
@@ -236,6 +261,7 @@ class Link:
     async def _send(self, socket: Socket) -> None:
         configured = time.monotonic()
         while not self._stopping:
+            await self._send_phrases(socket)
             if self._segments:
                 await self._send_segment(socket, self._segments[0])
                 continue
@@ -263,6 +289,7 @@ class Link:
                 self._refused('timeout', f'nothing for {_ANSWER_S:g} s')
             else:
                 await self._woken(1.0)
+            await self._send_phrases(socket)
         # A segment that was given up is still in the server's hands: only a new connection helps.
         if self._sending is segment and not self._stopping:
             raise LinkError('the server is too slow')
@@ -273,7 +300,7 @@ class Link:
             kind = event.get('type')
             self._last_event_s = time.monotonic()
             segment = self._sending
-            if kind == 'error' and event.get('code') == _DOUBT:
+            if kind == 'error' and event.get('code') in _HARMLESS:
                 _LOGGER.warning('the server says: %s', event.get('error'))
             elif kind == 'error':
                 self._refused(str(event.get('code')), str(event.get('error')))

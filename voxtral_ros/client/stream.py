@@ -68,8 +68,7 @@ class RemoteStream:
         self._last_end_s = 0.0
         self._events: list[Event] = []
         self._closed = False
-        self._phrases = phrases
-        self._link = Link(remote, outage_s, self._notify)
+        self._link = Link(remote, outage_s, self._notify, phrases)
 
     @property
     def closed(self) -> bool:
@@ -111,8 +110,13 @@ class RemoteStream:
         self._voice.options = options.vad
 
     def set_phrases(self, phrases: PhraseList) -> None:
-        """Expect other phrases from the next utterance on, or at once where none has begun."""
-        self._phrases = phrases
+        """
+        Expect other phrases from the next utterance on, or at once where none has begun.
+
+        An empty list stands for those of the server, if it has any. Utterances that wait for the
+        server to come back are transcribed with the latest list.
+        """
+        self._link.set_phrases(phrases)
 
     def close(self, timeout_s: float = 5.0) -> list[Event]:
         """

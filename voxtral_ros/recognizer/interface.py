@@ -120,6 +120,15 @@ class SpeechEngine(Protocol):
         :param phrases: to expect; None: none
         """
 
+    def prepare_phrases(self, phrases: PhraseList) -> None:
+        """
+        Find the tokens of phrases, so that no stream has to wait for that later.
+
+        From any thread. A thousand phrases take about a second.
+
+        :raises ValueError: the model cannot expect phrases
+        """
+
     def warm_up(self) -> None:
         """Do now what would make the first seconds slow."""
 

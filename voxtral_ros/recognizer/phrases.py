@@ -114,10 +114,20 @@ class PhraseList:
             if not line.strip() or line.lstrip().startswith('#'):
                 continue
             try:
-                phrases.append(_parse_line(line.strip(), boost))
+                # One space each: otherwise a long gap would take the expression very long.
+                phrases.append(_parse_line(' '.join(line.split()), boost))
             except PhraseError as error:
                 raise PhraseError(f'phrase {number}: {error}') from None
         return cls(tuple(phrases))
+
+    def lines(self, boost: float | None = None) -> list[str]:
+        """
+        Return what `parse` reads as these phrases, each with its boost.
+
+        :param boost: phrases with this boost are written without
+        """
+        return [phrase.text if phrase.boost == boost and ' :' not in phrase.text
+                else f'{phrase.text} :{phrase.boost!r}' for phrase in self.phrases]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], boost: float = DEFAULT_BOOST) -> PhraseList:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from voxtral_ros.recognizer.idle import IdleOptions
+from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.server.access import has_token, origin_allowed
 from voxtral_ros.server.connection import Connection
 from voxtral_ros.server.dialects.parse import dialect_of
@@ -71,11 +72,14 @@ class Server:
     limits: Limits = field(default_factory=Limits)
     access: Access = field(default_factory=Access)
     idle: IdleOptions = field(default_factory=IdleOptions)
+    phrases: PhraseList = PhraseList()  # for clients that list none of their own
 
     def __post_init__(self) -> None:
+        """:raises ValueError: the model cannot expect phrases."""
         self.metrics = Metrics()
         self.connections: set[Connection] = set()
-        self._worker = Worker(self.engine, self.metrics, self.limits.idle_slot_s, self.idle)
+        self._worker = Worker(self.engine, self.metrics, self.limits.idle_slot_s, self.idle,
+                              self.phrases)
         self.metrics.waiting_seconds.set_function(lambda: self._worker.waiting_s)
         self.metrics.step_seconds.set_function(
             lambda: self.engine.admission.predicted_s(

@@ -151,7 +151,7 @@ class Connection:
     async def _handle_all(self) -> None:
         while (data := await self._inbox.get()) is not None:
             if isinstance(data, str):
-                self.session.receive(data)
+                await self.session.receive(data)
             else:
                 self.session.complain('invalid_event', 'binary frames are not understood: send '
                                       'audio as base64 in input_audio_buffer.append')

@@ -33,6 +33,8 @@ from voxtral_ros.audio.block import AudioError, check_rate, Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.phrases import (
+    DEFAULT_BOOST, MAX_BOOST, MAX_PHRASES, PhraseError, PhraseList)
 from voxtral_ros.recognizer.turns import TurnOptions
 
 _MAX_DELAY_MS = 1e6  # not the limit of any model: only numbers that can be computed with
@@ -61,6 +63,7 @@ class SessionOptions:
     turns: bool = False  # look ahead, so that their end is known early
     silence_s: float = EndpointOptions.silence_s  # pause that ends an utterance
     sample_rate: int = TARGET_RATE_HZ
+    phrases: PhraseList = PhraseList()  # these from the next utterance on
 
     def of_stream(self) -> StreamOptions:
         """Return the options of a stream for such a session."""
@@ -80,6 +83,8 @@ class SessionUpdate:
     turns: bool | None = None
     silence_s: float | None = None
     sample_rate: int | None = None
+    phrases: PhraseList | None = None
+    default_phrases: bool = False  # expect those of the server again
     dialect: str = ''  # the one that the client speaks from now on; '' is the same as before
     reply: str = ''  # type of the event that the client waits for
 
@@ -168,6 +173,37 @@ def rate(event: Message, name: str) -> int | None:
         return check_rate(value)
     except AudioError as error:
         raise EventError('invalid_event', f'"{name}": {error}') from None
+
+
+def phrases(event: Message, name: str) -> Message:
+    """
+    Return the fields of SessionUpdate for a list of phrases in an event, none if it has no list.
+
+    `phrase_boost` beside the list is for the phrases that have no boost of their own; null instead
+    of a list stands for the phrases of the server.
+    """
+    lines, boost = event.get(name), event.get('phrase_boost')
+    if lines is None and boost is not None:
+        raise EventError('invalid_phrases', '"phrase_boost" is for the phrases of the same event: '
+                         f'add "{name}"')
+    if lines is None:
+        return {'default_phrases': True} if name in event else {}
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise EventError('invalid_phrases', f'"{name}" is {short(lines)}, expected a list of '
+                         'strings')
+    if len(lines) > MAX_PHRASES:  # before they are looked at: all clients would wait for that
+        raise EventError('invalid_phrases', f'"{name}" has {len(lines)} entries: at most '
+                         f'{MAX_PHRASES} are possible')
+    if boost is None:
+        boost = DEFAULT_BOOST
+    elif isinstance(boost, bool) or not isinstance(boost, (int, float)) \
+            or not 0 <= boost <= MAX_BOOST:
+        raise EventError('invalid_phrases', f'"phrase_boost" is {short(boost)}, expected 0 to '
+                         f'{MAX_BOOST:g}')
+    try:
+        return {'phrases': PhraseList.parse(lines, boost)}
+    except PhraseError as error:
+        raise EventError('invalid_phrases', f'"{name}": {error}') from None
 
 
 def short(value: Any) -> str:

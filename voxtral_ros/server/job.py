@@ -33,6 +33,7 @@ from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.phrases import PhraseList
 
 if TYPE_CHECKING:
     from voxtral_ros.recognizer.engine import Engine
@@ -76,14 +77,16 @@ class Job:
     """One generation; its methods may be called from any thread and never wait for the engine."""
 
     def __init__(self, worker: Worker, on_update: Callable[[Update], None],
-                 delay_ms: float | None, options: StreamOptions) -> None:
+                 delay_ms: float | None, options: StreamOptions, phrases: PhraseList) -> None:
         self._worker, self._on_update, self._delay_ms = worker, on_update, delay_ms
-        self._options = options
-        self._blocks: deque[tuple[Samples, float]] = deque()  # audio, when it came
+        self._options, self._phrases = options, phrases
+        # Audio and when it came, and between it phrases for what comes after them
+        self._blocks: deque[tuple[Samples, float] | PhraseList] = deque()
         self._n_waiting = 0
         self._came = 0.0  # when the latest audio came
         self._ending = self.is_cut = self.over = False
         self._stream: Stream | None = None
+        self._new_phrases = False  # that the stream does not know
         self._settled = self._flushed = False
         self._n_tokens = 0
         self._n_all = 0  # that there are at the end; known when it is
@@ -107,6 +110,12 @@ class Job:
             self._came = time.monotonic()
             self._blocks.append((samples, self._came))
             self._n_waiting += len(samples)
+            self._worker.condition.notify()
+
+    def set_phrases(self, phrases: PhraseList) -> None:
+        """Expect other phrases in the audio that comes from now on; they must be prepared."""
+        with self._worker.condition:
+            self._blocks.append(phrases)
             self._worker.condition.notify()
 
     def finish(self) -> None:
@@ -168,7 +177,14 @@ class Job:
         taken, came = [], 0.0
         n_samples = 0 if self.is_waiting else n_samples
         while self._blocks and n_samples:
-            block, came = self._blocks[0]
+            item = self._blocks[0]
+            if isinstance(item, PhraseList):
+                if taken:
+                    break  # that is still to be given to the stream before
+                self._phrases, self._new_phrases = item, True
+                self._blocks.popleft()
+                continue
+            block, came = item
             taken.append(block[:n_samples])
             if len(block) <= n_samples:
                 self._blocks.popleft()
@@ -194,7 +210,10 @@ class Job:
             self._stream = engine.open(
                 self._delay_ms, replace(self._options, on_token=self._count),
                 utterance_ids=self._utterance_ids, start_s=fed_s,
-                idle_slot_s=self._worker.idle_slot_s)
+                idle_slot_s=self._worker.idle_slot_s, phrases=self._phrases)
+        elif self._new_phrases:
+            self._stream.set_phrases(self._phrases)
+        self._new_phrases = False
         if len(samples):
             self._n_fed += len(samples)
             self._settled = False

@@ -21,6 +21,7 @@ end mark. What starts a generation and what a bare commit means is the business 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 import logging
@@ -32,6 +33,7 @@ import numpy as np
 
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
+from voxtral_ros.recognizer.phrases import MAX_PHRASES, PhraseList
 from voxtral_ros.server.audio_check import AudioCheck
 from voxtral_ros.server.dialects.base import Dialect, Transcription
 from voxtral_ros.server.dialects.openai import OpenAIDialect
@@ -47,7 +49,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Session:
-    """One client. Belongs to the event loop; does not wait for anything."""
+    """One client. Belongs to the event loop; waits for nothing but the tokens of phrases."""
 
     def __init__(self, worker: Worker, models: Sequence[str], buffered_s: float,
                  send: Callable[[Message], None],
@@ -68,8 +70,8 @@ class Session:
             known.name: known for known in (ORIGINAL, VLLM, openai)}
         self.dialect = self._dialects[dialect or ORIGINAL.name]
         self._validated = bool(dialect)
-        self.options = SessionOptions(**self.dialect.defaults)
         self._worker, self._models, self._buffered_s = worker, models, buffered_s
+        self.options = self._defaults(self.dialect)
         self._send, self._call_soon = send, call_soon
         self._queue = Pending()
         self._n_received = 0  # samples at 16 kHz
@@ -78,9 +80,10 @@ class Session:
         self._job: Job | None = None
         self._transcription: Transcription | None = None
         self._ending = self._stopping = False
-        # vLLM's greeting and OpenAI's in one: nobody has said yet which he expects.
-        send({**openai.created(SessionOptions(**openai.defaults)),
-              'id': session_id, 'created': int(time.time())})
+        # vLLM's greeting and OpenAI's in one: nobody has said yet which he expects. And how many
+        # phrases may be listed: clients see that they can be at all.
+        send({**openai.created(self._defaults(openai)),
+              'id': session_id, 'created': int(time.time()), 'phrases': MAX_PHRASES})
 
     # ---- what the connection asks ----
 
@@ -106,12 +109,19 @@ class Session:
 
     # ---- what comes in ----
 
-    def receive(self, text: str) -> None:
-        """Take one text frame; what is wrong with it goes back to the client."""
+    async def receive(self, text: str) -> None:
+        """
+        Take one text frame; what is wrong with it goes back to the client.
+
+        The next one may come when this is over.
+        """
         event: Message = {}
         try:
             event = load(text)
-            self._handle(parse(event))
+            meant = parse(event)
+            if isinstance(meant, SessionUpdate) and meant.phrases:
+                await self._prepare(meant.phrases)
+            self._handle(meant)
         except EventError as error:
             self.complain(error.code, str(error), event.get('event_id'))
         except Exception:  # one client's event must not end anything
@@ -165,6 +175,16 @@ class Session:
         elif isinstance(event, Clear):
             self._clear()
 
+    async def _prepare(self, phrases: PhraseList) -> None:
+        """Find the tokens of phrases, so that neither the engine nor other clients wait."""
+        try:
+            await asyncio.wrap_future(self._worker.prepare(phrases))
+        except ValueError as error:
+            raise EventError('invalid_phrases', str(error)) from None
+
+    def _defaults(self, dialect: Dialect) -> SessionOptions:
+        return SessionOptions(**dialect.defaults, phrases=self._worker.phrases)
+
     def _update(self, update: SessionUpdate) -> None:
         if update.model and update.model not in self._models:
             raise EventError('model_not_found', f'the model {update.model[:80]!r} does not exist: '
@@ -177,13 +197,17 @@ class Session:
         dialect = self._dialects[update.dialect or self.dialect.name]
         options = self.options
         if dialect.defaults != self.dialect.defaults:
-            options = SessionOptions(**dialect.defaults)
+            options = self._defaults(dialect)
+        if update.default_phrases:
+            options = replace(options, phrases=self._worker.phrases)
         options = replace(options, **{
             name: value for name in (
-                'delay_ms', 'words', 'utterances', 'turns', 'silence_s', 'sample_rate')
+                'delay_ms', 'words', 'utterances', 'turns', 'silence_s', 'sample_rate', 'phrases')
             if (value := getattr(update, name)) is not None})
         if options.sample_rate != self._resampler.source_rate_hz:
             self._change_rate(options.sample_rate)
+        if options.phrases != self.options.phrases and self._job and not self._ending:
+            self._job.set_phrases(options.phrases)
         self.options, self.dialect, self._validated = options, dialect, True
         if answer := dialect.updated(update.reply, options):
             self._send(answer)
@@ -285,7 +309,8 @@ class Session:
         def on_update(update: Update) -> None:
             self._call_soon(self._take_update, job, update)
 
-        job = self._job = self._worker.open(on_update, options.delay_ms, options.of_stream())
+        job = self._job = self._worker.open(on_update, options.delay_ms, options.of_stream(),
+                                            options.phrases)
         self._ending = False
         while self._queue and not self._ending:
             self._feed(self._queue.popleft())

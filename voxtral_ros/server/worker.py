@@ -24,6 +24,7 @@ recognised before a failure is sent.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 import logging
 import threading
@@ -34,6 +35,7 @@ from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.options import StreamOptions
+from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.recognizer.turns import TurnOptions
 from voxtral_ros.server.job import Job, Update
 from voxtral_ros.server.metrics import Metrics
@@ -46,6 +48,7 @@ _MAX_FAILURES = 3
 _STOP_S = 5.0  # for the round that is being computed
 _LOOK_AGAIN_S = 0.1  # for a slot, while somebody waits for one
 _IDLE = IdleOptions()
+_NO_PHRASES = PhraseList()
 _NO_TURNS = StreamOptions(turns=TurnOptions(eager_s=0))
 _Batch = list[tuple[Job, Samples, float, bool]]  # audio, when it came, whether it is the last
 
@@ -54,13 +57,15 @@ class Worker:
     """Owns an engine and the thread in which it computes for all jobs."""
 
     def __init__(self, engine: Engine, metrics: Metrics, idle_slot_s: float = 10.0,
-                 idle: IdleOptions = _IDLE) -> None:
+                 idle: IdleOptions = _IDLE, phrases: PhraseList = _NO_PHRASES) -> None:
         """
         Begin.
 
         :param idle_slot_s: a job that is idle for so long gives its slot to who needs one
+        :param phrases: for clients that list none of their own
+        :raises ValueError: the model cannot expect phrases
         """
-        self.idle_slot_s, self._idle = idle_slot_s, idle
+        self.idle_slot_s, self._idle, self.phrases = idle_slot_s, idle, phrases
         self.n_talking = 0  # jobs that the engine has computed for of late
         self.condition = threading.Condition()
         self._engine, self.metrics = engine, metrics
@@ -68,6 +73,10 @@ class Worker:
         self._jobs: list[Job] = []
         self._stopping = False
         self._n_failures = 0  # rounds in a row
+        if phrases:
+            engine.prepare_phrases(phrases)
+        # One thread for all: phrases are found in Python, whose lock the engine needs as well.
+        self._preparer = ThreadPoolExecutor(1, 'phrases')
         self._thread = threading.Thread(target=self._run, name='engine', daemon=True)
         self._thread.start()
 
@@ -76,17 +85,23 @@ class Worker:
         self._engine.protocol.delay_tokens(delay_ms)
 
     def open(self, on_update: Callable[[Update], None],  # noqa: A003
-             delay_ms: float | None = None, options: StreamOptions = _NO_TURNS) -> Job:
+             delay_ms: float | None = None, options: StreamOptions = _NO_TURNS,
+             phrases: PhraseList = _NO_PHRASES) -> Job:
         """
         Begin a job.
 
         :param on_update: called from the worker's thread with every update; must not block
         :param options: of its stream; when it is idle, the worker knows
+        :param phrases: to expect; they must be prepared
         """
-        job = Job(self, on_update, delay_ms, replace(options, idle=self._idle))
+        job = Job(self, on_update, delay_ms, replace(options, idle=self._idle), phrases)
         with self.condition:
             self._jobs.append(job)
         return job
+
+    def prepare(self, phrases: PhraseList) -> Future[None]:
+        """Find the tokens of phrases, without holding up the engine; ValueError: impossible."""
+        return self._preparer.submit(self._engine.prepare_phrases, phrases)
 
     @property
     def is_failing(self) -> bool:
@@ -111,6 +126,7 @@ class Worker:
         with self.condition:
             self._stopping = True
             self.condition.notify()
+        self._preparer.shutdown(wait=False, cancel_futures=True)
         self._thread.join(_STOP_S)
         if self._thread.is_alive():
             _LOGGER.error('the recogniser computes for more than %g s: it is left alone', _STOP_S)

@@ -26,9 +26,10 @@ from types import MappingProxyType
 from typing import Any
 
 from voxtral_ros.recognizer.events import SpeechActivity, Transcript, Turn
+from voxtral_ros.recognizer.phrases import DEFAULT_BOOST
 from voxtral_ros.server.dialects.base import speech_event
 from voxtral_ros.server.events import (
-    delay, EventError, Message, pause, rate, SessionOptions, SessionUpdate, short)
+    delay, EventError, Message, pause, phrases, rate, SessionOptions, SessionUpdate, short)
 from voxtral_ros.server.job import Update
 
 RATE_HZ = 24_000  # if the format names no other
@@ -85,13 +86,17 @@ class OpenAIDialect:
     def _session(self, options: SessionOptions) -> Message:
         return {**self._identity(), 'type': 'transcription', 'audio': {'input': {
             'format': {'type': 'audio/pcm', 'rate': options.sample_rate},
-            'noise_reduction': None, 'transcription': {'model': self._model},
+            'noise_reduction': None, 'transcription': self._transcription(options),
             'turn_detection': _turn_detection(options)}}}
 
     def _old_session(self, options: SessionOptions) -> Message:
         return {**self._identity(), 'input_audio_format': 'pcm16',
-                'input_audio_transcription': {'model': self._model},
+                'input_audio_transcription': self._transcription(options),
                 'turn_detection': _turn_detection(options)}
+
+    def _transcription(self, options: SessionOptions) -> Message:
+        keywords = options.phrases.lines(DEFAULT_BOOST)
+        return {'model': self._model, **({'keywords': keywords} if keywords else {})}
 
     def _identity(self) -> Message:
         return {'id': self._session_id, 'object': 'realtime.transcription_session'}
@@ -124,7 +129,17 @@ def parse_session(session: Any, reply: str) -> SessionUpdate:
     # `completed` comes when the pause is over, and not when the model has written all of it.
     return SessionUpdate(delay_ms=delay(session), utterances=utterances, turns=utterances,
                          silence_s=silence_s, sample_rate=rate_hz, dialect=OpenAIDialect.name,
-                         reply=reply)
+                         reply=reply, **_keywords(new.get('transcription'),
+                                                  session.get('input_audio_transcription')))
+
+
+def _keywords(*forms: Any) -> Message:
+    """Return the phrases in a transcription of the new form, or else of the old one."""
+    found: Message = {}
+    for form in forms:
+        if isinstance(form, dict):
+            found = found or phrases(form, 'keywords')
+    return found
 
 
 class OpenAITranscription:

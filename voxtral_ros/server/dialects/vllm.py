@@ -28,7 +28,7 @@ from voxtral_ros.recognizer.events import (
     Event, SpeechActivity, Transcript, Turn, TurnKind, Word)
 from voxtral_ros.server.dialects.base import speech_event, usage_of, words_of
 from voxtral_ros.server.events import (
-    delay, EventError, flag, Message, rate, SessionOptions, SessionUpdate, short)
+    delay, EventError, flag, Message, phrases, rate, SessionOptions, SessionUpdate, short)
 from voxtral_ros.server.job import Update
 
 
@@ -86,7 +86,7 @@ def parse_session(event: Message) -> SessionUpdate:
     return SessionUpdate(
         model, delay(event), flag(event, 'words'), flag(event, 'utterances'),
         flag(event, 'turns'), sample_rate=rate(event, 'sample_rate'),
-        dialect='' if model is None else VLLM.name)
+        dialect='' if model is None else VLLM.name, **phrases(event, 'phrases'))
 
 
 class VllmTranscription:
