@@ -115,6 +115,22 @@ def test_commits_of_the_client(connect, order):
             previous = committed.item_id
 
 
+def test_keywords(connect, order):
+    with connect(extra_query={'intent': 'transcription'}) as connection:
+        until(connection, 'session.created')
+        connection.session.update(session={'type': 'transcription', 'audio': {'input': {
+            'transcription': {'model': 'gpt-live-transcribe', 'keywords': ['read cup :5']}}}})
+        updated = until(connection, 'session.updated')[-1]
+        assert updated.session.audio.input.transcription.keywords == ['read cup :5.0']
+        for audio in order:
+            connection.input_audio_buffer.append(audio=audio)
+        assert normalize(until(connection, COMPLETED)[-1].transcript) == \
+            ORDER.replace('red', 'read').split()
+        connection.session.update(session={'type': 'transcription', 'audio': {'input': {
+            'transcription': {'keywords': ['cup :full']}}}})
+        assert until(connection, 'error')[-1].error.code == 'invalid_phrases'
+
+
 def test_errors_and_clearing(connect, order):
     with connect(extra_query={'intent': 'transcription'}) as connection:
         until(connection, 'session.created')

@@ -124,6 +124,19 @@ def test_file(browser, server):
         assert page.locator('#finals li').count() == 0
 
 
+def test_phrases(browser, server):
+    with opened(browser, f'{server.http}/') as page:
+        page.wait_for_selector('#state.ok')
+        for phrases, unit in (('sofa, ten metres :5', 'metres'), ('sofa, ...', 'metres'),  # refused
+                              ('', 'meters')):
+            page.fill('#phrases', phrases)
+            page.set_input_files('#file', DATA / 'go_forward_ten_meters.flac')
+            page.wait_for_selector('#finals li:nth-child(1)')
+            assert finals(page).split() == ['go', 'forward', 'ten', unit]
+            assert page.is_visible('#error') == ('...' in phrases)
+            page.click('#clear')
+
+
 def test_a_file_that_is_none(browser, server, tmp_path):
     path = tmp_path / 'noise.wav'
     path.write_bytes(b'this is no sound')

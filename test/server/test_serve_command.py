@@ -43,6 +43,9 @@ WRONG = [
     (('--max-streams', '-1'), '--max-streams is -1'),
     (('--idle-slot-s', 'inf'), '--idle-slot-s is inf'),
     (('--idle-after-s', 'nan'), '--idle-after-s is nan'),
+    (('--phrases', 'nowhere'), 'the phrases in nowhere cannot be read'),
+    (('--phrase-boost', '2'), 'add --phrases FILE'),
+    (('--phrases', __file__, '--phrase-boost', '99'), 'the boost 99.0'),
 ]
 
 

@@ -237,10 +237,17 @@ async function start(next) {
     rate = await next.start(listen, () => source === next && stop());
     realtime.send('session.update', {
       delay_ms: Number($('delay').value), words: true, utterances: true, sample_rate: rate });
+    sendPhrases(); // by themselves: if they are refused, the rest is in force
   } catch (error) {
     showError(error.name === 'EncodingError' ? 'The browser cannot read this file.' : error.message);
     if (source === next) stop();
   }
+}
+
+// Without any, those of the server count, if it has some.
+function sendPhrases() {
+  const phrases = $('phrases').value.split(',').map((text) => text.trim()).filter(Boolean);
+  realtime.send('session.update', { phrases: phrases.length ? phrases : null });
 }
 
 function stop() {
@@ -270,6 +277,10 @@ $('microphone').onclick = () => (source instanceof Microphone ? stop() : start(n
 $('file').onchange = ({ target }) => {
   if (target.files.length) start(new Recording(target.files[0]));
   target.value = '';
+};
+$('phrases').onchange = () => {
+  showError('');
+  if (source) sendPhrases();
 };
 $('copy').onclick = () => navigator.clipboard?.writeText(
   [...document.querySelectorAll('#finals li > span')].map((text) => text.textContent.trim()).join('\n'));
