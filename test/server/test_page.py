@@ -127,7 +127,8 @@ def test_file(browser, server):
 def test_phrases(browser, server):
     with opened(browser, f'{server.http}/') as page:
         page.wait_for_selector('#state.ok')
-        for phrases, unit in (('sofa, ten metres :5', 'metres'), ('sofa, ...', 'metres'),  # refused
+        # The second list is refused, and the one before it stays.
+        for phrases, unit in (('sofa, ten metres :5', 'metres'), ('sofa, ...', 'metres'),
                               ('', 'meters')):
             page.fill('#phrases', phrases)
             page.set_input_files('#file', DATA / 'go_forward_ten_meters.flac')

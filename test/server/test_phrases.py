@@ -17,10 +17,10 @@
 import threading
 
 import pytest
+from server.test_engine_failure import Frail
 from support.realtime import (
     Client, DATA, MODEL, running, said, ServedScript, ServerProcess, wait_until)
 from support.scripted import join, PAUSE, RATE, Script, scripted_voice, silence, voice
-from server.test_engine_failure import Frail
 
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled
@@ -320,8 +320,8 @@ def test_a_client_that_goes_while_its_phrases_are_prepared_leaves_nothing(script
 
 def strange(n):
     """Return a phrase of characters that no vocabulary has as they are."""
-    alphabet = ''.join(map(chr, (*range(0x100, 0x180), *range(0x400, 0x450), *range(0x4e00, 0x4e80),
-                                 *range(0x1f300, 0x1f340))))
+    alphabet = ''.join(map(chr, (*range(0x100, 0x180), *range(0x400, 0x450),
+                                 *range(0x4e00, 0x4e80), *range(0x1f300, 0x1f340))))
     return f'{n}' + ''.join(alphabet[(7 * n + 31 * k) % len(alphabet)] for k in range(5))
 
 
@@ -329,17 +329,17 @@ def test_the_demo_model_writes_what_is_expected(tmp_path):
     order = join(*resampled(read_file(DATA / 'go_forward_ten_meters.flac')))
     file = tmp_path / 'phrases.txt'
     file.write_text('# words that sound alike\nmetres\n')
-    with ServerProcess('--phrases', file, '--phrase-boost', 5) as server:
-        with server.client() as client, server.client() as other:
-            for connection in (client, other):
-                connection.update(utterances=True)
-            other.update(phrases=[])
-            assert segment_of(client, order) == 'go forward ten metres'
-            assert segment_of(other, order) == 'go forward ten meters'
-            other.update(phrases=[*map(strange, range(MAX_PHRASES - 1)), 'tan meters :5'])
-            assert segment_of(other, order) == 'go forward tan meters'
-            client.update(phrases=['tan meters'], phrase_boost=0)
-            assert segment_of(client, order) == 'go forward ten meters'
+    with ServerProcess('--phrases', file, '--phrase-boost', 5) as server, \
+            server.client() as client, server.client() as other:
+        for connection in (client, other):
+            connection.update(utterances=True)
+        other.update(phrases=[])
+        assert segment_of(client, order) == 'go forward ten metres'
+        assert segment_of(other, order) == 'go forward ten meters'
+        other.update(phrases=[*map(strange, range(MAX_PHRASES - 1)), 'tan meters :5'])
+        assert segment_of(other, order) == 'go forward tan meters'
+        client.update(phrases=['tan meters'], phrase_boost=0)
+        assert segment_of(client, order) == 'go forward ten meters'
 
 
 def segment_of(client, order):

@@ -35,7 +35,7 @@ import numpy as np
 from support.processes import ends_with_us
 from support.scripted import ScriptedEngine
 from voxtral_ros.recognizer.options import StreamOptions
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES
 from voxtral_ros.recognizer.stream import Stream
 from voxtral_ros.server.app import Access, Server
 from voxtral_ros.server.limits import Limits
@@ -72,7 +72,7 @@ class ServedScript(ScriptedEngine):
              start_s=0.0, idle_slot_s=math.inf, phrases=None):
         """Open a stream."""
         return Stream(self, self.protocol.delay_tokens(delay_ms), options or StreamOptions(),
-                      utterance_ids, start_s, idle_slot_s, phrases or PhraseList())
+                      utterance_ids, start_s, idle_slot_s, phrases or NO_PHRASES)
 
 
 class Client:
@@ -142,7 +142,7 @@ def said(events):
 class Running:
     """A server in a thread of this process."""
 
-    def __init__(self, engine, limits=None, access=None, port=0, phrases=PhraseList()):
+    def __init__(self, engine, limits=None, access=None, port=0, phrases=NO_PHRASES):
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
@@ -179,7 +179,7 @@ class Running:
 
 
 @contextmanager
-def running(engine, limits=None, access=None, port=0, phrases=PhraseList()):
+def running(engine, limits=None, access=None, port=0, phrases=NO_PHRASES):
     server = Running(engine, limits, access, port, phrases)
     try:
         yield server

@@ -43,7 +43,7 @@ from voxtral_ros.recognizer.admission import Admission
 from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.options import StreamOptions
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 from voxtral_ros.recognizer.slot import Slot, Token
 from voxtral_ros.recognizer.slot_pool import SlotPool
 from voxtral_ros.recognizer.stream import Stream
@@ -174,7 +174,7 @@ class _Writer:
     penalty: float = 0.0
     blank: float = 0.0
     loop: Group | None = None
-    phrases: PhraseList = PhraseList()
+    phrases: PhraseList = NO_PHRASES
 
 
 class ScriptedEngine:

@@ -30,7 +30,7 @@ from voxtral_ros.audio.files import file_duration_s, read_file
 from voxtral_ros.audio.resample import resampled
 from voxtral_ros.cli.options import add_no_verify, add_phrases, read_phrases
 from voxtral_ros.recognizer.interface import NotFinite
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES
 from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _server(arguments: argparse.Namespace) -> Server:
     engine.warm_up()
     names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
     return Server(engine, tuple(dict.fromkeys(names)), limits, access,
-                  IdleOptions(after_s=arguments.idle_after_s), phrases or PhraseList())
+                  IdleOptions(after_s=arguments.idle_after_s), phrases or NO_PHRASES)
 
 
 def _sizes(arguments: argparse.Namespace) -> tuple[int, int]:

@@ -39,7 +39,7 @@ from aiohttp import ClientError, ClientSession, WSMsgType
 
 from voxtral_ros.client.segment import Segment
 from voxtral_ros.recognizer.interface import LinkStatus
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 
 _LOGGER = logging.getLogger(__name__)
 _APPEND_BYTES = 16_000  # 500 ms
@@ -76,7 +76,7 @@ class Link:
     """Owns the thread; all methods may be called from another one."""
 
     def __init__(self, remote: Remote, outage_s: float, on_update: Callable[[], None],
-                 phrases: PhraseList = PhraseList()) -> None:
+                 phrases: PhraseList = NO_PHRASES) -> None:
         """
         Connect.
 
@@ -90,7 +90,7 @@ class Link:
         self._lock = threading.Lock()  # of the two above
         self._sending: Segment | None = None
         self._phrases = phrases
-        self._sent_phrases = PhraseList()  # over this connection
+        self._sent_phrases = NO_PHRASES  # over this connection
         self._knows_phrases = False  # the server at its other end
         self._warned = False  # that it does not
         self._stopping = False
@@ -217,7 +217,7 @@ class Link:
                     raise LinkError(f'{remote.url} greets with {str(greeting)[:80]}: it is no '
                                     '/v1/realtime of vLLM or voxtral')
                 await self._configure(socket)
-                self._knows_phrases, self._sent_phrases = 'phrases' in greeting, PhraseList()
+                self._knows_phrases, self._sent_phrases = 'phrases' in greeting, NO_PHRASES
                 await self._send_phrases(socket)
                 self._note(state='connected', since=time.monotonic(),
                            connects=self._status.connects + 1)

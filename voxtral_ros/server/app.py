@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from voxtral_ros.recognizer.idle import IdleOptions
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 from voxtral_ros.server.access import has_token, origin_allowed
 from voxtral_ros.server.connection import Connection
 from voxtral_ros.server.dialects.parse import dialect_of
@@ -72,10 +72,14 @@ class Server:
     limits: Limits = field(default_factory=Limits)
     access: Access = field(default_factory=Access)
     idle: IdleOptions = field(default_factory=IdleOptions)
-    phrases: PhraseList = PhraseList()  # for clients that list none of their own
+    phrases: PhraseList = NO_PHRASES  # for clients that list none of their own
 
     def __post_init__(self) -> None:
-        """:raises ValueError: the model cannot expect phrases."""
+        """
+        Begin to compute for whoever connects.
+
+        :raises ValueError: the model cannot expect phrases
+        """
         self.metrics = Metrics()
         self.connections: set[Connection] = set()
         self._worker = Worker(self.engine, self.metrics, self.limits.idle_slot_s, self.idle,

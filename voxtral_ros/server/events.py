@@ -34,7 +34,7 @@ from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.endpoint import EndpointOptions
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.phrases import (
-    DEFAULT_BOOST, MAX_BOOST, MAX_PHRASES, PhraseError, PhraseList)
+    DEFAULT_BOOST, MAX_BOOST, MAX_PHRASES, NO_PHRASES, PhraseError, PhraseList)
 from voxtral_ros.recognizer.turns import TurnOptions
 
 _MAX_DELAY_MS = 1e6  # not the limit of any model: only numbers that can be computed with
@@ -63,7 +63,7 @@ class SessionOptions:
     turns: bool = False  # look ahead, so that their end is known early
     silence_s: float = EndpointOptions.silence_s  # pause that ends an utterance
     sample_rate: int = TARGET_RATE_HZ
-    phrases: PhraseList = PhraseList()  # these from the next utterance on
+    phrases: PhraseList = NO_PHRASES  # these from the next utterance on
 
     def of_stream(self) -> StreamOptions:
         """Return the options of a stream for such a session."""

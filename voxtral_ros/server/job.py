@@ -174,7 +174,8 @@ class Job:
 
         :return: samples, when the newest of them came, whether they are the last of the job
         """
-        taken, came = [], 0.0
+        taken: list[Samples] = []
+        came = 0.0
         n_samples = 0 if self.is_waiting else n_samples
         while self._blocks and n_samples:
             item = self._blocks[0]

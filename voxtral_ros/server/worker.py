@@ -35,7 +35,7 @@ from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.options import StreamOptions
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 from voxtral_ros.recognizer.turns import TurnOptions
 from voxtral_ros.server.job import Job, Update
 from voxtral_ros.server.metrics import Metrics
@@ -48,7 +48,6 @@ _MAX_FAILURES = 3
 _STOP_S = 5.0  # for the round that is being computed
 _LOOK_AGAIN_S = 0.1  # for a slot, while somebody waits for one
 _IDLE = IdleOptions()
-_NO_PHRASES = PhraseList()
 _NO_TURNS = StreamOptions(turns=TurnOptions(eager_s=0))
 _Batch = list[tuple[Job, Samples, float, bool]]  # audio, when it came, whether it is the last
 
@@ -57,7 +56,7 @@ class Worker:
     """Owns an engine and the thread in which it computes for all jobs."""
 
     def __init__(self, engine: Engine, metrics: Metrics, idle_slot_s: float = 10.0,
-                 idle: IdleOptions = _IDLE, phrases: PhraseList = _NO_PHRASES) -> None:
+                 idle: IdleOptions = _IDLE, phrases: PhraseList = NO_PHRASES) -> None:
         """
         Begin.
 
@@ -86,7 +85,7 @@ class Worker:
 
     def open(self, on_update: Callable[[Update], None],  # noqa: A003
              delay_ms: float | None = None, options: StreamOptions = _NO_TURNS,
-             phrases: PhraseList = _NO_PHRASES) -> Job:
+             phrases: PhraseList = NO_PHRASES) -> Job:
         """
         Begin a job.
 
