@@ -51,9 +51,21 @@ def speaker(script):
     return Speaker(script)
 
 
+class Unhurried(ServedScript):
+    """Complains when it has to find tokens in its own thread."""
+
+    def prepare_phrases(self, phrases):
+        assert threading.current_thread().name != 'engine'
+        super().prepare_phrases(phrases)
+
+    def expect_phrases(self, slot, phrases):
+        assert not phrases or phrases in self.prepared
+        super().expect_phrases(slot, phrases)
+
+
 @pytest.fixture
 def server(script):
-    with running(ServedScript(script)) as server:
+    with running(Unhurried(script)) as server:
         yield server
 
 
@@ -254,7 +266,7 @@ def test_a_model_that_cannot_expect_phrases_says_so(server, client, speaker, mon
 
 def test_the_phrases_of_the_server_are_for_who_lists_none(script, speaker):
     both = join(speaker.kowalski, speaker.pantry)
-    with running(ServedScript(script), phrases=PhraseList.parse(['Kowalski'])) as server, \
+    with running(Unhurried(script), phrases=PhraseList.parse(['Kowalski'])) as server, \
             server.client() as client, server.client() as openai:
         client.update()
         assert text_of(client, both) == 'Kowalski the'
