@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-from itertools import pairwise
 import json
 from pathlib import Path
 
@@ -34,6 +33,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
+
+from voxtral_ros.model.bpe import BytePairEncoder
 
 N_SPECIAL = 1000
 N_TEXT = 2072  # with the special ids 3072 rows, a multiple of what the packed layouts need
@@ -96,24 +97,16 @@ def tekken(vocabulary: list[bytes]) -> dict[str, object]:
 
 
 class WordEncoder:
-    """Encodes words as token ids, by the merges of tekken.json."""
+    """Encodes words as token ids, as the network's users do."""
 
     def __init__(self, vocabulary: list[bytes]) -> None:
-        self._rank = {piece: rank for rank, piece in enumerate(vocabulary)}
+        self._encode = BytePairEncoder(vocabulary, _PATTERN)
         self._cache: dict[str, list[int]] = {}
 
     def __call__(self, word: str) -> list[int]:
-        """Return the ids of a word with the space before it: lowest rank merges first."""
+        """Return the ids of a word with the space before it."""
         if word not in self._cache:
-            parts = [bytes([byte]) for byte in f' {word}'.encode()]
-            while len(parts) > 1:
-                ranks = [self._rank.get(a + b, 1 << 30) for a, b in pairwise(parts)]
-                best = min(ranks)
-                if best == 1 << 30:
-                    break
-                at = ranks.index(best)
-                parts[at:at + 2] = [parts[at] + parts[at + 1]]
-            self._cache[word] = [N_SPECIAL + self._rank[part] for part in parts]
+            self._cache[word] = [N_SPECIAL + rank for rank in self._encode(f' {word}')]
         return self._cache[word]
 
 
