@@ -136,8 +136,8 @@ class Driver:
         return latest is not None and latest.level == level and words in latest.message
 
     def shown(self, key: str) -> str:
-        """Return a value of the latest status."""
-        return self.every(key)[-1]
+        """Return a value of the latest status; empty where there was none yet."""
+        return (self.every(key) or [''])[-1]
 
     def every(self, key: str) -> list[str]:
         """Return a value of all statuses so far; empty where it was not known."""
