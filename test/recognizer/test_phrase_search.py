@@ -25,10 +25,9 @@ from voxtral_ros.backends.base import Tokens, Unbiased
 from voxtral_ros.backends.biasing import Expected, TokenTrie
 from voxtral_ros.backends.rollback import SavedStreams
 from voxtral_ros.model.config import AudioConfig
-from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer.engine import Engine
-from voxtral_ros.recognizer.phrase_search import PhraseSearch
+from voxtral_ros.recognizer.phrase_search import PhraseSearch, StreamSteps
 
 PAD, WORD, FIRST_TEXT = 32, 33, 40
 A, B, C, D, E, F = range(FIRST_TEXT, FIRST_TEXT + 6)
@@ -93,24 +92,29 @@ class ScriptedBackend:
         return token, 1.0, Unbiased(plain, 0.5, float(logits[plain] - logits[token]))
 
 
-def tokens_of(logits, trie, n_tokens=24, max_chunk_tokens=1):
-    """Return what one stream writes, the backend, and how many words were taken back."""
+def opened(logits, trie, max_chunk_tokens=1):
+    """Return an engine and a slot of it that expects phrases."""
     tokenizer = Tokenizer([b'x'] * 6, FIRST_TEXT)
     backend = ScriptedBackend(logits, max_chunk_tokens)
     engine = Engine(backend, tokenizer, AudioConfig())
     slot = engine.take_slot(1)
     if trie:
         backend.set_phrases(0, trie)
-        slot.search = PhraseSearch(backend, slot, trie)
-    protocol = StreamingProtocol(tokenizer, AudioConfig())
-    n_prompt = len(protocol.prompt_tokens(1))
+        slot.search = PhraseSearch(StreamSteps(backend, slot), trie)
+    return engine, slot
+
+
+def tokens_of(logits, trie, n_tokens=24, max_chunk_tokens=1):
+    """Return what one stream writes, the backend, its search, and how long the prompt is."""
+    engine, slot = opened(logits, trie, max_chunk_tokens)
+    n_prompt = len(engine.protocol.prompt_tokens(1))
     assert n_prompt <= 40
     slot.feed(np.zeros(1280 * (n_tokens + 40), np.float32))
     while slot.n_generated < n_tokens + 8 and engine.step():
         pass
     tokens = list(slot.tokens)
     assert [token.index for token in tokens] == list(range(len(tokens)))
-    return [token.id for token in tokens[:n_tokens]], backend, slot.search, n_prompt
+    return [token.id for token in tokens[:n_tokens]], engine.backend, slot.search, n_prompt
 
 
 def script(steps):
@@ -252,3 +256,29 @@ def test_every_token_is_the_network_s_own_or_of_a_phrase(seed, phrases):
         plain = int(logits(position, last).argmax())
         assert token == plain or token in expected
         last = token
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1 << 30), PHRASES, st.integers(1, 9), st.integers(0, 12),
+       st.lists(st.integers(1, 10), min_size=1, max_size=4))
+def test_a_look_ahead_finds_what_will_be_written(seed, phrases, max_chunk_tokens, n_before, looks):
+    """With words begun and taken back as the stream itself will do it; and leaves no trace."""
+    logits = partial(random_logits, seed)
+    trie = trie_of(*(phrase(*tokens, bias=bias, words=len(tokens) if apart else 1)
+                     for tokens, bias, apart in phrases))
+    engine, slot = opened(logits, trie, max_chunk_tokens)
+    slot.feed(np.zeros(1280 * (32 + 40 + n_before), np.float32))
+    slot.max_pass_tokens = 1
+    while slot.n_generated <= n_before or slot.search.holds:
+        engine.step()
+    first = len(slot.tokens)
+    with engine.looking_ahead(slot) as decode:
+        ahead = [token for n_tokens in looks for token in decode(n_tokens)]
+    assert len(ahead) >= min(sum(looks), 20)
+    assert [token.index for token in ahead] == list(range(first, first + len(ahead)))
+    slot.feed(np.zeros(1280 * 80, np.float32))
+    while len(slot.tokens) < first + len(ahead):
+        engine.step()
+    found = list(slot.tokens)[first:first + len(ahead)]
+    # Where the look ends, a word may be undecided.
+    assert [token.id for token in ahead[:20]] == [token.id for token in found[:20]]

@@ -42,9 +42,10 @@ from voxtral_ros.model.config import AudioConfig, ModelConfig
 from voxtral_ros.model.protocol import load_protocol, StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer.admission import Admission
+from voxtral_ros.recognizer.ahead import Ahead
 from voxtral_ros.recognizer.interface import EngineStats
 from voxtral_ros.recognizer.options import offline_options, StreamOptions
-from voxtral_ros.recognizer.phrase_search import Choice, PhraseSearch
+from voxtral_ros.recognizer.phrase_search import Choice, PhraseSearch, StreamSteps
 from voxtral_ros.recognizer.phrase_trie import compile_phrases
 from voxtral_ros.recognizer.phrases import PhraseList
 from voxtral_ros.recognizer.slot import Slot, Token
@@ -230,7 +231,8 @@ class Engine:
         self.settle(slot)
         trie = self._compiled(phrases)
         self.backend.set_phrases(slot.index, trie)
-        slot.search = None if trie is None else PhraseSearch(self.backend, slot, trie)
+        slot.search = None if trie is None else PhraseSearch(
+            StreamSteps(self.backend, slot), trie)
 
     def settle(self, slot: Slot) -> bool:
         """Take back what a stream has begun of a phrase; return whether that was anything."""
@@ -287,30 +289,9 @@ class Engine:
         Gives a function that decodes n tokens of silence, at most `max_tokens_ahead` in all.
         Afterwards the stream is where it was, bit for bit.
         """
-        protocol = self.protocol
-        # What waits is not for this: how much that is depends on how the audio was fed.
-        audio = np.concatenate((slot.waiting_samples[:protocol.context], np.zeros(
-            self.max_tokens_ahead * protocol.samples_per_token, np.float32)))
-        n_decoded = 0
-
-        def decode(n_tokens: int) -> list[Token]:
-            nonlocal n_decoded
-            tokens: list[Token] = []
-            while n_tokens:
-                n_pass = min(n_tokens, self.max_chunk_tokens)
-                start, stop = (n * protocol.samples_per_token
-                               for n in (n_decoded, n_decoded + n_pass))
-                window = audio[start:stop + protocol.context]
-                (ids,), (probs,), _ = self.backend.decode([slot.index], window[None])
-                tokens += [Token(slot.n_generated + n_decoded + k, *token)
-                           for k, token in enumerate(zip(ids, probs, strict=True))]
-                n_decoded += n_pass
-                n_tokens -= n_pass
-            return tokens
-
         self.backend.save(slot.index)
         try:
-            yield decode
+            yield Ahead(self.backend, self.protocol, slot).decode
         finally:
             self.backend.rollback(slot.index)
 

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 import sys
-from typing import TYPE_CHECKING
+from typing import Protocol, TYPE_CHECKING
 
 from voxtral_ros.backends.base import Backend, Unbiased
 from voxtral_ros.backends.biasing import TokenTrie
@@ -63,16 +63,61 @@ class _Word:
     n_pause: int = 0  # tokens without text at the end
 
 
+class Steps(Protocol):
+    """A stream that can be taken back."""
+
+    def save(self) -> None:
+        """Remember this place."""
+
+    def rollback(self) -> None:
+        """Go back there."""
+
+    def replace_token(self, token: int, state: int) -> None:
+        """Go on with another token than the last one, and in another state of the trie."""
+
+    def forget_saved(self) -> None:
+        """Note that nobody will go back."""
+
+
+class StreamSteps:
+    """A stream of the engine: its state in the backend, and its audio."""
+
+    def __init__(self, backend: Backend, slot: Slot) -> None:
+        self._backend, self._slot = backend, slot
+
+    def save(self) -> None:
+        self._backend.save(self._slot.index)
+        self._slot.save()
+
+    def rollback(self) -> None:
+        self._backend.rollback(self._slot.index)
+        self._slot.rollback()
+
+    def replace_token(self, token: int, state: int) -> None:
+        self._backend.replace_token(self._slot.index, token, state)
+
+    def forget_saved(self) -> None:
+        self._slot.forget_saved()
+
+
 class PhraseSearch:
     """Follows the phrases that one stream expects."""
 
-    def __init__(self, backend: Backend, slot: Slot, trie: TokenTrie) -> None:
-        """Begin where no phrase is begun."""
+    def __init__(self, steps: Steps, trie: TokenTrie, state: int = 0) -> None:
+        """
+        Begin in a state of the trie.
+
+        :param steps: the stream
+        """
         self.n_taken_back = 0  # words
-        self._backend, self._slot, self._trie = backend, slot, trie
-        self._state = 0  # as the backend's, after the last token
+        self._steps, self._trie = steps, trie
+        self._state = state  # as the backend's, after the last token
         self._word: _Word | None = None
         self._n_single = 0  # tokens that have to be passed one by one
+
+    def ahead(self, steps: Steps) -> PhraseSearch:
+        """Return another one that goes on from here, with a stream that looks ahead."""
+        return PhraseSearch(steps, self._trie, self._state)
 
     @property
     def holds(self) -> bool:
@@ -86,7 +131,7 @@ class PhraseSearch:
     def begin_pass(self, n_tokens: int) -> None:
         """Remember where the stream is, if one pass may go too far."""
         if n_tokens > 1:
-            self._save()
+            self._steps.save()
 
     def take(self, choices: Sequence[Choice]) -> list[Token]:
         """
@@ -98,13 +143,13 @@ class PhraseSearch:
         tokens = self._take_many(choices) if len(choices) > 1 \
             else [token for choice in choices for token in self._take(choice)]
         if not self._word:
-            self._slot.forget_saved()
+            self._steps.forget_saved()
         return tokens
 
     def give_up(self) -> list[Token]:
         """Take back what is not complete now; the audio since then waits again."""
         tokens = [self._take_back(self._word)] if self._word else []
-        self._slot.forget_saved()
+        self._steps.forget_saved()
         return tokens
 
     # ---- inside ----
@@ -113,18 +158,13 @@ class PhraseSearch:
         word, self._word = self._word, None
         return word.tokens if word else []
 
-    def _save(self) -> None:
-        self._backend.save(self._slot.index)
-        self._slot.save()
-
     def _take_many(self, choices: Sequence[Choice]) -> list[Token]:
         """Take the tokens of a long pass, or repeat it token by token if one must be held."""
         state = self._state
         for choice in choices:
             state = self._trie.advance(state, choice.token.id)
             if self._must_hold(choice, state):
-                self._backend.rollback(self._slot.index)
-                self._slot.rollback()
+                self._steps.rollback()
                 self._n_single = len(choices)
                 return []
         self._state = state
@@ -140,7 +180,7 @@ class PhraseSearch:
         if word is None:
             if not self._must_hold(choice, after):
                 return [choice.token]
-            self._save()
+            self._steps.save()
             self._word = _Word(choice, before, choice.unbiased.cost, [choice.token])
             return []
         word.tokens.append(choice.token)
@@ -161,7 +201,6 @@ class PhraseSearch:
         self._word = None
         self.n_taken_back += 1
         self._state = self._trie.advance(word.state_before, token)
-        self._backend.rollback(self._slot.index)
-        self._backend.replace_token(self._slot.index, token, self._state)
-        self._slot.rollback()
+        self._steps.rollback()
+        self._steps.replace_token(token, self._state)
         return Token(word.origin.token.index, token, word.origin.unbiased.probability)

@@ -239,6 +239,8 @@ class Stream:
             return True
         if slot is None or self.idle:
             return False
+        if slot.search and slot.search.holds:
+            return True
         # Before the first token the audio has not been through voice activity.
         started = self._audio.n_pending < 2 * protocol.samples_per_token
         return not started or voice.speaking or self._transcriber.utterance is not None \
