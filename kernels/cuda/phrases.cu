@@ -127,12 +127,17 @@ __global__ __launch_bounds__(kThreads) void expect_kernel(PhraseArguments p) {
     best_special = key > best_special ? key : best_special;
   };
   for (int id = threadIdx.x; id < trie.first_text; id += kThreads) {
-    bool listed = false;
+    bool listed = id == unbiased;
     for (int i = 0; i < p.n_special; ++i) listed |= p.special[i] == id;
     if (!listed) add_special(id, penalised(id, logits[id]));
   }
   if (threadIdx.x < p.n_special && p.special[threadIdx.x] < trie.first_text)
     add_special(p.special[threadIdx.x], exact[1 + threadIdx.x]);
+  if (threadIdx.x == kThreads - 1 && unbiased < trie.first_text) {
+    bool listed = false;
+    for (int i = 0; i < p.n_special; ++i) listed |= p.special[i] == unbiased;
+    if (!listed) add_special(unbiased, base);
+  }
   special_sum = block_sum(special_sum, sums);
   best_special = block_max(best_special, keys);
 

@@ -131,13 +131,15 @@ class TokenTrie:
         likelihood = np.exp(logits - logits[unbiased])
         total = likelihood.sum()
         tokens, biases = self.biases(state)
+        if not len(tokens):
+            return unbiased, float(1 / total)
         biased = likelihood[tokens] * np.exp(biases)
         best = int(biased.argmax())
         gain = (biased - likelihood[tokens]).sum()
         value = float(biased[best])
         is_best_text = unbiased < self.first_text or value > 1 or tokens[best] == unbiased
         if not self.inside[state]:
-            text = likelihood[self.first_text:].sum()
+            text = max(likelihood[self.first_text:].sum(), np.finfo(float).tiny)
             value *= text / (text + gain)
         if is_best_text and value > likelihood[:self.first_text].max():
             return int(tokens[best]), float(value / (total + gain * self.inside[state]))

@@ -42,7 +42,9 @@ def run(hidden, head, device, tries, state=None, penalty=None, last=None):
 
 def random_head(dtype, vocabulary=3072, width=512, table=True):
     torch.manual_seed(vocabulary)
-    head = make_head((torch.randn(vocabulary, width) / 8).to(dtype))
+    weight = torch.randn(vocabulary, width) / 8
+    weight[:FIRST_TEXT] /= 8  # as rows of special tokens are that the model never writes
+    head = make_head(weight.to(dtype))
     return head if table else Head(head.screen, None, head.special, head.pad)
 
 

@@ -270,7 +270,7 @@ class CudaBackend:
         slots = inputs['slots']
         audio = self.network.encode(inputs['samples'], slots)
         hidden = self.network.decode(audio, inputs['tokens'], slots)
-        self._phrases.state[slots] = 0  # whatever earlier positions have predicted
+        self._phrases.state.index_fill_(0, slots, 0)  # whatever earlier positions have predicted
         return list(self._choose(hidden[:, -1:], slots, self.last_token))
 
     def _choose(self, hidden: Tensor, slots: Tensor, last_token: Tensor | None,
