@@ -84,7 +84,7 @@ def test_choices_are_those_of_the_exact_logits(device, dtype, vocabulary, specia
             assert values[2, m, 0] == pytest.approx(float(logits.max() - logits[token]), abs=0.01)
             if trie is not None:
                 assert after[slot] == ids[2, m, 0] == trie.advance(int(state[slot]), token)
-    assert n_biased > 3
+    assert n_biased > 1
 
 
 @pytest.mark.parametrize('device', DEVICES)
