@@ -177,7 +177,8 @@ def open_streams(backend: Backend, n: int) -> None:
         last_tokens(backend)[slot] = PAD
 
 
-def random_trie(seed: int, vocab_size: int, first_text: int = 1000) -> TokenTrie:
+def random_trie(seed: int, vocab_size: int, first_text: int = 1000,
+                max_bias: float = 4.0) -> TokenTrie:
     """Return a trie of many sequences of few tokens, and of biases that decide."""
     rng = np.random.default_rng(seed)
     tokens = rng.choice(np.arange(first_text, vocab_size), 40, replace=False)
@@ -186,7 +187,7 @@ def random_trie(seed: int, vocab_size: int, first_text: int = 1000) -> TokenTrie
         sequence = rng.choice(tokens, rng.integers(1, 5)).tolist()
         inside = rng.integers(0, 2, len(sequence)).tolist()
         sequences.append([
-            Expected(token, float(rng.uniform(0, 4)), bool(inside[n]), n == len(sequence) - 1)
+            Expected(token, float(rng.uniform(0, max_bias)), bool(inside[n]), n == len(sequence) - 1)
             for n, token in enumerate(sequence)])
     trie = TokenTrie.build(sequences, first_text, [int(tokens[0])])
     assert trie
