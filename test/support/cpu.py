@@ -187,7 +187,7 @@ def random_trie(seed: int, vocab_size: int, first_text: int = 1000,
         sequence = rng.choice(tokens, rng.integers(1, 5)).tolist()
         inside = rng.integers(0, 2, len(sequence)).tolist()
         sequences.append([
-            Expected(token, float(rng.uniform(0, max_bias)), bool(inside[n]), n == len(sequence) - 1)
+            Expected(token, rng.uniform(0, max_bias), bool(inside[n]), n == len(sequence) - 1)
             for n, token in enumerate(sequence)])
     trie = TokenTrie.build(sequences, first_text, [int(tokens[0])])
     assert trie

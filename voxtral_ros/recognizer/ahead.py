@@ -20,7 +20,7 @@ import numpy as np
 
 from voxtral_ros.backends.base import Backend, Tokens
 from voxtral_ros.model.protocol import StreamingProtocol
-from voxtral_ros.recognizer.phrase_search import Choice, PhraseSearch
+from voxtral_ros.recognizer.phrase_search import Choice
 from voxtral_ros.recognizer.slot import Slot, Token
 
 
