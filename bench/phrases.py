@@ -23,7 +23,8 @@ Each set is a manifest (columns file and text) and a list of phrases, one per li
 goes through the demo model without phrases, and with lists of each length at each boost. A list
 has the phrases that are said in the recording, others of the set, and distractors, which are said
 in none of its recordings. Transcripts are kept in `--texts`, and taken from there when they are
-complete: remove them when the model or the biasing has changed. `--steps` measures steps of 80 ms
+complete: remove them when the model or the biasing has changed. How many positions
+the decoder has passed is printed beside the time: with phrases, some are passed again. `--steps` measures steps of 80 ms
 instead, with and without 1,000 phrases in turns. training/phrase_test_sets.py makes sets.
 """
 
@@ -36,7 +37,7 @@ from pathlib import Path
 import random
 import sys
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
@@ -44,6 +45,7 @@ sys.path[0] = str(ROOT)
 from bench.machine import processor  # noqa: E402
 import numpy as np  # noqa: E402
 
+from voxtral_ros.backends.base import Backend, Tokens  # noqa: E402
 from voxtral_ros.evaluation.confidence import bootstrap  # noqa: E402
 from voxtral_ros.evaluation.manifest import read_manifest, read_table, Recording  # noqa: E402
 from voxtral_ros.evaluation.phrases import PhraseScore, PhraseScorer  # noqa: E402
@@ -105,6 +107,22 @@ class TestSet:
         return PhraseList.parse(sorted(chosen), case.boost)
 
 
+class Counted:
+    """A backend that counts the positions that it decodes, those that it decodes again, too."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.n_positions = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
+        tokens = self._backend.decode(slots, windows)
+        self.n_positions += sum(map(len, tokens.ids))
+        return tokens
+
+
 def lines(path: Path) -> list[str]:
     """Return the lines of a file that are not empty."""
     return [line for line in path.read_text(encoding='utf-8').splitlines() if line]
@@ -115,11 +133,12 @@ def transcripts(engine: Callable[[], Engine], test_set: TestSet, case: Case, fol
     """Return the transcripts of a set in its order, and its length in hours."""
     path = folder / f'{test_set.name}-{case.name}.tsv'
     if not path.exists():
-        begin = time.perf_counter()
+        loaded, begin = engine(), time.perf_counter()
+        n_before = loaded.backend.n_positions
         # Those that go side by side are equally long: no stream waits for another.
         order = sorted(test_set.recordings, key=lambda one: one.path.stat().st_size)
         results = {result.recording.path: result for result in transcribe(
-            engine(), order, side_by_side=N_STREAMS,
+            loaded, order, side_by_side=N_STREAMS,
             phrases=partial(test_set.list_for, case=case) if case.length else None)}
         rows = ['file\tseconds\ttext\ttranscript']
         for recording in test_set.recordings:
@@ -129,7 +148,8 @@ def transcripts(engine: Callable[[], Engine], test_set: TestSet, case: Case, fol
             rows.append(f'{recording.path.name}\t{result.duration_s:.3f}\t{recording.text}\t'
                         f'{result.transcript}')
         path.write_text('\n'.join(rows) + '\n', encoding='utf-8')
-        print(f'{path.name}: {time.perf_counter() - begin:.0f} s', file=sys.stderr)
+        print(f'{path.name}: {time.perf_counter() - begin:.0f} s, '
+              f'{loaded.backend.n_positions - n_before} positions', file=sys.stderr)
     table = read_table(path, ('file', 'seconds', 'transcript'))
     if [row['file'] for row in table] != [one.path.name for one in test_set.recordings]:
         sys.exit(f'bench/phrases.py: {path} has other recordings: remove it')
@@ -276,6 +296,7 @@ def main() -> None:
     def engine() -> Engine:
         if not loaded:
             loaded.append(Engine.load(arguments.model, 'cpu', max_streams=N_STREAMS, threads=1))
+            loaded[0].backend = Counted(loaded[0].backend)
         return loaded[0]
 
     cases = [Case(length, boost) for length in arguments.lengths for boost in arguments.boosts]

@@ -24,6 +24,7 @@ namespace voxtral {
 namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / kWarp, kTop = kWarps, kMaxSpecial = 32;
+constexpr int kKept = 4;  // entries of a thread
 
 struct Trie {
   const int32_t* begin;  // [n_states + 1], of the entries of each state; null: nothing is expected
@@ -148,30 +149,35 @@ __global__ __launch_bounds__(kThreads) void expect_kernel(PhraseArguments p) {
     if (i < own) return trie.begin[state] + i;
     return find(trie, state, trie.token[i - own]) < 0 ? i - own : -1;
   };
+  auto key_of = [&](int i) -> uint64_t {
+    const int at = i < n_entries ? entry(i) : -1;
+    return at < 0 ? 0 : make_key(logits[trie.token[at]] + trie.bias[at], trie.token[at]);
+  };
   float gain = 0;
   for (int i = threadIdx.x; i < n_entries; i += kThreads) {
     const int at = entry(i);
     if (at >= 0) gain += expm1f(trie.bias[at]) * expf(logits[trie.token[at]] - base);
   }
   gain = block_sum(gain, sums);
+  uint64_t key[kKept];  // of the first entries of a thread; those of longer lists are found anew
+#pragma unroll
+  for (int k = 0; k < kKept; ++k) key[k] = key_of(threadIdx.x + k * kThreads);
   uint64_t last = ~0ull;
   for (int n = 0; n < kTop; ++n) {
     uint64_t best = 0;
-    int best_at = -1;
-    for (int i = threadIdx.x; i < n_entries; i += kThreads) {
-      const int at = entry(i);
-      if (at < 0) continue;
-      const uint64_t key = make_key(logits[trie.token[at]] + trie.bias[at], trie.token[at]);
-      if (key < last && key > best) best = key, best_at = at;
+#pragma unroll
+    for (int k = 0; k < kKept; ++k)
+      if (key[k] < last && key[k] > best) best = key[k];
+    for (int i = threadIdx.x + kKept * kThreads; i < n_entries; i += kThreads) {
+      const uint64_t more = key_of(i);
+      if (more < last && more > best) best = more;
     }
     last = block_max(best, keys);
-    if (last == 0) {  // there are fewer
-      if (threadIdx.x == 0) top_token[n] = -1;
-    } else if (best == last) {
-      top_token[n] = trie.token[best_at], top_bias[n] = trie.bias[best_at];
-    }
+    if (threadIdx.x == 0) top_token[n] = last ? static_cast<int>(key_id(last)) : -1;
   }
   __syncthreads();
+  if (threadIdx.x < kTop && top_token[threadIdx.x] >= 0)
+    top_bias[threadIdx.x] = trie.bias[find_any(trie, state, top_token[threadIdx.x])];
   if (top_token[warp] >= 0) {
     const float logit = exact_logit(top_token[warp]);
     if (lane == 0) top_logit[warp] = logit;
