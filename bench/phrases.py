@@ -23,9 +23,10 @@ Each set is a manifest (columns file and text) and a list of phrases, one per li
 goes through the demo model without phrases, and with lists of each length at each boost. A list
 has the phrases that are said in the recording, others of the set, and distractors, which are said
 in none of its recordings. Transcripts are kept in `--texts`, and taken from there when they are
-complete: remove them when the model or the biasing has changed. How many positions
-the decoder has passed is printed beside the time: with phrases, some are passed again. `--steps` measures steps of 80 ms
-instead, with and without 1,000 phrases in turns. training/phrase_test_sets.py makes sets.
+complete: remove them when the model or the biasing has changed. How many positions the decoder
+has passed is printed beside the time: with phrases, some are passed again. `--steps` measures
+steps of 80 ms instead, with and without 1,000 phrases in turns. training/phrase_test_sets.py makes
+sets.
 """
 
 import argparse

@@ -15,51 +15,17 @@
 """Phrases in every backend: the choices of the reference, and no effect on other streams."""
 
 import pytest
-from support import checkpoints
-from support.cuda import backend_without_graphs, on_gpu
-import torch
-
-from voxtral_ros.backends.cuda.backend import CudaBackend
-from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
-from voxtral_ros.model.checkpoint import open_weights
 
 cpu = pytest.importorskip('support.cpu')
+from support.backends import (  # noqa: E402
+    all_of, compiled, eager, graphs, launched, N_SLOTS, SIZES)
 
-N_SLOTS, CHUNK, N_PASSES = 3, 4, 8
-SIZES = {
-    'n_layers': 2, 'dim': 256, 'head_dim': 64, 'hidden_dim': 256, 'n_heads': 4, 'n_kv_heads': 2,
-    'vocab_size': 1088, 'encoder.n_layers': 2, 'encoder.dim': 128, 'encoder.head_dim': 64,
-    'encoder.hidden_dim': 128, 'encoder.n_heads': 2, 'encoder.n_kv_heads': 2}
+N_PASSES, LENGTH = 8, 4  # and tokens of each
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     return cpu.random_checkpoint(tmp_path_factory.mktemp('phrases'), **SIZES)
-
-
-def compiled(folder, speculative=False):
-    return cpu.cpu_backend(folder, N_SLOTS, CHUNK)
-
-
-def eager(folder, speculative=False):
-    return cpu.eager_backend(folder, N_SLOTS, CHUNK)
-
-
-def launched(folder, speculative=False):
-    return backend_without_graphs(folder, max_streams=N_SLOTS, max_chunk_tokens=CHUNK,
-                                  speculative=speculative)
-
-
-def graphs(folder, speculative=False):
-    with open_weights(folder) as (config, weights):
-        source = CheckpointWeights(weights, torch.device('cuda', 0), torch.bfloat16)
-        return CudaBackend(config, source, cpu.PAD, [cpu.PAD, checkpoints.STREAMING_WORD],
-                           N_SLOTS, CHUNK, speculative)
-
-
-def all_of(*backends):
-    return [pytest.param(make, marks=on_gpu if make is graphs else (), id=make.__name__)
-            for make in backends]
 
 
 def trie(seed):
@@ -75,7 +41,7 @@ def expecting(backend, tries):
     return backend
 
 
-def decode(backend, slots=range(N_SLOTS), n_tokens=CHUNK, n_passes=N_PASSES):
+def decode(backend, slots=range(N_SLOTS), n_tokens=LENGTH, n_passes=N_PASSES):
     """Return the tokens of some passes over noise, one after the other, of each stream."""
     slots = list(slots)
     passes = [backend.decode(slots, cpu.noise(N_SLOTS, n_tokens, n)[slots])
@@ -87,7 +53,7 @@ def decode(backend, slots=range(N_SLOTS), n_tokens=CHUNK, n_passes=N_PASSES):
 @pytest.mark.parametrize('name', cpu.instruction_sets())
 def test_the_compiled_choices_are_those_of_the_reference(folder, name):
     tries = {slot: trie(slot) for slot in range(N_SLOTS)}
-    reference = cpu.with_half_caches(cpu.eager_backend(folder, N_SLOTS, CHUNK, exact=True))
+    reference = cpu.with_half_caches(cpu.eager_backend(folder, N_SLOTS, LENGTH, exact=True))
     with cpu.instructions(name):
         found = decode(expecting(compiled(folder), tries))
     assert_alike(found, decode(expecting(reference, tries)))
@@ -148,10 +114,10 @@ def test_streams_with_different_phrases_do_not_touch_each_other(folder, make):
 @pytest.mark.parametrize('make', all_of(compiled, launched, graphs))
 def test_long_passes_choose_as_short_ones_do(folder, make):
     tries = {0: trie(3)}
-    long = decode(expecting(make(folder), tries), [0], CHUNK, 1)[0][0]
+    long = decode(expecting(make(folder), tries), [0], LENGTH, 1)[0][0]
     backend = expecting(make(folder), tries)
-    noise = cpu.noise(N_SLOTS, CHUNK, 0)[[0]]
-    short = [backend.decode([0], noise[:, 1280 * n:1280 * n + 1520].copy()) for n in range(CHUNK)]
+    noise = cpu.noise(N_SLOTS, LENGTH, 0)[[0]]
+    short = [backend.decode([0], noise[:, 1280 * n:1280 * n + 1520].copy()) for n in range(LENGTH)]
     assert long[0] == [part.ids[0][0] for part in short]
     assert [choice.id for choice in long[2]] == [part.unbiased[0][0].id for part in short]
 

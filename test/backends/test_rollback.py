@@ -15,24 +15,16 @@
 
 import numpy as np
 import pytest
-from support import checkpoints
-from support.cuda import backend_without_graphs, dequantize_once, on_gpu
-import torch
+from support.cuda import dequantize_once
 
 from voxtral_ros.backends import rollback
 from voxtral_ros.backends.cuda.backend import CudaBackend
-from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
-from voxtral_ros.model.checkpoint import open_weights
-from voxtral_ros.model.loading import load_network
 
 cpu = pytest.importorskip('support.cpu')
+from support.backends import (  # noqa: E402
+    CHUNK, compiled, eager, eager_on_gpu, graphs, launched, marks_of, N_SLOTS, SIZES)
 
 MAX = rollback.MAX_ROLLBACK_TOKENS
-N_SLOTS, CHUNK = 3, 8
-SIZES = {
-    'n_layers': 2, 'dim': 256, 'head_dim': 64, 'hidden_dim': 256, 'n_heads': 4, 'n_kv_heads': 2,
-    'vocab_size': 1088, 'encoder.n_layers': 2, 'encoder.dim': 128, 'encoder.head_dim': 64,
-    'encoder.hidden_dim': 128, 'encoder.n_heads': 2, 'encoder.n_kv_heads': 2}
 # Windows that wrap after 40 tokens, and such that take several blocks of every kernel.
 WINDOWS = {'small': (9, 21), 'large': (301, 1201)}
 
@@ -45,34 +37,9 @@ def folders(tmp_path_factory):
         for name, (decoder, encoder) in WINDOWS.items()}
 
 
-def compiled(folder, speculative=None):
-    return cpu.cpu_backend(folder, N_SLOTS, CHUNK)
-
-
-def eager(folder, speculative=None):
-    return cpu.eager_backend(folder, N_SLOTS, CHUNK)
-
-
-def eager_on_gpu(folder, speculative=None):
-    network = load_network(folder, 'cuda', torch.float32)
-    return cpu.EagerBackend(network, cpu.PAD, N_SLOTS, CHUNK)
-
-
-def launched(folder, speculative=True):
-    return backend_without_graphs(folder, max_streams=N_SLOTS, max_chunk_tokens=CHUNK,
-                                  speculative=speculative)
-
-
-def graphs(folder, speculative=True):
-    with open_weights(folder) as (config, weights):
-        source = CheckpointWeights(weights, torch.device('cuda', 0), torch.bfloat16)
-        return CudaBackend(config, source, cpu.PAD, [cpu.PAD, checkpoints.STREAMING_WORD],
-                           N_SLOTS, CHUNK, speculative)
-
-
 def kinds(*backends):
-    return [pytest.param((backend, windows), marks=on_gpu if backend in (graphs, eager_on_gpu)
-                         else (), id=f'{backend.__name__}, {windows} windows')
+    return [pytest.param((backend, windows), marks=marks_of(backend),
+                         id=f'{backend.__name__}, {windows} windows')
             for backend in backends for windows in WINDOWS
             if (backend, windows) != (launched, 'large')]  # slow, and no kernels of its own
 
