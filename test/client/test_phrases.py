@@ -171,7 +171,7 @@ def test_the_demo_model_on_a_server_expects_what_a_robot_does():
         engine = RemoteEngine(server.url)
         streams = [engine.open(phrases=phrases) for phrases in (
             None, PhraseList.parse(['metres'], 5.0),
-            PhraseList.parse(['tan meters :8', *(f'sofa {n}' for n in range(300))]))]
+            PhraseList.parse(['tan meters :6.5', *(f'sofa {n}' for n in range(300))]))]
         events = [feed(stream, order) + stream.close(WAIT_S) for stream in streams]
     assert [texts(some) for some in events] == [
         ['go forward ten meters'], ['go forward ten metres'], ['go forward tan meters']]
