@@ -17,8 +17,11 @@
 import pytest
 
 cpu = pytest.importorskip('support.cpu')
-from support.backends import (  # noqa: E402
-    all_of, compiled, eager, graphs, launched, N_SLOTS, SIZES)
+backends = pytest.importorskip('support.backends')
+
+N_SLOTS, SIZES = backends.N_SLOTS, backends.SIZES
+compiled, eager, launched, graphs = (
+    backends.compiled, backends.eager, backends.launched, backends.graphs)
 
 N_PASSES, LENGTH = 8, 4  # and tokens of each
 
@@ -80,7 +83,7 @@ def assert_alike(found, expected):
     assert n_changed > N_PASSES
 
 
-@pytest.mark.parametrize('make', all_of(compiled, eager, launched, graphs))
+@pytest.mark.parametrize('make', backends.all_of(compiled, eager, launched, graphs))
 def test_phrases_that_are_not_expected_any_more_leave_no_trace(folder, make):
     backend = expecting(make(folder), {slot: trie(slot) for slot in range(N_SLOTS)})
     decode(backend)
@@ -91,7 +94,7 @@ def test_phrases_that_are_not_expected_any_more_leave_no_trace(folder, make):
     assert decode(backend) == decode(expected)
 
 
-@pytest.mark.parametrize('make', all_of(compiled, eager, launched, graphs))
+@pytest.mark.parametrize('make', backends.all_of(compiled, eager, launched, graphs))
 def test_a_reset_forgets_the_phrases(folder, make):
     backend = expecting(make(folder), {slot: trie(slot) for slot in range(N_SLOTS)})
     decode(backend)
@@ -99,7 +102,7 @@ def test_a_reset_forgets_the_phrases(folder, make):
     assert decode(backend) == decode(expecting(make(folder), {}))
 
 
-@pytest.mark.parametrize('make', all_of(compiled, graphs))
+@pytest.mark.parametrize('make', backends.all_of(compiled, graphs))
 def test_streams_with_different_phrases_do_not_touch_each_other(folder, make):
     tries = {0: trie(0), 1: trie(1)}
     together = decode(expecting(make(folder), tries))
@@ -111,7 +114,7 @@ def test_streams_with_different_phrases_do_not_touch_each_other(folder, make):
     assert [part[:2] for part in others[1]] != [part[:2] for part in together[1]]
 
 
-@pytest.mark.parametrize('make', all_of(compiled, launched, graphs))
+@pytest.mark.parametrize('make', backends.all_of(compiled, launched, graphs))
 def test_long_passes_choose_as_short_ones_do(folder, make):
     tries = {0: trie(3)}
     long = decode(expecting(make(folder), tries), [0], LENGTH, 1)[0][0]
@@ -122,7 +125,7 @@ def test_long_passes_choose_as_short_ones_do(folder, make):
     assert [choice.id for choice in long[2]] == [part.unbiased[0][0].id for part in short]
 
 
-@pytest.mark.parametrize('make', all_of(launched, graphs))
+@pytest.mark.parametrize('make', backends.all_of(launched, graphs))
 @pytest.mark.parametrize('penalty', [-2.0, -0.5, 0.0, 1.0])
 def test_speculative_decoding_loses_nothing(folder, make, penalty):
     """From streams that write pads only to such that write none."""
@@ -139,7 +142,7 @@ def test_speculative_decoding_loses_nothing(folder, make, penalty):
         assert probs == pytest.approx(probs_too, rel=1e-3)
 
 
-@pytest.mark.parametrize('make', all_of(compiled, eager, launched, graphs))
+@pytest.mark.parametrize('make', backends.all_of(compiled, eager, launched, graphs))
 def test_another_token_takes_the_place_of_the_last_one(folder, make):
     """As if it had been chosen in the first place: a stream that has chosen it goes on alike."""
     expected = trie(2)

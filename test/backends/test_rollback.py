@@ -21,8 +21,9 @@ from voxtral_ros.backends import rollback
 from voxtral_ros.backends.cuda.backend import CudaBackend
 
 cpu = pytest.importorskip('support.cpu')
-from support.backends import (  # noqa: E402
-    CHUNK, compiled, eager, eager_on_gpu, graphs, launched, marks_of, N_SLOTS, SIZES)
+backends = pytest.importorskip('support.backends')
+
+CHUNK, N_SLOTS, SIZES = backends.CHUNK, backends.N_SLOTS, backends.SIZES
 
 MAX = rollback.MAX_ROLLBACK_TOKENS
 # Windows that wrap after 40 tokens, and such that take several blocks of every kernel.
@@ -37,17 +38,18 @@ def folders(tmp_path_factory):
         for name, (decoder, encoder) in WINDOWS.items()}
 
 
-def kinds(*backends):
-    return [pytest.param((backend, windows), marks=marks_of(backend),
+def kinds(*makes):
+    return [pytest.param((backend, windows), marks=backends.marks_of(backend),
                          id=f'{backend.__name__}, {windows} windows')
-            for backend in backends for windows in WINDOWS
-            if (backend, windows) != (launched, 'large')]  # slow, and no kernels of its own
+            for backend in makes for windows in WINDOWS
+            if (backend, windows) != (backends.launched, 'large')]  # slow, and no kernels of its own
 
 
 # A row of their passes does not depend on its neighbours, to the last bit.
-INDEPENDENT = kinds(compiled, graphs)
-CUDA = kinds(launched, graphs)
-BACKENDS = kinds(compiled, eager, launched, graphs, eager_on_gpu)
+INDEPENDENT = kinds(backends.compiled, backends.graphs)
+CUDA = kinds(backends.launched, backends.graphs)
+BACKENDS = kinds(backends.compiled, backends.eager, backends.launched, backends.graphs,
+                 backends.eager_on_gpu)
 
 
 def silence(n_streams, n_tokens):
