@@ -42,7 +42,8 @@ def kinds(*makes):
     return [pytest.param((backend, windows), marks=backends.marks_of(backend),
                          id=f'{backend.__name__}, {windows} windows')
             for backend in makes for windows in WINDOWS
-            if (backend, windows) != (backends.launched, 'large')]  # slow, and no kernels of its own
+            # Launched one by one they are slow, and no kernels of their own.
+            if (backend, windows) != (backends.launched, 'large')]
 
 
 # A row of their passes does not depend on its neighbours, to the last bit.
@@ -195,7 +196,7 @@ def poison(backend):
             stack.values[:, slot, :, :, unseen] = np.nan
 
 
-@pytest.mark.parametrize('make', kinds(compiled), indirect=True)
+@pytest.mark.parametrize('make', kinds(backends.compiled), indirect=True)
 @pytest.mark.parametrize('position', [0, 30])
 def test_compiled_passes_read_nothing_outside_of_the_window(make, position):
     twins = Twins(make, 0, position)
