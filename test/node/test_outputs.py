@@ -23,6 +23,7 @@ from voxtral_ros.node import words as words_module
 from voxtral_ros.node.outputs import Outputs
 from voxtral_ros.recognizer.events import Transcript
 from voxtral_ros.recognizer.text import Utterance
+from voxtral_ros.recognizer.wake_gate import WakeGate, WakeOptions
 from voxtral_ros.recognizer.words import WordSplitter, Written
 
 
@@ -66,6 +67,20 @@ def test_a_word_is_made_into_a_message_once(monkeypatch):
         assert [word.end.sec for word in final.words] == list(range(100))
         assert [word.confidence for word in final.words] == [0.25] * 100
     assert len(made) <= 2 * 100 * 4
+
+
+def test_without_events_a_node_without_wake_phrases_does_nothing(monkeypatch):
+    """It is called for every 80 ms of audio, also where nobody ever speaks."""
+    node = Node()
+    outputs, origin = publishing(node, lambda: 10 ** 9)
+    takes = []
+    monkeypatch.setattr(WakeGate, 'take', lambda *arguments, **more: takes.append(more) or [])
+    outputs.publish([], origin)
+    assert not takes
+    gate = WakeGate(WakeOptions(('hey robot',)))
+    outputs.use(gate)
+    outputs.publish([], origin)
+    assert len(takes) == 1
 
 
 def test_deltas_add_up_to_the_text_at_any_rate():

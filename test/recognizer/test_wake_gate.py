@@ -331,3 +331,19 @@ def test_what_comes_through_is_always_whole(breaths, asks, looks):
     assert open_turn is None
     assert commands(passed) == [item.event.text for item in passed
                                 if isinstance(item.event, Transcript) and item.event.is_final]
+
+
+def test_a_gate_that_stands_open_has_nothing_to_do_without_events():
+    gate = WakeGate(WakeOptions())
+    assert not gate.needs_time
+    gate.tune(HEY)
+    assert gate.needs_time
+    gate.take([], 1.0)
+    assert gate.needs_time  # it is to close in time
+    gate.tune(WakeOptions())
+    gate.ask(True)
+    gate.take([], 2.0)
+    assert gate.awake
+    assert not gate.needs_time
+    gate.ask(False)
+    assert gate.needs_time

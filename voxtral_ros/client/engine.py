@@ -36,7 +36,7 @@ from voxtral_ros.client.link import Remote
 from voxtral_ros.client.stream import RemoteStream
 from voxtral_ros.recognizer.interface import LinkStatus
 from voxtral_ros.recognizer.options import StreamOptions
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 
 
 class RemoteEngine:
@@ -88,7 +88,7 @@ class RemoteEngine:
         """
         remote = Remote(self.url, self._model, self._token, self._tls, delay_ms)
         stream = RemoteStream(remote, options or StreamOptions(), self._outage_s, self._notify,
-                              utterance_ids, start_s, phrases or PhraseList())
+                              utterance_ids, start_s, phrases or NO_PHRASES)
         self._streams = [*(other for other in self._streams if not other.closed), stream]
         return stream
 

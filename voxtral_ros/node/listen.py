@@ -41,7 +41,7 @@ from voxtral_ros.recognizer.events import Event, Transcript
 from voxtral_ros.recognizer.listen_goal import ListenGoal, Reason
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.phrase_match import MIN_SIMILARITY, PhraseMatcher
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 
 if TYPE_CHECKING:
     from voxtral_ros.node.asr import AsrNode
@@ -137,16 +137,15 @@ class ListenServer:
 
     def _on_goal(self, request: Any) -> GoalResponse:
         try:
-            self._check(request)
-            self._expect(self._parsed(request))
+            self._expect(self._checked(request))
         except ValueError as error:
             self._node.warn(f'a goal of ~/listen is rejected: {error}')
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
-    def _check(self, request: Any) -> None:
+    def _checked(self, request: Any) -> PhraseList:
         """
-        Check the state of the node and the fields of a goal.
+        Check the state of the node and the fields of a goal; return its phrases.
 
         :raises ValueError: the goal cannot be, and why
         """
@@ -160,8 +159,10 @@ class ListenServer:
         if request.end_silence_s and not low <= request.end_silence_s <= high:
             raise ValueError(f'end_silence_s is {request.end_silence_s:g}, expected 0 or '
                              f'{low:g} to {high:g}')
-        if request.only_these and not self._parsed(request):
+        phrases = self._parsed(request)
+        if request.only_these and not phrases:
             raise ValueError('only_these is true, and there are no phrases')
+        return phrases
 
     def _parsed(self, request: Any) -> PhraseList:
         return PhraseList.parse(request.phrases, self._node.get_parameter('phrases.boost').value)
@@ -259,7 +260,7 @@ class ListenServer:
         self._n_unfinished -= 1
         if self._current is current:
             self._current = None
-            self._expect(PhraseList())
+            self._expect(NO_PHRASES)
             self._node.retune()
         outcome = current.goal.outcome
         assert outcome is not None

@@ -113,6 +113,8 @@ class Outputs:
         Partial transcripts that are out of date already are left out. Without events, time has
         passed.
         """
+        if not events and not self._gate.needs_time:
+            return
         for item in self._gate.take(
                 latest(events), self._time_s(origin.processed_s),
                 robot_speaks=not self._robot.silent(self._now_ns()),

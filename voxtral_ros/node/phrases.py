@@ -24,7 +24,7 @@ from rclpy.parameter import Parameter
 
 from voxtral_ros.node import parameters
 from voxtral_ros.node.parameter_table import ROWS
-from voxtral_ros.recognizer.phrases import PhraseError, PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseError, PhraseList
 from voxtral_ros.srv import SetPhrases
 
 _LISTS = {'phrases.list', 'phrases.file'}
@@ -52,7 +52,7 @@ class Phrases:
 
         :param expect: called with all phrases when they have changed
         """
-        self.expected = PhraseList()
+        self.expected = NO_PHRASES
         self._node, self._expect = node, expect
         self._sent: _Lines | None = None
         self._added: dict[str, PhraseList] = {}
@@ -91,8 +91,13 @@ class Phrases:
         self._take(self._sent, {**self._added, what: phrases}, parameters.value_of(self._node))
 
     def _take(self, sent: _Lines | None, added: dict[str, PhraseList],
-              value: Callable[[str], Any]) -> None:
-        phrases = _of_parameters(value) if sent is None else PhraseList.parse(
+              value: Callable[[str], Any]) -> PhraseList:
+        """
+        Expect what was sent, or else what the parameters say, and what was added.
+
+        :return: without what was added
+        """
+        own = phrases = _of_parameters(value) if sent is None else PhraseList.parse(
             sent.lines, sent.boost or value('phrases.boost'))
         for more in added.values():
             phrases += more
@@ -100,16 +105,17 @@ class Phrases:
         if phrases != self.expected:
             self.expected = phrases
             self._expect(phrases)
+        return own
 
     def _on_set_phrases(self, request: Any, response: Any) -> Any:
         sent = _Lines(tuple(request.phrases), request.boost)
         try:
-            self._take(sent, self._added, parameters.value_of(self._node))
+            own = self._take(sent, self._added, parameters.value_of(self._node))
         except PhraseError as error:
             response.success, response.message = False, str(error)
             self._node.get_logger().warn(f'~/set_phrases refused: {error}')
             return response
-        response.accepted = len(PhraseList.parse(sent.lines))
+        response.accepted = len(own)
         response.success = True
         response.message = f'expecting {response.accepted} phrases' if response.accepted \
             else 'expecting no phrases'

@@ -42,7 +42,7 @@ from voxtral_ros.node.stats import StampCounter, WorkerStats
 from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn, TurnKind
 from voxtral_ros.recognizer.interface import SpeechEngine, SpeechStream
 from voxtral_ros.recognizer.options import StreamOptions
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 
 _LOGGER = logging.getLogger(__name__)
 _SHORT_LIFE = 25  # tokens, 2 s: a stream that fails sooner did not help
@@ -83,7 +83,7 @@ class Worker:
         self.n_utterances = n_utterances
         self.broken = ''  # why the worker has given up
         self._engine, self._delay_ms, self._options = engine, delay_ms, options
-        self._phrases = self._expected = phrases or PhraseList()  # the latter by the stream
+        self._phrases = self._expected = phrases or NO_PHRASES  # the latter by the stream
         self._publish_events = publish
         self._utterance_ids = count(n_utterances + 1)
         self._queue_s, self._max_gap_s = queue_s, max_gap_s

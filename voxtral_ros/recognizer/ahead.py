@@ -35,7 +35,7 @@ class Ahead:
     def __init__(self, backend: Backend, protocol: StreamingProtocol, slot: Slot) -> None:
         """Begin where the stream is; it must have been saved."""
         self._backend, self._protocol, self._slot = backend, protocol, slot
-        self._n_decoded = 0
+        self.n_decoded = 0
         self._max_tokens = backend.max_rollback_tokens
         # What waits is not for this: how much that is depends on how the audio was fed.
         self._audio = np.concatenate((slot.waiting_samples[:protocol.context], np.zeros(
@@ -48,12 +48,12 @@ class Ahead:
 
         They are more while a word is undecided.
         """
-        end = min(self._n_decoded + n_tokens, self._max_tokens)
+        end = min(self.n_decoded + n_tokens, self._max_tokens)
         tokens: list[Token] = []
         while True:
             holds = self._search is not None and self._search.holds
-            if self._n_decoded < (self._max_tokens if holds else end):
-                tokens += self._pass(1 if holds else end - self._n_decoded)
+            if self.n_decoded < (self._max_tokens if holds else end):
+                tokens += self._pass(1 if holds else end - self.n_decoded)
             elif self._search is not None and holds:
                 tokens += self._search.give_up()
             else:
@@ -72,35 +72,31 @@ class Ahead:
             self._new_tokens(passed), passed.unbiased[0], strict=True)])
 
     def _new_tokens(self, passed: Tokens) -> list[Token]:
-        first = self._slot.n_generated + self._n_decoded - len(passed.ids[0])
+        first = self._slot.n_generated + self.n_decoded - len(passed.ids[0])
         return [Token(first + k, *token) for k, token in enumerate(
             zip(passed.ids[0], passed.probs[0], strict=True))]
 
     def _decode(self, n_tokens: int) -> Tokens:
         protocol = self._protocol
         start, stop = (n * protocol.samples_per_token
-                       for n in (self._n_decoded, self._n_decoded + n_tokens))
+                       for n in (self.n_decoded, self.n_decoded + n_tokens))
         window = self._audio[start:stop + protocol.context]
-        self._n_decoded += n_tokens
+        self.n_decoded += n_tokens
         return self._backend.decode([self._slot.index], window[None])
 
     def start_again(self, n_tokens: int, replaced: dict[int, tuple[int, int]]) -> None:
         """Go back to where the first n tokens are decoded, with some of them replaced."""
         self._backend.rollback(self._slot.index)
         self._backend.save(self._slot.index)  # it still looks ahead
-        self._n_decoded = 0
+        self.n_decoded = 0
         for end in sorted({n_tokens, *(n for n in replaced if n <= n_tokens)} - {0}):
-            while self._n_decoded < end:
-                self._decode(min(end - self._n_decoded, self._backend.max_chunk_tokens))
+            while self.n_decoded < end:
+                self._decode(min(end - self.n_decoded, self._backend.max_chunk_tokens))
             if end in replaced:
                 self._backend.replace_token(self._slot.index, *replaced[end])
 
     def replace_token(self, token: int, state: int) -> None:
         self._backend.replace_token(self._slot.index, token, state)
-
-    @property
-    def n_decoded(self) -> int:
-        return self._n_decoded
 
 
 class _Steps:

@@ -47,7 +47,7 @@ from voxtral_ros.recognizer.interface import EngineStats
 from voxtral_ros.recognizer.options import offline_options, StreamOptions
 from voxtral_ros.recognizer.phrase_search import Choice, PhraseSearch, StreamSteps
 from voxtral_ros.recognizer.phrase_trie import compile_phrases
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 from voxtral_ros.recognizer.slot import Slot, Token
 from voxtral_ros.recognizer.slot_pool import SlotPool
 from voxtral_ros.recognizer.stream import Stream
@@ -137,7 +137,7 @@ class Engine:
             there may be
         """
         return Stream(self, self.protocol.delay_tokens(delay_ms), options or StreamOptions(),
-                      utterance_ids, start_s, idle_slot_s, phrases or PhraseList())
+                      utterance_ids, start_s, idle_slot_s, phrases or NO_PHRASES)
 
     def warm_up(self) -> None:
         """

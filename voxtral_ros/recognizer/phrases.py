@@ -83,14 +83,15 @@ class PhraseList:
 
         :raises PhraseError: there are too many
         """
-        boosts: dict[str, float] = {}
+        kept: dict[str, Phrase] = {}
         for phrase in self.phrases:
-            boosts[phrase.text] = max(phrase.boost, boosts.get(phrase.text, 0.0))
-        if len(boosts) > MAX_PHRASES:
-            raise PhraseError(f'there are {len(boosts)} phrases: at most {MAX_PHRASES} are '
+            other = kept.setdefault(phrase.text, phrase)
+            if other.boost < phrase.boost:
+                kept[phrase.text] = phrase
+        if len(kept) > MAX_PHRASES:
+            raise PhraseError(f'there are {len(kept)} phrases: at most {MAX_PHRASES} are '
                               'possible, leave out those that are understood anyway')
-        object.__setattr__(self, 'phrases', tuple(
-            Phrase(text, boost) for text, boost in boosts.items()))
+        object.__setattr__(self, 'phrases', tuple(kept.values()))
 
     def __len__(self) -> int:
         return len(self.phrases)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxtral_ros.recognizer.idle import IdleGate
-from voxtral_ros.recognizer.phrases import PhraseList
+from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 from voxtral_ros.recognizer.slot import SampleBuffer, Slot
 from voxtral_ros.recognizer.stream_clock import StreamClock
 from voxtral_ros.recognizer.vad import VoiceActivity
@@ -60,7 +60,7 @@ class StreamAudio:
         self.idle = slot is None
         self.waiting = False  # for a slot: somebody speaks
         self.delay, self.idle_slot_s = delay, idle_slot_s
-        self._phrases = PhraseList()
+        self._phrases = NO_PHRASES
         self.recent_s = 0.0  # of processed audio that is kept, if the pre-roll is not longer
         self._engine, self._slots = engine, engine.slots
         self._protocol = engine.protocol

@@ -109,6 +109,12 @@ class WakeGate:
 
     # ---- for the thread of the stream ----
 
+    @property
+    def needs_time(self) -> bool:
+        """Return whether there may be something to do though nothing was emitted."""
+        return bool(self._options.phrases) or self._asked is not None \
+            or self._asked_options != self._options
+
     def take(self, events: list[Event], now_s: float, *, robot_speaks: bool = False,
              robot: Callable[[float, float], bool] | None = None) -> list[Gated]:
         """
