@@ -112,14 +112,14 @@ class Counted:
     """A backend that counts the positions that it decodes, those that it decodes again, too."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        self.backend = backend
         self.n_positions = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
+        return getattr(self.backend, name)
 
     def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
-        tokens = self._backend.decode(slots, windows)
+        tokens = self.backend.decode(slots, windows)
         self.n_positions += sum(map(len, tokens.ids))
         return tokens
 
@@ -135,7 +135,7 @@ def transcripts(engine: Callable[[], Engine], test_set: TestSet, case: Case, fol
     path = folder / f'{test_set.name}-{case.name}.tsv'
     if not path.exists():
         loaded, begin = engine(), time.perf_counter()
-        n_before = loaded.backend.n_positions
+        counted = loaded.backend = Counted(loaded.backend)
         # Those that go side by side are equally long: no stream waits for another.
         order = sorted(test_set.recordings, key=lambda one: one.path.stat().st_size)
         results = {result.recording.path: result for result in transcribe(
@@ -150,7 +150,8 @@ def transcripts(engine: Callable[[], Engine], test_set: TestSet, case: Case, fol
                         f'{result.transcript}')
         path.write_text('\n'.join(rows) + '\n', encoding='utf-8')
         print(f'{path.name}: {time.perf_counter() - begin:.0f} s, '
-              f'{loaded.backend.n_positions - n_before} positions', file=sys.stderr)
+              f'{counted.n_positions} positions', file=sys.stderr)
+        loaded.backend = counted.backend
     table = read_table(path, ('file', 'seconds', 'transcript'))
     if [row['file'] for row in table] != [one.path.name for one in test_set.recordings]:
         sys.exit(f'bench/phrases.py: {path} has other recordings: remove it')
@@ -297,7 +298,6 @@ def main() -> None:
     def engine() -> Engine:
         if not loaded:
             loaded.append(Engine.load(arguments.model, 'cpu', max_streams=N_STREAMS, threads=1))
-            loaded[0].backend = Counted(loaded[0].backend)
         return loaded[0]
 
     cases = [Case(length, boost) for length in arguments.lengths for boost in arguments.boosts]

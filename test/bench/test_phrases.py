@@ -14,6 +14,7 @@
 
 """The lists that recordings get, and the counts of the table."""
 
+from pathlib import Path
 import sys
 
 from bench.scripts import BENCH, load
@@ -98,6 +99,25 @@ def test_a_table_says_what_phrases_brought(test_set, tmp_path):
     # Of the eight other words one was wrong, now two are.
     assert '12.5 %' in before
     assert '25.0 % | +12.5' in after
+
+
+@pytest.mark.parametrize('case', [phrases.Case(), phrases.Case(1, 6.5)])
+def test_transcripts_are_those_of_the_demo_model(tmp_path, capsys, case):
+    """By any engine: other scripts of bench/ come with their own."""
+    audio = Path(__file__).parents[1] / 'data' / 'go_forward_ten_meters.flac'
+    recording = phrases.Recording(audio, 'go forward tan meters', {})
+    test_set = phrases.TestSet('set', [recording], ['tan meters'], [])
+    engine = phrases.Engine.load(phrases.demo_model(), 'cpu', max_streams=1)
+    backend = engine.backend
+    for _ in range(2):  # the second time from the file
+        (text,), hours = phrases.transcripts(lambda: engine, test_set, case, tmp_path)
+        assert text == f'go forward {"tan" if case.length else "ten"} meters'
+        assert 1 < hours * 3600 < 10
+    assert engine.backend is backend
+    printed = capsys.readouterr().err
+    assert printed.count('positions') == 1
+    n_positions = int(printed.split()[-2])
+    assert n_positions > hours * 3600 / 0.08
 
 
 def test_transcripts_of_other_recordings_are_not_taken(test_set, tmp_path):
