@@ -280,7 +280,8 @@ def test_an_end_while_nobody_speaks_computes_nothing(script):
         assert advanced == []
         assert done['usage']['completion_tokens'] == pytest.approx(
             (1.48 + PAUSE + 20.0) / TOKEN_S, abs=20)
-        assert server.server.metrics.value('voxtral_skipped_audio_seconds_total') > 19
+        # All but the pre-roll of 1 s, and the chunks that were on their way when it began.
+        assert server.server.metrics.value('voxtral_skipped_audio_seconds_total') > 18
 
 
 def test_the_model_can_be_given_everything(script):
