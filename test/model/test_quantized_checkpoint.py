@@ -28,6 +28,7 @@ from voxtral_ros.model.loading import checkpoint_parameters, load_network
 from voxtral_ros.quantization import marlin
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
+from voxtral_ros.quantization.tensorfile import TensorFile
 from voxtral_ros.quantization.weights import WeightFile
 
 RECIPES = {
@@ -197,7 +198,7 @@ def test_a_damaged_checkpoint_is_refused_by_name(folder, name):
 
 def test_rows_of_half_a_head_are_refused(folder):
     with pytest.raises(CheckpointError, match=r'k_proj.B is .* whole heads of 128'):
-        WeightFile(folder / WEIGHTS, head_dim=128)
+        WeightFile(TensorFile(folder / WEIGHTS), head_dim=128)
 
 
 def test_a_file_cut_off_anywhere_must_be_downloaded_again(folder):

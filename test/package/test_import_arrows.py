@@ -28,6 +28,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / 'voxtral_ros'
 ARROWS = {
     'audio': set(),
     'quantization': set(),
+    'quantization.quantizer': {'model'},  # which finds the source in its folder
     'quantization.gptq': {'model'},  # calibration runs the network
     'quantization.calibration': {'model'},
     'model': {'quantization'},

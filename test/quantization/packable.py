@@ -22,7 +22,7 @@ import torch
 # The key heads make 64 outputs, the least that can be packed; no two sizes are equal by accident.
 PARAMS = checkpoints.tiny_params(
     dim=128, hidden_dim=384, head_dim=32, n_heads=8, n_kv_heads=2, n_layers=2, vocab_size=1344,
-    encoder={'dim': 128, 'hidden_dim': 256, 'head_dim': 32, 'n_heads': 8, 'n_kv_heads': 8,
+    encoder={'dim': 128, 'hidden_dim': 256, 'head_dim': 16, 'n_heads': 16, 'n_kv_heads': 16,
              'n_layers': 1})
 DECODER_LINEARS = tuple(
     f'layers.{i}.{name}.weight' for i in range(PARAMS['n_layers'])

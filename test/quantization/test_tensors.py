@@ -23,6 +23,7 @@ import torch
 from voxtral_ros.quantization import rounding, tensorfile, tensors
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import quantize
+from voxtral_ros.quantization.tensorfile import TensorFile
 from voxtral_ros.quantization.weights import WeightFile, WEIGHTS
 
 NORM = 'norm.weight'
@@ -45,7 +46,7 @@ def test_the_cpu_gets_float32_or_the_bits_of_bfloat16(tmp_path, monkeypatch, nam
     monkeypatch.setattr(tensorfile, '_BUFFER', 40)
     tensor = (torch.randn(5, 7, 3) * 100).to(FLOATS[name])
     save_file({NORM: tensor}, tmp_path / WEIGHTS)
-    with WeightFile(tmp_path / WEIGHTS, head_dim=16) as weights:
+    with WeightFile(TensorFile(tmp_path / WEIGHTS), head_dim=16) as weights:
         array = weights.array(NORM)
         assert weights.main_dtype == name
         for dtype in FLOATS.values():
@@ -64,7 +65,8 @@ def test_a_packed_weight_is_what_its_blocks_stand_for(tmp_path, monkeypatch):
     """Whole, as GPUs take it, and in blocks, as CPUs do."""
     monkeypatch.setattr('voxtral_ros.quantization.weights._BLOCK', 9000)
     quantize(packable.write(tmp_path / 'dense'), tmp_path / 'small', Recipe('mse', 8, 4))
-    with WeightFile(tmp_path / 'small' / WEIGHTS, packable.PARAMS['head_dim']) as weights:
+    small = TensorFile(tmp_path / 'small' / WEIGHTS)
+    with WeightFile(small, packable.PARAMS['head_dim']) as weights:
         name = packable.ENCODER_LINEARS[0]
         assert weights.kind(name) == 'int8'
         whole = rounding.dequantize(*tensors.read_packed(weights, name, 'cpu'))

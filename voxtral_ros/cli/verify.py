@@ -38,21 +38,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what was found; return 1 when something is damaged, 2 when it is no usable model."""
     # Not at the top: `voxtral --help` needs none of it.
-    from voxtral_ros.model.checkpoint import check_folder, WEIGHTS
-    path = arguments.model / WEIGHTS
+    from voxtral_ros.model.checkpoint import check_folder
+    from voxtral_ros.model.layout import find_layout
     try:
         check_folder(arguments.model)
     except ValueError as error:
         return _complain(str(error), 2)
     try:
-        found = _inspect(path, compare=not arguments.write)
-        for problem in found.problems:
-            print(problem)
-        if found.problems:
-            return _complain(f'{path} is damaged: download, copy or quantize it again', 1)
-        _summarise(path, found, arguments.write)
+        # One after the other, to the end: there may be damage in more than one shard.
+        return max(_verify(path, arguments.write) for path in find_layout(arguments.model).weights)
     except (ValueError, OSError) as error:
         return _complain(str(error), 1)
+
+
+def _verify(path: Path, write: bool) -> int:
+    """Print what was found in one file; return 1 when it is damaged."""
+    found = _inspect(path, compare=not write)
+    for problem in found.problems:
+        print(problem)
+    if found.problems:
+        return _complain(f'{path} is damaged: download, copy or quantize it again', 1)
+    _summarise(path, found, write)
     return 0
 
 

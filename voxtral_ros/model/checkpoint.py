@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-A checkpoint folder, opened: Mistral's BF16, the original INT4 file, and our extensions.
+A checkpoint folder, opened: Mistral's BF16, the original INT4 file, our extensions, and others'.
 
 How a weight is stored is the business of voxtral_ros.quantization. Backends that keep weights as
 they are stored read them here; for the network in PyTorch, all dense, see loading.py.
@@ -23,20 +23,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import logging
 from pathlib import Path
 
-from voxtral_ros.model.config import ConfigError, ModelConfig
-from voxtral_ros.model.folder import read_json, why_missing
+from voxtral_ros.model.config import ModelConfig
+from voxtral_ros.model.layout import find_layout, WEIGHTS
 from voxtral_ros.model.names import checkpoint_name
 from voxtral_ros.model.protocol import load_protocol
 from voxtral_ros.model.shapes import weight_shapes
 from voxtral_ros.quantization.format import check_config
 from voxtral_ros.quantization.tensorfile import CheckpointError
-from voxtral_ros.quantization.weights import WeightFile, WEIGHTS
+from voxtral_ros.quantization.weights import WeightFile
 
 __all__ = [
     'WEIGHTS', 'CheckpointError', 'check_folder', 'checkpoint_name', 'open_weights']
 
+_LOGGER = logging.getLogger(__name__)
 _FEW_LAYERS = 100  # of which what is missing is named
 
 
@@ -49,20 +51,21 @@ def open_weights(folder: str | Path, window: int = 0,
     :param window: tokens that the decoder looks back, see ModelConfig.with_window
     :param verify: compare weights that are read with their checksums, if they have any; what is
         damaged is an error on leaving, if not before
-    :raises ConfigError: params.json is missing or wrong
+    :raises ConfigError: params.json, or config.json, is missing or wrong
     :raises CheckpointError: the weights are missing, cut off, damaged, or not those of
         params.json
     """
-    folder = Path(folder)
-    config = ModelConfig.load(folder).with_window(window)
-    params = read_json(folder / 'params.json', ConfigError)
+    layout = find_layout(folder)
+    config = ModelConfig.load(layout.folder).with_window(window)
+    params = layout.params()
     try:
         check_config(params)
     except ValueError as error:
-        raise CheckpointError(f'{folder / "params.json"}: {error}') from None
-    if not (folder / WEIGHTS).exists():
-        raise CheckpointError(why_missing(folder / WEIGHTS))
-    with WeightFile(folder / WEIGHTS, config.decoder.head_dim, verify) as weights:
+        raise CheckpointError(f'{layout.config}: {error}') from None
+    if layout.others:
+        _LOGGER.info('%s has the model twice: %s is read, not %s', layout.folder,
+                     layout.weights[0].name, layout.others[0].name)
+    with layout.open(params, verify) as weights:
         _compare(config, weights)
         yield config, weights
         weights.check()

@@ -27,7 +27,10 @@ import math
 from pathlib import Path
 from typing import Any, TypeVar
 
-from voxtral_ros.model.folder import read_json
+from voxtral_ros.model.folder import ConfigError
+from voxtral_ros.model.layout import find_layout
+
+__all__ = ['AudioConfig', 'ConfigError', 'ModelConfig', 'StackConfig']
 
 T = TypeVar('T', int, float, bool)
 
@@ -40,10 +43,6 @@ _MOST: dict[str, float] = {
     'norm_eps': 1.0, 'num_mel_bins': 4096, 'hop_length': 1 << 13, 'window_size': 1 << 13,
     'frame_rate': 400.0, 'global_log_mel_max': 40.0,
 }
-
-
-class ConfigError(ValueError):
-    """A `params.json` that cannot describe this network; the message names the key."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +148,13 @@ class ModelConfig:
 
     @classmethod
     def load(cls, folder: str | Path) -> ModelConfig:
-        """Read `folder/params.json`; raise ConfigError when it is missing or wrong."""
-        path = Path(folder) / 'params.json'
-        params = read_json(path, ConfigError)
+        """Read `params.json` or `config.json`; raise ConfigError when it is missing or wrong."""
+        layout = find_layout(folder)
+        params = layout.params()
         try:
             return cls.from_params(params)
         except ConfigError as error:
-            raise ConfigError(f'{path}: {error}') from None
+            raise ConfigError(f'{layout.config}: {error}') from None
 
 
 def _section(values: Mapping[str, Any], path: str, parent: str = '') -> Mapping[str, Any]:

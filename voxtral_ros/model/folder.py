@@ -34,7 +34,14 @@ _OTHER_WEIGHTS = {
     '.pt': 'PyTorch pickles', '.pth': 'PyTorch pickles', '.ckpt': 'PyTorch pickles',
     '.engine': 'TensorRT', '.mlpackage': 'Core ML', '.tflite': 'TensorFlow Lite'}
 _UNFINISHED = ('.incomplete', '.part', '.crdownload', '.aria2', '.download', '.tmp')
+_CONFIGS = {'params.json', 'config.json'}
+_TOKENIZER = ('take tekken.json of mistralai/Voxtral-Mini-4B-Realtime-2602 (`hf download '
+              'mistralai/Voxtral-Mini-4B-Realtime-2602 tekken.json --local-dir DIR`)')
 _MOST_ENTRIES = 2000  # of a folder that are looked at
+
+
+class ConfigError(ValueError):
+    """A `params.json` that cannot describe this network; the message names the key."""
 
 
 def read_json(path: Path, kind: type[ValueError]) -> dict[str, Any]:
@@ -115,11 +122,11 @@ def _instead(path: Path) -> str:
             names = sorted(entry.name for entry in islice(entries, _MOST_ENTRIES))
     except OSError as error:
         return f'the folder cannot be listed: {error.strerror}'
-    if 'params.json' not in names:
+    if not _CONFIGS.intersection(names):
         for snapshot in _snapshots(folder, names):
             return f'this is a cache of Hugging Face: give {snapshot}'
         for name in names:
-            if (folder / name / 'params.json').is_file():
+            if _is_model(folder / name):
                 return f'the model is one folder further down: give {folder / name}'
     return _other_files(path, names)
 
@@ -130,10 +137,10 @@ def _other_files(path: Path, names: list[str]) -> str:
         return 'quantizing was ended before it was done: run it again'
     if unfinished := next((name for name in names if name.endswith(_UNFINISHED)), ''):
         return f'{unfinished} shows that a download was not finished: go on with it'
-    if shard := next((name for name in names if re.search(r'-of-\d+\.safetensors$', name)), ''):
-        return f'its weights are in several files, as {shard}, which is not supported: {INSTEAD}'
-    if 'config.json' in names or 'model.safetensors' in names:
-        return f'this is {_hugging_face(path.parent / "config.json")}: {INSTEAD}'
+    if '-of-' in path.name:
+        return 'it is a shard of the weights: download it as well'
+    if path.name == 'tekken.json' and ('params.json' in names or 'config.json' in names):
+        return f'the tokenizer of this model is only in that file: {_TOKENIZER}'
     for name in names:
         if kind := _OTHER_WEIGHTS.get(Path(name).suffix.lower()):
             return f'{name} is a model in another format, {kind}: {INSTEAD}'
@@ -142,16 +149,16 @@ def _other_files(path: Path, names: list[str]) -> str:
     return A_MODEL
 
 
-def _hugging_face(config: Path) -> str:
-    """Return what a folder with this config.json is."""
-    try:
-        content = json.loads(config.read_text(encoding='utf-8'))
-        kind = str(content.get('model_type', ''))[:40]
-        method = str((content.get('quantization_config') or {}).get('quant_method', ''))[:40]
-    except (OSError, ValueError, AttributeError, RecursionError):
-        kind = method = ''
-    return f'a model {f"of type {kind} " if kind else ""}in the layout of Hugging Face' + (
-        f', quantized as {method}' if method else '') + ', which is not supported'
+def snapshot_of(folder: Path) -> Path:
+    """Return the newest model in a cache of Hugging Face, or the folder if it is none of one."""
+    cache = folder.parent if folder.name == 'snapshots' else folder
+    if _is_model(folder) or not (cache / 'snapshots').is_dir():
+        return folder
+    return next(_snapshots(cache, ['snapshots']), folder)
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _CONFIGS)
 
 
 def _snapshots(folder: Path, names: list[str]) -> Iterator[Path]:
@@ -160,7 +167,7 @@ def _snapshots(folder: Path, names: list[str]) -> Iterator[Path]:
         main = folder / 'refs' / 'main'
         found = [folder / 'snapshots' / main.read_text().strip()] if main.is_file() else []
         found += sorted((folder / 'snapshots').glob('*'), key=os.path.getmtime, reverse=True)
-        yield from (snapshot for snapshot in found if (snapshot / 'params.json').is_file())
+        yield from filter(_is_model, found)
     for name in names:
         if name.startswith('models--'):
             yield from _snapshots(folder / name, ['snapshots'])

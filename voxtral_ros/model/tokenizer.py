@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from voxtral_ros.model.bpe import BytePairEncoder, DEFAULT_PATTERN
-from voxtral_ros.model.folder import read_json
+from voxtral_ros.model.folder import read_json, snapshot_of
 
 _MOST = 10_000  # ms or tokens in the section "audio"
 
@@ -82,7 +82,7 @@ class Tokenizer:
         :param vocab_size: of the network; must be covered by the file, ids beyond are left out
         :raises TokenizerError: the file is missing, damaged or too small
         """
-        path = Path(folder) / 'tekken.json'
+        path = snapshot_of(Path(folder)) / 'tekken.json'
         content = read_json(path, TokenizerError)
         try:
             return cls._from_content(content, vocab_size)

@@ -51,7 +51,8 @@ FOREIGN_TYPES = {
     'F8_E8M0': 'MXFP4 or MXFP8', 'F4': 'FP4', 'F6_E2M3': 'FP6', 'F6_E3M2': 'FP6',
     'U16': 'integers', 'U32': 'integers', 'U64': 'integers', 'C64': 'complex numbers',
 }
-_HUGGING_FACE = re.compile(r'(language_model\.|model\.|audio_tower\.|lm_head\.|thinker\.)')
+_HUGGING_FACE = re.compile(
+    r'(language_model|model|audio_tower|multi_modal_projector|lm_head|thinker)\.')
 
 
 def quantized_as(method: str) -> str:
@@ -93,5 +94,7 @@ def foreign_tensors(dtypes: Mapping[str, str]) -> str | None:
         if dtype in FOREIGN_TYPES:
             return f'{name} is {dtype}: ' + quantized_as(FOREIGN_TYPES[dtype])
     if dtypes and all(map(_HUGGING_FACE.match, dtypes)):
-        return f'its tensors have the names of Hugging Face, as {next(iter(dtypes))}: {INSTEAD}'
+        return (f'its tensors have the names of Hugging Face, as {next(iter(dtypes))}: if it is '
+                'this model, call it model.safetensors and put its config.json beside it; if not, '
+                + INSTEAD)
     return None

@@ -44,7 +44,7 @@ _LINEARS = {
     'feed_forward.w1': 'mlp.gate_proj', 'feed_forward.w2': 'mlp.down_proj',
     'feed_forward.w3': 'mlp.up_proj',
 }
-_CHECKPOINT_LINEARS = {packed: weight_name for weight_name, packed in _LINEARS.items()}
+CHECKPOINT_LINEARS = {packed: weight_name for weight_name, packed in _LINEARS.items()}
 
 METHODS = ('rtn', 'gptq')  # of choosing codes; all of them give the same format
 RULES = ('seed', 'mse')  # of rounding to nearest, see rounding.round_int4
@@ -149,8 +149,8 @@ def stored_weight(name: str) -> tuple[str, str] | None:
     if name.endswith('.B'):
         module = name.removesuffix('.B')
         match = re.fullmatch(r'layers\.(\d+)\.(.+)', module)
-        if match and match[2] in _CHECKPOINT_LINEARS:
-            module = f'layers.{match[1]}.{_CHECKPOINT_LINEARS[match[2]]}'
+        if match and match[2] in CHECKPOINT_LINEARS:
+            module = f'layers.{match[1]}.{CHECKPOINT_LINEARS[match[2]]}'
         return module + '.weight', 'int4'
     if name.endswith(('.weight_scale', '.s')):
         return None

@@ -35,9 +35,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voxtral_ros.model.layout import find_layout
 from voxtral_ros.quantization import marlin, rounding
 from voxtral_ros.quantization.format import int4_names, int8_names, is_half_split, Recipe
-from voxtral_ros.quantization.tensorfile import DTYPES, Spec, TensorWriter
+from voxtral_ros.quantization.tensorfile import DTYPES, Spec, TensorFile, TensorWriter
 from voxtral_ros.quantization.tensors import as_array, read_codes, read_rows, TORCH_DTYPES
 from voxtral_ros.quantization.weights import half_split, row_blocks, row_unit, WeightFile, WEIGHTS
 
@@ -96,9 +97,10 @@ def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, veri
         raise QuantizationError(f'{target} exists and is not overwritten: give another folder')
     if (recipe.method == 'gptq') != (calibrated is not None):
         raise QuantizationError('codes are calibrated where the method is gptq, and only there')
-    params = json.loads((source_dir / 'params.json').read_text(encoding='utf-8'))
-    tekken = (source_dir / 'tekken.json').read_bytes()
-    with WeightFile(source_dir / WEIGHTS, params['head_dim'], verify=True) as source:
+    layout = find_layout(source_dir)
+    params = layout.params()
+    tekken = (layout.folder / 'tekken.json').read_bytes()
+    with layout.open(params, verify=True) as source:
         job = _Job(source, recipe, params['head_dim'], progress)
         target_dir.mkdir(parents=True, exist_ok=True)
         job.check_disk(target_dir)
@@ -264,7 +266,7 @@ class _Job:
         Of rounded weights, every code must be the nearest one to the source for the scale that is
         in the file; calibrated codes and their scales, and everything else, must be equal.
         """
-        with WeightFile(path, self._head_dim) as result:
+        with WeightFile(TensorFile(path), self._head_dim) as result:
             for item in self._items:
                 if item.bits == 16:
                     for start, weight in self._blocks(item):

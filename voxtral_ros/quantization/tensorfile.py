@@ -34,7 +34,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -75,8 +75,21 @@ class Spec:
         return math.prod(self.shape) * self.itemsize
 
 
+class TensorSource(Protocol):
+    """Where the tensors of a model are: a file, its shards, or either with other names."""
+
+    path: Path  # for messages
+    specs: dict[str, Spec]
+
+    def read(self, name: str) -> Array: ...
+    def rows(self, name: str, start: int, stop: int | None) -> Array: ...
+    def pieces(self, name: str) -> Iterator[tuple[int, Array]]: ...
+    def check(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class TensorFile:
-    """A safetensors file, open for reading; a context manager."""
+    """A safetensors file, open for reading; a context manager and a TensorSource."""
 
     def __init__(self, path: Path, verify: bool = False) -> None:
         """
@@ -100,9 +113,9 @@ class TensorFile:
             self._file.close()
             raise
         self._verifier = checksums.Verifier(expected) if expected else None
-        # In turns: one is compared while the next is read.
-        self._buffers = [np.empty(_BUFFER, np.uint8) for _ in range(2 if self._verifier else 1)]
-        self._in_use: list[Future[None] | None] = [None] * len(self._buffers)
+        # In turns: one is compared while the next is read. None before anything is.
+        self._buffers: list[Array] = []
+        self._in_use: list[Future[None] | None] = [None, None]
         self._n_reads = 0
 
     def checksums(self) -> dict[str, int]:
@@ -152,6 +165,12 @@ class TensorFile:
             self._verifier.close()
         self._file.close()
 
+    def rest(self) -> None:
+        """Give the memory of the buffers back until the next tensor is read."""
+        for busy in filter(None, self._in_use):
+            busy.result()
+        self._buffers = []
+
     def read(self, name: str) -> Array:
         """Read a tensor."""
         return self.rows(name, 0, None)
@@ -177,6 +196,9 @@ class TensorFile:
         step = _BUFFER // size
         for start in range(0, count, step):
             self._raise_damage()
+            if not self._buffers:
+                self._buffers = [np.empty(_BUFFER, np.uint8)
+                                 for _ in range(2 if self._verifier else 1)]
             turn = self._n_reads % len(self._buffers)
             self._n_reads += 1
             if (busy := self._in_use[turn]) is not None:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.quantization import rounding
-from voxtral_ros.quantization.tensorfile import Array, DTYPES, TensorFile
+from voxtral_ros.quantization.tensorfile import Array, DTYPES, TensorSource
 from voxtral_ros.quantization.weights import WeightFile
 
 # By the names that safetensors have for them.
@@ -55,7 +55,7 @@ def as_array(tensor: Tensor) -> Array:
     return array
 
 
-def read_tensor(file: TensorFile, name: str, device: torch.device | str = 'cpu',
+def read_tensor(file: TensorSource, name: str, device: torch.device | str = 'cpu',
                 dtype: torch.dtype | None = None) -> Tensor:
     """Read a tensor of a file to a device, as another type if asked for."""
     spec = file.specs[name]

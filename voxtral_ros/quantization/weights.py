@@ -26,14 +26,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 import math
-from pathlib import Path
 
 import numpy as np
 
 from voxtral_ros.quantization import marlin
 from voxtral_ros.quantization.foreign import foreign_tensors
 from voxtral_ros.quantization.format import int4_names, int8_names, is_half_split, stored_weight
-from voxtral_ros.quantization.tensorfile import Array, CheckpointError, FLOATS, TensorFile
+from voxtral_ros.quantization.tensorfile import Array, CheckpointError, FLOATS, TensorSource
 
 WEIGHTS = 'consolidated.safetensors'
 _BLOCK = 1 << 20  # numbers per block: a few megabytes in fp32
@@ -49,19 +48,18 @@ class Stored:
 
 
 class WeightFile:
-    """`consolidated.safetensors`, open for reading; a context manager."""
+    """The tensors of a model, by their checkpoint names, open for reading; a context manager."""
 
-    def __init__(self, path: Path, head_dim: int, verify: bool = False) -> None:
+    def __init__(self, file: TensorSource, head_dim: int) -> None:
         """
-        Open a file and find out how its weights are stored.
+        Take over an open file, and find out how its weights are stored.
 
         :param head_dim: of the decoder
-        :param verify: compare what is read with checksums; see TensorFile
-        :raises CheckpointError: the file is missing, damaged, or in a format we do not know
+        :raises CheckpointError: it is in a format we do not know; it is closed then
         """
-        self.path = path
+        self.path = file.path
         self.head_dim = head_dim
-        self.file = TensorFile(path, verify)
+        self.file = file
         try:
             self.stored = self._find()
         except BaseException:
