@@ -29,8 +29,8 @@ from quantization import packable
 from safetensors.torch import load_file
 import torch
 
-from voxtral_ros.quantization import quantizer
 from voxtral_ros.quantization.format import Recipe
+from voxtral_ros.quantization.output import OutputError
 from voxtral_ros.quantization.quantizer import QuantizationError, quantize
 from voxtral_ros.quantization.tensorfile import CheckpointError, TensorWriter
 
@@ -139,17 +139,17 @@ def test_progress_counts_every_weight_once_and_twice_with_verify(source, tmp_pat
 
 def test_what_is_there_is_not_overwritten(source, tmp_path):
     (tmp_path / WEIGHTS).write_text('precious')
-    with pytest.raises(QuantizationError, match='not overwritten'):
+    with pytest.raises(OutputError, match='not overwritten'):
         quantize(source, tmp_path, Recipe())
     assert os.listdir(tmp_path) == [WEIGHTS]
     assert (tmp_path / WEIGHTS).read_text() == 'precious'
-    with pytest.raises(QuantizationError, match='not overwritten'):
+    with pytest.raises(OutputError, match='not overwritten'):
         quantize(source, source, Recipe())
 
 
 def test_too_little_disk_is_published_before_anything_is_written(source, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda folder: DiskUsage(10**9, 10**9, 60 << 20))
-    with pytest.raises(QuantizationError, match=r'needs 0\.00 GB.* 0\.06 GB free'):
+    with pytest.raises(OutputError, match=r'needs 0\.00 GB.* 0\.06 GB free'):
         quantize(source, tmp_path, Recipe())
     assert not os.listdir(tmp_path)
     # What a killed run has left will be used again.
@@ -290,7 +290,7 @@ def test_killed_while_the_files_get_their_names(source, tmp_path, monkeypatch, n
         done.append(names)
         original(*names)
 
-    monkeypatch.setattr(quantizer.os, 'replace', replace)
+    monkeypatch.setattr(os, 'replace', replace)
     with pytest.raises(Killed):
         quantize(source, tmp_path, Recipe())
     assert not (tmp_path / WEIGHTS).exists()

@@ -32,6 +32,7 @@ COMMANDS = {
     'bench': ('bench', 'measure how fast a model runs on this machine'),
     'build-kernels': ('build_kernels', 'compile the kernels for this machine'),
     'evaluate': ('evaluate', 'measure the word error rate on recordings with known texts'),
+    'export': ('export', 'make a dense checkpoint, for other programs, from any model'),
     'serve': ('serve', 'recognise speech for many clients over a WebSocket'),
     'transcribe': ('transcribe', 'print what is said in audio files or on standard input'),
     'quantize': ('quantize', 'make a checkpoint smaller: INT4 decoder and more'),

@@ -26,9 +26,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 import json
 import math
-import os
 from pathlib import Path
-import shutil
 from typing import Any
 
 import numpy as np
@@ -38,12 +36,10 @@ from torch import Tensor
 from voxtral_ros.model.layout import find_layout
 from voxtral_ros.quantization import marlin, rounding
 from voxtral_ros.quantization.format import int4_names, int8_names, is_half_split, Recipe
+from voxtral_ros.quantization.output import check_output, new_weights, write_small_files
 from voxtral_ros.quantization.tensorfile import DTYPES, Spec, TensorFile, TensorWriter
 from voxtral_ros.quantization.tensors import as_array, read_codes, read_rows, TORCH_DTYPES
 from voxtral_ros.quantization.weights import half_split, row_blocks, row_unit, WeightFile, WEIGHTS
-
-_PARTIAL = WEIGHTS + '.partial'
-_SPARE = 64 << 20  # bytes that must stay free on the disk
 
 # Checkpoint name -> codes int8 [N, K] and scales fp16 [N, K / 128] of whole weights.
 Codes = Mapping[str, tuple[Tensor, Tensor]]
@@ -88,13 +84,12 @@ def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, veri
         (see Recipe.is_calibrated); called when all else is known to be in order
     :return: one record per tensor, in the order of the source
     :raises CheckpointError: the source is not usable, or not what its checksums say
-    :raises QuantizationError: it cannot be quantized that way, or there is a result already
+    :raises QuantizationError: it cannot be quantized that way
+    :raises OutputError: the folder has weights already, or too little space
     :raises OSError: the result cannot be written
     """
     source_dir, target_dir = Path(model_dir), Path(output_dir)
-    target, partial = target_dir / WEIGHTS, target_dir / _PARTIAL
-    if target.exists():
-        raise QuantizationError(f'{target} exists and is not overwritten: give another folder')
+    check_output(target_dir)
     if (recipe.method == 'gptq') != (calibrated is not None):
         raise QuantizationError('codes are calibrated where the method is gptq, and only there')
     layout = find_layout(source_dir)
@@ -102,9 +97,7 @@ def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, veri
     tekken = (layout.folder / 'tekken.json').read_bytes()
     with layout.open(params, verify=True) as source:
         job = _Job(source, recipe, params['head_dim'], progress)
-        target_dir.mkdir(parents=True, exist_ok=True)
-        job.check_disk(target_dir)
-        try:
+        with new_weights(target_dir, job.nbytes) as partial:
             if calibrated:
                 job.take(calibrated())
             records = job.write(partial)
@@ -112,14 +105,7 @@ def quantize(model_dir: str | Path, output_dir: str | Path, recipe: Recipe, veri
                 job.verify(partial)
             source.check()
             params['quantization_config'] = recipe.quantization_config()
-            text = json.dumps(params, indent=2, ensure_ascii=False)
-            _write(target_dir / 'params.json', text.encode())
-            _write(target_dir / 'tekken.json', tekken)
-            # Last, because a folder with this file counts as complete.
-            os.replace(partial, target)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+            write_small_files(target_dir, params, tekken)
     return records
 
 
@@ -168,14 +154,10 @@ class _Job:
             words: Spec('I32', (k // marlin.TILE_K, 2 * n)),
             scales: Spec('F16', (k // marlin.GROUP, n))})
 
-    def check_disk(self, folder: Path) -> None:
-        """Refuse to begin what would not fit."""
-        needed = sum(spec.nbytes for item in self._items for spec in item.specs.values())
-        left = folder / _PARTIAL  # by a run that was killed; its space will be used again
-        free = shutil.disk_usage(folder).free + (left.stat().st_size if left.exists() else 0)
-        if free < needed + _SPARE:
-            raise QuantizationError(f'the result needs {needed / 1e9:.2f} GB, but on the disk of '
-                                    f'{folder} are {free / 1e9:.2f} GB free')
+    @property
+    def nbytes(self) -> int:
+        """Return how many bytes the weights of the result are."""
+        return sum(spec.nbytes for item in self._items for spec in item.specs.values())
 
     def take(self, codes: Codes) -> None:
         """Take the codes of weights that are not rounded here: of all of them, and no others."""
@@ -304,10 +286,3 @@ class _Error:
     @property
     def relative(self) -> float:
         return math.sqrt(self._error / self._power) if self._power else 0.0
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a small file under a temporary name first."""
-    temporary = path.with_name(path.name + '.partial')
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
