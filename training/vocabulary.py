@@ -19,7 +19,7 @@ The tokenizer of the demo model: trains its vocabulary and writes tekken.json.
 
 Byte-level BPE over the training sentences. A token is 80 ms, and fast speech needs pieces as long
 as those of a vocabulary of 2,000. The format is that of the published model: 1,000 special ids,
-then pieces by rank.
+all of them listed, then pieces by rank.
 """
 
 from __future__ import annotations
@@ -38,8 +38,14 @@ from voxtral_ros.model.bpe import BytePairEncoder
 
 N_SPECIAL = 1000
 N_TEXT = 2072  # with the special ids 3072 rows, a multiple of what the packed layouts need
-_SPECIAL_NAMES = {0: '<unk>', 1: '<s>', 2: '</s>', 11: '<pad>', 24: '[AUDIO]',
-                  25: '[BEGIN_AUDIO]', 32: '[STREAMING_PAD]', 33: '[STREAMING_WORD]'}
+# Names that mistral-common looks up in a file of this version, and those of streaming. The ids in
+# between have fillers: it counts the names that are listed, and a hole would move all after it.
+_SPECIAL_NAMES = dict(enumerate((
+    '<unk>', '<s>', '</s>', '[INST]', '[/INST]', '[AVAILABLE_TOOLS]', '[/AVAILABLE_TOOLS]',
+    '[TOOL_RESULTS]', '[/TOOL_RESULTS]', '[TOOL_CALLS]', '[IMG]', '<pad>', '[IMG_BREAK]',
+    '[IMG_END]', '[PREFIX]', '[MIDDLE]', '[SUFFIX]', '[SYSTEM_PROMPT]', '[/SYSTEM_PROMPT]',
+    '[TOOL_CONTENT]'))) | {
+    24: '[AUDIO]', 25: '[BEGIN_AUDIO]', 32: '[STREAMING_PAD]', 33: '[STREAMING_WORD]'}
 _PATTERN = r' ?[^\s]+|\s+'
 
 
@@ -85,8 +91,9 @@ def tekken(vocabulary: list[bytes]) -> dict[str, object]:
             'default_num_special_tokens': N_SPECIAL, 'version': 'v7'},
         'vocab': [{'rank': rank, 'token_bytes': base64.b64encode(piece).decode(),
                    'token_str': text(piece)} for rank, piece in enumerate(vocabulary)],
-        'special_tokens': [{'rank': rank, 'token_str': name, 'is_control': True}
-                           for rank, name in sorted(_SPECIAL_NAMES.items())],
+        'special_tokens': [{'rank': rank, 'is_control': True,
+                            'token_str': _SPECIAL_NAMES.get(rank, f'<SPECIAL_{rank}>')}
+                           for rank in range(N_SPECIAL)],
         'audio': {
             'sampling_rate': 16000, 'frame_rate': 12.5, 'transcription_format': 'streaming',
             'transcription_delay_ms': 480, 'streaming_look_ahead_ms': 2.5,

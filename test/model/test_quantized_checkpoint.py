@@ -145,7 +145,7 @@ def test_a_quantization_config_that_is_no_object(folder, value):
     assert 'expected an object' in refusal(folder)
 
 
-@pytest.mark.parametrize('value', ['rtn', 'gptq'])
+@pytest.mark.parametrize('value', ['rtn', 'gptq', 'voxtral_ros_gptq'])
 def test_how_codes_were_chosen_does_not_matter(folder, value):
     params = json.loads((folder / 'params.json').read_text())
     params['quantization_config']['quant_method'] = value

@@ -169,7 +169,7 @@ def test_the_file_holds_what_was_computed(source, network, tmp_path, monkeypatch
         assert torch.equal(loaded[name], expected) or not name.startswith('decoder.layers.'), name
     config = json.loads((output / 'params.json').read_text())['quantization_config']
     assert config == Recipe(recipe.rounding, recipe.encoder_bits, recipe.head_bits, recipe.skip
-                            ).quantization_config() | {'quant_method': 'gptq'}
+                            ).quantization_config() | {'quant_method': 'voxtral_ros_gptq'}
     assert sorted(os.listdir(output)) == [WEIGHTS, 'params.json', 'tekken.json']
 
 

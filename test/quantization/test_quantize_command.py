@@ -129,7 +129,7 @@ def test_gptq_from_the_shell(source, tmp_path):
     assert run.returncode == 0, run.stderr
     packable.logits(load_network(output))
     config = json.loads((output / 'params.json').read_text())['quantization_config']
-    assert (config['quant_method'], config['rounding']) == ('gptq', 'mse')
+    assert (config['quant_method'], config['rounding']) == ('voxtral_ros_gptq', 'mse')
     assert (config['encoder_bits'], config['head_bits']) == (8, 8)
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 2
@@ -142,7 +142,7 @@ def test_every_method_has_its_own_rule_for_scales(source, tmp_path, options, rou
     assert voxtral_quantize(source, tmp_path, *options) == 0
     config = json.loads((tmp_path / 'params.json').read_text())['quantization_config']
     assert config.get('rounding', 'seed') == rounding
-    assert config['quant_method'] == ('gptq' if options else 'rtn')
+    assert config['quant_method'] == ('voxtral_ros_gptq' if options else 'rtn')
 
 
 def test_layers_that_are_skipped_are_not_calibrated(source, tmp_path):

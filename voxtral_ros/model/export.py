@@ -86,6 +86,8 @@ def _small_files(folder: Path) -> tuple[dict[str, Any], bytes]:
     """Return `params.json`, for weights that are not quantized, and the bytes of `tekken.json`."""
     params = read_json(folder / 'params.json', ConfigError)
     dense = {key: value for key, value in params.items() if key not in _OF_QUANTIZED}
+    if longest := params.get('model_max_length'):
+        dense.setdefault('max_position_embeddings', longest)  # by which name vLLM looks for it
     return dense, (folder / 'tekken.json').read_bytes()
 
 

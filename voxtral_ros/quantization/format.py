@@ -47,6 +47,8 @@ _LINEARS = {
 CHECKPOINT_LINEARS = {packed: weight_name for weight_name, packed in _LINEARS.items()}
 
 METHODS = ('rtn', 'gptq')  # of choosing codes; all of them give the same format
+# What files call them. "gptq" alone, as they did, is to other programs a layout, which this is not.
+_QUANT_METHODS = {'rtn': 'rtn', 'gptq': 'voxtral_ros_gptq'}
 RULES = ('seed', 'mse')  # of rounding to nearest, see rounding.round_int4
 
 # What the original says, and what is understood if nothing is said. Values of other keys than
@@ -96,7 +98,7 @@ class Recipe:
                                if getattr(self, key) != getattr(Recipe, key)}
         if self.skip:
             own['skip'] = list(self.skip)
-        return _ORIGINAL | {'quant_method': self.method} | own
+        return _ORIGINAL | {'quant_method': _QUANT_METHODS[self.method]} | own
 
 
 def check_config(params: Mapping[str, Any]) -> None:
@@ -111,11 +113,11 @@ def check_config(params: Mapping[str, Any]) -> None:
     if not isinstance(config, Mapping):
         raise ValueError(f'"quantization_config" is {repr(config)[:40]}, expected an object')
     method = config.get('quant_method', 'rtn')
-    if method not in METHODS:
+    if method not in (known := (*METHODS, *_QUANT_METHODS.values())):
         raise ValueError(f'"quantization_config.quant_method" is {str(method)[:40]!r}: '
                          + quantized_as(str(method)[:40]))
     allowed = {key: (value,) for key, value in _ORIGINAL.items()} | _EXTENSIONS
-    allowed['quant_method'] = METHODS
+    allowed['quant_method'] = known
     for key, value in config.items():
         if key == 'skip':
             continue
