@@ -13,10 +13,11 @@
 # limitations under the License.
 
 """
-Measure the memory of quantizing or loading a checkpoint, in a process of its own.
+Measure the memory of quantizing, loading or exporting a checkpoint, in a process of its own.
 
     python measured.py quantize SOURCE TARGET ROUNDING ENCODER_BITS HEAD_BITS
     python measured.py load FOLDER DTYPE
+    python measured.py export SOURCE TARGET DTYPE
 
 What counts is anonymous memory, RssAnon, looked at every millisecond: what a process really takes.
 All resident memory would also count pages of files, which the kernel drops when it wants to.
@@ -72,6 +73,7 @@ class Peak:
 def main():
     import torch
 
+    from voxtral_ros.model.export import export
     from voxtral_ros.model.loading import load_network
     from voxtral_ros.quantization.quantizer import quantize, Recipe
     torch.set_num_threads(1)
@@ -81,6 +83,8 @@ def main():
         if work == 'load':
             network = load_network(folder, dtype=getattr(torch, options[0]))
             result = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+        elif work == 'export':
+            result = export(folder, options[0], getattr(torch, options[1]))
         else:
             quantize(folder, options[0], Recipe(options[1], int(options[2]), int(options[3])))
     print(json.dumps({'result': result, 'peak': peak.nbytes,

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Memory: neither quantizing nor loading ever holds a second copy, or the source, in memory.
+Memory: neither quantizing, loading nor exporting ever holds a second copy, or the source.
 
 The model has 600 MB, its largest tensor 67 MB.
 """
@@ -59,7 +59,7 @@ def folders(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_quantizing_and_loading(folders):
+def test_quantizing_loading_and_exporting(folders):
     native, small = folders
     assert TOTAL > 600e6
     assert measure('quantize', native, small, 'seed', 8, 4, environment=ENVIRONMENT)['peak'] < 80e6
@@ -68,3 +68,8 @@ def test_quantizing_and_loading(folders):
         assert loaded['result'] > 0.4 * TOTAL
         # 70 MB are code that torch imports when it builds the network.
         assert 0.9 * loaded['result'] < loaded['peak'] < loaded['result'] + 130e6
+    for source, dtype in ((native, 'bfloat16'), (small, 'float32')):
+        exported = measure('export', source, small.with_name(f'{source.name} {dtype}'), dtype,
+                           environment=ENVIRONMENT)
+        assert exported['result'] == TOTAL * (2 if dtype == 'float32' else 1)
+        assert exported['peak'] < 80e6
