@@ -28,11 +28,10 @@ from support.cpu import EagerBackend
 from support.scripted import feed, texts
 import torch
 
-from voxtral_ros.model import export as exporting
 from voxtral_ros.model.checkpoint import CheckpointError, open_weights, WEIGHTS
 from voxtral_ros.model.export import export, ExportError
 from voxtral_ros.model.loading import checkpoint_parameters, load_network
-from voxtral_ros.model.tokenizer import TokenizerError
+from voxtral_ros.model.tokenizer import Tokenizer, TokenizerError
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.inspection import inspect
 from voxtral_ros.quantization.output import OutputError
@@ -144,7 +143,7 @@ def spoken(folder):
     with open_weights(folder) as (config, _):
         pass
     network = load_network(folder, dtype=torch.float32)
-    tokenizer = exporting.Tokenizer.load(folder, config.vocab_size)
+    tokenizer = Tokenizer.load(folder, config.vocab_size)
     engine = Engine(EagerBackend(network, tokenizer.pad, 1, 8), tokenizer, config.audio)
     path = Path(__file__).resolve().parents[1] / 'data' / 'orders.flac'
     samples, _ = soundfile.read(path, dtype='float32')

@@ -27,6 +27,7 @@ from voxtral_ros.quantization import rounding
 from voxtral_ros.quantization.calibration import decoder_input
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.gptq import quantize_decoder, round_gptq
+from voxtral_ros.quantization.output import OutputError
 from voxtral_ros.quantization.quantizer import QuantizationError, quantize
 from voxtral_ros.quantization.tensorfile import TensorWriter
 from voxtral_ros.quantization.weights import WEIGHTS
@@ -226,5 +227,5 @@ def test_hours_of_calibration_begin_when_all_else_is_in_order(source, tmp_path):
             (source, tmp_path / 'small', GPTQ, 'not overwritten'),
             (tmp_path / 'small', tmp_path / 'out', GPTQ, 'quantized already'),
             (source, tmp_path / 'out', Recipe(method='gptq', skip=('none.*',)), 'no tensor')):
-        with pytest.raises(QuantizationError, match=message):
+        with pytest.raises((QuantizationError, OutputError), match=message):
             quantize(folder, output, recipe, calibrated=calibrated)

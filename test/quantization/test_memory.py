@@ -46,7 +46,9 @@ ENVIRONMENT = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '262144'}
 def folders(tmp_path_factory):
     """Return the folders of a native checkpoint and of what becomes of it."""
     folder = tmp_path_factory.mktemp('large')
-    native = checkpoints.write_checkpoint(folder / 'native', PARAMS, {}, checkpoints.tiny_tekken())
+    words = [b'word %d' % number for number in range(PARAMS['vocab_size'] - 1256)]
+    tekken = checkpoints.tekken_dict([bytes([byte]) for byte in range(256)] + words)
+    native = checkpoints.write_checkpoint(folder / 'native', PARAMS, {}, tekken)
     noise = as_array((0.02 * torch.randn(1 << 22)).bfloat16())
     specs = {name: Spec('BF16', shape) for name, shape in SHAPES.items()}
     with TensorWriter(native / 'consolidated.safetensors', specs) as writer:

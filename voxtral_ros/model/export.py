@@ -29,8 +29,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.model.checkpoint import open_weights
-from voxtral_ros.model.config import ConfigError
-from voxtral_ros.model.folder import read_json
+from voxtral_ros.model.layout import find_layout, Layout
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization import rounding
 from voxtral_ros.quantization.output import check_output, new_weights, write_small_files
@@ -65,7 +64,7 @@ def export(model_dir: str | Path, output_dir: str | Path, dtype: torch.dtype = t
     check_output(folder)
     with open_weights(model_dir, verify=True) as (config, weights):
         Tokenizer.load(model_dir, config.vocab_size)
-        params, tekken = _small_files(Path(model_dir))
+        params, tekken = _small_files(find_layout(model_dir))
         specs = {weight_name: Spec(NAMES[dtype], stored.shape)
                  for weight_name, stored in weights.stored.items()}
         nbytes = sum(spec.nbytes for spec in specs.values())
@@ -82,13 +81,13 @@ def export(model_dir: str | Path, output_dir: str | Path, dtype: torch.dtype = t
     return nbytes
 
 
-def _small_files(folder: Path) -> tuple[dict[str, Any], bytes]:
+def _small_files(layout: Layout) -> tuple[dict[str, Any], bytes]:
     """Return `params.json`, for weights that are not quantized, and the bytes of `tekken.json`."""
-    params = read_json(folder / 'params.json', ConfigError)
+    params = layout.params()
     dense = {key: value for key, value in params.items() if key not in _OF_QUANTIZED}
     if longest := params.get('model_max_length'):
         dense.setdefault('max_position_embeddings', longest)  # by which name vLLM looks for it
-    return dense, (folder / 'tekken.json').read_bytes()
+    return dense, (layout.folder / 'tekken.json').read_bytes()
 
 
 def _blocks(weights: WeightFile, weight_name: str) -> Iterator[tuple[int, Tensor]]:

@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ from voxtral_ros.quantization.format import int4_names, int8_names, is_half_spli
 from voxtral_ros.quantization.output import check_output, new_weights, write_small_files
 from voxtral_ros.quantization.tensorfile import DTYPES, Spec, TensorFile, TensorWriter
 from voxtral_ros.quantization.tensors import as_array, read_codes, read_rows, TORCH_DTYPES
-from voxtral_ros.quantization.weights import half_split, row_blocks, row_unit, WeightFile, WEIGHTS
+from voxtral_ros.quantization.weights import half_split, row_blocks, row_unit, WeightFile
 
 # Checkpoint name -> codes int8 [N, K] and scales fp16 [N, K / 128] of whole weights.
 Codes = Mapping[str, tuple[Tensor, Tensor]]
