@@ -47,7 +47,7 @@ _LINEARS = {
 CHECKPOINT_LINEARS = {packed: weight_name for weight_name, packed in _LINEARS.items()}
 
 METHODS = ('rtn', 'gptq')  # of choosing codes; all of them give the same format
-# What files call them. "gptq" alone, as they did, is to other programs a layout, which this is not.
+# What files call them. "gptq", as they did, is to other programs a layout, which this is not.
 _QUANT_METHODS = {'rtn': 'rtn', 'gptq': 'voxtral_ros_gptq'}
 RULES = ('seed', 'mse')  # of rounding to nearest, see rounding.round_int4
 
