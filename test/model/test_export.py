@@ -29,6 +29,7 @@ from support.scripted import feed, texts
 import torch
 
 from voxtral_ros.model.checkpoint import CheckpointError, open_weights, WEIGHTS
+from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.export import export, ExportError
 from voxtral_ros.model.loading import checkpoint_parameters, load_network
 from voxtral_ros.model.tokenizer import Tokenizer, TokenizerError
@@ -136,6 +137,21 @@ def test_transformers_computes_the_same_from_it(folders, tmp_path):
     ours = load_network(folders['smallest'], dtype=torch.float32)(
         mel[None], torch.tensor([ids]), torch.tensor([6.0]))[0]
     torch.testing.assert_close(ours, hf_reference.hf_logits(hf, mel, ids, 6), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize('options', [{}, {'max_shard_size': 100_000}], ids=['whole', 'shards'])
+def test_what_transformers_saved_becomes_the_native_file(folders, tmp_path, monkeypatch, options):
+    hf_reference = pytest.importorskip('support.hf_reference')
+    monkeypatch.setattr('voxtral_ros.quantization.weights._BLOCK', 9000)
+    source = tmp_path / 'source'
+    model = hf_reference.load_hf(packable.PARAMS, packable.tensors()).bfloat16()
+    model.save_pretrained(source, **options)
+    shutil.copy(folders['dense'] / 'tekken.json', source)
+    export(source, tmp_path / 'out')
+    assert_equal(load_file(tmp_path / 'out' / WEIGHTS), packable.tensors())
+    assert ModelConfig.load(tmp_path / 'out') == ModelConfig.load(folders['dense'])
+    with pytest.raises(OutputError, match='give another folder'):
+        export(source, source)
 
 
 def spoken(folder):
