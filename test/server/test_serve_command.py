@@ -65,7 +65,8 @@ def test_a_file_is_transcribed_through_the_server():
 
 
 @pytest.mark.parametrize(('arguments', 'n_engines', 'sizes'), [
-    ((), 1, (16, 4)), (('--max-sessions', '12'), 1, (12, 12)), (('--max-streams', '3'), 1, (12, 3)),
+    ((), 1, (16, 4)), (('--max-sessions', '12'), 1, (12, 12)),
+    (('--max-streams', '3'), 1, (12, 3)),
     (('--max-sessions', '40', '--max-streams', '8'), 1, (40, 8)),
     (('--max-sessions', '2', '--max-streams', '8'), 1, (2, 2)),
     # Streams of each engine, clients of all.

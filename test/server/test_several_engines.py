@@ -250,7 +250,7 @@ def test_silence_does_not_make_an_engine_well(script):
 
 
 def test_a_job_moves_with_all_that_waits(script):
-    """Whatever is fed meanwhile, from another thread, comes to the engine that has it in the end."""
+    """Whatever is fed meanwhile, from another thread, comes to the engine that then has it."""
     engines = [Frail(script), Frail(script)]
     first, second = (Worker(engine, Metrics()) for engine in engines)
     updates = []
@@ -275,6 +275,25 @@ def test_a_job_moves_with_all_that_waits(script):
              if isinstance(event, Transcript) and event.is_final]
     assert ' '.join(texts).split()[-19:] == [str(n) for n in range(1, 20)]
     assert updates[-1].usage.audio_s == pytest.approx(0.5 + len(audio) / 16000)
+
+
+def test_a_job_that_has_got_all_its_audio_moves_to_a_worker_that_sleeps(script):
+    broken = Frail(script)
+    first, second = (Worker(engine, Metrics()) for engine in (broken, Frail(script)))
+    updates = []
+    job = first.open(updates.append)
+    broken.failing = True
+    job.feed(voice(0.5))
+    wait_until(lambda: any(update.error for update in updates))
+    with first.condition:  # all of it before the worker looks again
+        job.feed(order(script, ' go'))
+        job.finish()
+        job.move(second)
+    wait_until(lambda: job.over)
+    for worker in (first, second):
+        worker.stop()
+    assert [event.text for update in updates for event in update.events
+            if isinstance(event, Transcript) and event.is_final] == ['go']
 
 
 def test_totals_are_right_whoever_counts_at_the_same_time():

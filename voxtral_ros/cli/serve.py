@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              '[four times the streams of all]')
     limits.add_argument('--max-streams', type=int, metavar='N',
                         help='clients that each engine transcribes at the same time, because '
-                             'somebody speaks; memory for all of them is taken at the start [4, or '
-                             'with --max-sessions the share of an engine of those]')
+                             'somebody speaks; memory for all of them is taken at the start [4, '
+                             'or with --max-sessions the share of an engine of those]')
     limits.add_argument('--idle-slot-s', type=float, default=10, metavar='S',
                         help='a client in whose audio nobody has spoken for so long makes room '
                              'for one who does [10]')

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from voxtral_ros.server.metrics import Metrics
 from voxtral_ros.server.worker import Worker
@@ -45,9 +46,9 @@ class WorkerPool:
             lambda: max(map(self.predicted_s, self.workers)))
         for worker in self.workers:
             metrics.watch(worker.name, {
-                'sessions': lambda worker=worker: self.n_sessions(worker),
-                'step_seconds': lambda worker=worker: self.predicted_s(worker),
-                'failing': lambda worker=worker: worker.is_failing})
+                'sessions': partial(self.n_sessions, worker),
+                'step_seconds': partial(self.predicted_s, worker),
+                'failing': partial(getattr, worker, 'is_failing')})
 
     # ---- clients ----
 
@@ -107,7 +108,7 @@ class WorkerPool:
         return worker.admission.predicted_s(min(self.n_sessions(worker), worker.n_slots))
 
     def health(self) -> dict[str, dict[str, str | int]]:
-        """Return how each engine is: 'ok', 'full' for new clients, or 'failing'; and what it does."""
+        """Return what each engine does, and whether it is 'ok', 'full' or 'failing'."""
         return {worker.name: {
             'status': 'failing' if worker.is_failing else
                       'full' if self._refusal(worker) else 'ok',
