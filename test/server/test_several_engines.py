@@ -296,6 +296,58 @@ def test_a_job_that_has_got_all_its_audio_moves_to_a_worker_that_sleeps(script):
             if isinstance(event, Transcript) and event.is_final] == ['go']
 
 
+def test_a_stream_that_is_well_stays_where_it_is(script):
+    engines = [ServedScript(script), ServedScript(script)]
+    first, second = (Worker(engine, Metrics()) for engine in engines)
+    updates, audio = [], order(script, ' go')
+    job = first.open(updates.append)
+    job.feed(audio[:16000])
+    wait_until(lambda: engines[0].n_open)
+    job.move(second)
+    job.feed(audio[16000:])
+    job.finish()
+    wait_until(lambda: job.over)
+    for worker in (first, second):
+        worker.stop()
+    assert not second._jobs
+    assert not any(update.error for update in updates)
+    assert [event.text for update in updates for event in update.events
+            if isinstance(event, Transcript) and event.is_final] == ['go']
+
+
+def test_what_is_fed_while_a_job_moves_wakes_the_one_that_has_it(script):
+    first, second = (Worker(ServedScript(script), Metrics()) for _ in range(2))
+    job, updates, waits = first.open(lambda update: None), [], threading.Event()
+    job._on_update = updates.append
+    held = first.condition
+
+    class Watched:
+        def __enter__(self):
+            waits.set()
+            return held.__enter__()
+
+        def __exit__(self, *error):
+            return held.__exit__(*error)
+
+        def notify(self):
+            held.notify()
+    with held:
+        first.condition = Watched()
+        feeding = threading.Thread(target=job.feed, args=(voice(1.0),))
+        feeding.start()
+        assert waits.wait(30)
+        job._next_worker = second
+        first._jobs.remove(job)
+        job.leave()
+        with second.condition:
+            second._jobs.append(job)
+        first.condition = held
+    wait_until(lambda: updates)
+    feeding.join()
+    for worker in (first, second):
+        worker.stop()
+
+
 def test_totals_are_right_whoever_counts_at_the_same_time():
     metrics = Metrics()
     engines = [EngineMetrics(metrics, name) for name in 'abc']
