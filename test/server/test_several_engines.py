@@ -322,6 +322,7 @@ def test_what_is_fed_while_a_job_moves_wakes_the_one_that_has_it(script):
     held = first.condition
 
     class Watched:
+
         def __enter__(self):
             waits.set()
             return held.__enter__()

@@ -311,7 +311,7 @@ class Session:
             self._call_soon(self._take_update, job, update)
 
         job = self._job = self.worker.open(on_update, options.delay_ms, options.of_stream(),
-                                            options.phrases)
+                                           options.phrases)
         self._ending = False
         while self._queue and not self._ending:
             self._feed(self._queue.popleft())
