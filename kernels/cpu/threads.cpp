@@ -21,15 +21,14 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 namespace {
 
 // Workers sleep between tasks: a robot has other things to do with its cores. They are never
-// joined, so the pool is never destroyed.
+// joined, so a pool is never destroyed.
 class ThreadPool {
 public:
-  std::mutex caller;  // held by the thread that the workers work for
-
   void run(int64_t n, Task task, const void * context, int64_t n_workers) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -91,17 +90,37 @@ private:
 
 std::atomic<int64_t> num_threads{1};
 
-// A child of fork has no workers: it makes a pool of its own.
-ThreadPool * pool() {
-  static std::mutex mutex;
-  static ThreadPool * current = nullptr;
-  static pid_t owner = 0;
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (owner != getpid()) {
-    current = new ThreadPool;
-    owner = getpid();
+// The pools that nobody uses: as many are made as there ever are callers at the same time.
+class Pools {
+public:
+  ThreadPool * take() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (owner_ != getpid()) {  // a child of fork has no workers: it makes pools of its own
+      idle_.clear();
+      owner_ = getpid();
+    }
+    if (idle_.empty()) {
+      return new ThreadPool;
+    }
+    ThreadPool * pool = idle_.back();
+    idle_.pop_back();
+    return pool;
   }
-  return current;
+
+  void give_back(ThreadPool * pool) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    idle_.push_back(pool);
+  }
+
+private:
+  std::mutex mutex_;
+  std::vector<ThreadPool *> idle_;
+  pid_t owner_ = 0;
+};
+
+Pools * pools() {
+  static Pools * const all = new Pools;  // for threads that outlive the static objects
+  return all;
 }
 
 }  // namespace
@@ -113,11 +132,9 @@ void set_num_threads(int64_t n) {
 void parallel_for(int64_t n, Task task, const void * context) {
   const int64_t n_workers = (num_threads < n ? num_threads.load() : n) - 1;
   if (n_workers > 0) {
-    ThreadPool * workers = pool();
-    const std::unique_lock<std::mutex> lock(workers->caller, std::try_to_lock);
-    if (lock.owns_lock()) {
-      return workers->run(n, task, context, n_workers);
-    }
+    ThreadPool * pool = pools()->take();
+    pool->run(n, task, context, n_workers);
+    return pools()->give_back(pool);
   }
   for (int64_t part = 0; part < n; ++part) {
     task(context, part);

@@ -20,9 +20,9 @@
 
 typedef void (* Task)(const void * context, int64_t part);
 
-// Runs the parts 0 to n - 1, each once, in any order, and returns when all are done. Takes the
-// threads that were asked for; while they work for another caller, this one works alone.
+// Runs the parts 0 to n - 1, each once, in any order, and returns when all are done. Callers at the
+// same time, as the engines of a server, have as many threads each as were asked for.
 void parallel_for(int64_t n, Task task, const void * context);
 
-// Sets how many threads work on a task, the calling one included.
+// Sets how many threads work on a task, the calling one included; for all callers.
 void set_num_threads(int64_t n);

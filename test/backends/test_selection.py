@@ -208,3 +208,34 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     assert selection.find_device('cuda') == selection.find_device('auto') == 'cuda:1'
     with pytest.raises(ValueError, match='there is no cuda:7: this machine has 2 CUDA GPUs'):
         selection.find_device('cuda:7')
+
+
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
+    monkeypatch.setattr(selection, 'n_gpus', lambda: 2)
+
+
+@pytest.mark.parametrize(('names', 'devices'), [
+    ('auto', ['cuda:0']), ('all', ['cuda:0', 'cuda:1']), ('cuda:1,cuda:0', ['cuda:1', 'cuda:0']),
+    ('cuda, cpu', ['cuda:0', 'cpu']), ('cpu,cpu,cpu', ['cpu'] * 3)])
+def test_several_devices(monkeypatch, names, devices):
+    two_gpus(monkeypatch)
+    assert selection.find_devices(names) == devices
+
+
+@pytest.mark.parametrize(('names', 'said'), [
+    ('cuda:0,cuda:2', 'there is no cuda:2: this machine has 2'),
+    ('cuda,cuda:1,cuda:0', 'cuda:0 is named twice'), ('cuda:1,cuda:1', 'cuda:1 is named twice'),
+    ('cpu,', "device '' is not"), ('all,cpu', "device 'all' is not")])
+def test_devices_that_cannot_be_had_together(monkeypatch, names, said):
+    two_gpus(monkeypatch)
+    with pytest.raises(ValueError, match=said):
+        selection.find_devices(names)
+
+
+def test_without_a_gpu_there_are_not_all_of_them(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(ValueError, match='sees no CUDA GPU'):
+        selection.find_devices('all')

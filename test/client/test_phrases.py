@@ -65,7 +65,7 @@ def test_a_stream_expects_what_it_was_opened_with_and_then_what_it_is_given(
     assert text_of(stream, audio) == ['Kowalski', 'the']
     stream.set_phrases(PANTRY + PhraseList((Phrase('sofa', 0.25),)))
     assert text_of(stream, audio) == ['robot', 'pantry']
-    assert server.server.engine.prepared == [
+    assert server.engine.prepared == [
         KOWALSKI, PhraseList((Phrase('pantry', 3.0), Phrase('sofa', 0.25)))]
     stream.set_phrases(PhraseList())
     assert text_of(stream, audio) == ['robot', 'the']
@@ -152,7 +152,7 @@ def test_a_server_that_refuses_the_list_still_transcribes(server, audio, monkeyp
     def prepare(_):
         raise ValueError('no phrase can be spelt in this vocabulary')
 
-    monkeypatch.setattr(server.server.engine, 'prepare_phrases', prepare)
+    monkeypatch.setattr(server.engine, 'prepare_phrases', prepare)
     stream = RemoteEngine(server.url).open(phrases=KOWALSKI)
     assert text_of(stream, audio) == ['robot', 'the']
     assert stream.link.connects == 1

@@ -47,11 +47,11 @@ def status(server):
 
 def speak(server, *clients):
     """Let clients speak, and wait until the model computes for them."""
-    before = server.server._worker.n_talking
+    before = server.worker.n_talking
     for client in clients:
         client.update()
         client.append(voice(0.5))
-    wait_until(lambda: server.server._worker.n_talking == before + len(clients))
+    wait_until(lambda: server.worker.n_talking == before + len(clients))
 
 
 def test_a_client_too_many_is_published_why(script):

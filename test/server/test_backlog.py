@@ -57,7 +57,7 @@ def test_pings_are_answered_while_audio_waits(served, dialect):
         client.update(**dialect)
         if dialect:
             client.commit()
-        with server.server.engine.held():
+        with server.engine.held():
             client.append(join(*[order] * 20))  # 30 times as much as the session takes
             assert client.socket.ping().wait(10)
             wait_until(lambda: connection(server).session.must_wait)
@@ -74,7 +74,7 @@ def test_what_waits_ends_and_then_the_client_is_slowed_down_and_loses_nothing(se
     with serve(backlog_bytes=limit) as server, server.client() as client:
         client.update()
         most = 0
-        with server.server.engine.held():
+        with server.engine.held():
             # So much that it does not fit into the buffers of the kernel.
             n_orders = 400
             sending = threading.Thread(target=client.append, daemon=True,
@@ -108,7 +108,7 @@ def test_an_inbox_counts_messages_however_short_they_are():
 def test_a_client_that_goes_while_its_audio_waits_is_logged_with_its_reason(served, caplog):
     serve, order = served
     with serve() as server:
-        with server.server.engine.held():
+        with server.engine.held():
             client = server.client()
             client.update()
             client.append(join(*[order] * 3))

@@ -41,7 +41,9 @@ def metrics(scripted):
 def test_health(scripted, client):
     health = json.loads(get(scripted, '/healthz').read())
     assert health == {'status': 'ok', 'sessions': 1, 'max_sessions': 16, 'talking': 0,
-                      'max_streams': 4, 'model': MODEL, 'token_needed': False}
+                      'max_streams': 4, 'model': MODEL, 'token_needed': False,
+                      'engines': {'script': {'status': 'ok', 'sessions': 1, 'talking': 0,
+                                             'max_streams': 4}}}
 
 
 def test_metrics_count_what_happens(scripted, client):

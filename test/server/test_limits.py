@@ -71,7 +71,7 @@ def test_a_place_is_free_again_after_a_connection_breaks(limited):
             client.update()
             client.append(order[:16000])
             client.socket.socket.shutdown(socket.SHUT_RDWR)  # no closing handshake
-        wait_until(lambda: server.server.engine.n_open == 0)  # nobody computes for them
+        wait_until(lambda: server.engine.n_open == 0)  # nobody computes for them
         with eventually(server.client) as client:
             assert transcribed(client, order) == 'go left'
 
@@ -96,13 +96,13 @@ def test_a_client_that_is_faster_than_the_engine_is_slowed_down_and_loses_nothin
     with serve(buffered_s=2.0) as server, server.client() as client:
         waiting = server.server.metrics
         most = []
-        step = server.server.engine.step
+        step = server.engine.step
 
         def measured():
             most.append(waiting.value('voxtral_waiting_audio_seconds'))
             time.sleep(0.002)  # slower than the client
             return step()
-        server.server.engine.step = measured
+        server.engine.step = measured
         assert transcribed(client, join(*[order] * 20)) == ' '.join(['go left'] * 20)
         assert 1.0 < max(most) <= 2.0 + 0.5  # and the message that went over it
 
@@ -163,7 +163,7 @@ def test_pings_count_as_messages(limited, monkeypatch):
 def test_an_empty_commit_is_answered_and_nothing_is_computed(limited, dialect):
     serve, _ = limited
     with serve() as server, server.client() as client:
-        opened, engine = [], server.server.engine
+        opened, engine = [], server.engine
         take_slot = engine.take_slot
         engine.take_slot = lambda delay: opened.append(delay) or take_slot(delay)
         client.update(**dialect)
@@ -182,7 +182,7 @@ def test_commits_that_wait_are_counted_like_audio(limited):
     serve, order = limited
     with serve(buffered_s=60.0) as server, server.client() as client:
         client.update()
-        with server.server.engine.held():
+        with server.engine.held():
             client.append(order)
             for _ in range(100):
                 client.append(silence(0.01), block=160)
@@ -236,7 +236,7 @@ def test_who_waits_for_text_is_not_idle(limited):
     with serve(idle_s=0.2) as server, server.client() as client:
         client.update()
         client.append(order)
-        with server.server.engine.held():
+        with server.engine.held():
             client.commit()
             with pytest.raises(TimeoutError):
                 client.socket.recv(timeout=1.0)

@@ -136,7 +136,7 @@ def test_an_empty_commit_is_an_error(scripted, client):
     client.expect('session.updated')
     client.commit()
     assert client.expect('error')['error']['code'] == 'input_audio_buffer_commit_empty'
-    with scripted.server.server.engine.held():
+    with scripted.server.engine.held():
         client.append(scripted.order)
         client.commit()
         client.commit()  # while the first is under way

@@ -158,7 +158,7 @@ def test_a_list_counts_from_the_next_utterance_on(client, speaker):
 def test_a_list_is_for_the_audio_that_comes_after_it(server, client, speaker):
     """However late the engine gets to it."""
     client.update(utterances=True)
-    with server.server.engine.held():
+    with server.engine.held():
         client.append(speaker.kowalski)
         client.update(phrases=['Kowalski'])
         client.append(join(speaker.kowalski, speaker.pantry))
@@ -253,7 +253,7 @@ def test_a_model_that_cannot_expect_phrases_says_so(server, client, speaker, mon
     def prepare(_):
         raise ValueError('no phrase can be spelt in this vocabulary')
 
-    monkeypatch.setattr(server.server.engine, 'prepare_phrases', prepare)
+    monkeypatch.setattr(server.engine, 'prepare_phrases', prepare)
     client.update(phrases=['Kowalski'])
     error = client.expect('error')
     assert (error['code'], error['error']) == (

@@ -15,10 +15,13 @@
 """The command `voxtral serve`."""
 
 import argparse
+import json
 import subprocess
 import sys
+from urllib.request import urlopen
 
 import pytest
+import soundfile
 from support.realtime import DATA, ServerProcess
 from support.slow import slow_but
 
@@ -40,6 +43,7 @@ WRONG = [
     (('--max-connections', '3'), '3 connections are too few for --max-sessions 16'),
     (('--max-connections', '9999999999'), 'ulimit -n'),
     (('--device', 'tpu'), 'tpu'),
+    (('--device', 'cpu,tpu'), "device 'tpu' is not"),
     (('--max-streams', '-1'), '--max-streams is -1'),
     (('--idle-slot-s', 'inf'), '--idle-slot-s is inf'),
     (('--idle-after-s', 'nan'), '--idle-after-s is nan'),
@@ -60,14 +64,44 @@ def test_a_file_is_transcribed_through_the_server():
     assert word_errors(ORDERS.split(), normalize(result.stdout)) <= 4
 
 
-@pytest.mark.parametrize(('arguments', 'sizes'), [
-    ((), (16, 4)), (('--max-sessions', '12'), (12, 12)), (('--max-streams', '3'), (12, 3)),
-    (('--max-sessions', '40', '--max-streams', '8'), (40, 8)),
-    (('--max-sessions', '2', '--max-streams', '8'), (2, 2))])
-def test_clients_and_streams_follow_from_each_other(arguments, sizes):
+@pytest.mark.parametrize(('arguments', 'n_engines', 'sizes'), [
+    ((), 1, (16, 4)), (('--max-sessions', '12'), 1, (12, 12)),
+    (('--max-streams', '3'), 1, (12, 3)),
+    (('--max-sessions', '40', '--max-streams', '8'), 1, (40, 8)),
+    (('--max-sessions', '2', '--max-streams', '8'), 1, (2, 2)),
+    # Streams of each engine, clients of all.
+    ((), 2, (32, 4)), (('--max-streams', '3'), 4, (48, 3)), (('--max-sessions', '12'), 3, (12, 4)),
+    (('--max-sessions', '13'), 3, (13, 5)), (('--max-sessions', '1'), 2, (1, 1)),
+    (('--max-sessions', '40', '--max-streams', '8'), 2, (40, 8))])
+def test_clients_and_streams_follow_from_each_other(arguments, n_engines, sizes):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    assert _sizes(parser.parse_args(arguments)) == sizes
+    assert _sizes(parser.parse_args(arguments), n_engines) == sizes
+
+
+def test_two_engines_of_one_command_serve_two_clients():
+    """Each writes what one alone does, and the file that is tried goes through either."""
+    audio, _ = soundfile.read(DATA / 'orders.flac', dtype='float32')
+    with ServerProcess('--device', 'cpu,cpu', '--max-streams', '2') as server:
+        clients = [server.client() for _ in range(2)]
+        with urlopen(f'{server.http}/healthz') as reply:
+            health = json.load(reply)
+        assert (health['max_sessions'], health['max_streams']) == (16, 4)
+        assert {name: engine['sessions'] for name, engine in health['engines'].items()} \
+            == {'cpu/0': 1, 'cpu/1': 1}
+        for client in clients:
+            client.update()
+            client.append(audio[:8 * 16000])
+            client.commit()
+        first, second = (client.until('transcription.done')[-1]['text'] for client in clients)
+    assert first == second
+    assert normalize(first)[:4] == ORDERS.split()[:4]
+
+
+def test_a_file_is_tried_with_several_engines():
+    result = serve('--device', 'cpu,cpu', '--test', DATA / 'orders.flac')
+    assert result.returncode == 0, result.stderr
+    assert word_errors(ORDERS.split(), normalize(result.stdout)) <= 4
 
 
 @pytest.mark.parametrize(('arguments', 'complaint'), slow_but(*WRONG[:3], of=WRONG))

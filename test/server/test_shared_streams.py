@@ -49,7 +49,7 @@ def serve(script, n_streams, **limits):
 
 
 def everything_sent_is_processed(server):
-    wait_until(lambda: server.server._worker.waiting_s == 0)
+    wait_until(lambda: server.worker.waiting_s == 0)
 
 
 def test_six_robots_on_a_server_of_four_are_all_served(script):
@@ -123,7 +123,7 @@ def test_what_waits_for_a_stream_is_bounded_like_all_that_waits(script):
             server.client() as talker, server.client() as other:
         talker.update()
         talker.append(voice(2.0))
-        wait_until(lambda: server.server._worker.n_talking == 1)
+        wait_until(lambda: server.worker.n_talking == 1)
         other.update()
         sending = threading.Thread(target=other.append, args=(voice(120.0),), daemon=True)
         sending.start()
@@ -145,16 +145,16 @@ def test_who_goes_while_waiting_is_not_waited_for(script):
             server.client() as talker, server.client() as third:
         talker.update()
         talker.append(voice(1.0))
-        wait_until(lambda: server.server._worker.n_talking == 1)
+        wait_until(lambda: server.worker.n_talking == 1)
         with server.client() as other:
             other.update()
             other.append(order(script, ' go'))
-            wait_until(lambda: server.server.engine.slots.n_waiting == 1)
-        wait_until(lambda: server.server.engine.slots.n_waiting == 0)
+            wait_until(lambda: server.engine.slots.n_waiting == 1)
+        wait_until(lambda: server.engine.slots.n_waiting == 0)
         third.update()
         third.append(order(script, ' stop'))
         third.commit()
-        wait_until(lambda: server.server.engine.slots.n_waiting == 1)
+        wait_until(lambda: server.engine.slots.n_waiting == 1)
         talker.socket.close()
         assert third.until('transcription.done')[-1]['text'] == 'stop'
 
@@ -164,11 +164,11 @@ def test_a_server_that_is_stopped_says_what_still_waited_for_a_stream(script):
             server.client() as talker, server.client() as other:
         talker.update()
         talker.append(voice(1.0))
-        wait_until(lambda: server.server._worker.n_talking == 1)
+        wait_until(lambda: server.worker.n_talking == 1)
         other.update()
         other.append(order(script, ' go'))
-        wait_until(lambda: server.server.engine.slots.n_waiting == 1)
-        with server.server.engine.held():
+        wait_until(lambda: server.engine.slots.n_waiting == 1)
+        with server.engine.held():
             server.stop()
             events, code = other.rest()
         assert 'of audio of 1 generations' in events[0]['error']
@@ -180,10 +180,10 @@ def test_a_stop_waits_for_those_who_wait(script):
             server.client() as talker, server.client() as other:
         talker.update()
         talker.append(voice(1.0))
-        wait_until(lambda: server.server._worker.n_talking == 1)
+        wait_until(lambda: server.worker.n_talking == 1)
         other.update()
         other.append(order(script, ' go'))
-        wait_until(lambda: server.server.engine.slots.n_waiting == 1)
+        wait_until(lambda: server.engine.slots.n_waiting == 1)
         server.stop()
         events, _ = other.rest()
         assert events[-1]['type'] == 'transcription.done'
@@ -242,7 +242,7 @@ def test_who_counts_deltas_finds_the_text_where_it_is_said(script, pause, lost):
         engine = ServedScript(script, max_streams=1 if lost and after_s else 2)
         with running(engine, Limits(idle_slot_s=0.5)) as server, \
                 server.client() as client, server.client() as other:
-            server.server._worker._idle = IdleOptions(after_s=after_s)
+            server.worker._idle = IdleOptions(after_s=after_s)
             client.update(model='')
             client.commit()
             middle = 16000 * 5
@@ -270,7 +270,7 @@ def test_an_end_while_nobody_speaks_computes_nothing(script):
     with running(engine) as server, server.client() as client:
         client.update()
         client.append(order(script, ' go'))
-        wait_until(lambda: engine.n_open and server.server._worker.n_talking == 0)
+        wait_until(lambda: engine.n_open and server.worker.n_talking == 0)
         everything_sent_is_processed(server)
         advanced, advance = [], engine._advance
         engine._advance = lambda *arguments: advanced.append(arguments) or advance(*arguments)

@@ -67,12 +67,12 @@ def test_every_dialect_gets_its_text(stopped):
 
 
 def test_what_follows_a_commit_is_finished_too(stopped):
-    class Slow(type(stopped.server.server.engine)):
+    class Slow(type(stopped.server.engine)):
 
         def step(self):
             time.sleep(0.001)
             return super().step()
-    stopped.server.server.engine.__class__ = Slow
+    stopped.server.engine.__class__ = Slow
     with stopped.server.client() as client:
         client.update()
         for _ in range(3):
@@ -95,7 +95,7 @@ def test_who_has_said_nothing_is_just_disconnected(stopped):
 def stop_while_held(stopped, client):
     """Stop while nothing is recognised; return what the client gets, and the code."""
     stopping = threading.Thread(target=stopped.server.stop)
-    with stopped.server.server.engine.held():
+    with stopped.server.engine.held():
         stopping.start()
         events = client.until('error')  # in spite of an engine that does nothing
     stopping.join()
@@ -107,7 +107,7 @@ def stop_while_held(stopped, client):
 def test_what_is_not_done_in_time_is_answered_with_an_error(stopped, n_generations):
     with stopped.server.client() as client:
         client.update()
-        with stopped.server.server.engine.held():
+        with stopped.server.engine.held():
             for _ in range(n_generations):
                 client.append(stopped.audio)
                 client.commit()
@@ -126,7 +126,7 @@ def test_messages_that_were_not_read_are_told_too(limited_stop):
     server, audio = limited_stop.server, limited_stop.audio
     with server.client() as client:
         client.update()
-        with server.server.engine.held():
+        with server.engine.held():
             client.append(join(*[audio] * 20))
             assert client.socket.ping().wait(10)
             events, code = stop_while_held(limited_stop, client)
@@ -139,7 +139,7 @@ def test_messages_that_wait_are_transcribed_if_there_is_time(limited_stop):
     server, audio = limited_stop.server, limited_stop.audio
     with server.client() as client:
         client.update()
-        with server.server.engine.held():
+        with server.engine.held():
             client.append(join(*[audio] * 5))
             assert client.socket.ping().wait(10)
         server.stop()
@@ -152,7 +152,7 @@ def test_an_engine_that_does_not_come_back_does_not_hold_up_the_stop(stopped, mo
     monkeypatch.setattr(worker, '_STOP_S', 0.2)
     monkeypatch.setattr(connection, '_CUT_S', 0.2)
     server = stopped.server
-    with server.server.engine.held(), server.client() as client:
+    with server.engine.held(), server.client() as client:
         client.update()
         client.append(stopped.audio)
         wait_until(lambda: server.server.metrics.value('voxtral_messages_total') == 8)

@@ -68,7 +68,7 @@ def test_a_turn_that_goes_on_is_resumed(scripted, client):
 @pytest.fixture
 def looks(scripted):
     """Return the slots that were looked ahead in."""
-    looks, engine = [], scripted.server.server.engine
+    looks, engine = [], scripted.server.engine
     looking_ahead = engine.looking_ahead
     engine.looking_ahead = lambda slot: looks.append(slot) or looking_ahead(slot)
     yield looks

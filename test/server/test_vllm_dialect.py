@@ -165,7 +165,7 @@ def test_a_final_commit_starts_nothing_and_its_mark_stays_in_the_queue(scripted,
 
 
 def test_audio_between_final_commit_and_done_is_discarded(scripted, client):
-    with scripted.server.server.engine.held():
+    with scripted.server.engine.held():
         client.commit()
         client.append(scripted.order)
         client.commit(final=True)

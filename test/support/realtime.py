@@ -143,13 +143,27 @@ class Running:
     """A server in a thread of this process."""
 
     def __init__(self, engine, limits=None, access=None, port=0, phrases=NO_PHRASES):
+        """Serve an engine, or several by name."""
+        engines = engine if isinstance(engine, dict) else {'script': engine}
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
-        self.server = Server(engine, (MODEL,), limits or Limits(), access or Access(),
+        self.server = Server(engines, (MODEL,), limits or Limits(), access or Access(),
                              phrases=phrases)
         self.port = self.run(self.server.start('127.0.0.1', port))
         self.scheme = 'wss' if access and access.tls else 'ws'
+
+    @property
+    def engine(self):
+        """Return the only engine."""
+        [engine] = self.server.engines.values()
+        return engine
+
+    @property
+    def worker(self):
+        """Return its worker."""
+        [worker] = self.server.pool.workers
+        return worker
 
     @property
     def url(self):

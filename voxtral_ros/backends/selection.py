@@ -196,6 +196,26 @@ def find_device(name: str) -> str:
     return f'cuda:{index}'
 
 
+def find_devices(names: str) -> list[str]:
+    """
+    Return 'cpu' or 'cuda:N' for each of some names with commas between them; 'all' is every GPU.
+
+    The CPU may be named several times.
+
+    :raises ValueError: one of them is not there, or a GPU is named twice
+    """
+    if names == 'all':
+        find_device('cuda')
+        import torch
+        return [f'cuda:{index}' for index in range(torch.cuda.device_count())]
+    devices = [find_device(name.strip()) for name in names.split(',')]
+    for device in devices:
+        if device != 'cpu' and devices.count(device) > 1:
+            raise ValueError(f'{device} is named twice in {names!r}: one engine has all of a GPU, '
+                             'and room for more streams')
+    return devices
+
+
 def _sees_gpu() -> bool:
     """Return whether there is a GPU that PyTorch can use; say in the log if it cannot."""
     if not n_gpus():

@@ -47,13 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--host', default='127.0.0.1',
                         help='address to listen on; 0.0.0.0 is every one [127.0.0.1]')
     parser.add_argument('--port', type=int, default=8000, help='0 takes a free one [8000]')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
+    parser.add_argument('--device', default='auto', metavar='NAME,...',
+                        help='auto, cpu, cuda or cuda:N; several, like cuda:0,cuda:1, have an '
+                             'engine each, and all is every GPU [auto]')
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
                         help='type of the weights in memory [float32 on the CPU, else as in file]')
     add_no_verify(parser)
     add_phrases(parser)
     parser.add_argument('--threads', type=int, default=0,
-                        help='threads on the CPU; 0: OMP_NUM_THREADS, or one per core [0]')
+                        help='threads on the CPU, of all engines; 0: OMP_NUM_THREADS, or one per '
+                             'core [0]')
     parser.add_argument('--test', metavar='AUDIO',
                         help='transcribe this file through the server, print the text and exit')
     access = parser.add_argument_group('access')
@@ -66,12 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     access.add_argument('--tls-key', type=Path, metavar='PEM', help='its key')
     limits = parser.add_argument_group('limits')
     limits.add_argument('--max-sessions', type=int, metavar='N',
-                        help='clients that may be connected at the same time [four times '
-                             '--max-streams]')
+                        help='clients that may be connected at the same time, over all engines '
+                             '[four times the streams of all]')
     limits.add_argument('--max-streams', type=int, metavar='N',
-                        help='clients that are transcribed at the same time, because somebody '
-                             'speaks; memory for all of them is taken at the start [as many as '
-                             '--max-sessions if that is given, else 4]')
+                        help='clients that each engine transcribes at the same time, because '
+                             'somebody speaks; memory for all of them is taken at the start [4, '
+                             'or with --max-sessions the share of an engine of those]')
     limits.add_argument('--idle-slot-s', type=float, default=10, metavar='S',
                         help='a client in whose audio nobody has spoken for so long makes room '
                              'for one who does [10]')
@@ -126,7 +129,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _server(arguments: argparse.Namespace) -> Server:
     from voxtral_ros.server.app import Server
     from voxtral_ros.server.limits import Limits
-    n_sessions, n_streams = _sizes(arguments)
+    from voxtral_ros.backends.selection import find_devices
+    devices = find_devices(arguments.device)
+    n_sessions, n_streams = _sizes(arguments, len(devices))
     sizes = {name: getattr(arguments, name) for name in (
         'max_message_mb', 'max_buffered_s', 'max_backlog_mb',
         'max_messages_per_s', 'idle_timeout_s')}
@@ -147,26 +152,26 @@ def _server(arguments: argparse.Namespace) -> Server:
     access = _access(arguments)
     if not arguments.test:
         _check_address(arguments.host, arguments.port)
-    from voxtral_ros.recognizer.engine import Engine
+    from voxtral_ros.recognizer.engines import load_engines
     from voxtral_ros.recognizer.idle import IdleOptions
     model = (arguments.model or demo_model()).resolve()
-    engine = Engine.load(model, arguments.device, arguments.dtype,
-                         max_streams=n_streams, threads=arguments.threads,
-                         window=arguments.window, verify=arguments.verify, max_open=n_sessions)
-    engine.warm_up()
+    engines = load_engines(model, devices, arguments.threads, dtype=arguments.dtype,
+                           max_streams=n_streams, window=arguments.window,
+                           verify=arguments.verify, max_open=n_sessions)
     names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
-    return Server(engine, tuple(dict.fromkeys(names)), limits, access,
+    return Server(engines, tuple(dict.fromkeys(names)), limits, access,
                   IdleOptions(after_s=arguments.idle_after_s), phrases or NO_PHRASES)
 
 
-def _sizes(arguments: argparse.Namespace) -> tuple[int, int]:
-    """Return how many clients may be connected, and how many of them transcribed at once."""
+def _sizes(arguments: argparse.Namespace, n_engines: int) -> tuple[int, int]:
+    """Return how many clients may be connected, and how many of them an engine transcribes."""
     for name in ('max_sessions', 'max_streams'):
         given = getattr(arguments, name)
         if given is not None and given < 1:
             raise ValueError(f'--{name.replace("_", "-")} is {given}: it must be above 0')
-    n_streams = arguments.max_streams or arguments.max_sessions or 4
-    n_sessions = arguments.max_sessions or 4 * n_streams
+    share = -(-arguments.max_sessions // n_engines) if arguments.max_sessions else 4
+    n_streams = arguments.max_streams or share
+    n_sessions = arguments.max_sessions or 4 * n_streams * n_engines
     return n_sessions, min(n_sessions, n_streams)
 
 

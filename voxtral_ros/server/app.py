@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 import logging
 from pathlib import Path
@@ -36,6 +36,7 @@ from voxtral_ros.server.listener import connection_limit, Listener
 from voxtral_ros.server.log import HttpLogger, RateLimitedLog
 from voxtral_ros.server.metrics import Metrics
 from voxtral_ros.server.worker import Worker
+from voxtral_ros.server.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from voxtral_ros.recognizer.engine import Engine
@@ -65,9 +66,9 @@ class Access:
 
 @dataclass
 class Server:
-    """Serves one engine; `start`, then `stop`."""
+    """Serves one engine or several of the same model; `start`, then `stop`."""
 
-    engine: Engine
+    engines: Mapping[str, Engine]  # by the names that operators read
     models: tuple[str, ...]
     limits: Limits = field(default_factory=Limits)
     access: Access = field(default_factory=Access)
@@ -82,12 +83,9 @@ class Server:
         """
         self.metrics = Metrics()
         self.connections: set[Connection] = set()
-        self._worker = Worker(self.engine, self.metrics, self.limits.idle_slot_s, self.idle,
-                              self.phrases)
-        self.metrics.waiting_seconds.set_function(lambda: self._worker.waiting_s)
-        self.metrics.step_seconds.set_function(
-            lambda: self.engine.admission.predicted_s(
-                min(len(self.connections), self.engine.slots.n_slots)))
+        self.pool = WorkerPool(
+            [Worker(engine, self.metrics, self.limits.idle_slot_s, self.idle, self.phrases, name)
+             for name, engine in self.engines.items()], self.metrics, self.limits.overload)
         self._runner: web.AppRunner | None = None
         self._listener: Listener | None = None
         self._log = RateLimitedLog()
@@ -128,7 +126,7 @@ class Server:
                                 for connection in self.connections])
         if self._runner:
             await self._runner.cleanup()
-        await asyncio.get_running_loop().run_in_executor(None, self._worker.stop)
+        await self.pool.stop()
 
     # ---- requests ----
 
@@ -153,7 +151,7 @@ class Server:
         if request.headers.get('Upgrade', '').lower() != 'websocket':
             return web.Response(status=426, text='this is a WebSocket\n',
                                 headers={'Upgrade': 'websocket'})
-        connection = Connection(self._worker, self.models, self.limits, self.metrics, self._log,
+        connection = Connection(self.pool, self.models, self.limits, self.metrics, self._log,
                                 dialect_of(request.query))
         assert self._listener
         self._listener.keep(request.protocol)
@@ -165,6 +163,7 @@ class Server:
         finally:
             self._listener.release(request.protocol)
             self.connections.discard(connection)
+            self.pool.leave(connection.session.worker)
             self.metrics.sessions.set(len(self.connections))
 
     def _full(self) -> str:
@@ -173,11 +172,7 @@ class Server:
             return 'the server is being stopped'
         if len(self.connections) >= self.limits.sessions:
             return f'all {self.limits.sessions} sessions are taken: try again later'
-        if self.limits.overload:
-            return ''
-        # Those who talk at the same time are never more than there are streams.
-        return self.engine.admission.refusal(
-            min(self._worker.n_talking, self.engine.slots.n_slots - 1))
+        return self.pool.refusal()
 
     def _refuse(self, reason: str, status: int, text: str,
                 headers: dict[str, str] | None = None) -> web.Response:
@@ -186,12 +181,13 @@ class Server:
 
     async def _healthz(self, _: web.Request) -> web.Response:
         """Report whether a new client would be served."""
-        broken = 'stopping' if self._stopping else 'failing' if self._worker.is_failing else ''
+        broken = 'stopping' if self._stopping else 'failing' if self.pool.is_failing else ''
         return web.json_response(
             {'status': broken or ('full' if self._full() else 'ok'),
              'sessions': len(self.connections), 'max_sessions': self.limits.sessions,
-             'talking': self._worker.n_talking, 'max_streams': self.engine.slots.n_slots,
-             'model': self.models[0], 'token_needed': bool(self.access.token)},
+             'talking': self.pool.n_talking, 'max_streams': self.pool.n_slots,
+             'model': self.models[0], 'token_needed': bool(self.access.token),
+             'engines': self.pool.health()},
             status=503 if broken else 200)
 
     async def _metrics(self, _: web.Request) -> web.Response:

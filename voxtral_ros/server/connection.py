@@ -37,7 +37,7 @@ from voxtral_ros.server.metrics import Metrics
 from voxtral_ros.server.outbox import Outbox
 from voxtral_ros.server.session import Session
 from voxtral_ros.server.websocket import GONE, Socket, watch_peer
-from voxtral_ros.server.worker import Worker
+from voxtral_ros.server.worker_pool import WorkerPool
 
 _POLL_S = 0.05  # while a client is slowed down
 _CUT_S = 2.0  # for the round of the engine in which a generation is cut
@@ -46,7 +46,7 @@ _CUT_S = 2.0  # for the round of the engine in which a generation is cut
 class Connection:
     """Joins a socket with its session."""
 
-    def __init__(self, worker: Worker, models: Sequence[str], limits: Limits, metrics: Metrics,
+    def __init__(self, pool: WorkerPool, models: Sequence[str], limits: Limits, metrics: Metrics,
                  log: RateLimitedLog, dialect: str = '') -> None:
         """Begin; `dialect` is the one that the address of the client names, '' if none."""
         self._limits, self._metrics, self._log = limits, metrics, log
@@ -60,7 +60,7 @@ class Connection:
         self._stopping = self._aborted = False
         loop = asyncio.get_running_loop()
         self._event_s = loop.time()  # when the latest event came
-        self.session = Session(worker, models, limits.buffered_s, self._send, _safely(loop),
+        self.session = Session(pool, models, limits.buffered_s, self._send, _safely(loop),
                                dialect)
         self._socket.error = lambda code, message: self.session.dialect.error(code, message)
 

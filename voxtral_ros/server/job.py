@@ -22,8 +22,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count, pairwise
+import threading
 import time
 from typing import Any, TYPE_CHECKING
 
@@ -86,6 +88,7 @@ class Job:
         self._came = 0.0  # when the latest audio came
         self._ending = self.is_cut = self.over = False
         self._stream: Stream | None = None
+        self._next_worker: Worker | None = None
         self._new_phrases = False  # that the stream does not know
         self._settled = self._flushed = False
         self._n_tokens = 0
@@ -106,36 +109,52 @@ class Job:
 
     def feed(self, samples: Samples) -> None:
         """Queue audio: float32, 16 kHz, mono, finite."""
-        with self._worker.condition:
+        with self._condition() as condition:
             self._came = time.monotonic()
             self._blocks.append((samples, self._came))
             self._n_waiting += len(samples)
-            self._worker.condition.notify()
+            condition.notify()
 
     def set_phrases(self, phrases: PhraseList) -> None:
         """Expect other phrases in the audio that comes from now on; they must be prepared."""
-        with self._worker.condition:
+        with self._condition() as condition:
             self._blocks.append(phrases)
-            self._worker.condition.notify()
+            condition.notify()
 
     def finish(self) -> None:
         """End the job when all its audio is processed: the last update follows."""
-        with self._worker.condition:
+        with self._condition() as condition:
             self._ending = True
-            self._worker.condition.notify()
+            condition.notify()
 
     def cut(self) -> None:
         """End the job at once: what is recognised is sent, what waits is not processed."""
-        with self._worker.condition:
+        with self._condition() as condition:
             self._blocks.clear()
             self._n_waiting = 0
             self.is_cut = self._ending = True
-            self._worker.condition.notify()
+            condition.notify()
 
     def cancel(self) -> None:
         """End the job at once and send nothing any more."""
         self._on_update = _nobody
         self.cut()
+
+    def move(self, worker: Worker) -> None:
+        """Go on with another worker, as soon as the stream at this one is given up."""
+        with self._condition() as condition:
+            self._next_worker = worker
+            condition.notify()
+
+    @contextmanager
+    def _condition(self) -> Iterator[threading.Condition]:
+        """Hold the condition of the worker that has the job."""
+        while True:
+            worker = self._worker
+            with worker.condition:
+                if worker is self._worker:  # it may have changed while this thread waited
+                    yield worker.condition
+                    return
 
     # ---- for the worker's thread ----
 
@@ -154,6 +173,17 @@ class Job:
     def is_idle(self) -> bool:
         """Return whether the network does nothing for it."""
         return self._stream is None or self._stream.idle
+
+    @property
+    def is_leaving(self) -> bool:
+        """Return whether another worker is to go on with it, and can."""
+        return self._next_worker is not None and self._stream is None and not self.over
+
+    def leave(self) -> Worker:
+        """Belong to the next worker, and return that; the caller holds the condition."""
+        assert self._next_worker
+        self._worker, self._next_worker = self._next_worker, None
+        return self._worker
 
     def is_stalled(self, idle_slot_s: float) -> bool:
         """Return whether it has a slot and is not idle, but its audio has ceased to come."""

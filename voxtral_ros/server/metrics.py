@@ -16,13 +16,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from threading import Lock
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, Histogram
 
 _LATENCY_BUCKETS = (.01, .02, .04, .08, .16, .32, .64, 1.28, 2.56, 5.12, 10.24, 20.48)
 
 
 class Metrics:
-    """The counters of one server, in a registry of their own."""
+    """The counters of one server, over all its engines, in a registry of their own."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -42,7 +45,6 @@ class Metrics:
         self.talking = self._gauge('talking_sessions', 'Clients for whom the model computes')
         self.waiting = self._gauge('waiting_sessions', 'Clients who speak and wait for a stream')
         self.waits = self._counter('stream_waits', 'Times that a client had to wait for a stream')
-        self._n_waits = 0
         self.waiting_seconds = self._gauge('waiting_audio_seconds', 'Seconds of audio that wait')
         self.step_seconds = self._gauge(
             'step_seconds', 'Predicted seconds of work per 80 ms of audio, if all clients that '
@@ -53,25 +55,39 @@ class Metrics:
             buckets=_LATENCY_BUCKETS)
         self._factor = self._gauge('real_time_factor', 'compute_seconds / audio_seconds since '
                                    'the start; below 1 the engine keeps up')
+        self._lock = Lock()  # engines count at the same time
         self._audio_s = self._compute_s = 0.0
+        self.of_engines: dict[str, Counter | Gauge] = {
+            'audio_seconds': self._counter(
+                'engine_audio_seconds', 'Seconds of audio processed by each engine', 'engine'),
+            'compute_seconds': self._counter(
+                'engine_compute_seconds', 'Seconds each engine was busy', 'engine'),
+            'talking': self._gauge('engine_talking_sessions',
+                                   'Clients for whom each engine computes', 'engine'),
+            'waiting': self._gauge('engine_waiting_sessions',
+                                   'Clients who wait for a stream of each engine', 'engine'),
+            'sessions': self._gauge('engine_sessions', 'Connected clients of each engine',
+                                    'engine'),
+            'step_seconds': self._gauge('engine_step_seconds', 'step_seconds of each engine',
+                                        'engine'),
+            'failing': self._gauge('engine_failing', '1 while an engine fails again and again',
+                                   'engine')}
 
-    def processed(self, audio_s: float) -> None:
-        """Count the audio of a round of the engine; called from its thread."""
-        self._audio_s += audio_s
+    def watch(self, engine: str, gauges: Mapping[str, Callable[[], float]]) -> None:
+        """Let gauges of an engine be asked for when somebody reads them."""
+        for name, function in gauges.items():
+            gauge = self.of_engines[name].labels(engine)
+            assert isinstance(gauge, Gauge)
+            gauge.set_function(function)
+
+    def took(self, audio_s: float, compute_s: float) -> None:
+        """Count the audio of a round and the time that it took; from any thread."""
+        with self._lock:
+            self._audio_s += audio_s
+            self._compute_s += compute_s
+            self._factor.set(self._compute_s / self._audio_s if self._audio_s else 0.0)
         self.audio_seconds.inc(audio_s)
-
-    def computed(self, compute_s: float) -> None:
-        """Count the time that a round took; called from the engine's thread."""
-        self._compute_s += compute_s
         self.compute_seconds.inc(compute_s)
-        self._factor.set(self._compute_s / self._audio_s if self._audio_s else 0.0)
-
-    def slots(self, n_talking: int, n_waiting: int, n_waits: int) -> None:
-        """Note who has a stream and who waits for one; called from the engine's thread."""
-        self.talking.set(n_talking)
-        self.waiting.set(n_waiting)
-        self.waits.inc(n_waits - self._n_waits)
-        self._n_waits = n_waits
 
     def exposition(self) -> bytes:
         """Return everything in the text format of Prometheus."""
@@ -84,5 +100,31 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f'voxtral_{name}', text, labels, registry=self._registry)
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f'voxtral_{name}', text, registry=self._registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f'voxtral_{name}', text, labels, registry=self._registry)
+
+
+class EngineMetrics:
+    """What one engine counts, under its name and in the totals; called from its thread."""
+
+    def __init__(self, totals: Metrics, name: str) -> None:
+        self._totals = totals
+        self._own = {key: metric.labels(name) for key, metric in totals.of_engines.items()}
+        self._n_talking = self._n_waiting = self._n_waits = 0
+
+    def took(self, audio_s: float, compute_s: float) -> None:
+        """Count the audio of a round, and the time that it took."""
+        self._totals.took(audio_s, compute_s)
+        self._own['audio_seconds'].inc(audio_s)
+        self._own['compute_seconds'].inc(compute_s)
+
+    def slots(self, n_talking: int, n_waiting: int, n_waits: int) -> None:
+        """Note who has a stream and who waits for one, and how often anybody had to wait."""
+        # By how much they have changed: so the totals are right whoever counts besides.
+        for name, total, grown in (
+                ('talking', self._totals.talking, n_talking - self._n_talking),
+                ('waiting', self._totals.waiting, n_waiting - self._n_waiting)):
+            self._own[name].inc(grown)
+            total.inc(grown)
+        self._totals.waits.inc(n_waits - self._n_waits)
+        self._n_talking, self._n_waiting, self._n_waits = n_talking, n_waiting, n_waits

@@ -43,7 +43,7 @@ from voxtral_ros.server.events import (
     Append, Clear, ClientEvent, Commit, EventError, Message, SessionOptions, SessionUpdate)
 from voxtral_ros.server.job import Job, Update
 from voxtral_ros.server.pending import END, EndMark, Pending
-from voxtral_ros.server.worker import Worker
+from voxtral_ros.server.worker_pool import WorkerPool
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -51,11 +51,11 @@ _LOGGER = logging.getLogger(__name__)
 class Session:
     """One client. Belongs to the event loop; waits for nothing but the tokens of phrases."""
 
-    def __init__(self, worker: Worker, models: Sequence[str], buffered_s: float,
+    def __init__(self, pool: WorkerPool, models: Sequence[str], buffered_s: float,
                  send: Callable[[Message], None],
                  call_soon: Callable[..., object], dialect: str = '') -> None:
         """
-        Greet the client.
+        Greet the client, and give it the emptiest engine.
 
         :param models: names that a client may ask for; the empty one is always right
         :param buffered_s: audio that may wait before a generation is started
@@ -70,7 +70,8 @@ class Session:
             known.name: known for known in (ORIGINAL, VLLM, openai)}
         self.dialect = self._dialects[dialect or ORIGINAL.name]
         self._validated = bool(dialect)
-        self._worker, self._models, self._buffered_s = worker, models, buffered_s
+        self._pool, self._models, self._buffered_s = pool, models, buffered_s
+        self.worker = pool.enter()  # computes for this client
         self.options = self._defaults(self.dialect)
         self._send, self._call_soon = send, call_soon
         self._queue = Pending()
@@ -100,7 +101,7 @@ class Session:
     @property
     def _waiting_work_s(self) -> float:
         """Return the audio that waits, and what the generations of it take besides."""
-        return self.waiting_s + self._queue.n_ends * self._worker.generation_s
+        return self.waiting_s + self._queue.n_ends * self.worker.generation_s
 
     @property
     def busy(self) -> bool:
@@ -178,12 +179,12 @@ class Session:
     async def _prepare(self, phrases: PhraseList) -> None:
         """Find the tokens of phrases, so that neither the engine nor other clients wait."""
         try:
-            await asyncio.wrap_future(self._worker.prepare(phrases))
+            await asyncio.wrap_future(self.worker.prepare(phrases))
         except ValueError as error:
             raise EventError('invalid_phrases', str(error)) from None
 
     def _defaults(self, dialect: Dialect) -> SessionOptions:
-        return SessionOptions(**dialect.defaults, phrases=self._worker.phrases)
+        return SessionOptions(**dialect.defaults, phrases=self.worker.phrases)
 
     def _update(self, update: SessionUpdate) -> None:
         if update.model and update.model not in self._models:
@@ -191,7 +192,7 @@ class Session:
                              f'this server has {", ".join(self._models)}')
         if update.delay_ms is not None:
             try:
-                self._worker.check_delay(update.delay_ms)
+                self.worker.check_delay(update.delay_ms)
             except ValueError as error:
                 raise EventError('invalid_event', str(error)) from None
         dialect = self._dialects[update.dialect or self.dialect.name]
@@ -199,7 +200,7 @@ class Session:
         if dialect.defaults != self.dialect.defaults:
             options = self._defaults(dialect)
         if update.default_phrases:
-            options = replace(options, phrases=self._worker.phrases)
+            options = replace(options, phrases=self.worker.phrases)
         options = replace(options, **{
             name: value for name in (
                 'delay_ms', 'words', 'utterances', 'turns', 'silence_s', 'sample_rate', 'phrases')
@@ -229,7 +230,7 @@ class Session:
     def _append(self, samples: Samples) -> None:
         seconds = len(samples) / self._resampler.source_rate_hz
         if not self._job and self.waiting_s + seconds > self._buffered_s:
-            self._worker.metrics.dropped_seconds.inc(seconds)
+            self.worker.metrics.dropped_seconds.inc(seconds)
             raise EventError('buffer_full', f'more than {self._buffered_s:g} s of audio wait for '
                              'a commit; this append was dropped')
         if doubt := self._check.look(samples, self._resampler.source_rate_hz):
@@ -252,7 +253,7 @@ class Session:
         if not self._job and (not final or self.dialect.append_starts):
             self._start()
         if final:
-            if not self._job and self._queue.n_ends * self._worker.generation_s > self._buffered_s:
+            if not self._job and self._queue.n_ends * self.worker.generation_s > self._buffered_s:
                 raise EventError('buffer_full', f'{self._queue.n_ends} commits with "final" wait '
                                  'for one without; this one was dropped')
             rest = self._resampler.process(np.zeros(0, np.float32), last=True)
@@ -302,20 +303,27 @@ class Session:
     def _start(self) -> None:
         """Start a generation over what is queued, up to the first end mark."""
         options = self.options
+        self.worker = self._pool.next_worker(self.worker)
         self._transcription = self.dialect.transcription(
             options, self._n_received / TARGET_RATE_HZ - self._queue.audio_s)
-        job: Job | None = None
 
         def on_update(update: Update) -> None:
             self._call_soon(self._take_update, job, update)
 
-        job = self._job = self._worker.open(on_update, options.delay_ms, options.of_stream(),
-                                            options.phrases)
+        job = self._job = self.worker.open(on_update, options.delay_ms, options.of_stream(),
+                                           options.phrases)
         self._ending = False
         while self._queue and not self._ending:
             self._feed(self._queue.popleft())
 
-    def _take_update(self, job: Job | None, update: Update) -> None:
+    def _flee(self, job: Job) -> None:
+        """Let another engine go on with a generation, if its own fails again and again."""
+        worker = self._pool.next_worker(self.worker)
+        if worker is not self.worker:
+            self.worker = worker
+            worker.prepare(self.options.phrases).add_done_callback(lambda _: job.move(worker))
+
+    def _take_update(self, job: Job, update: Update) -> None:
         """Send what is new; a job that was cleared has nothing to send any more."""
         if self._job is None or job is not self._job:
             return
@@ -323,6 +331,8 @@ class Session:
         for message in self._transcription.events(update):
             self._send(message)
         if not update.usage:
+            if update.error:
+                self._flee(job)
             return
         self._job = self._transcription = None
         self._ending = False

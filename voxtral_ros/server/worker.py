@@ -13,12 +13,13 @@
 # limitations under the License.
 
 """
-The one engine thread of a server, and what the event loop sees of it.
+The thread of an engine in a server, and what the event loop sees of it.
 
 In a round every job with audio waiting is given at most a slice of it, then the engine advances
 all of them together: a job with a minute of backlog delays the others by one slice. Jobs in which
 nobody speaks take no time of it, and after a while no slot. No exception ends the thread; what was
-recognised before a failure is sent.
+recognised before a failure is sent. An engine that fails again and again is tried once in a while
+when nobody uses it.
 """
 
 from __future__ import annotations
@@ -38,15 +39,17 @@ from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 from voxtral_ros.recognizer.turns import TurnOptions
 from voxtral_ros.server.job import Job, Update
-from voxtral_ros.server.metrics import Metrics
+from voxtral_ros.server.metrics import EngineMetrics, Metrics
 
 if TYPE_CHECKING:
+    from voxtral_ros.recognizer.admission import Admission
     from voxtral_ros.recognizer.engine import Engine
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_FAILURES = 3
 _STOP_S = 5.0  # for the round that is being computed
 _LOOK_AGAIN_S = 0.1  # for a slot, while somebody waits for one
+_TRY_AGAIN_S = 30.0  # an engine that fails
 _IDLE = IdleOptions()
 _NO_TURNS = StreamOptions(turns=TurnOptions(eager_s=0))
 _Batch = list[tuple[Job, Samples, float, bool]]  # audio, when it came, whether it is the last
@@ -56,18 +59,23 @@ class Worker:
     """Owns an engine and the thread in which it computes for all jobs."""
 
     def __init__(self, engine: Engine, metrics: Metrics, idle_slot_s: float = 10.0,
-                 idle: IdleOptions = _IDLE, phrases: PhraseList = NO_PHRASES) -> None:
+                 idle: IdleOptions = _IDLE, phrases: PhraseList = NO_PHRASES,
+                 name: str = 'engine') -> None:
         """
         Begin.
 
+        :param metrics: of the server
         :param idle_slot_s: a job that is idle for so long gives its slot to who needs one
         :param phrases: for clients that list none of their own
+        :param name: of the engine, for people
         :raises ValueError: the model cannot expect phrases
         """
+        self.name = name
         self.idle_slot_s, self._idle, self.phrases = idle_slot_s, idle, phrases
         self.n_talking = 0  # jobs that the engine has computed for of late
         self.condition = threading.Condition()
         self._engine, self.metrics = engine, metrics
+        self._own_metrics = EngineMetrics(metrics, name)
         self._slice = engine.max_chunk_tokens * engine.protocol.samples_per_token
         self._jobs: list[Job] = []
         self._stopping = False
@@ -76,7 +84,7 @@ class Worker:
             engine.prepare_phrases(phrases)
         # One thread for all: phrases are found in Python, whose lock the engine needs as well.
         self._preparer = ThreadPoolExecutor(1, 'phrases')
-        self._thread = threading.Thread(target=self._run, name='engine', daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def check_delay(self, delay_ms: float) -> None:
@@ -101,6 +109,16 @@ class Worker:
     def prepare(self, phrases: PhraseList) -> Future[None]:
         """Find the tokens of phrases, without holding up the engine; ValueError: impossible."""
         return self._preparer.submit(self._engine.prepare_phrases, phrases)
+
+    @property
+    def n_slots(self) -> int:
+        """Return for how many jobs the engine can compute at the same time."""
+        return self._engine.slots.n_slots
+
+    @property
+    def admission(self) -> Admission:
+        """Return what predicts whether there is time for another job; for any thread."""
+        return self._engine.admission
 
     @property
     def is_failing(self) -> bool:
@@ -128,30 +146,71 @@ class Worker:
         self._preparer.shutdown(wait=False, cancel_futures=True)
         self._thread.join(_STOP_S)
         if self._thread.is_alive():
-            _LOGGER.error('the recogniser computes for more than %g s: it is left alone', _STOP_S)
+            _LOGGER.error('%s computes for more than %g s: it is left alone', self.name, _STOP_S)
 
     # ---- the thread ----
 
     def _run(self) -> None:
         slots = self._engine.slots
         while True:
+            is_due = False
             with self.condition:
-                while not self._stopping and not (batch := self._next_batch()):
-                    self.condition.wait(_LOOK_AGAIN_S if slots.n_waiting else None)
+                while not self._stopping and not is_due:
+                    if (leaving := self._leaving()) or (batch := self._next_batch()):
+                        break
+                    is_due = self._wait()
                 if self._stopping:
                     return
+            if leaving:
+                self._hand_over(leaving)
+                continue
+            if is_due:
+                self._try_again()
+                continue
             n_samples = sum(len(samples) for _, samples, _, _ in batch)
-            self.metrics.processed(n_samples / TARGET_RATE_HZ)
             begin = time.perf_counter()
             try:
                 self._round(batch)
             except Exception:  # the server goes on, whatever it is
-                _LOGGER.exception('a round of the engine went wrong')
-            self.metrics.computed(time.perf_counter() - begin)
+                _LOGGER.exception('a round of %s went wrong', self.name)
+            self._own_metrics.took(n_samples / TARGET_RATE_HZ, time.perf_counter() - begin)
             with self.condition:
                 self._jobs = [job for job in self._jobs if not job.over]
             self.n_talking = slots.n_busy
-            self.metrics.slots(slots.n_busy, slots.n_waiting, slots.n_waits)
+            self._own_metrics.slots(slots.n_busy, slots.n_waiting, slots.n_waits)
+
+    def _wait(self) -> bool:
+        """Wait for something to do; return whether a failing engine is to be tried instead."""
+        if self._engine.slots.n_waiting:
+            self.condition.wait(_LOOK_AGAIN_S)
+            return False
+        return not self.condition.wait(_TRY_AGAIN_S if self.is_failing else None)
+
+    def _leaving(self) -> list[Job]:
+        """Remove and return the jobs with which another worker is to go on."""
+        leaving = [job for job in self._jobs if job.is_leaving]
+        if leaving:
+            self._jobs = [job for job in self._jobs if job not in leaving]
+        return leaving
+
+    def _hand_over(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            with self.condition:
+                worker = job.leave()
+            with worker.condition:
+                worker._jobs.append(job)
+                worker.condition.notify()
+        _LOGGER.warning('%s fails: others go on with %d of its sessions', self.name, len(jobs))
+
+    def _try_again(self) -> None:
+        """Compute a second of silence: without clients, who else would notice that all is well."""
+        try:
+            self._engine.warm_up()
+        except Exception as error:
+            _LOGGER.warning('%s still fails: %s', self.name, error)
+        else:
+            self._n_failures = 0
+            _LOGGER.warning('%s is well again', self.name)
 
     def _next_batch(self) -> _Batch:
         """Return what is to be done in the next round; who waits for a slot may be given one."""
@@ -180,9 +239,10 @@ class Worker:
                 self._failed([(job, last)], error)
             else:
                 fed.append((job, came, last))
-        is_well = True
+        is_well = False  # nor is it known of an engine that has nothing to do
         try:
-            self._engine.process()
+            while self._engine.step():
+                is_well = True
         except Exception as error:
             # A step that fails takes all streams along that had audio waiting.
             self._failed([(job, last) for job, _, last in fed if not job.is_idle], error)
@@ -204,7 +264,7 @@ class Worker:
                 self.metrics.delta_latency.observe(time.monotonic() - came)
 
     def _failed(self, jobs: list[tuple[Job, bool]], error: Exception) -> None:
-        _LOGGER.error('the recogniser failed for %d sessions', len(jobs), exc_info=error)
+        _LOGGER.error('%s failed for %d sessions', self.name, len(jobs), exc_info=error)
         self.metrics.failures.inc()
         self._n_failures += 1
         for job, last in jobs:

@@ -14,6 +14,8 @@
 
 """Large GEMMs are shared by threads, and results do not depend on how many."""
 
+from contextlib import suppress
+import ctypes
 import os
 import signal
 import threading
@@ -84,6 +86,33 @@ def test_engines_in_several_threads_do_not_disturb_each_other(folder, threads):
     for worker in workers:
         worker.join()
     assert all(same(results[index], alone) for index in range(3))
+
+
+def test_engines_at_the_same_time_have_as_many_threads_each(threads):
+    """Not one of them all the threads, so that the other one works alone."""
+    threads(2)
+    all_at_work = threading.Barrier(4)  # two callers, and a helper of each
+    arrived = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+    def part(context, index):
+        with suppress(threading.BrokenBarrierError):
+            all_at_work.wait(30)
+            arrived.append(index)
+
+    def work():
+        parallel_for(ctypes.c_int64(2), part, None)
+
+    parallel_for = cpu.load()._Z12parallel_forlPFvPKvlES0_
+    before = n_threads()
+    for n in range(1, 4):
+        callers = [threading.Thread(target=work) for _ in range(2)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert sorted(arrived) == n * [0, 0] + n * [1, 1]
+    assert n_threads() <= before + 2  # helpers stay, and no more come
 
 
 def test_a_child_of_fork_has_helpers_of_its_own(folder, threads):

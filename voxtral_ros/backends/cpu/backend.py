@@ -65,7 +65,7 @@ class CpuBackend:
         :raises BuildError: there is no library
         """
         self._library = load()
-        self._library.voxtral_cpu_threads(threads or _default_threads())
+        self._library.voxtral_cpu_threads(threads or default_threads())
         self.config = config
         self.max_streams, self.max_chunk_tokens = max_streams, max_chunk_tokens
         self._mel = LogMel(config.audio)
@@ -336,7 +336,8 @@ def delay_scale(delay: int, down: Array, up: Array) -> Array:
     return (1 + (up * gelu).sum(axis=1)).astype(np.float32)
 
 
-def _default_threads() -> int:
+def default_threads() -> int:
+    """Return OMP_NUM_THREADS, or one per core that we may use."""
     asked = os.environ.get('OMP_NUM_THREADS', '')
     return int(asked) if asked.isdecimal() and int(asked) else len(os.sched_getaffinity(0))
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import gc
+from threading import Lock
 
 import numpy as np
 import torch
@@ -39,6 +40,10 @@ from voxtral_ros.backends.cuda.speculative import count_accepted, SpeculativeDec
 from voxtral_ros.backends.cuda.weight_source import WeightSource
 from voxtral_ros.backends.rollback import SavedStreams
 from voxtral_ros.model.config import ModelConfig
+
+
+# PyTorch cannot capture two graphs at the same time, even on two GPUs: its allocator is one.
+_CAPTURING = Lock()
 
 
 @dataclass
@@ -236,7 +241,9 @@ class CudaBackend:
     def _captured(self, kind: str, n_streams: int, n_tokens: int) -> Captured:
         key = (kind, _n_rows(n_streams), n_tokens)
         if key not in self._graphs:
-            self._graphs[key] = self._capture(*key)
+            # With the GPU as the current one: beginning a graph waits for that.
+            with _CAPTURING, torch.cuda.device(self._device):
+                self._graphs[key] = self._capture(*key)
         return self._graphs[key]
 
     def _capture(self, kind: str, n_streams: int, n_tokens: int) -> Captured:
@@ -254,7 +261,9 @@ class CudaBackend:
             body(inputs, n_tokens)  # in the spare slot: libraries initialise, kernels load
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # Engines of other GPUs go on meanwhile, in their threads.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream,
+                              capture_error_mode='thread_local'):
             outputs = body(inputs, n_tokens)
         results = [torch.empty_like(output, device='cpu').pin_memory() for output in outputs]
         return Captured(graph, inputs, staging, outputs, results)
