@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""HAProxy and nginx with the shipped files, on this machine and without rights."""
+"""HAProxy and nginx with the shipped files, and another machine, all on this one."""
 
 from contextlib import contextmanager, suppress
 import os
@@ -76,6 +76,35 @@ def nginx(addresses, prefix=()):
 
 
 BALANCERS = {'haproxy': haproxy, 'nginx': nginx}
+
+
+class Machine:
+    """A network of its own with one address, which can vanish; only for root."""
+
+    HERE, ADDRESS = '10.74.74.1', '10.74.74.2'
+
+    def __init__(self):
+        self._name = f'voxtral{os.getpid()}'
+        self.prefix = 'ip', 'netns', 'exec', self._name
+        link = f'vx{os.getpid()}'
+        for command in (f'netns add {self._name}',
+                        f'link add {link} type veth peer name eth0 netns {self._name}',
+                        f'address add {self.HERE}/30 dev {link}', f'link set {link} up',
+                        f'-n {self._name} address add {self.ADDRESS}/30 dev eth0',
+                        f'-n {self._name} link set eth0 up'):
+            self._ip(command)
+
+    def vanish(self):
+        """Answer nothing any more, and say so to nobody, as without power."""
+        self._ip(f'-n {self._name} route add blackhole {self.HERE}')
+
+    def close(self):
+        """Take the network away, and the link with it."""
+        self._ip(f'netns delete {self._name}')
+
+    @staticmethod
+    def _ip(command):
+        subprocess.run(['ip', *command.split()], check=True)
 
 
 @contextmanager

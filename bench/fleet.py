@@ -18,7 +18,8 @@ Robots in real time on several servers: what a server that dies or is stopped co
     source .venv/ros.bash && PYTHONPATH=.:$PYTHONPATH python bench/fleet.py
     ... python bench/fleet.py --arrangements one haproxy-killed --seconds 60
 
-Needs haproxy and nginx (the Debian packages), which run with the files of config/fleet. Servers are
+Needs haproxy and nginx (the Debian packages), which run with the files of config/fleet; for the
+machine that vanishes, a network namespace, it must run as root. Servers are
 `voxtral serve` with the demo model on this machine, robots the real client (RemoteEngine). Each robot
 hears an order once in a while, at times of its own, and the noise of a room (-60 dBFS) all the
 time. In the middle, when most of them are being spoken to, something happens to the first server.
@@ -47,7 +48,7 @@ from urllib.request import urlopen
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # instead of bench/
 
-from bench.balancers import free_port, haproxy, nginx, program  # noqa: E402
+from bench.balancers import free_port, haproxy, Machine, nginx, program  # noqa: E402
 from bench.fleet_sizes import print_sizes  # noqa: E402
 from bench.machine import processor  # noqa: E402
 from bench.server import BLOCK_S, ORDERS, Session, split  # noqa: E402
@@ -70,13 +71,14 @@ OPTIONS = '--threads', '1', '--max-streams', '12', '--max-sessions', '24', '--id
 class Server:
     """One `voxtral serve`, which may be started again where it was."""
 
-    def __init__(self):
-        self.port = free_port()
+    def __init__(self, machine=None):
+        self.machine, self.port = machine, free_port()
+        self.host = machine.ADDRESS if machine else '127.0.0.1'
         self.start()
 
     @property
     def address(self):
-        return f'127.0.0.1:{self.port}'
+        return f'{self.host}:{self.port}'
 
     @property
     def url(self):
@@ -84,7 +86,8 @@ class Server:
 
     def start(self):
         self.process = subprocess.Popen(
-            [sys.executable, '-m', 'voxtral_ros', 'serve', '--port', str(self.port), *OPTIONS],
+            [*(self.machine.prefix if self.machine else ()), sys.executable, '-m', 'voxtral_ros',
+             'serve', '--host', self.host, '--port', str(self.port), *OPTIONS],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         line = self.process.stdout.readline()
         if 'ws://' not in line:
@@ -110,7 +113,7 @@ class Server:
 
 # ---- robots ----
 
-@dataclass
+@dataclass(eq=False)
 class Robot:
     """What a robot hears and what it got."""
 
@@ -221,6 +224,10 @@ def hung(servers):
     servers[0].send(signal.SIGSTOP)
 
 
+def gone(servers):
+    servers[0].machine.vanish()
+
+
 def drained(servers):
     servers[0].send(signal.SIGTERM)
 
@@ -232,6 +239,7 @@ ARRANGEMENTS = {
     'haproxy-killed': ('two behind HAProxy, one killed (SIGKILL)', 2, haproxy, killed),
     'haproxy-drained': ('two behind HAProxy, one stopped (SIGTERM)', 2, haproxy, drained),
     'haproxy-hung': ('two behind HAProxy, one hangs (SIGSTOP)', 2, haproxy, hung),
+    'haproxy-gone': ('two behind HAProxy, the machine of one vanishes', 2, haproxy, gone),
     'nginx': ('two behind nginx', 2, nginx, nothing),
     'nginx-killed': ('two behind nginx, one killed (SIGKILL)', 2, nginx, killed),
 }
@@ -244,8 +252,12 @@ def measure(name, fleet, at_block):
     fleet = [Robot(robot.blocks, robot.phase_s, robot.expected) for robot in fleet]
     with ExitStack() as stack:
         servers = []
+        machine = None
+        if happens is gone:
+            machine = Machine()
+            stack.callback(machine.close)
         for _ in range(n_servers):
-            servers.append(Server())
+            servers.append(Server(machine if not servers else None))
             stack.callback(servers[-1].end)
         addresses = [server.address for server in servers]
         bind = stack.enter_context(balancer(addresses)) if balancer else addresses[0]
@@ -303,6 +315,8 @@ def main():
     print(f'{processor()}, {os.cpu_count()} cores for servers, balancer and robots; one thread a '
           f'server; Python {platform.python_version()}; {arguments.robots} robots, '
           f'{arguments.seconds:g} s of audio each, {arguments.speech:.0%} speech\n', flush=True)
+    if 'haproxy-gone' in arguments.arrangements and os.geteuid():
+        raise SystemExit('only root can let a machine vanish: choose other --arrangements')
     for name in {balancer.__name__ for balancer in (
             ARRANGEMENTS[name][2] for name in arguments.arrangements) if balancer}:
         if not program(name):

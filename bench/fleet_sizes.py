@@ -106,4 +106,4 @@ def print_sizes():
                     (f'a rack of {N_MACHINES} machines', rack),
                     ('the rack, while one machine is away', rack - N_GPUS)):
         counts = [n * connected(n_streams, share) for share in (*shares.values(), 1.0)]
-        print(f'| {name} | {n * n_streams} | {" | ".join(f"{count:,}" for count in counts)} |')
+        print(f'| {name} | {n * n_streams:,} | {" | ".join(f"{count:,}" for count in counts)} |')

@@ -16,7 +16,6 @@
 
 from contextlib import contextmanager, ExitStack
 import json
-from multiprocessing import get_context
 import os
 import signal
 from urllib.error import HTTPError
@@ -25,50 +24,21 @@ from urllib.request import urlopen
 from bench.scripts import load
 import pytest
 from support.processes import ends_with_us
-from support.realtime import MODEL, ServedScript, wait_for, WAIT_S, wait_until
+from support.realtime import ScriptProcess, wait_for, WAIT_S, wait_until
 from support.scripted import (
     feed, join, PAUSE, Script, scripted_voice, silence, texts, transcripts, voice)
 
 from voxtral_ros.client.engine import RemoteEngine
-from voxtral_ros.server.app import Server
 from voxtral_ros.server.limits import Limits
-from voxtral_ros.server.run import serve
 
 balancers = load('balancers')
 N_ROBOTS = 4
 
 
-def serve_script(script, limits, port):
-    """Be a server, in a process of its own; send the port through a pipe."""
-    with scripted_voice():
-        serve(Server(ServedScript(script), (MODEL,), limits), '127.0.0.1', 0, port.send)
-
-
-class ScriptProcess:
-    """A server of a scripted engine that can be killed."""
-
-    def __init__(self, script, limits):
-        context = get_context('spawn')
-        here, there = context.Pipe()
-        self.process = context.Process(target=serve_script, args=(script, limits, there),
-                                       daemon=True)
-        self.process.start()
-        there.close()
-        self.address = f'127.0.0.1:{here.recv()}'
-        here.close()
-
-    @property
-    def n_sessions(self):
-        return health(self.address)['sessions']
-
-    def end(self):
-        self.process.kill()
-        self.process.join()
-
-
-def health(address):
-    with urlopen(f'http://{address}/healthz') as answer:
-        return json.load(answer)
+def sessions(server):
+    """Return how many clients a server has."""
+    with urlopen(f'http://{server.address}/healthz') as answer:
+        return json.load(answer)['sessions']
 
 
 @pytest.fixture(params=sorted(balancers.BALANCERS))
@@ -85,7 +55,7 @@ def fleet(balancer, script, *limits):
         servers = []
         for some in limits:
             servers.append(ScriptProcess(script, some))
-            stack.callback(servers[-1].end)
+            stack.callback(servers[-1].kill)
         bind = stack.enter_context(
             balancer([server.address for server in servers], ends_with_us()))
         yield bind, servers
@@ -114,10 +84,10 @@ def test_a_server_ends_in_mid_utterance(balancer, how):
     second = join(script.say(' left'), silence(PAUSE))
     with scripted_voice(), fleet(balancer, script, Limits(), Limits()) as (bind, servers):
         robots = begin_to_speak(bind, first)
-        assert [server.n_sessions for server in servers] == [N_ROBOTS // 2] * 2
+        assert [sessions(server) for server in servers] == [N_ROBOTS // 2] * 2
         os.kill(servers[0].process.pid, how)
         servers[0].process.join(WAIT_S)
-        wait_until(lambda: servers[1].n_sessions == N_ROBOTS)
+        wait_until(lambda: sessions(servers[1]) == N_ROBOTS)
         for stream, events in robots:
             events += feed(stream, second)
         for stream, events in robots:
@@ -136,7 +106,7 @@ def test_a_full_server_is_passed_by(balancer):
     with scripted_voice(), fleet(balancer, Script(), *limits) as (bind, servers):
         streams = [RemoteEngine(f'ws://{bind}/v1/realtime').open() for _ in range(N_ROBOTS)]
         wait_until(lambda: all(stream.link.state == 'connected' for stream in streams))
-        assert [server.n_sessions for server in servers] == [1, N_ROBOTS - 1]
+        assert [sessions(server) for server in servers] == [1, N_ROBOTS - 1]
         assert [stream.link.error for stream in streams] == [''] * N_ROBOTS  # at the first try
         for stream in streams:
             stream.abandon()
@@ -144,9 +114,9 @@ def test_a_full_server_is_passed_by(balancer):
 
 def test_the_health_of_the_fleet_is_that_of_its_best_server(balancer):
     with fleet(balancer, Script(), Limits(), Limits()) as (bind, servers):
-        servers[0].end()
+        servers[0].kill()
         assert status(bind, '/healthz') == 200
-        servers[1].end()
+        servers[1].kill()
         wait_until(lambda: status(bind, '/healthz') >= 500)
         assert status(bind, '/metrics') == 404
 
