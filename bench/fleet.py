@@ -19,10 +19,10 @@ Robots in real time on several servers: what a server that dies or is stopped co
     ... python bench/fleet.py --arrangements one haproxy-killed --seconds 60
 
 Needs haproxy and nginx (the Debian packages), which run with the files of config/fleet; for the
-machine that vanishes, a network namespace, it must run as root. Servers are
-`voxtral serve` with the demo model on this machine, robots the real client (RemoteEngine). Each robot
-hears an order once in a while, at times of its own, and the noise of a room (-60 dBFS) all the
-time. In the middle, when most of them are being spoken to, something happens to the first server.
+machine that vanishes, a network namespace, it must run as root. Servers are `voxtral serve` with
+the demo model on this machine, robots the real client (RemoteEngine). Each robot hears an order
+once in a while, at times of its own, and the noise of a room (-60 dBFS) all the time. In the
+middle, when most of them are being spoken to, something happens to the first server.
 
 A word is right if it stands where it stands in the text that the same robot gets from a server
 that has nothing else to do. The delay of a word counts from where it ends in the audio to when the
@@ -305,10 +305,11 @@ def main():
     parser.add_argument('--arrangements', nargs='+', default=list(ARRANGEMENTS),
                         choices=ARRANGEMENTS, metavar='NAME', help=' '.join(ARRANGEMENTS))
     parser.add_argument('--robots', type=int, default=12, help='[12]')
-    parser.add_argument('--seconds', type=float, default=60, help='of audio per robot [60]')
-    parser.add_argument('--speech', type=float, default=0.3, help='share of their audio [0.3]')
+    parser.add_argument('--seconds', type=float, default=40, help='of audio per robot [40]')
+    parser.add_argument('--speech', type=float, default=0.2, help='share of their audio [0.2]')
     parser.add_argument('--sizes', action='store_true', help='print the table of sizes, and exit')
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end all that was started
     if arguments.sizes:
         print_sizes()
         return

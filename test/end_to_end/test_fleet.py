@@ -27,6 +27,7 @@ from support.processes import ends_with_us
 from support.realtime import ScriptProcess, wait_for, WAIT_S, wait_until
 from support.scripted import (
     feed, join, PAUSE, Script, scripted_voice, silence, texts, transcripts, voice)
+from support.slow import slow_but
 
 from voxtral_ros.client.engine import RemoteEngine
 from voxtral_ros.server.limits import Limits
@@ -41,7 +42,7 @@ def sessions(server):
         return json.load(answer)['sessions']
 
 
-@pytest.fixture(params=sorted(balancers.BALANCERS))
+@pytest.fixture(params=slow_but('haproxy', of=sorted(balancers.BALANCERS)))
 def balancer(request):
     if not balancers.program(request.param):
         pytest.skip(f'no {request.param}: `sudo apt-get install {request.param}` brings it')
