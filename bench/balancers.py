@@ -86,7 +86,7 @@ class Machine:
     def __init__(self):
         self._name = f'voxtral{os.getpid()}'
         self.prefix = 'ip', 'netns', 'exec', self._name
-        link = f'vx{os.getpid()}'
+        self._link = link = f'vx{os.getpid()}'
         for command in (f'netns add {self._name}',
                         f'link add {link} type veth peer name eth0 netns {self._name}',
                         f'address add {self.HERE}/30 dev {link}', f'link set {link} up',
@@ -100,6 +100,7 @@ class Machine:
 
     def close(self):
         """Take the network away, and the link with it."""
+        self._ip(f'link delete {self._link}')  # at once, unlike what is in a namespace
         self._ip(f'netns delete {self._name}')
 
     @staticmethod

@@ -128,3 +128,10 @@ def status(bind, path):
             return answer.status
     except HTTPError as error:
         return error.code
+
+
+def test_every_server_line_of_haproxy_finds_a_machine_that_is_gone():
+    lines = (balancers.CONFIG / 'haproxy.cfg').read_text(encoding='utf-8').splitlines()
+    servers = [line.split() for line in lines if line.split()[:1] == ['server']]
+    assert len(servers) == 2
+    assert all('tcp-ut' in words for words in servers)  # default-server has no effect on it
