@@ -21,8 +21,10 @@ The client is another library than the one the server is made with.
 import asyncio
 import base64
 from contextlib import contextmanager, suppress
+from functools import cached_property
 import json
 import math
+from multiprocessing import get_context
 from pathlib import Path
 import re
 import signal
@@ -33,12 +35,13 @@ import time
 
 import numpy as np
 from support.processes import ends_with_us
-from support.scripted import ScriptedEngine
+from support.scripted import scripted_voice, ScriptedEngine
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.phrases import NO_PHRASES
 from voxtral_ros.recognizer.stream import Stream
 from voxtral_ros.server.app import Access, Server
 from voxtral_ros.server.limits import Limits
+from voxtral_ros.server.run import serve
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -236,6 +239,34 @@ class ServerProcess:
         self.process.stdout.close()
         if self.process.stderr:
             self.process.stderr.close()
+
+
+class ScriptProcess:
+    """A server of a scripted engine in a process of its own, which can be killed."""
+
+    def __init__(self, script, limits):
+        context = get_context('spawn')  # this process has threads
+        here, there = context.Pipe()
+        self.process = context.Process(target=_serve_script, args=(script, limits, there),
+                                       daemon=True)
+        self.process.start()
+        there.close()
+        self._port = here
+
+    @cached_property
+    def address(self):
+        """Wait until it listens."""
+        with self._port:
+            return f'127.0.0.1:{self._port.recv()}'
+
+    def kill(self):
+        self.process.kill()
+        self.process.join()
+
+
+def _serve_script(script, limits, port):
+    with scripted_voice():
+        serve(Server(ServedScript(script), (MODEL,), limits), '127.0.0.1', 0, port.send)
 
 
 def wait_until(condition):
