@@ -59,6 +59,8 @@ class LinkStatus:
     connects: int = 0
     waiting_s: float = 0.0  # audio whose text is not complete
     dropped_s: float = 0.0  # audio that was given up
+    url: str = ''  # of the server in use, or that was tried last
+    early_ends: int = 0  # texts that the server ended before their audio; the rest was sent again
 
 
 class SpeechStream(Protocol):

@@ -102,6 +102,7 @@ class Server:
         """
         app = web.Application(middlewares=[self._guard])
         app.router.add_get('/v1/realtime', self._realtime)
+        app.router.add_get('/v1/models', self._models)
         app.router.add_get('/healthz', self._healthz)
         app.router.add_get('/metrics', self._metrics)
         for path in sorted(_PAGE.iterdir()):
@@ -135,7 +136,7 @@ class Server:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let nobody in who may not."""
-        if request.path in ('/v1/realtime', '/metrics') and self.access.token \
+        if request.path in ('/v1/realtime', '/v1/models', '/metrics') and self.access.token \
                 and not has_token(request.headers, self.access.token):
             return self._refuse('token', 401, 'give the token of this server: "Authorization: '
                                 'Bearer TOKEN"', {'WWW-Authenticate': 'Bearer'})
@@ -193,6 +194,11 @@ class Server:
              'talking': self._worker.n_talking, 'max_streams': self.engine.slots.n_slots,
              'model': self.models[0], 'token_needed': bool(self.access.token)},
             status=503 if broken else 200)
+
+    async def _models(self, _: web.Request) -> web.Response:
+        """List the names of the model as OpenAI's API and vLLM do."""
+        return web.json_response({'object': 'list', 'data': [
+            {'id': name, 'object': 'model', 'owned_by': 'voxtral'} for name in self.models]})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self.metrics.exposition(), headers={
