@@ -174,7 +174,8 @@ class Servers:
                 response = await asyncio.wait_for(
                     http.get(models, **self._remote.options), self._remote.answer_s)
                 async with response:
-                    listed = await asyncio.wait_for(response.json(), self._remote.answer_s)
+                    listed = await asyncio.wait_for(
+                        response.json(content_type=None), self._remote.answer_s)
                 return [str(model['id']) for model in listed['data']]
         return []
 

@@ -40,6 +40,10 @@ class NotFinite(RuntimeError):
                          '(take dtype bfloat16 or float32)')
 
 
+class ServerAway(RuntimeError):
+    """The server that recognises cannot be reached, and nobody waits for it any longer."""
+
+
 @dataclass(frozen=True)
 class EngineStats:
     """What passes over live audio were like since the engine was made; NaN before the first."""

@@ -196,9 +196,9 @@ class Server:
             status=503 if broken else 200)
 
     async def _models(self, _: web.Request) -> web.Response:
-        """List the names of the model as OpenAI's API and vLLM do."""
+        """List the model as OpenAI's API and vLLM do, by the first of its names."""
         return web.json_response({'object': 'list', 'data': [
-            {'id': name, 'object': 'model', 'owned_by': 'voxtral'} for name in self.models]})
+            {'id': self.models[0], 'object': 'model', 'owned_by': 'voxtral'}]})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self.metrics.exposition(), headers={
