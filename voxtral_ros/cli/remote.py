@@ -50,7 +50,7 @@ class PatientEngine:
 
 
 class PatientStream:
-    """A stream on a server; `poll` and `close` wait, and raise ServerAway if that is for nothing."""
+    """A stream on a server; `poll` and `close` wait, ServerAway if that is for nothing."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

@@ -345,7 +345,8 @@ class Link:
             _LOGGER.warning(
                 '%s ended a text after %d tokens, before the audio had ended: the rest is sent as '
                 'another one. vLLM does that where --max-model-len is less than the tokens of an '
-                'utterance, 12.5 a second and 50 more; any server does when it is stopped', url, n_tokens)
+                'utterance, 12.5 a second and 50 more; any server does when it is '
+                'stopped', url, n_tokens)
         if not segment.go_on_after(n_tokens):
             self._refused('early_end', 'the text ended before the audio had begun')
         self._refusals = 0

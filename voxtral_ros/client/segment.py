@@ -114,7 +114,7 @@ class Segment:
 
         Returns False where it has come to nothing and there is nowhere to go on from.
         """
-        # The last tokens may be of silence that the server added, as one that is being stopped does.
+        # The last tokens may be of silence that a server adds when it is stopped.
         progress_s = min((n_tokens - _MOST_TAIL) * _TOKEN_S, self.waiting_s)
         end_s = self._offset_s + progress_s
         first, offset_s = self._quietest(
@@ -139,7 +139,7 @@ class Segment:
         def level(index: int) -> float:
             around = range(index - 2, index + 2)
             return sum(weight * levels[min(max(at, 0), len(blocks) - 1)]
-                       for weight, at in zip(weights, around))
+                       for weight, at in zip(weights, around, strict=True))
         found = min(inside, key=lambda index: (level(index), -index))
         return found, float(starts[found])
 
@@ -212,7 +212,7 @@ class Segment:
 
     def _align(self, is_last: bool) -> bool:
         """
-        Find which of the written words is the first of this generation; return whether it is known.
+        Find which written word is the first of this generation; return whether it is known.
 
         Where a generation goes on from the middle of the audio, its time says so to a word or so,
         and the first word itself when it is complete.

@@ -144,8 +144,8 @@ TABLE = (
     Row('engine.verify', True, 'compare the weights with their checksums, if they have any, while '
         'they are loaded'),
     Row('engine.url', '', 'address of a voxtral or vLLM server that is to be used instead of '
-        'model, such as ws://host:8000/v1/realtime; several, apart by spaces, commas or line ends: '
-        'the first that is well; empty: none',
+        'model, such as ws://host:8000/v1/realtime; several, apart by spaces, commas or line '
+        'ends: the first that is well; empty: none',
         pattern=rf'\s*({_ADDRESS}([\s,]+{_ADDRESS})*)?\s*',
         like='an address that begins with ws:// or wss://, or several'),
     Row('engine.model', '', 'name to ask the server for, or the last part of it; empty: the one '
