@@ -81,15 +81,15 @@ def test_a_server_that_writes_nothing_is_given_up(script):
 def test_a_connection_that_breaks_in_the_rest_sends_only_the_rest_again(script):
     with vllm(script) as server:
         server.max_tokens = [80]
+        server.refuse = ['', 'processing_error']  # the first one is taken, the rest not at once
         stream = RemoteEngine(server.url).open()
-        server.refuse = []
         audio = count(script)
         events = feed(stream, audio[:9 * 16000])
-        wait_until(lambda: stream.link.early_ends == 1)
+        wait_until(lambda: stream.link.early_ends == 1 and not server.refuse)
         waiting_s = stream.link.waiting_s
-        server.refuse = ['processing_error']
         events += feed(stream, audio[9 * 16000:]) + end(stream)
     assert waiting_s < 7.0
+    assert 'processing_error' in stream.link.error
     assert texts(events) == [' '.join(2 * WORDS)]
 
 

@@ -44,7 +44,7 @@ class VllmServer:
         self.broken = []  # what clients did that vLLM does not allow
         self.at_work = threading.Event()  # clear it, and the end of a text does not come
         self.at_work.set()
-        self.refuse = []  # codes to answer the next commits with
+        self.refuse = []  # codes to answer the next commits with; '' takes one
         self.max_tokens = []  # of the next generations; no number: as many as there are
         self.models = []  # names that are known; none: any
         self.full = False  # answer 503
@@ -98,9 +98,9 @@ class VllmServer:
                         slot = self._done(slot, text, send)
                 elif kind == 'input_audio_buffer.commit' and not validated:
                     send('error', error='Not validated', code='model_not_validated')
-                elif kind == 'input_audio_buffer.commit' and self.refuse \
-                        and not event.get('final'):
-                    send('error', error='Refused', code=self.refuse.pop(0))
+                elif kind == 'input_audio_buffer.commit' and not event.get('final') \
+                        and self.refuse and (code := self.refuse.pop(0)):
+                    send('error', error='Refused', code=code)
                 elif kind == 'input_audio_buffer.commit' and not event.get('final'):
                     if slot is not None:
                         self.broken.append('a commit within a generation')
