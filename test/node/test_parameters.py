@@ -158,7 +158,8 @@ def test_what_is_plainly_meant_is_accepted(name, given, meant):
 @pytest.mark.parametrize(('name', 'given'), [
     ('delay_ms', 500), ('delay_ms', 1280), ('delay_ms', 480.5), ('delay_ms', True),
     ('delay_ms', 'much'), ('engine.encoder_chunk_ms', 100), ('threads', -1), ('channel', 64),
-    ('device', 'gpu'), ('device', 'cuda:'), ('engine.url', 'http://host:8000'), ('source', 'mic'),
+    ('device', 'gpu'), ('device', 'cuda:'), ('engine.url', 'http://host:8000'),
+    ('engine.url', 'ws://one:8000, two:8000'), ('source', 'mic'),
     ('vad.threshold', float('nan')), ('vad.threshold', '0,5'), ('endpoint.silence_s', False),
     ('hri_voice', 7), ('hri_voice', 'the robot'), ('log_transcripts', 2), ('microphone', [2]),
     ('log_transcripts', 'maybe'), ('phrases.list', 7), ('phrases.list', [['a']]),

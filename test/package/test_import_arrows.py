@@ -38,7 +38,8 @@ ARROWS = {
     'server': {'audio', 'recognizer'},
     'evaluation': {'audio', 'recognizer'},
     'node': {'audio', 'recognizer', 'client', 'server', 'msg', 'srv', 'action'},
-    'cli': {'audio', 'quantization', 'model', 'backends', 'recognizer', 'server', 'evaluation'},
+    'cli': {'audio', 'quantization', 'model', 'backends', 'recognizer', 'server', 'client',
+            'evaluation'},
 }
 # Library -> the only parts that may import it.
 ONLY_IN = {

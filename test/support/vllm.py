@@ -17,11 +17,14 @@ A server that speaks vLLM's dialect and nothing else, for clients that must work
 
 Written from the description of vLLM 0.33, not from our server: one queue of audio and end marks,
 one delta per token, no times, errors as vLLM has them. It says what the marks in the audio say.
+Like vLLM it can be short of --max-model-len, know its model by another name, and be full.
 """
 
 import base64
 from contextlib import contextmanager
+from http import HTTPStatus
 import json
+import math
 import threading
 
 import numpy as np
@@ -35,15 +38,21 @@ from websockets.sync.server import serve
 class VllmServer:
     """Serves a script to one client after the other."""
 
-    def __init__(self, script):
+    def __init__(self, script, port=0):
         self.engine = ServedScript(script)
         self.updates = []  # all session.update events
         self.broken = []  # what clients did that vLLM does not allow
         self.at_work = threading.Event()  # clear it, and the end of a text does not come
         self.at_work.set()
-        self.refuse = []  # codes to answer the next commits with
-        self._server = serve(self._talk, '127.0.0.1', 0, compression=None)
-        self.url = f'ws://127.0.0.1:{self._server.socket.getsockname()[1]}/v1/realtime'
+        self.refuse = []  # codes to answer the next commits with; '' takes one
+        self.max_tokens = []  # of the next generations; no number: as many as there are
+        self.models = []  # names that are known; none: any
+        self.full = False  # answer 503
+        self.silent = False  # take audio and write nothing
+        self._server = serve(self._talk, '127.0.0.1', port, compression=None,
+                             process_request=self._answer)
+        self.port = self._server.socket.getsockname()[1]
+        self.url = f'ws://127.0.0.1:{self.port}/v1/realtime'
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
@@ -51,11 +60,19 @@ class VllmServer:
         self._server.shutdown()
         self._thread.join()
 
+    def _answer(self, connection, request):
+        """Answer a request that is not for the WebSocket."""
+        if request.path == '/v1/models':
+            return connection.respond(HTTPStatus.OK, json.dumps(
+                {'object': 'list', 'data': [{'id': name} for name in self.models]}))
+        return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, 'full') if self.full else None
+
     def _talk(self, socket):
         def send(kind, **fields):
             socket.send(json.dumps({'type': kind, **fields}))
         send('session.created', id='sess-1', created=1)
         validated, slot, text = False, None, ''
+        self._left = math.inf  # tokens of this generation
         try:
             for message in socket:
                 event = json.loads(message)
@@ -64,24 +81,34 @@ class VllmServer:
                     self.updates.append(event)
                     if 'model' not in event:
                         send('error', error='Missing model', code='invalid_event')
+                    elif self.models and event['model'] not in ('', *self.models):
+                        send('error', error='The model does not exist', code='model_not_found')
+                        continue
                     validated = True
                 elif kind == 'input_audio_buffer.append':
                     samples = np.frombuffer(base64.b64decode(event['audio']), '<i2') / 32768
+                    if self.silent or self._left <= 0:
+                        continue  # stays in a queue that nobody reads
                     if slot is None:
                         self.broken.append('audio outside of a generation')
                         continue
                     slot.feed(samples.astype(np.float32))
                     text = self._write(slot, text, send)
+                    if self._left <= 0:
+                        slot = self._done(slot, text, send)
                 elif kind == 'input_audio_buffer.commit' and not validated:
                     send('error', error='Not validated', code='model_not_validated')
-                elif kind == 'input_audio_buffer.commit' and self.refuse \
-                        and not event.get('final'):
-                    send('error', error='Refused', code=self.refuse.pop(0))
+                elif kind == 'input_audio_buffer.commit' and not event.get('final') \
+                        and self.refuse and (code := self.refuse.pop(0)):
+                    send('error', error='Refused', code=code)
                 elif kind == 'input_audio_buffer.commit' and not event.get('final'):
                     if slot is not None:
                         self.broken.append('a commit within a generation')
                     slot, text = self.engine.take_slot(DELAY), ''
-                    self._decoder = TextDecoder(self.engine.tokenizer)
+                    self._decoder, self._n_tokens = TextDecoder(self.engine.tokenizer), 0
+                    self._left = self.max_tokens.pop(0) if self.max_tokens else math.inf
+                elif kind == 'input_audio_buffer.commit' and (self.silent or self._left <= 0):
+                    pass
                 elif kind == 'input_audio_buffer.commit' and slot is None:
                     self.broken.append('an end mark without a generation')
                 elif kind == 'input_audio_buffer.commit':
@@ -89,9 +116,7 @@ class VllmServer:
                     pad = self.engine.protocol.right_pad(slot.n_samples, DELAY)
                     slot.feed(np.zeros(pad, np.float32))
                     text = self._write(slot, text, send)
-                    self.engine.release(slot)
-                    slot = None
-                    send('transcription.done', text=text, usage={'prompt_tokens': 39})
+                    slot = self._done(slot, text, send)
                 else:
                     send('error', error=f'Unknown event {kind}', code='unknown_event')
         except ConnectionClosed:
@@ -100,11 +125,18 @@ class VllmServer:
             if slot is not None:
                 self.engine.release(slot)
 
+    def _done(self, slot, text, send):
+        self.engine.release(slot)
+        send('transcription.done', text=text,
+             usage={'prompt_tokens': 39, 'completion_tokens': self._n_tokens})
+
     def _write(self, slot, text, send):
         while self.engine.step():
             pass
-        while slot.tokens:
+        while slot.tokens and self._left > 0:
             token = slot.tokens.popleft().id
+            self._n_tokens += 1
+            self._left -= 1
             is_text = self.engine.tokenizer.is_text(token)
             delta = self._decoder.push(token) if is_text else ''
             text += delta
@@ -113,8 +145,8 @@ class VllmServer:
 
 
 @contextmanager
-def vllm(script):
-    server = VllmServer(script)
+def vllm(script, port=0):
+    server = VllmServer(script, port)
     try:
         yield server
     finally:

@@ -34,11 +34,10 @@ from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ
 from voxtral_ros.cli.display import Display
 from voxtral_ros.cli.options import add_no_verify, add_phrases, read_phrases
 from voxtral_ros.recognizer.events import Event, Transcript
-from voxtral_ros.recognizer.interface import NotFinite
+from voxtral_ros.recognizer.interface import NotFinite, ServerAway
 from voxtral_ros.resources import demo_model
 
 if TYPE_CHECKING:
-    from voxtral_ros.recognizer.engine import Engine
     from voxtral_ros.recognizer.phrases import PhraseList
     from voxtral_ros.recognizer.slot import Token
 
@@ -54,6 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
                         help='type of the weights in memory [float32 on the CPU, else as in file]')
     add_no_verify(parser)
+    parser.add_argument('--url', metavar='URL',
+                        help='address of a voxtral or vLLM server to be used instead of a model, '
+                             'as in ws://host:8000/v1/realtime; several, apart by commas: the '
+                             'first that is well')
+    parser.add_argument('--server-model', default='', metavar='NAME',
+                        help='name to ask the server for, or its last part [the one it has]')
+    parser.add_argument('--token-file', type=Path, metavar='FILE',
+                        help='file whose first line is the bearer token of the server')
     parser.add_argument('--delay-ms', type=float, metavar='MS',
                         help='how far the text lags behind the audio: 80 to 1200 in steps of '
                              '80, or 2400 [as the model says, 480]')
@@ -100,13 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.plot and len(arguments.audio) > 1:
         return _complain('--plot draws one file; give one')
-    # Not at the top: `voxtral --help` needs none of it.
-    from voxtral_ros.recognizer.engine import Engine
+    if arguments.url and (arguments.plot or arguments.model):
+        return _complain('with --url the model is on the server: leave out --model and --plot')
     try:
         phrases = read_phrases(arguments)
-        model = arguments.model or demo_model()
-        engine = Engine.load(model, arguments.device, arguments.dtype, verify=arguments.verify)
-        engine.protocol.delay_tokens(arguments.delay_ms)
+        engine = _engine(arguments)
     except (ValueError, FileNotFoundError) as error:
         return _complain(str(error))
     code = 0
@@ -115,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
             _transcribe(engine, name, phrases, arguments)
         except AudioError as error:
             code = _complain(str(error))
-        except NotFinite as error:  # as it will be with the other files
+        except (NotFinite, ServerAway) as error:  # as it will be with the other files
             _complain(str(error))
             return 1
         except BrokenPipeError:  # `voxtral transcribe ... | head`
@@ -124,7 +129,24 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _transcribe(engine: Engine, name: str, phrases: PhraseList | None,
+def _engine(arguments: argparse.Namespace) -> Any:
+    """
+    Return the recogniser: a model here, or a server.
+
+    :raises ValueError, FileNotFoundError: it cannot be used
+    """
+    # Not at the top: `voxtral --help` needs none of it, and who has a server no model.
+    if arguments.url:
+        from voxtral_ros.cli.remote import PatientEngine
+        return PatientEngine(arguments.url, arguments.server_model, arguments.token_file)
+    from voxtral_ros.recognizer.engine import Engine
+    engine = Engine.load(arguments.model or demo_model(), arguments.device, arguments.dtype,
+                         verify=arguments.verify)
+    engine.protocol.delay_tokens(arguments.delay_ms)
+    return engine
+
+
+def _transcribe(engine: Any, name: str, phrases: PhraseList | None,
                 arguments: argparse.Namespace) -> None:
     from voxtral_ros.recognizer.options import offline_options
     blocks, duration_s = _open(name, arguments)

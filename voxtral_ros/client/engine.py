@@ -27,12 +27,11 @@ begin and end is found here, by voice activity: silence is not sent. Nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 import ssl
-from urllib.parse import urlsplit
 
-from voxtral_ros.client.link import Remote
+from voxtral_ros.client.servers import addresses, Remote
 from voxtral_ros.client.stream import RemoteStream
 from voxtral_ros.recognizer.interface import LinkStatus
 from voxtral_ros.recognizer.options import StreamOptions
@@ -44,29 +43,28 @@ class RemoteEngine:
 
     stats = None  # passes are made elsewhere
 
-    def __init__(self, url: str, model: str = '', token: str = '',
+    def __init__(self, url: str | Sequence[str], model: str = '', token: str = '',
                  ca_file: str | Path | None = None, outage_s: float = 300.0) -> None:
         """
         Note where the server is; nothing is connected before a stream is opened.
 
-        :param url: ws:// or wss://, with the path, usually /v1/realtime
-        :param model: name to ask for; the empty one is right for vLLM and for voxtral
+        :param url: ws:// or wss://, with the path, usually /v1/realtime. Several, in a list or
+            apart by space, commas or line ends: the first is used while it is well, else the next
+        :param model: name to ask for; the empty one is right for vLLM and for voxtral. The last
+            part of the name is enough, and where the server has a single model, any
         :param token: bearer token of the server
         :param ca_file: certificate to trust a wss:// server by; None: those of the system
         :param outage_s: speech that is kept while the server is away; then the oldest is dropped
         :raises ValueError: the URL is not one of a WebSocket, or the certificate is none
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ('ws', 'wss') or not parts.hostname:
-            raise ValueError(f'{url!r} is no address of a server: expected something like '
-                             'ws://host:8000/v1/realtime')
+        self.urls = addresses(url)
         tls = None
         if ca_file:
             try:
                 tls = ssl.create_default_context(cafile=ca_file)
             except (OSError, ssl.SSLError) as error:
                 raise ValueError(f'{ca_file} is no certificate: {error}') from None
-        self.url, self._model, self._token, self._tls = url, model, token, tls
+        self._model, self._token, self._tls = model, token, tls
         self._outage_s = outage_s
         self._streams: list[RemoteStream] = []  # the open ones and the latest
         # Called from another thread when a stream has something to poll. A local stream has
@@ -86,11 +84,16 @@ class RemoteEngine:
         :param phrases: to expect; None or an empty list: those of the server, if it has any. A
             server that knows of no phrases goes without them, which is logged
         """
-        remote = Remote(self.url, self._model, self._token, self._tls, delay_ms)
+        remote = Remote(self.urls, self._model, self._token, self._tls, delay_ms)
         stream = RemoteStream(remote, options or StreamOptions(), self._outage_s, self._notify,
                               utterance_ids, start_s, phrases or NO_PHRASES)
         self._streams = [*(other for other in self._streams if not other.closed), stream]
         return stream
+
+    @property
+    def url(self) -> str:
+        """Return the address in use."""
+        return self.link.url
 
     @property
     def description(self) -> str:
@@ -114,4 +117,5 @@ class RemoteEngine:
     @property
     def link(self) -> LinkStatus:
         """Return how the connection of the latest stream is doing."""
-        return self._streams[-1].link if self._streams else LinkStatus('closed')
+        return self._streams[-1].link if self._streams \
+            else LinkStatus('closed', url=self.urls[0])

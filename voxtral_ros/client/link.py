@@ -16,7 +16,8 @@
 The connection of a remote stream: sends segments one after the other, for as long as it takes.
 
 It runs in a thread of its own. Whatever happens to the network or to the server, it connects
-again, and a segment whose text was not complete is sent again.
+again, to the next server if there are several, and a segment whose text was not complete is sent
+again. A server that ends a text before its audio is sent what is left as another generation.
 """
 
 from __future__ import annotations
@@ -26,50 +27,31 @@ import base64
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-import json
+from dataclasses import replace
 import logging
+import math
 import random
-import ssl
 import threading
 import time
 from typing import Any
 
-from aiohttp import ClientError, ClientSession, WSMsgType
+from aiohttp import ClientSession
 
 from voxtral_ros.client.segment import Segment
+from voxtral_ros.client.servers import event, EXPECTED, LinkError, Opening, Remote, Servers, Socket
 from voxtral_ros.recognizer.interface import LinkStatus
 from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
 
 _LOGGER = logging.getLogger(__name__)
 _APPEND_BYTES = 16_000  # 500 ms
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.25, 10.0
-_ANSWER_S = 20.0  # for a server that is at work to send anything
 _KEEPALIVE_S = 30.0
-_HEARTBEAT_S = 10.0
-_CLOSE_S = 1.0
 _MAX_REFUSALS = 3  # of one segment; then it is given up, so that the others get on
-_MAX_EVENT_BYTES = 16 << 20
 _HARMLESS = 'implausible_audio', 'invalid_phrases'  # the server goes on
 
 
-class LinkError(RuntimeError):
-    """The server answers, but not with what is needed."""
-
-
-Socket = Any  # aiohttp.ClientWebSocketResponse, a generic type in some versions only
-_EXPECTED = ClientError, OSError, asyncio.TimeoutError, LinkError
-
-
-@dataclass(frozen=True)
-class Remote:
-    """Where the server is and how to talk to it."""
-
-    url: str
-    model: str = ''  # the empty one is right for vLLM as for voxtral
-    token: str = ''
-    tls: ssl.SSLContext | None = None
-    delay_ms: float | None = None
+class _ConnectAgain(Exception):
+    """Another connection is wanted, although there is nothing wrong with this one."""
 
 
 class Link:
@@ -85,7 +67,8 @@ class Link:
         :param phrases: that the server is to expect
         """
         self._remote, self._outage_s, self._on_update = remote, outage_s, on_update
-        self._status = LinkStatus(since=time.monotonic())
+        self._servers = Servers(remote)
+        self._status = LinkStatus(since=time.monotonic(), url=self._servers.url)
         self._segments: deque[Segment] = deque()
         self._lock = threading.Lock()  # of the two above
         self._sending: Segment | None = None
@@ -97,7 +80,10 @@ class Link:
         self._refusals = 0  # of the first segment
         self._sent_end = False  # of the first segment
         self._n_done = 0  # over this connection
+        self._accepted = False  # the server has the model
+        self._told_early_ends: set[str] = set()  # servers
         self._last_event_s = 0.0  # when the server last sent anything
+        self._asked_s = math.inf  # when it was first sent audio after that
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
         self._task = self._loop.create_task(self._stay_connected())
@@ -108,7 +94,7 @@ class Link:
 
     @property
     def status(self) -> LinkStatus:
-        waiting_s = sum(segment.duration_s for segment in list(self._segments))
+        waiting_s = sum(segment.waiting_s for segment in list(self._segments))
         return replace(self._status, waiting_s=waiting_s)
 
     def add(self, segment: Segment) -> None:
@@ -147,7 +133,7 @@ class Link:
                 return
             segment = self._segments.popleft()
             self._refusals = 0  # those were of this segment
-            lost_s = segment.duration_s
+            lost_s = segment.waiting_s
             self._status = replace(self._status, dropped_s=self._status.dropped_s + lost_s)
         _LOGGER.warning('%.1f s of speech were not transcribed: %s', lost_s, why)
         segment.complete()
@@ -173,17 +159,22 @@ class Link:
         pause_s = _FIRST_RETRY_S
         while not self._stopping:
             began, self._n_done = time.monotonic(), 0
+            url, all_failed = self._servers.url, True
             try:
-                await self._connect()
+                await self._connect(url)
+            except _ConnectAgain:
+                continue
             except Exception as error:  # whatever it is, the link goes on
-                if not isinstance(error, _EXPECTED):
+                if not isinstance(error, EXPECTED):
                     _LOGGER.exception('the link failed')
-                self._went_down(f'{type(error).__name__}: {error}'.rstrip(': '))
+                all_failed = self._servers.failed()
+                self._went_down(url, f'{type(error).__name__}: {error}'.rstrip(': '))
             if self._n_done or time.monotonic() - began > _LAST_RETRY_S:
                 pause_s = _FIRST_RETRY_S  # it was of use
-            # Robots that lost the same server do not come back all at once.
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
-            pause_s = min(2 * pause_s, _LAST_RETRY_S)
+            if all_failed:
+                # Robots that lost the same server do not come back all at once.
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+                pause_s = min(2 * pause_s, _LAST_RETRY_S)
 
     async def _woken(self, timeout_s: float) -> None:
         """Wait until there may be something to do, at most so long."""
@@ -195,43 +186,42 @@ class Link:
         finally:
             timer.cancel()
 
-    def _went_down(self, error: str) -> None:
+    def _went_down(self, url: str, error: str) -> None:
         if self._status.state != 'down':
-            _LOGGER.warning('no connection to %s: %s; trying again', self._remote.url, error)
+            again = 'again' if self._servers.url == url else self._servers.url
+            _LOGGER.warning('no connection to %s: %s; trying %s', url, error, again)
             self._note(state='down', since=time.monotonic())
-        self._note(error=error)
+        self._note(error=error, url=url)
 
-    async def _connect(self) -> None:
+    async def _connect(self, url: str) -> None:
         """Connect and send segments until that fails or the link is stopped."""
-        remote = self._remote
-        headers = {'Authorization': f'Bearer {remote.token}'} if remote.token else {}
-        options: dict[str, Any] = {'ssl': remote.tls} if remote.tls else {}
-        async with ClientSession() as http:
-            opening = http.ws_connect(remote.url, headers=headers, heartbeat=_HEARTBEAT_S,
-                                      max_msg_size=_MAX_EVENT_BYTES, **options)
-            socket = await asyncio.wait_for(opening, _ANSWER_S)
-            self._sending = None
+        self._sending, self._accepted = None, False
+        async with ClientSession() as http, Opening(http, self._remote, url) as opening:
+            socket = opening.socket
+            await self._configure(socket, url)
+            self._knows_phrases, self._sent_phrases = 'phrases' in opening.greeting, NO_PHRASES
+            # vLLM answers only a model that it does not have, so that silence is a yes. Audio
+            # does not wait for that.
+            accepted = self._loop.call_later(opening.accept_s, self._accept, url)
             try:
-                greeting = await asyncio.wait_for(_event(socket), _ANSWER_S)
-                if greeting.get('type') != 'session.created':
-                    raise LinkError(f'{remote.url} greets with {str(greeting)[:80]}: it is no '
-                                    '/v1/realtime of vLLM or voxtral')
-                await self._configure(socket)
-                self._knows_phrases, self._sent_phrases = 'phrases' in greeting, NO_PHRASES
-                await self._send_phrases(socket)
-                self._note(state='connected', since=time.monotonic(),
-                           connects=self._status.connects + 1)
-                _LOGGER.info('connected to %s', remote.url)
-                await self._converse(socket)
+                await self._converse(socket, url)
             finally:
-                with suppress(*_EXPECTED):
-                    await asyncio.wait_for(socket.close(), _CLOSE_S)
+                accepted.cancel()
 
-    async def _configure(self, socket: Socket) -> None:
+    def _accept(self, url: str) -> None:
+        """Note that the server does what is asked of it."""
+        if not self._accepted:
+            self._accepted = True
+            self._note(state='connected', since=time.monotonic(), url=url,
+                       connects=self._status.connects + 1)
+            _LOGGER.info('connected to %s', url)
+
+    async def _configure(self, socket: Socket, url: str) -> None:
         options = {'words': True}  # vLLM does not look at what it does not know
         if self._remote.delay_ms is not None:
             options['delay_ms'] = self._remote.delay_ms  # type: ignore[assignment]
-        await socket.send_json({'type': 'session.update', 'model': self._remote.model, **options})
+        await socket.send_json(
+            {'type': 'session.update', 'model': self._servers.model(url), **options})
 
     async def _send_phrases(self, socket: Socket) -> None:
         """Send the phrases if the server does not have them yet."""
@@ -240,17 +230,19 @@ class Link:
             await socket.send_json({'type': 'session.update', 'phrases': phrases.lines() or None})
         elif phrases and not (self._knows_phrases or self._warned):
             _LOGGER.warning('%s is a server that knows of no phrases to expect: it goes without '
-                            'the %d that are listed', self._remote.url, len(phrases))
+                            'the %d that are listed', self._servers.url, len(phrases))
             self._warned = True
         self._sent_phrases = phrases
 
-    async def _converse(self, socket: Socket) -> None:
+    async def _converse(self, socket: Socket, url: str) -> None:
         """Send and receive at the same time; whichever fails ends both."""
-        tasks = [asyncio.ensure_future(self._send(socket)),
-                 asyncio.ensure_future(self._receive(socket))]
+        tasks = [asyncio.ensure_future(self._send(socket, url)),
+                 asyncio.ensure_future(self._receive(socket, url))]
+        looking = asyncio.ensure_future(self._look_back())
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            looking.cancel()
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -258,35 +250,43 @@ class Link:
             if isinstance(result, Exception):
                 raise result
 
-    async def _send(self, socket: Socket) -> None:
+    async def _look_back(self) -> None:
+        """Go back to a server that is wanted more, when it is well again."""
+        await self._servers.look_back()
+        self._wake.set()
+
+    async def _send(self, socket: Socket, url: str) -> None:
         configured = time.monotonic()
         while not self._stopping:
+            if self._servers.url != url:  # one that is wanted more is well again
+                raise _ConnectAgain
             await self._send_phrases(socket)
             if self._segments:
                 await self._send_segment(socket, self._segments[0])
                 continue
             await self._woken(_KEEPALIVE_S)
             if time.monotonic() - configured >= _KEEPALIVE_S:  # the server may have an idle limit
-                await self._configure(socket)
+                await self._configure(socket, url)
                 configured = time.monotonic()
 
     async def _send_segment(self, socket: Socket, segment: Segment) -> None:
         segment.restart()
-        self._sending = segment
-        self._last_event_s = time.monotonic()
+        self._sending, answer_s = segment, self._remote.answer_s
+        self._last_event_s, self._asked_s = time.monotonic(), math.inf
         await socket.send_json({'type': 'input_audio_buffer.commit'})
-        n_sent, self._sent_end = 0, False
+        n_sent, self._sent_end = segment.first, False
         while not (segment.done or self._stopping):
             ended = segment.ended  # before looking for audio: none comes after it
             audio, n_sent = segment.audio(n_sent, _APPEND_BYTES)
             if audio:
                 await socket.send_json({'type': 'input_audio_buffer.append',
                                         'audio': base64.b64encode(audio).decode()})
+                self._asked_s = min(self._asked_s, time.monotonic())
             elif ended and not self._sent_end:
                 await socket.send_json({'type': 'input_audio_buffer.commit', 'final': True})
                 self._sent_end, self._last_event_s = True, time.monotonic()
-            elif self._sent_end and time.monotonic() - self._last_event_s > _ANSWER_S:
-                self._refused('timeout', f'nothing for {_ANSWER_S:g} s')
+            elif self._is_silent(answer_s):
+                self._refused('timeout', f'nothing for {answer_s:g} s')
             else:
                 await self._woken(1.0)
             await self._send_phrases(socket)
@@ -294,28 +294,73 @@ class Link:
         if self._sending is segment and not self._stopping:
             raise LinkError('the server is too slow')
 
-    async def _receive(self, socket: Socket) -> None:
+    def _is_silent(self, answer_s: float) -> bool:
+        """Return whether a server that has something to do has sent nothing for so long."""
+        if self._sent_end:
+            return time.monotonic() - self._last_event_s > answer_s
+        # One that is late in an utterance is left only if there is another one.
+        return len(self._remote.urls) > 1 and time.monotonic() - self._asked_s > answer_s
+
+    async def _receive(self, socket: Socket, url: str) -> None:
         while not self._stopping:
-            event = await _event(socket)
-            kind = event.get('type')
-            self._last_event_s = time.monotonic()
+            message = await event(socket)
+            kind = message.get('type')
+            self._last_event_s, self._asked_s = time.monotonic(), math.inf
             segment = self._sending
-            if kind == 'error' and event.get('code') in _HARMLESS:
-                _LOGGER.warning('the server says: %s', event.get('error'))
+            if kind == 'error' and message.get('code') in _HARMLESS:
+                _LOGGER.warning('the server says: %s', message.get('error'))
             elif kind == 'error':
-                self._refused(str(event.get('code')), str(event.get('error')))
+                if message.get('code') == 'model_not_found':
+                    await self._ask_for_another_name(url)
+                self._refused(str(message.get('code')), str(message.get('error')))
+            elif kind == 'session.updated':
+                self._accept(url)
             elif segment and kind == 'transcription.delta':
-                if segment.write(str(event.get('delta', '')), event.get('words')):
+                self._accept(url)
+                if segment.write(str(message.get('delta', '')), message.get('words')):
                     self._on_update()
             elif segment and kind == 'transcription.done':
+                self._accept(url)
+                n_tokens = segment.n_tokens(message.get('usage'))
+                # A server that tells of no tokens at all is believed.
+                if not self._sent_end or (n_tokens is not None and segment.ends_early(n_tokens)):
+                    self._ended_early(segment, n_tokens or 0, url)
                 self._finish(segment)
+
+    async def _ask_for_another_name(self, url: str) -> None:
+        found = await self._servers.find_model(url)
+        if found:
+            _LOGGER.info('%s', found)
+            raise _ConnectAgain
+
+    def _ended_early(self, segment: Segment, n_tokens: int, url: str) -> None:
+        """
+        Send what is left of a segment as another generation, over another connection.
+
+        In this one there may be audio left in the queue of the server, without an order.
+        """
+        self._note(early_ends=self._status.early_ends + 1)
+        if url not in self._told_early_ends:
+            self._told_early_ends.add(url)
+            _LOGGER.warning(
+                '%s ended a text after %d tokens, before the audio had ended: the rest is sent as '
+                'another one. vLLM does that where --max-model-len is less than the tokens of an '
+                'utterance, 12.5 a second and 50 more; any server does when it is '
+                'stopped', url, n_tokens)
+        if not segment.go_on_after(n_tokens):
+            self._refused('early_end', 'the text ended before the audio had begun')
+        self._refusals = 0
+        self._n_done += 1
+        self._servers.worked()
+        self._on_update()
+        raise _ConnectAgain
 
     def _finish(self, segment: Segment) -> None:
         """Take the text of a segment as complete."""
-        if not self._sent_end:
-            raise LinkError('the server ended the text before the audio had ended')
+        segment.settle()
         self._sending, self._refusals = None, 0
         self._n_done += 1
+        self._servers.worked()
         with self._lock:
             if self._segments and self._segments[0] is segment:  # it was not given up
                 self._segments.popleft()
@@ -325,25 +370,9 @@ class Link:
 
     def _refused(self, code: str, why: str) -> None:
         """Break the connection, and give up a segment that the server cannot cope with."""
-        if code in ('processing_error', 'invalid_audio', 'timeout'):
+        if code in ('processing_error', 'invalid_audio', 'timeout', 'early_end'):
             self._refusals += 1
         if self._refusals >= _MAX_REFUSALS and self._segments and self._segments[0].ended:
             self._refusals = 0
             self._give_up(f'the server has failed at them {_MAX_REFUSALS} times')
         raise LinkError(f'the server says {code}: {why}')
-
-
-async def _event(socket: Socket) -> dict[str, Any]:
-    """Return the next event; raise LinkError when the connection ends."""
-    message = await socket.receive()
-    if message.type is not WSMsgType.TEXT:
-        error = socket.exception()
-        raise LinkError(f'the server closed the connection ({socket.close_code})'
-                        + (f': {error}' if error else ''))
-    try:
-        event = json.loads(message.data)
-    except ValueError as error:
-        raise LinkError(f'the server sent no JSON: {error}') from None
-    if not isinstance(event, dict):
-        raise LinkError(f'the server sent {str(event)[:80]}, which is no event')
-    return event

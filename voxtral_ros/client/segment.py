@@ -17,7 +17,7 @@ A piece of audio that a remote server transcribes in one generation, and the tex
 
 The audio is kept until its text is complete: after a broken connection the segment is sent again
 from its start. What was published before stays; of the second transcription only what goes further
-counts.
+counts. Where a server ended the text early, the next generation begins a little before that place.
 """
 
 from __future__ import annotations
@@ -31,10 +31,15 @@ import numpy as np
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.events import Transcript, Word
-from voxtral_ros.recognizer.words import Part, WordSplitter
+from voxtral_ros.recognizer.words import is_unspaced, Part, WordSplitter
 
 _TOKEN_S = 0.08  # vLLM sends a delta per token, and no times
 _BYTES_PER_S = 2 * TARGET_RATE_HZ
+# Tokens that come after the last of the audio: a server has ten or so, some have fewer.
+_LEAST_TAIL, _MOST_TAIL = 5, 12
+_SAME_S = 0.3  # between the ends of a word in two transcriptions, at most
+_LEAST_PROGRESS_S = 1.0  # of a generation, to be worth another one
+_LOOK_BACK_S = 2.0  # for a pause to go on from
 
 
 class _Spaced(NamedTuple):
@@ -59,6 +64,9 @@ class Segment:
         self.done = False  # no more text comes
         self.written: tuple[_Spaced, ...] = ()  # only ever grows
         self.blank_tokens = 0  # since the last text of the server
+        self.first = 0  # block that the present generation begins with
+        self._offset_s = 0.0  # of it
+        self._n_kept = 0  # words written of what is before it
         self._audio: list[bytes] = []  # PCM16
         self._n_bytes = 0
         self.restart()
@@ -68,6 +76,11 @@ class Segment:
     @property
     def duration_s(self) -> float:
         return self._n_bytes / _BYTES_PER_S
+
+    @property
+    def waiting_s(self) -> float:
+        """Return the seconds of audio whose text is not complete."""
+        return max(0.0, self.duration_s - self._offset_s)
 
     def append(self, samples: Samples) -> None:
         """Add float32 samples, 16 kHz, mono, -1..1."""
@@ -84,6 +97,52 @@ class Segment:
             last += 1
         return b''.join(blocks[first:last]), last
 
+    def n_tokens(self, usage: Any) -> int | None:
+        """Return how many tokens a generation had: by its usage, else one per delta."""
+        counted = usage.get('completion_tokens') if isinstance(usage, dict) else None
+        if isinstance(counted, int):
+            return max(self._n_deltas, counted)
+        return self._n_deltas or None
+
+    def ends_early(self, n_tokens: int) -> bool:
+        """Return whether a text of so many tokens is not that of all the audio."""
+        return n_tokens < self.waiting_s / _TOKEN_S + _LEAST_TAIL
+
+    def go_on_after(self, n_tokens: int) -> bool:
+        """
+        Let the next generation begin where one of so many tokens ended, or in a pause before.
+
+        Returns False where it has come to nothing and there is nowhere to go on from.
+        """
+        # The last tokens may be of silence that a server adds when it is stopped.
+        progress_s = min((n_tokens - _MOST_TAIL) * _TOKEN_S, self.waiting_s)
+        end_s = self._offset_s + progress_s
+        first, offset_s = self._quietest(
+            max(end_s - _LOOK_BACK_S, self._offset_s + progress_s / 2), end_s)
+        if progress_s < _LEAST_PROGRESS_S or first == self.first:
+            return False
+        self.settle()
+        self.first, self._offset_s = first, offset_s
+        self.restart()
+        return True
+
+    def _quietest(self, first_s: float, last_s: float) -> tuple[int, float]:
+        """Return the block that begins after the quietest moment of some time, and when."""
+        blocks = self._audio
+        starts = np.cumsum([0] + [len(block) for block in blocks]) / _BYTES_PER_S
+        levels = [float(np.mean(np.square(np.frombuffer(block, '<i2').astype(float))))
+                  for block in blocks]
+        inside = [index for index in range(1, len(blocks))
+                  if first_s <= starts[index] <= last_s] or [self.first]
+        weights = (0.5, 1.0, 1.0, 0.5)  # of the two blocks before and the two from it on
+
+        def level(index: int) -> float:
+            around = range(index - 2, index + 2)
+            return sum(weight * levels[min(max(at, 0), len(blocks) - 1)]
+                       for weight, at in zip(weights, around, strict=True))
+        found = min(inside, key=lambda index: (level(index), -index))
+        return found, float(starts[found])
+
     def complete(self) -> None:
         """Note that no more text comes, and forget the audio."""
         self.done = True
@@ -96,6 +155,7 @@ class Segment:
         self._fresh: list[_Spaced] = []  # of the present generation
         self._splitter = WordSplitter()
         self._n_deltas = self.blank_tokens = 0
+        self._aligned = not self._offset_s
 
     def write(self, delta: str, details: Any = None) -> bool:
         """
@@ -123,23 +183,60 @@ class Segment:
         """Return a word with its time in the stream."""
         # The first token of a word comes two after the one that speaks about its end.
         end_s = (self._n_deltas - 2) * _TOKEN_S if known is None else known.end_s
-        end_s = min(max(end_s, 0.0), self.duration_s)
+        end_s = min(max(end_s, 0.0) + self._offset_s, self.duration_s)
         before_s = self._fresh[-1].word.end_s if self._fresh else self.start_s
         return Word(text, max(self.start_s + end_s, before_s),
                     math.nan if known is None else known.confidence)
 
-    def _take_over(self) -> bool:
+    def settle(self) -> bool:
+        """Take over what was written: no more comes of this generation."""
+        return self._take_over(is_last=True)
+
+    def _take_over(self, is_last: bool = False) -> bool:
         """Let the words grow by those of this generation that go further."""
+        if not self._align(is_last):
+            return False
         written, fresh = list(self.written), self._fresh
-        if written and len(fresh) >= len(written):
+        n_again = len(written) - self._n_kept  # words that this generation has written as well
+        if 0 < n_again <= len(fresh):
             space, word = written[-1]
-            last = fresh[len(written) - 1].word
+            last = fresh[n_again - 1].word
             if last.text.startswith(word.text):
                 written[-1] = _Spaced(space, Word(last.text, word.end_s, last.confidence))
-        written += fresh[len(written):]
+        for space, word in fresh[n_again:]:
+            is_apart = space or not written or is_unspaced(word.text[0])
+            written.append(_Spaced(space if is_apart else ' ', word))
         changed = tuple(written) != self.written
         self.written = tuple(written)
         return changed
+
+    def _align(self, is_last: bool) -> bool:
+        """
+        Find which written word is the first of this generation; return whether it is known.
+
+        Where a generation goes on from the middle of the audio, its time says so to a word or so,
+        and the first word itself when it is complete.
+        """
+        if self._aligned or len(self._fresh) < (1 if is_last else 2):
+            return self._aligned
+        self._aligned = True
+        first = self._fresh[0].word
+        words = [word for _, word in self.written]
+        by_time = (index for index, word in enumerate(words)
+                   if word.end_s > first.end_s - _SAME_S / 2)
+        by_text = (index for index, word in enumerate(words) if _is_same(word, first))
+        self._n_kept = next(by_text, next(by_time, len(words)))
+        return True
+
+
+def _is_same(one: Word, other: Word) -> bool:
+    """Return whether two transcriptions are of the same word of the audio."""
+    return abs(one.end_s - other.end_s) < _SAME_S and _bare(one.text) == _bare(other.text)
+
+
+def _bare(word: str) -> str:
+    """Return a word without what a second transcription may write otherwise."""
+    return ''.join(letter for letter in word.casefold() if letter.isalnum())
 
 
 def _described(delta: str, details: Any) -> list[tuple[Part, Word | None]]:

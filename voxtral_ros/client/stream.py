@@ -27,8 +27,9 @@ from numpy.typing import ArrayLike
 
 from voxtral_ros.audio.pcm import checked
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
-from voxtral_ros.client.link import Link, Remote
+from voxtral_ros.client.link import Link
 from voxtral_ros.client.segment import Segment, SegmentTranscripts
+from voxtral_ros.client.servers import Remote
 from voxtral_ros.recognizer.events import Event, SpeechActivity
 from voxtral_ros.recognizer.interface import LinkStatus
 from voxtral_ros.recognizer.options import StreamOptions, StreamStats
@@ -142,6 +143,7 @@ class RemoteStream:
         self._closed = True
         self._link.stop()
         for transcripts in self._transcripts:
+            transcripts.segment.settle()
             transcripts.segment.complete()
         return self._take_events()
 

@@ -170,7 +170,8 @@ class AsrNode(LifecycleNode):
             parameters.refuse_wrong_values(self._refused)
             self.phrases.read()
             self.wake.read()
-            self._model = self._value('engine.url') or self._value('model') or str(demo_model())
+            self._model = self._value('engine.url').strip() or self._value('model') \
+                or str(demo_model())
             self._engine, self._model = load_engine(self._value)
             self._outputs = Outputs(self, self.robot)
         finally:

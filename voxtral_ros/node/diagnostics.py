@@ -172,8 +172,11 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
         ('failures of the recogniser', str(stats.failures)),
         ('memory (MB)', _number(_resident_mb(), 1)),
         ('link', now.link.state if now.link is not None else ''),
+        ('server', now.link.url if now.link is not None else ''),
         ('waits for the server (s)',
          _number(now.link.waiting_s, 1) if now.link is not None else ''),
+        ('texts ended early by the server',
+         str(now.link.early_ends) if now.link is not None else ''),
     ]
 
 

@@ -139,8 +139,8 @@ def _of_input(now: Health, recent: Recent) -> _Judgement | None:
     if now.live and now.timeout_s > 0 and recent.idle_s >= now.timeout_s:
         return ERROR, f'no audio for {recent.idle_s:.0f} s from the {now.source}: {now.hint}'
     if now.link is not None and now.link.state == 'down':
-        return ERROR, (f'no connection to {now.model}: {now.link.error}; {now.link.waiting_s:.0f} '
-                       's of speech wait for it')
+        return ERROR, (f'no connection to {now.link.url or now.model}: {now.link.error}; '
+                       f'{now.link.waiting_s:.0f} s of speech wait for it')
     if recent.undelivered_s:
         return WARN, (f'{recent.undelivered_s:.1f} s of speech were given up, because the server '
                       'was away for too long or did not answer: see its log, or engine.outage_s')

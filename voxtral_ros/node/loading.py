@@ -34,13 +34,14 @@ def load_engine(value: Callable[[str], Any]) -> tuple[SpeechEngine, str]:
     :param value: returns the value of a parameter
     :raises ValueError, OSError: the parameters name no usable model or device
     """
-    url = value('engine.url')
+    url = value('engine.url').strip()
     if url:
         from voxtral_ros.client.engine import RemoteEngine
         from voxtral_ros.server.access import read_token
         token = read_token(Path(value('engine.token_file'))) if value('engine.token_file') else ''
-        return RemoteEngine(url, value('engine.model'), token, value('engine.ca_file') or None,
-                            value('engine.outage_s')), url
+        engine = RemoteEngine(url, value('engine.model'), token, value('engine.ca_file') or None,
+                              value('engine.outage_s'))
+        return engine, ' '.join(engine.urls)
     # Not at the top: a robot with a server needs none of it.
     from voxtral_ros.recognizer.engine import Engine
     model = value('model') or str(demo_model())

@@ -29,6 +29,7 @@ import re
 from typing import Any
 
 # When a parameter is read, and until when it may be changed.
+_ADDRESS = r'wss?://[^/\s,][^\s,]*'
 AT_CONFIGURE = 'configure'
 AT_ACTIVATE = 'activate'
 ALWAYS = 'always'
@@ -143,9 +144,12 @@ TABLE = (
     Row('engine.verify', True, 'compare the weights with their checksums, if they have any, while '
         'they are loaded'),
     Row('engine.url', '', 'address of a voxtral or vLLM server that is to be used instead of '
-        'model, such as ws://host:8000/v1/realtime; empty: none',
-        pattern=r'(wss?://[^/\s]\S*)?', like='an address that begins with ws:// or wss://'),
-    Row('engine.model', '', 'name to ask the server for; empty: the one it has'),
+        'model, such as ws://host:8000/v1/realtime; several, apart by spaces, commas or line '
+        'ends: the first that is well; empty: none',
+        pattern=rf'\s*({_ADDRESS}([\s,]+{_ADDRESS})*)?\s*',
+        like='an address that begins with ws:// or wss://, or several'),
+    Row('engine.model', '', 'name to ask the server for, or the last part of it; empty: the one '
+        'it has'),
     Row('engine.token_file', '', 'file whose first line is the bearer token of the server'),
     Row('engine.ca_file', '', 'certificate to trust a wss:// server by; empty: the usual ones'),
     Row('engine.outage_s', 300.0, 'speech that is kept while the server is away, s',

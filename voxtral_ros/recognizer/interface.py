@@ -40,6 +40,10 @@ class NotFinite(RuntimeError):
                          '(take dtype bfloat16 or float32)')
 
 
+class ServerAway(RuntimeError):
+    """The server that recognises cannot be reached, and nobody waits for it any longer."""
+
+
 @dataclass(frozen=True)
 class EngineStats:
     """What passes over live audio were like since the engine was made; NaN before the first."""
@@ -59,6 +63,8 @@ class LinkStatus:
     connects: int = 0
     waiting_s: float = 0.0  # audio whose text is not complete
     dropped_s: float = 0.0  # audio that was given up
+    url: str = ''  # of the server in use, or that was tried last
+    early_ends: int = 0  # texts that the server ended before their audio; the rest was sent again
 
 
 class SpeechStream(Protocol):

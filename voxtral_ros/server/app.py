@@ -100,6 +100,7 @@ class Server:
         """
         app = web.Application(middlewares=[self._guard])
         app.router.add_get('/v1/realtime', self._realtime)
+        app.router.add_get('/v1/models', self._models)
         app.router.add_get('/healthz', self._healthz)
         app.router.add_get('/metrics', self._metrics)
         for path in sorted(_PAGE.iterdir()):
@@ -133,7 +134,7 @@ class Server:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let nobody in who may not."""
-        if request.path in ('/v1/realtime', '/metrics') and self.access.token \
+        if request.path in ('/v1/realtime', '/v1/models', '/metrics') and self.access.token \
                 and not has_token(request.headers, self.access.token):
             return self._refuse('token', 401, 'give the token of this server: "Authorization: '
                                 'Bearer TOKEN"', {'WWW-Authenticate': 'Bearer'})
@@ -189,6 +190,11 @@ class Server:
              'model': self.models[0], 'token_needed': bool(self.access.token),
              'engines': self.pool.health()},
             status=503 if broken else 200)
+
+    async def _models(self, _: web.Request) -> web.Response:
+        """List the model as OpenAI's API and vLLM do, by the first of its names."""
+        return web.json_response({'object': 'list', 'data': [
+            {'id': self.models[0], 'object': 'model', 'owned_by': 'voxtral'}]})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self.metrics.exposition(), headers={

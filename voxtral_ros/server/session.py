@@ -33,6 +33,7 @@ import numpy as np
 
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
+from voxtral_ros.recognizer.model_name import matching_model
 from voxtral_ros.recognizer.phrases import MAX_PHRASES, PhraseList
 from voxtral_ros.server.audio_check import AudioCheck
 from voxtral_ros.server.dialects.base import Dialect, Transcription
@@ -187,7 +188,7 @@ class Session:
         return SessionOptions(**dialect.defaults, phrases=self.worker.phrases)
 
     def _update(self, update: SessionUpdate) -> None:
-        if update.model and update.model not in self._models:
+        if update.model and not matching_model(update.model, self._models):
             raise EventError('model_not_found', f'the model {update.model[:80]!r} does not exist: '
                              f'this server has {", ".join(self._models)}')
         if update.delay_ms is not None:
