@@ -17,7 +17,7 @@
 import logging
 
 import pytest
-from support.realtime import wait_for, wait_until, WAIT_S
+from support.realtime import wait_for, WAIT_S, wait_until
 from support.scripted import (
     feed, join, PAUSE, Script, scripted_voice, silence, texts, transcripts, voice)
 from support.vllm import vllm

@@ -16,7 +16,7 @@
 
 import pytest
 from support.realtime import (
-    DATA, MODEL, running, ServedScript, ServerProcess, wait_for, wait_until, WAIT_S)
+    DATA, MODEL, running, ServedScript, ServerProcess, wait_for, WAIT_S, wait_until)
 from support.scripted import (
     feed, finals, join, PAUSE, RATE, Script, scripted_voice, silence, texts, transcripts, voice)
 from support.vllm import vllm

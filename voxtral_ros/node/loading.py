@@ -39,9 +39,9 @@ def load_engine(value: Callable[[str], Any]) -> tuple[SpeechEngine, str]:
         from voxtral_ros.client.engine import RemoteEngine
         from voxtral_ros.server.access import read_token
         token = read_token(Path(value('engine.token_file'))) if value('engine.token_file') else ''
-        engine = RemoteEngine(url, value('engine.model'), token, value('engine.ca_file') or None,
+        remote = RemoteEngine(url, value('engine.model'), token, value('engine.ca_file') or None,
                               value('engine.outage_s'))
-        return engine, ' '.join(engine.urls)
+        return remote, ' '.join(remote.urls)
     # Not at the top: a robot with a server needs none of it.
     from voxtral_ros.recognizer.engine import Engine
     model = value('model') or str(demo_model())
