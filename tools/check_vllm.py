@@ -20,8 +20,9 @@ Whether client, node and model still agree with a real vLLM, on the CPU and with
     ... python tools/check_vllm.py --robots 12 --replicas 2     a fleet, nothing else
 
 Installs vLLM into an environment of its own, which takes 3.8 GB and minutes; needs torch here
-(`make setup TORCH=1`). Where pip does not find wheels of torch for the CPU by itself, name an index:
---torch-index https://download.pytorch.org/whl/cpu. The demo model is exported in float32; then:
+(`make setup TORCH=1`). Where pip does not find wheels of torch for the CPU by itself, name an
+index: --torch-index https://download.pytorch.org/whl/cpu. The demo model is exported in float32;
+then:
 
 - parity: the recordings in test/data go through vLLM's socket and through the network here. vLLM
   sends a delta per token, so the tokens are compared position by position. Once as vLLM is, which
