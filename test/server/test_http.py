@@ -86,7 +86,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(scripted):
 
 @pytest.mark.parametrize('path, status', [
     ('/nothing', 404), ('/page', 404), ('/../app.py', 404), ('/v1/realtime', 426),
-    ('/v1/models', 404)])
+    ('/v1/model', 404)])
 def test_other_paths(scripted, path, status):
     with pytest.raises(HTTPError) as error:
         get(scripted, path)
