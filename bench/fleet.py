@@ -240,6 +240,8 @@ ARRANGEMENTS = {
     'haproxy-drained': ('two behind HAProxy, one stopped (SIGTERM)', 2, haproxy, drained),
     'haproxy-hung': ('two behind HAProxy, one hangs (SIGSTOP)', 2, haproxy, hung),
     'haproxy-gone': ('two behind HAProxy, the machine of one vanishes', 2, haproxy, gone),
+    'list': ('two, robots have a list of both', 2, None, nothing),
+    'list-killed': ('two, robots have a list of both, one killed (SIGKILL)', 2, None, killed),
     'nginx': ('two behind nginx', 2, nginx, nothing),
     'nginx-killed': ('two behind nginx, one killed (SIGKILL)', 2, nginx, killed),
 }
@@ -259,9 +261,12 @@ def measure(name, fleet, at_block):
         for _ in range(n_servers):
             servers.append(Server(machine if not servers else None))
             stack.callback(servers[-1].end)
-        addresses = [server.address for server in servers]
-        bind = stack.enter_context(balancer(addresses)) if balancer else addresses[0]
-        urls = [f'ws://{bind}/v1/realtime'] * len(fleet)
+        if balancer:
+            bind = stack.enter_context(balancer([server.address for server in servers]))
+            urls = [[f'ws://{bind}/v1/realtime']] * len(fleet)
+        else:  # all of them, half of the robots in the other order
+            urls = [[server.url for server in servers[::1 - 2 * (k % 2)]]
+                    for k in range(len(fleet))]
         happened = listen(fleet, urls, at_block, lambda: happens(servers))
         given = '' if happens is not nothing else f'{_given(servers, fleet):.0%}'
     row(title, fleet, happened, given, (load, os.getloadavg()[0]))

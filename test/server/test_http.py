@@ -84,6 +84,11 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(scripted):
         assert addresses in ([], ['http://www.w3.org'])  # the name of SVG
 
 
+def test_the_model_is_listed_as_vllm_does(scripted):
+    listed = json.loads(get(scripted, '/v1/models').read())
+    assert [(model['id'], model['object']) for model in listed['data']] == [(MODEL, 'model')]
+
+
 @pytest.mark.parametrize('path, status', [
     ('/nothing', 404), ('/page', 404), ('/../app.py', 404), ('/v1/realtime', 426),
     ('/v1/model', 404)])
