@@ -93,7 +93,7 @@ def test_a_checkpoint_is_opened_and_read_once(monkeypatch, dtype):
             read.append(len(raw))
             super()._pread(raw, offset)
 
-    monkeypatch.setattr('voxtral_ros.quantization.weights.TensorFile', Counted)
+    monkeypatch.setattr('voxtral_ros.model.layout.TensorFile', Counted)
     Engine.load(demo_model(), 'cpu', dtype)
     with TensorFile(demo_model() / WEIGHTS) as file:
         assert sum(read) == sum(spec.nbytes for spec in file.specs.values())

@@ -17,6 +17,7 @@ Layouts: the folders that transformers writes, and shards, hold the same model a
 transformers itself writes them here, of the weights of a native checkpoint.
 """
 
+from copy import deepcopy
 import json
 import logging
 import shutil
@@ -29,7 +30,7 @@ pytest.importorskip('transformers')
 
 from quantization import packable  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
-from support import hf_reference  # noqa: E402
+from support import checkpoints, hf_reference  # noqa: E402
 
 from voxtral_ros.cli.main import main  # noqa: E402
 from voxtral_ros.model.checkpoint import check_folder, WEIGHTS  # noqa: E402
@@ -40,20 +41,24 @@ from voxtral_ros.quantization.format import Recipe  # noqa: E402
 from voxtral_ros.quantization.quantizer import quantize  # noqa: E402
 from voxtral_ros.recognizer.engine import Engine  # noqa: E402
 
-PARAMS = packable.PARAMS
+# Heads of another length in each stack.
+PARAMS = deepcopy(packable.PARAMS)
+checkpoints.section(PARAMS, 'encoder').update(head_dim=16, n_heads=16, n_kv_heads=16)
+TENSORS = {name: tensor.bfloat16()
+           for name, tensor in checkpoints.random_tensors(PARAMS, seed=0).items()}
 N_SHARDS = 40
 Q_PROJ = 'language_model.model.layers.0.self_attn.q_proj.weight'
 
 
 @pytest.fixture(scope='module')
 def native(tmp_path_factory):
-    return packable.write(tmp_path_factory.mktemp('layouts') / 'native')
+    return packable.write(tmp_path_factory.mktemp('layouts') / 'native', TENSORS, PARAMS)
 
 
 @pytest.fixture(scope='module')
 def saved(native):
     """Return the folders that transformers writes: in one file, and in many shards."""
-    model = hf_reference.load_hf(PARAMS, packable.tensors()).bfloat16()
+    model = hf_reference.load_hf(PARAMS, TENSORS).bfloat16()
     folders = native.with_name('whole'), native.with_name('shards')
     for folder, options in zip(folders, ({}, {'max_shard_size': 100}), strict=True):
         model.save_pretrained(folder, **options)

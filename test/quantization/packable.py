@@ -22,7 +22,7 @@ import torch
 # The key heads make 64 outputs, the least that can be packed; no two sizes are equal by accident.
 PARAMS = checkpoints.tiny_params(
     dim=128, hidden_dim=384, head_dim=32, n_heads=8, n_kv_heads=2, n_layers=2, vocab_size=1344,
-    encoder={'dim': 128, 'hidden_dim': 256, 'head_dim': 16, 'n_heads': 16, 'n_kv_heads': 16,
+    encoder={'dim': 128, 'hidden_dim': 256, 'head_dim': 32, 'n_heads': 8, 'n_kv_heads': 8,
              'n_layers': 1})
 DECODER_LINEARS = tuple(
     f'layers.{i}.{name}.weight' for i in range(PARAMS['n_layers'])
@@ -41,11 +41,11 @@ def tensors(dtype=torch.bfloat16, seed=0):
             for name, tensor in checkpoints.random_tensors(PARAMS, seed).items()}
 
 
-def write(folder, weights=None):
+def write(folder, weights=None, params=PARAMS):
     """Write a checkpoint of native tensors, by default of `tensors()`, and return its folder."""
     vocabulary = checkpoints.tiny_vocabulary() + [b'word %d' % number for number in range(60)]
     tekken = checkpoints.tekken_dict(vocabulary, n_text=PARAMS['vocab_size'] - 1000)
-    return checkpoints.write_checkpoint(folder, PARAMS, weights or tensors(), tekken)
+    return checkpoints.write_checkpoint(folder, params, weights or tensors(), tekken)
 
 
 def logits(network):

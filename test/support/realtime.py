@@ -266,7 +266,8 @@ class ScriptProcess:
 
 def _serve_script(script, limits, port):
     with scripted_voice():
-        serve(Server(ServedScript(script), (MODEL,), limits), '127.0.0.1', 0, port.send)
+        server = Server({'script': ServedScript(script)}, (MODEL,), limits)
+        serve(server, '127.0.0.1', 0, port.send)
 
 
 def wait_until(condition):
