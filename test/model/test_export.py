@@ -56,11 +56,7 @@ DiskUsage = namedtuple('DiskUsage', 'total used free')
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
     """Return the folder of every recipe's result, and of the source as 'dense'."""
-    root = tmp_path_factory.mktemp('folders')
-    dense = packable.write(root / 'dense')
-    for name, recipe in RECIPES.items():
-        quantize(dense, root / name, recipe)
-    return {name: root / name for name in ('dense', *RECIPES)}
+    return packable.quantized_folders(tmp_path_factory.mktemp('folders'), RECIPES)
 
 
 def loaded(folder, dtype=torch.float32):

@@ -345,7 +345,7 @@ def test_names_that_are_unknown_or_missing(whole):
     (None, {'audio_config': 3}, '"audio_config" is a int'),
     ('text_config', {'hidden_size': 'wide'}, '"dim" is \'wide\''),
     ('text_config', {'hidden_act': 'gelu'}, '"hidden_act" is \'gelu\''),
-    ('text_config', {'hidden_size': 64}, 'params.json makes it'),
+    ('text_config', {'hidden_size': 64}, 'config.json makes it'),
     ('text_config', {'rope_parameters': {'rope_type': 'yarn'}}, "rope_type\" is 'yarn'"),
     ('audio_config', {'head_dim': 48}, 'no whole heads of 48')])
 def test_a_config_of_another_network(whole, key, changes, words):

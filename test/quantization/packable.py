@@ -19,6 +19,8 @@ from functools import cache
 from support import checkpoints
 import torch
 
+from voxtral_ros.quantization.quantizer import quantize
+
 # The key heads make 64 outputs, the least that can be packed; no two sizes are equal by accident.
 PARAMS = checkpoints.tiny_params(
     dim=128, hidden_dim=384, head_dim=32, n_heads=8, n_kv_heads=2, n_layers=2, vocab_size=1344,
@@ -46,6 +48,14 @@ def write(folder, weights=None, params=PARAMS):
     vocabulary = checkpoints.tiny_vocabulary() + [b'word %d' % number for number in range(60)]
     tekken = checkpoints.tekken_dict(vocabulary, n_text=PARAMS['vocab_size'] - 1000)
     return checkpoints.write_checkpoint(folder, params, weights or tensors(), tekken)
+
+
+def quantized_folders(root, recipes):
+    """Return the folder of every recipe's result, and of the source as 'dense'."""
+    dense = write(root / 'dense')
+    for name, recipe in recipes.items():
+        quantize(dense, root / name, recipe)
+    return {name: root / name for name in ('dense', *recipes)}
 
 
 def logits(network):

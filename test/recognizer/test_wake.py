@@ -18,8 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 import pytest
 
-from voxtral_ros.recognizer.phrase_match import normalised
 from voxtral_ros.recognizer.wake import WakePhrases
+from voxtral_ros.recognizer.words import normalised
 
 NAMES = WakePhrases(['hey robot', 'okay computer'])
 

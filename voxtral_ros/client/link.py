@@ -81,7 +81,7 @@ class Link:
         self._sent_end = False  # of the first segment
         self._n_done = 0  # over this connection
         self._accepted = False  # the server has the model
-        self._told_early_ends: set[str] = set()  # servers
+        self._warned_early_ends: set[str] = set()  # servers
         self._last_event_s = 0.0  # when the server last sent anything
         self._asked_s = math.inf  # when it was first sent audio after that
         self._loop = asyncio.new_event_loop()
@@ -322,7 +322,7 @@ class Link:
             elif segment and kind == 'transcription.done':
                 self._accept(url)
                 n_tokens = segment.n_tokens(message.get('usage'))
-                # A server that tells of no tokens at all is believed.
+                # A server that counts no tokens at all is believed.
                 if not self._sent_end or (n_tokens is not None and segment.ends_early(n_tokens)):
                     self._ended_early(segment, n_tokens or 0, url)
                 self._finish(segment)
@@ -340,8 +340,8 @@ class Link:
         In this one there may be audio left in the queue of the server, without an order.
         """
         self._note(early_ends=self._status.early_ends + 1)
-        if url not in self._told_early_ends:
-            self._told_early_ends.add(url)
+        if url not in self._warned_early_ends:
+            self._warned_early_ends.add(url)
             _LOGGER.warning(
                 '%s ended a text after %d tokens, before the audio had ended: the rest is sent as '
                 'another one. vLLM does that where --max-model-len is less than the tokens of an '

@@ -31,7 +31,7 @@ import numpy as np
 from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.events import Transcript, Word
-from voxtral_ros.recognizer.words import is_unspaced, Part, WordSplitter
+from voxtral_ros.recognizer.words import is_unspaced, normalised, Part, WordSplitter
 
 _TOKEN_S = 0.08  # vLLM sends a delta per token, and no times
 _BYTES_PER_S = 2 * TARGET_RATE_HZ
@@ -231,12 +231,8 @@ class Segment:
 
 def _is_same(one: Word, other: Word) -> bool:
     """Return whether two transcriptions are of the same word of the audio."""
-    return abs(one.end_s - other.end_s) < _SAME_S and _bare(one.text) == _bare(other.text)
-
-
-def _bare(word: str) -> str:
-    """Return a word without what a second transcription may write otherwise."""
-    return ''.join(letter for letter in word.casefold() if letter.isalnum())
+    return abs(one.end_s - other.end_s) < _SAME_S \
+        and normalised(one.text) == normalised(other.text)
 
 
 def _described(delta: str, details: Any) -> list[tuple[Part, Word | None]]:

@@ -163,7 +163,7 @@ class Servers:
         return f'{url} has no model {asked!r}: {name!r} of it is taken'
 
     async def _listed(self, url: str) -> list[str]:
-        """Return the names of the models of a server, none where it does not tell."""
+        """Return the names of the models of a server, none where it has no list."""
         parts = urlsplit(url)
         if not parts.path.endswith(_PATH):
             return []

@@ -56,7 +56,7 @@ def open_weights(folder: str | Path, window: int = 0,
         params.json
     """
     layout = find_layout(folder)
-    config = ModelConfig.load(layout.folder).with_window(window)
+    config = ModelConfig.of_layout(layout).with_window(window)
     params = layout.params()
     try:
         check_config(params)
@@ -66,7 +66,7 @@ def open_weights(folder: str | Path, window: int = 0,
         _LOGGER.info('%s has the model twice: %s is read, not %s', layout.folder,
                      layout.weights[0].name, layout.others[0].name)
     with layout.open(params, verify) as weights:
-        _compare(config, weights)
+        _compare(config, weights, layout.config.name)
         yield config, weights
         weights.check()
 
@@ -83,10 +83,10 @@ def check_folder(folder: str | Path) -> None:
         pass
 
 
-def _compare(config: ModelConfig, weights: WeightFile) -> None:
+def _compare(config: ModelConfig, weights: WeightFile, asked_by: str) -> None:
     """Raise CheckpointError unless names and shapes of the file are those of the network."""
     n_layers = config.encoder.n_layers + config.decoder.n_layers
-    other = f'{weights.path} does not hold the tensors that params.json asks for'
+    other = f'{weights.path} does not hold the tensors that {asked_by} asks for'
     if n_layers > max(_FEW_LAYERS, len(weights.stored)):
         raise CheckpointError(f'{other}: it has {len(weights.stored)} weights, but "n_layers" of '
                               f'encoder and decoder are {n_layers}')
@@ -99,7 +99,7 @@ def _compare(config: ModelConfig, weights: WeightFile) -> None:
     for name, shape in expected.items():
         found = weights.stored[name].shape
         if found != shape:
-            raise CheckpointError(f'{weights.path}: {name} is {list(found)}, but params.json '
+            raise CheckpointError(f'{weights.path}: {name} is {list(found)}, but {asked_by} '
                                   f'makes it {list(shape)}')
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from voxtral_ros.model.folder import ConfigError
-from voxtral_ros.model.layout import find_layout
+from voxtral_ros.model.layout import find_layout, Layout
 
 __all__ = ['AudioConfig', 'ConfigError', 'ModelConfig', 'StackConfig']
 
@@ -148,8 +148,17 @@ class ModelConfig:
 
     @classmethod
     def load(cls, folder: str | Path) -> ModelConfig:
-        """Read `params.json` or `config.json`; raise ConfigError when it is missing or wrong."""
-        layout = find_layout(folder)
+        """
+        Read `params.json` or `config.json`.
+
+        :raises ConfigError: it is missing or wrong
+        :raises CheckpointError: it cannot be said where the weights are
+        """
+        return cls.of_layout(find_layout(folder))
+
+    @classmethod
+    def of_layout(cls, layout: Layout) -> ModelConfig:
+        """Read it where it is known to be; see `load`."""
         params = layout.params()
         try:
             return cls.from_params(params)

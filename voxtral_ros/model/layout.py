@@ -104,12 +104,14 @@ def find_layout(folder: str | Path) -> Layout:
     params, config = folder / 'params.json', folder / 'config.json'
     native, native_index = _weights(folder, _NATIVE)
     other, other_index = _weights(folder, _HUGGING_FACE)
-    if native or not (other or (config.exists() and not params.exists())):
-        return Layout(folder, params, native or (folder / WEIGHTS,), native_index, other)
-    if params.exists() and not config.exists():
-        config = params
-    return Layout(folder, config, other or (folder / f'{_HUGGING_FACE}.safetensors',),
-                  other_index)
+    if native:
+        return Layout(folder, params, native, native_index, other)
+    if other:
+        described_by = params if params.exists() and not config.exists() else config
+        return Layout(folder, described_by, other, other_index)
+    if config.exists() and not params.exists():  # without weights; the error names them
+        return Layout(folder, config, (folder / f'{_HUGGING_FACE}.safetensors',))
+    return Layout(folder, params, (folder / WEIGHTS,))
 
 
 def _weights(folder: Path, stem: str) -> tuple[tuple[Path, ...], dict[str, str] | None]:

@@ -94,8 +94,8 @@ class HuggingFaceTensors:
                                       f'rows, which are no whole heads of {head_dim}')
         self.specs: dict[str, Spec] = {
             weight_name: source.specs[name] for weight_name, name in self._names.items()}
-        # The last head that was read, as it is in the source: blocks of rows may end inside one,
-        # and what is read twice is not compared with its checksum.
+        # The head that the last block of rows ended in, as it is in the source: what is read twice
+        # is not compared with its checksum.
         self._last: tuple[str, int, Array] | None = None
 
     def check(self) -> None:
@@ -115,7 +115,9 @@ class HuggingFaceTensors:
             return self._source.rows(self._names[name], start, stop)
         stop = self.specs[name].shape[0] if stop is None else stop
         first = start // head_dim * head_dim
-        heads = self._heads(name, first, -(-stop // head_dim) * head_dim, head_dim)
+        last = -(-stop // head_dim) * head_dim
+        heads = self._heads(name, first, last, head_dim)
+        self._last = (name, last - head_dim, heads[-head_dim:].copy()) if stop < last else None
         return interleaved(heads, head_dim)[start - first:stop - first]
 
     def pieces(self, name: str) -> Iterator[tuple[int, Array]]:
@@ -132,15 +134,10 @@ class HuggingFaceTensors:
     def _heads(self, name: str, first: int, last: int, head_dim: int) -> Array:
         """Read the rows of whole heads in the order of the source."""
         rows = self._source.rows
-        if self._last and self._last[:2] == (name, first) and first < last:
-            kept = self._last[2]
+        if self._last and self._last[:2] == (name, first):
             more = rows(self._names[name], first + head_dim, last)
-            heads = np.concatenate([kept, more])
-        else:
-            heads = rows(self._names[name], first, last)
-        if len(heads):
-            self._last = name, last - head_dim, heads[-head_dim:].copy()
-        return heads
+            return np.concatenate([self._last[2], more])
+        return rows(self._names[name], first, last)
 
     def _head_dim(self, weight_name: str) -> int:
         """Return the length of the heads whose rows have another order here, 0 if none have."""

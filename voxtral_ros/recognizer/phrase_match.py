@@ -25,13 +25,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-import unicodedata
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
-from voxtral_ros.recognizer.words import is_unspaced
+from voxtral_ros.recognizer.words import is_unspaced, normalised
 
 MIN_SIMILARITY = 0.81  # so of six letters one may be wrong: 'light' is not 'right'
 
@@ -87,13 +86,6 @@ class PhraseMatcher:
         begin, end = spans[span]
         return Match(self._phrases[phrase], float(similarity[span, phrase]),
                      pieces[begin][1], pieces[end - 1][1] + 1)
-
-
-def normalised(text: str) -> str:
-    """Return the letters and digits of a text, without case and accents."""
-    folded = unicodedata.normalize('NFKD', text).casefold()
-    decomposed = unicodedata.normalize('NFKD', folded)
-    return ''.join(character for character in decomposed if character.isalnum())
 
 
 def _pieces(words: Sequence[str]) -> list[tuple[str, int]]:

@@ -35,8 +35,7 @@ import unicodedata
 
 from rapidfuzz.distance import Levenshtein
 
-from voxtral_ros.recognizer.phrase_match import normalised
-from voxtral_ros.recognizer.words import is_unspaced
+from voxtral_ros.recognizer.words import is_unspaced, normalised
 
 # With less, other words are found: 'the robot' has 0.75 of 'hey robot', and 'okay robot' 0.7 of
 # 'hello robot'.

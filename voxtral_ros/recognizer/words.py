@@ -98,6 +98,13 @@ class WordSplitter:
             or self._in_new_group or self._n_pieces > _MAX_PIECES
 
 
+def normalised(text: str) -> str:
+    """Return the letters and digits of a text, without case and accents."""
+    folded = unicodedata.normalize('NFKD', text).casefold()
+    decomposed = unicodedata.normalize('NFKD', folded)
+    return ''.join(character for character in decomposed if character.isalnum())
+
+
 @lru_cache(1024)
 def is_unspaced(character: str) -> bool:
     return unicodedata.name(character, '').startswith(_UNSPACED)
