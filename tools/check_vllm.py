@@ -28,7 +28,7 @@ then:
   sends a delta per token, so the tokens are compared position by position. Once as vLLM is, which
   puts later mel frames 2.5 ms beside where they belong, and once with that mended;
 - client: RemoteEngine hears spoken orders; then again, and vLLM is killed in the first utterance
-  and started again;
+  and started again; and with so few tokens (--max-model-len) that vLLM ends texts early;
 - node: the orders are published as audio, to a node whose engine.url is vLLM's.
 
 The exit status is 0 if all of that is as it should be, else 1.
@@ -65,6 +65,7 @@ DATA = ROOT / 'test' / 'data'
 RATE, BLOCK = 16000, 1280
 PAUSE_S = 3.0  # after the orders: ends the last utterance
 PATIENCE_S = 600.0
+FEW_TOKENS = 100  # an order of 4 s has its 50 and those around it
 
 
 class Report:
@@ -204,6 +205,17 @@ def check_client(report: Report, vllm: Vllm, speed: float) -> list[str]:
     return calm.words
 
 
+def check_early_ends(report: Report, vllm: Vllm, speed: float, expected: list[str]) -> None:
+    """Check that nothing is lost where vLLM has too few tokens for the longest orders."""
+    listener = Listener(vllm.url)
+    listener.hear(orders(), speed)
+    errors, link = word_errors(expected, listener.words), listener.stream.link
+    report.line('client, vLLM ends texts early', link.early_ends > 0 and not errors
+                and not link.dropped_s,
+                f'{errors} of {len(expected)} words differ, {link.dropped_s:g} s lost, '
+                f'{link.early_ends} texts ended early')
+
+
 # ---- node ----
 
 def check_node(report: Report, vllm: Vllm, folder: Path, expected: list[str]) -> None:
@@ -276,6 +288,9 @@ def run(arguments: argparse.Namespace, folder: Path) -> int:
         n_tokens, n_words = parity(engine, vllm.url, 'vLLM as it is')
         words = check_client(report, vllm, arguments.speed)
         check_node(report, vllm, folder, words)
+    with Vllm(venv, model, folder, [*options, '--max-model-len', str(FEW_TOKENS)]) as vllm:
+        vllm.wait()
+        check_early_ends(report, vllm, arguments.speed, words)
     if n_tokens:
         print(f'\nvLLM as it is: {n_tokens} tokens and {n_words} words differ', flush=True)
         with Vllm(venv, model, folder, options, patched=True) as vllm:
