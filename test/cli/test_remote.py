@@ -20,6 +20,9 @@ import sys
 
 import pytest
 from support.realtime import DATA, ServerProcess
+from support.scripted import join, PAUSE, Script, scripted_voice, silence
+from support.vllm import vllm
+
 from voxtral_ros.cli import remote
 from voxtral_ros.cli.main import main
 
@@ -48,6 +51,19 @@ def test_no_server(monkeypatch, capsys):
     code = main(['transcribe', '--url', 'ws://127.0.0.1:1/v1/realtime', str(DATA / 'orders.flac')])
     assert code == 1
     assert 'no connection to ws://127.0.0.1:1/v1/realtime' in capsys.readouterr().err
+
+
+def test_a_file_is_not_read_further_than_the_server_follows(monkeypatch):
+    monkeypatch.setattr(remote, '_MOST_WAITING_S', 1.0)
+    with scripted_voice(), vllm(script := Script()) as server:
+        stream = remote.PatientEngine(server.url, '', None).open()
+        for word in ' go', ' stop':
+            stream.feed(join(silence(1.0), script.say(word), silence(PAUSE)))
+            events = stream.poll()
+            assert stream._stream.link.waiting_s <= 1.0
+            assert [event.text for event in events if getattr(event, 'is_final', False)] \
+                == [word.strip()]
+        stream.abandon()
 
 
 @pytest.mark.parametrize('more', [

@@ -14,6 +14,8 @@
 
 """Several servers, of which the first that is well is used; and what their models are called."""
 
+import asyncio
+
 import pytest
 from support.realtime import (
     DATA, MODEL, running, ServedScript, ServerProcess, wait_for, WAIT_S, wait_until)
@@ -122,6 +124,29 @@ def test_a_first_server_without_the_model_is_not_gone_back_to(script, monkeypatc
     assert texts(events) == ['go']
     assert stream.link.connects == 1
     assert stream.link.url == second.url
+    assert len(second.updates) == 1  # the connection was kept
+
+
+def test_a_first_server_that_is_not_so_well_after_all_is_looked_at_less_often(monkeypatch):
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    async def is_well(url):
+        return url == 'ws://a/v1/realtime'
+
+    chosen = servers.Servers(servers.Remote(('ws://a/v1/realtime', 'ws://b/v1/realtime')))
+    monkeypatch.setattr(servers.asyncio, 'sleep', sleep)
+    monkeypatch.setattr(chosen, '_is_well', is_well)
+    for _ in range(3):
+        chosen.failed()
+        asyncio.run(chosen.look_back())
+        assert chosen.url == 'ws://a/v1/realtime'
+    chosen.worked()
+    chosen.failed()
+    asyncio.run(chosen.look_back())
+    assert slept == [10.0, 20.0, 40.0, 10.0]
 
 
 def test_connected_means_that_the_model_is_there_and_the_error_says_that_it_is_not(script):
