@@ -150,7 +150,8 @@ def test_a_step_that_never_returns_is_shown_as_what_it_is(tmp_path):
 @pytest.mark.slow
 def test_an_autostarted_node_survives_a_step_that_never_returns(tmp_path):
     """It publishes what was recognised and starts its process anew, with the same arguments."""
-    with driven(tmp_path, prelude=HANGING_STEP, source='file', file=ORDERS, file_realtime='false',
+    # In real time: who begins to listen to the new process must not miss its texts.
+    with driven(tmp_path, prelude=HANGING_STEP, source='file', file=ORDERS,
                 watchdog__step_s=1.0, autostart='true') as driver:
         driver.wait(lambda: 'starting the process anew' in driver.log)
         driver.wait(lambda: driver.texts

@@ -355,7 +355,8 @@ def test_totals_are_right_whoever_counts_at_the_same_time():
 
     def count(engine):
         for n in range(500):
-            engine.took(0.5, 0.25)
+            engine.processed(0.5)
+            engine.computed(0.25)
             engine.slots(n % 4, n % 3, n)
         engine.slots(2, 1, 499)
     threads = [threading.Thread(target=count, args=(engine,)) for engine in engines]

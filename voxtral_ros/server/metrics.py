@@ -80,13 +80,17 @@ class Metrics:
             assert isinstance(gauge, Gauge)
             gauge.set_function(function)
 
-    def took(self, audio_s: float, compute_s: float) -> None:
-        """Count the audio of a round and the time that it took; from any thread."""
+    def processed(self, audio_s: float) -> None:
+        """Count the audio of a round, before anybody has its text; from any thread."""
         with self._lock:
             self._audio_s += audio_s
+        self.audio_seconds.inc(audio_s)
+
+    def computed(self, compute_s: float) -> None:
+        """Count the time that a round took; from any thread."""
+        with self._lock:
             self._compute_s += compute_s
             self._factor.set(self._compute_s / self._audio_s if self._audio_s else 0.0)
-        self.audio_seconds.inc(audio_s)
         self.compute_seconds.inc(compute_s)
 
     def exposition(self) -> bytes:
@@ -112,10 +116,14 @@ class EngineMetrics:
         self._own = {key: metric.labels(name) for key, metric in totals.of_engines.items()}
         self._n_talking = self._n_waiting = self._n_waits = 0
 
-    def took(self, audio_s: float, compute_s: float) -> None:
-        """Count the audio of a round, and the time that it took."""
-        self._totals.took(audio_s, compute_s)
+    def processed(self, audio_s: float) -> None:
+        """Count the audio of a round, before anybody has its text."""
+        self._totals.processed(audio_s)
         self._own['audio_seconds'].inc(audio_s)
+
+    def computed(self, compute_s: float) -> None:
+        """Count the time that a round took."""
+        self._totals.computed(compute_s)
         self._own['compute_seconds'].inc(compute_s)
 
     def slots(self, n_talking: int, n_waiting: int, n_waits: int) -> None:

@@ -168,12 +168,13 @@ class Worker:
                 self._try_again()
                 continue
             n_samples = sum(len(samples) for _, samples, _, _ in batch)
+            self._own_metrics.processed(n_samples / TARGET_RATE_HZ)
             begin = time.perf_counter()
             try:
                 self._round(batch)
             except Exception:  # the server goes on, whatever it is
                 _LOGGER.exception('a round of %s went wrong', self.name)
-            self._own_metrics.took(n_samples / TARGET_RATE_HZ, time.perf_counter() - begin)
+            self._own_metrics.computed(time.perf_counter() - begin)
             with self.condition:
                 self._jobs = [job for job in self._jobs if not job.over]
             self.n_talking = slots.n_busy
