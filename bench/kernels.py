@@ -73,12 +73,21 @@ def random_weight(bits: int, k: int, n: int) -> PackedWeight:
     return random_packed(bits, (n, k), CUDA)
 
 
-def random_cache(m: int, n_kv_heads: int, head_dim: int, window: int,
-                 per_token: int) -> LayerCache:
+def random_cache(m: int, n_kv_heads: int, head_dim: int, window: int, per_token: int,
+                 int8: bool = False) -> LayerCache:
     """Return keys and values of M streams for passes of up to 8 tokens."""
     shape = (m, window - 1 + 8 * per_token, n_kv_heads, head_dim)
-    keys, values = (torch.randn(shape, device=CUDA).half() for _ in range(2))
-    return LayerCache(keys, values, window, per_token)
+    if not int8:
+        keys, values = (torch.randn(shape, device=CUDA).half() for _ in range(2))
+        return LayerCache(keys, values, None, window, per_token)
+    codes = (torch.randint(1, 256, shape, dtype=torch.uint8, device=CUDA) for _ in range(2))
+    scales = torch.full((m, n_kv_heads, shape[1], 2), 0.02, dtype=torch.bfloat16, device=CUDA)
+    return LayerCache(*codes, scales, window, per_token)
+
+
+def cache_bytes(cache: LayerCache) -> int:
+    return sum(part.nbytes for part in (cache.keys, cache.values, cache.scales)
+               if part is not None)
 
 
 def timed(body: Callable[[], object], repeats: int = 30) -> float:
@@ -282,20 +291,34 @@ def head(ceiling: float) -> None:
            timed(lambda: F.linear(hidden[:1, 0], table).float().argmax(-1)), table.nbytes, ceiling)
 
 
-def decode_attention(ceiling: float) -> None:
-    layers, window = 8, 8192
-    for m, length in ((1, 1), (1, 6), (4, 1)):
-        caches = [random_cache(m, 8, 128, window, 1) for _ in range(layers)]
-        qkv = torch.randn(m, length, 48 * 128, device=CUDA).half()
-        slots = torch.arange(m, device=CUDA)
-        position = torch.full((m,), 20000, device=CUDA)
-        angles = torch.randn(2, m, length, 64, device=CUDA)
-        counters = torch.zeros(n_counters(m, length, 32, 8), dtype=torch.int32, device=CUDA)
-        seconds = timed(lambda: [
-            attention(qkv, cache, slots, position, *angles, 32, True, counters)
-            for cache in caches]) / layers
-        report(f'decode attention, 8192 positions, M={m}, {length} queries', seconds,
-               caches[0].keys.nbytes * 2, ceiling)
+def attention_alone(ceiling: float, eight: torch.cuda.Stream | None) -> None:
+    decoder_shape = ('decoder, 8192 positions', 8, 128, 8192, 1)
+    encoder_shape = ('encoder, 750 positions', 32, 64, 750, 4)
+    cases = [(decoder_shape, m, length) for m, length in ((1, 1), (1, 6), (4, 1), (32, 1))]
+    cases += [(encoder_shape, m, 4) for m in (1, 32)]
+    for (name, n_kv_heads, head_dim, window, per_token), m, length in cases:
+        for int8 in (False, True):
+            # As many layers as the L2 does not hold.
+            caches = [random_cache(m, n_kv_heads, head_dim, window, per_token, int8)
+                      for _ in range(max(2, 64 // m))]
+            qkv = torch.randn(m, length, (32 + 2 * n_kv_heads) * head_dim, device=CUDA).half()
+            slots = torch.arange(m, device=CUDA)
+            position = torch.full((m,), 20000, device=CUDA)
+            angles = torch.randn(2, m, length, head_dim // 2, device=CUDA)
+            counters = torch.zeros(n_counters(m, length, 32, n_kv_heads), dtype=torch.int32,
+                                   device=CUDA)
+
+            def body() -> None:
+                for cache in caches:
+                    attention(qkv, cache, slots, position, *angles, 32, True, counters)
+
+            label = f'attention, {name}, {8 if int8 else 16} bits, M={m}, {length} queries'
+            n_bytes = cache_bytes(caches[0])
+            report(label, timed(body) / len(caches), n_bytes, ceiling)
+            if eight and m == 1:
+                report('  on 8 SMs', on_stream(body, eight) / len(caches), n_bytes, ceiling)
+            caches.clear()
+    layers = 8
     q = torch.randn(1, 32, 1, 128, device=CUDA).half()
     kv = torch.randn(layers, 2, 1, 8, 8192, 128, device=CUDA).half()
     report('  torch SDPA over expanded keys and values, M=1', timed(lambda: [
@@ -369,7 +392,7 @@ def main() -> None:
     torch.manual_seed(0)
     parts: dict[str, Callable[[], None]] = {
         'decoder': lambda: decoder(ceiling, arguments.marlin, eight),
-        'head': lambda: head(ceiling), 'attention': lambda: decode_attention(ceiling),
+        'head': lambda: head(ceiling), 'attention': lambda: attention_alone(ceiling, eight),
         'encoder': lambda: encoder(ceiling), 'plans': lambda: plans(eight)}
     for part in arguments.parts:
         parts[part]()

@@ -12,10 +12,11 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// Sliding-window attention with grouped queries over a circular KV cache in fp16.
+// Sliding-window attention with grouped queries over a circular KV cache in fp16 or INT8.
 //
 // Both caches are panels that gemm.h multiplies: keys of 16 positions lie side by side, and values
 // of 16 dimensions. So both products are GEMMs, and an output is a sum in the order of positions.
+// In INT8 the scale of a key multiplies its scores, and that of a value its softmax numerators.
 
 #pragma once
 
@@ -35,31 +36,76 @@ inline void over_kv_cache(int64_t capacity, int64_t first, int64_t last, Part pa
   }
 }
 
+// Rounds a key or value of one head to INT8, dimension d to place(d), and returns its scale, the
+// largest magnitude / 127 as bfloat16, rounded up. NaN or infinity makes the scale NaN.
+template<class Place>
+inline uint16_t quantize_head(const float * x, int64_t dim, Place place) {
+  float magnitude = 0.0f;
+  bool finite = true;
+  for (int64_t d = 0; d < dim; ++d) {
+    const float size = std::fabs(x[d]);
+    finite = finite && size < INFINITY;
+    magnitude = size > magnitude ? size : magnitude;
+  }
+  uint32_t bits;
+  const float exact = magnitude < 1e-30f ? 0.0f : magnitude / 127.0f;  // else without an inverse
+  std::memcpy(&bits, &exact, sizeof bits);
+  const uint16_t scale = finite ? (uint16_t)((bits + 0xffff) >> 16) : 0x7fc0;
+  const float inverse = finite && scale ? 1.0f / Bfloat16::value(scale) : 0.0f;
+  for (int64_t d = 0; d < dim; ++d) {
+    *place(d) = finite ? (int8_t)std::nearbyint(x[d] * inverse) : 0;
+  }
+  return scale;
+}
+
 // KV cache of one stream in one layer.
 struct KVCache {
   const Stack & s;
-  uint16_t * keys;  // fp16 [n_kv_heads, capacity / 16, head_dim, 16]
-  uint16_t * values;  // fp16 [n_kv_heads, panels(head_dim), capacity, 16]
-
-  KVCache(const Stack & s, int64_t index)  // of layer and slot
-  : s(s), keys(s.keys + index * s.n_kv_heads * keys_size(s)),
-    values(s.values + index * s.n_kv_heads * values_size(s)) {}
+  int64_t index;  // of layer and slot
 
   // Codes of a head.
   static int64_t keys_size(const Stack & s) {return s.capacity * s.head_dim;}
   static int64_t values_size(const Stack & s) {return s.capacity * panels(s.head_dim) * kPanel;}
 
+  template<class Code>
+  Code * keys(int64_t head) const {
+    return (Code *)s.keys + (index * s.n_kv_heads + head) * keys_size(s);
+  }
+  template<class Code>
+  Code * values(int64_t head) const {
+    return (Code *)s.values + (index * s.n_kv_heads + head) * values_size(s);
+  }
+  // Of keys, then of values: [2, capacity]
+  uint16_t * scales(int64_t head) const {
+    return s.scales + (index * s.n_kv_heads + head) * 2 * s.capacity;
+  }
+
   // key, value: [n_kv_heads, head_dim]
   void write(int64_t position, const float * key, const float * value) const {
     const int64_t entry = position % s.capacity;
     for (int64_t head = 0; head < s.n_kv_heads; ++head) {
-      uint16_t * k = keys + head * keys_size(s) + entry / kPanel * s.head_dim * kPanel;
-      uint16_t * v = values + head * values_size(s) + entry * kPanel;
-      for (int64_t d = 0; d < s.head_dim; ++d) {
-        k[d * kPanel + entry % kPanel] = to_half(*key++);
-        v[d / kPanel * s.capacity * kPanel + d % kPanel] = to_half(*value++);
+      if (s.scales) {
+        scales(head)[entry] = quantize_head(
+          key, s.head_dim, [&](int64_t d) {return keys<int8_t>(head) + key_place(entry, d);});
+        scales(head)[s.capacity + entry] = quantize_head(
+          value, s.head_dim, [&](int64_t d) {return values<int8_t>(head) + value_place(entry, d);});
+      } else {
+        for (int64_t d = 0; d < s.head_dim; ++d) {
+          keys<uint16_t>(head)[key_place(entry, d)] = to_half(key[d]);
+          values<uint16_t>(head)[value_place(entry, d)] = to_half(value[d]);
+        }
       }
+      key += s.head_dim;
+      value += s.head_dim;
     }
+  }
+
+private:
+  int64_t key_place(int64_t entry, int64_t d) const {
+    return (entry / kPanel * s.head_dim + d) * kPanel + entry % kPanel;
+  }
+  int64_t value_place(int64_t entry, int64_t d) const {
+    return (d / kPanel * s.capacity + entry) * kPanel + d % kPanel;
   }
 };
 
@@ -99,10 +145,13 @@ private:
   }
 
   static void head(const void * context, int64_t index) {
-    ((const Attention *)context)->attend(index);
+    const Attention & attention = *(const Attention *)context;
+    attention.s.scales ? attention.attend<SignedBytes>(index) : attention.attend<Float16>(index);
   }
 
+  template<class Codes>
   void attend(int64_t head) const {
+    typedef typename Codes::Code Code;
     const int64_t dim = s.head_dim, group = s.n_heads / s.n_kv_heads, rows = n_rows(s, n);
     const int64_t stride = scores_size(s, n);
     const int64_t begin = oldest(first), end = first + n, origin = begin / kPanel * kPanel;
@@ -118,11 +167,12 @@ private:
         pv[row * dim + d] = 0.0f;
       }
     }
-    const uint16_t * keys = cache.keys + head * KVCache::keys_size(s);
+    const Code * keys = cache.keys<Code>(head);
     const int64_t whole = origin + panels(end - origin) * kPanel;
     over_kv_cache(s.capacity, origin, whole, [&](int64_t entry, int64_t position, int64_t length) {
-        const FloatPanels<Float16> w{keys + entry * dim, dim * kPanel, length, dim, nullptr};
+        const FloatPanels<Codes> w{keys + entry * dim, dim * kPanel, length, dim, nullptr};
         float_gemm(w, q, dim, rows, Output{scores + position - origin, stride, false});
+        multiply_by_scales(head, 0, scores + position - origin, entry, length);
       });
     for (int64_t row = 0; row < rows; ++row) {
       float * score = scores + row * stride;
@@ -137,15 +187,31 @@ private:
       }
     }
     // What lies in the cache outside of begin to end may be anything.
-    const uint16_t * values = cache.values + head * KVCache::values_size(s);
+    const Code * values = cache.values<Code>(head);
     over_kv_cache(s.capacity, begin, end, [&](int64_t entry, int64_t position, int64_t length) {
-        const FloatPanels<Float16> w{
+        multiply_by_scales(head, 1, scores + position - origin, entry, length);
+        const FloatPanels<Codes> w{
           values + entry * kPanel, s.capacity * kPanel, dim, length, nullptr};
         float_gemm(w, scores + position - origin, stride, rows, Output{pv, dim, true});
       });
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t d = 0; d < dim; ++d) {
         out[at(row) + d] = pv[row * dim + d] / sums[row];
+      }
+    }
+  }
+
+  // All rows of scores of `length` entries, by the scales of their keys (0) or values (1).
+  void multiply_by_scales(
+    int64_t head, int64_t which, float * scores, int64_t entry, int64_t length) const
+  {
+    if (!s.scales) {
+      return;
+    }
+    const uint16_t * scale = cache.scales(head) + which * s.capacity + entry;
+    for (int64_t row = 0; row < n_rows(s, n); ++row, scores += scores_size(s, n)) {
+      for (int64_t i = 0; i < length; ++i) {
+        scores[i] *= Bfloat16::value(scale[i]);
       }
     }
   }

@@ -88,7 +88,7 @@ void attend(
   const int64_t half = s.head_dim / 2;
   const int64_t q_dim = s.n_heads * s.head_dim, kv_dim = s.n_kv_heads * s.head_dim;
   const int64_t slot = streams.slots[m], first = s.position[slot] * s.per_token;
-  const KVCache cache(s, layer * model.n_slots + slot);
+  const KVCache cache{s, layer * model.n_slots + slot};
   for (int64_t i = 0, row = m * n; i < n; ++i, ++row) {
     const float * cosine = b.cosine + row * half, * sine = b.sine + row * half;
     apply_rope(b.query + row * q_dim, s.n_heads, s.head_dim, cosine, sine);

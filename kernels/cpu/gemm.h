@@ -167,6 +167,11 @@ struct Float16 {
   static Vec read(const uint16_t * codes) {return from_half(codes);}
 };
 
+struct SignedBytes {
+  typedef int8_t Code;
+  static Vec read(const int8_t * codes) {return from_int8(codes);}
+};
+
 // Panels of a weight, or of a KV cache.
 template<class Type>
 struct FloatPanels {

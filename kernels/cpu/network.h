@@ -54,10 +54,12 @@ struct Stack {
   const double * turns;  // [head_dim / 2], RoPE, turns per position
   const Layer * layers;
   const float * norm;  // [dim]
-  // KV cache, fp16. Keys are [n_layers, slots, n_kv_heads, capacity / 16, head_dim, 16], values are
-  // [n_layers, slots, n_kv_heads, panels, capacity, 16] with head_dim in panels of 16.
-  uint16_t * keys;
-  uint16_t * values;
+  // KV cache, fp16 or INT8. Keys are [n_layers, slots, n_kv_heads, capacity / 16, head_dim, 16],
+  // values are [n_layers, slots, n_kv_heads, panels, capacity, 16] with head_dim in panels of 16.
+  void * keys;
+  void * values;
+  // Of INT8, bfloat16: of keys and of values, [n_layers, slots, n_kv_heads, 2, capacity]; else null.
+  uint16_t * scales;
   int64_t capacity;  // a multiple of 16; position p is in entry p % capacity
   int64_t * position;  // [slots], tokens of the stream so far
 };

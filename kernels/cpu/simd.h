@@ -111,6 +111,26 @@ inline Vec from_half(const uint16_t * from) {
 #endif
 }
 
+// kLanes signed bytes.
+inline Vec from_int8(const int8_t * from) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)));
+#else
+  int32_t bytes;
+  std::memcpy(&bytes, from, sizeof bytes);
+#if defined(__aarch64__)
+  const int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes)));
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+#else
+  const __m128i narrow = _mm_cvtsi32_si128(bytes);
+  const __m128i pairs = _mm_unpacklo_epi8(narrow, narrow);
+  return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(pairs, pairs), 24));
+#endif
+#endif
+}
+
 // Rounded to nearest even; what is too large is the largest number of fp16, and NaN stays NaN.
 inline uint16_t to_half(float value) {
   value = value > 65504.0f ? 65504.0f : value < -65504.0f ? -65504.0f : value;

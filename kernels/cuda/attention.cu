@@ -29,7 +29,7 @@
 // been written before the preceding kernel began; voxtral_rope, which computes the angles of a
 // stack, sees to that.
 
-#include "attention.cuh"
+#include "kv_cache.cuh"
 
 namespace voxtral {
 namespace {
@@ -40,6 +40,7 @@ struct AttentionArguments {
   const float* sine;        // [M * T, D / 2]
   void* keys;               // KV cache, [slots, capacity, Hkv, D]
   void* values;             // the same
+  uint32_t* scales;         // of a KV cache in INT8, [slots, Hkv, capacity]; else null
   const int64_t* slots;     // [M]
   const int64_t* position;  // [slots], tokens before the first new one
   void* out;                // [M * T, Hq * D]
@@ -48,6 +49,7 @@ struct AttentionArguments {
   int n_queries, n_heads, n_kv_heads, n_slots, capacity, sliding_window;
   int per_token;            // positions that a token of `position` stands for
   int chunk_rows;           // of a chunk in `partial`
+  int warp_bytes;           // of a warp's part of shared memory
   bool half_split;          // RoPE on pairs (j, j + D / 2) instead of (2j, 2j + 1)
 };
 
@@ -57,23 +59,29 @@ __device__ inline void prefetch_arguments(const AttentionArguments& p) {
   asm volatile("" ::"l"(p.partial), "l"(p.counters), "r"(p.sliding_window), "r"(p.per_token));
 }
 
-template <typename T, int D>
-__global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionArguments p) {
-  constexpr int kPitch = pitch(D), kPerWarp = per_warp(D), kPerBlock = per_block(D);
-  constexpr int kTiles = D / 16;
-  // The queries; of every warp its keys and values, later its accumulators, [rows, D + 4].
+template <typename T, int D, typename Entries>
+__global__ __launch_bounds__(kWarps * kWarp, VOXTRAL_BLOCKS) void attention_kernel(AttentionArguments p) {
+  using Operand = typename Entries::Operand;
+  constexpr int kQueryPitch = D + 8, kPerWarp = Entries::kPerWarp, kPerBlock = Entries::kPerBlock;
+  constexpr int kStages = Entries::kStages;
+  // The queries; of every warp its stages, later its accumulators, [rows, D + 4].
   extern __shared__ __align__(16) char shared[];
   __shared__ float row_max[kWarps][kRows], row_sum[kWarps][kRows];
   __shared__ bool last;
-  T* query = reinterpret_cast<T*>(shared);
-  T* entries = query + kRows * kPitch;  // [kWarps, keys and values, kPerWarp, kPitch]
+  Operand* query = reinterpret_cast<Operand*>(shared);
+  char* stages = shared + kRows * kQueryPitch * sizeof(Operand);
 
   prefetch_arguments(p);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int column = lane / 4, quad = lane % 4;
   const int group = p.n_heads / p.n_kv_heads;
   const int n_tiles = (group * p.n_queries + kRows - 1) / kRows;
-  const int stream = blockIdx.z / n_tiles, tile = blockIdx.z % n_tiles, kv_head = blockIdx.y;
+  const int stream = blockIdx.z / n_tiles, tile = blockIdx.z % n_tiles;
+#ifdef VOXTRAL_SWAP
+  const int kv_head = blockIdx.x, chunk = blockIdx.y, max_chunks = gridDim.y, n_kv = gridDim.x;
+#else
+  const int kv_head = blockIdx.y, chunk = blockIdx.x, max_chunks = gridDim.x, n_kv = gridDim.y;
+#endif
   const int rows = min(kRows, group * p.n_queries - tile * kRows);
   // The new position that a row of this tile belongs to, and its index in [T, heads].
   const int inverse = 65535 / group + 1;  // one division instead of one per row
@@ -88,7 +96,7 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
   if (slot >= p.n_slots) {  // a spare slot without a KV cache
     launch_dependents();
     grid_dependency_wait();
-    if (blockIdx.x == 0)
+    if (chunk == 0)
       for (int i = threadIdx.x; i < rows * D; i += blockDim.x)
         result[static_cast<size_t>(head_index(i / D)) * D + i % D] = from_float<T>(0);
     return;
@@ -96,7 +104,7 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
   const int64_t first = __ldcg(p.position + slot) * p.per_token;
   const int64_t newest = first + p.n_queries - 1;
   const int kv_len = static_cast<int>(newest + 1 < p.capacity ? newest + 1 : p.capacity);
-  const int n_chunks = (kv_len + kPerBlock - 1) / kPerBlock, chunk = blockIdx.x;
+  const int n_chunks = (kv_len + kPerBlock - 1) / kPerBlock;
   if (chunk >= n_chunks) return;
   const int first_entry = static_cast<int>(first % p.capacity);
   auto wrap = [&](int entry) { return entry < p.capacity ? entry : entry - p.capacity; };
@@ -106,22 +114,16 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
     return newest_entry - entry + (entry > newest_entry ? p.capacity : 0);
   };
 
-  // Load the keys and values of the warp; zeros past the end, the new positions come below.
-  const size_t kv_pitch = static_cast<size_t>(p.n_kv_heads) * D;
-  const size_t kv_offset = static_cast<size_t>(slot) * p.capacity * kv_pitch + kv_head * D;
-  T* keys = static_cast<T*>(p.keys) + kv_offset;
-  T* values = static_cast<T*>(p.values) + kv_offset;
+  // Load the first stages of the warp, without the new positions, which come below.
+  const Entries entries(p.keys, p.values, p.scales, slot, kv_head, p.n_kv_heads, p.capacity);
   const int chunk_begin = chunk * kPerBlock, warp_begin = chunk_begin + warp * kPerWarp;
-  T* warp_keys = entries + warp * 2 * kPerWarp * kPitch;
-  T* warp_values = warp_keys + kPerWarp * kPitch;
-#pragma unroll 4
-  for (int i = lane; i < kPerWarp * (D / 8); i += kWarp) {
-    const int row = i / (D / 8), dim = i % (D / 8) * 8, entry = warp_begin + row;
-    const int bytes = entry < kv_len ? 16 : 0;
-    if (bytes && age(entry) < p.n_queries) continue;
-    const size_t from = min(entry, p.capacity - 1) * kv_pitch + dim;
-    cp_async_16(shared_address(warp_keys + row * kPitch + dim), keys + from, bytes);
-    cp_async_16(shared_address(warp_values + row * kPitch + dim), values + from, bytes);
+  char* warp_stages = stages + warp * p.warp_bytes;
+  auto is_new = [&](int entry) { return age(entry) < p.n_queries; };
+#pragma unroll
+  for (int stage = 0; stage < kStages; ++stage) {
+    entries.load(warp_stages + stage * Entries::kStageBytes, warp_begin + stage * kStage, kv_len,
+                 is_new);
+    cp_async_commit();
   }
   grid_dependency_wait();
 
@@ -135,15 +137,15 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
   for (int i = threadIdx.x; i < (kRows + p.n_queries) * (D / 8); i += blockDim.x) {
     const int row = i / (D / 8), j = i % (D / 8) * 4;
     if (row < kRows) {
-      T* to = query + row * kPitch;
+      Operand* to = query + row * kQueryPitch;
       if (row >= rows) {
         *reinterpret_cast<uint4*>(to + j * 2) = make_uint4(0, 0, 0, 0);
         continue;
       }
       const int at = head_index(row), t = position_of(row);
       const T* from = qkv + static_cast<size_t>(t) * qkv_width + (at - t * p.n_heads) * D;
-      RopePairs<T, D>(from, cosine + t * (D / 2), sine + t * (D / 2), j, p.half_split)
-          .store(to, j, p.half_split);
+      const RopePairs<T, D> pairs(from, cosine + t * (D / 2), sine + t * (D / 2), j, p.half_split);
+      Entries::store_query(to, pairs, j, p.half_split);
       continue;
     }
     const int t = row - kRows, entry = wrap(first_entry + t), local = entry - chunk_begin;
@@ -151,15 +153,12 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
     const T* from = qkv + static_cast<size_t>(t) * qkv_width + (p.n_heads + kv_head) * D;
     const RopePairs<T, D> key(from, cosine + t * (D / 2), sine + t * (D / 2), j, p.half_split);
     const uint4 value = *reinterpret_cast<const uint4*>(from + p.n_kv_heads * D + j * 2);
-    T* staged = entries + (local / kPerWarp * 2 * kPerWarp + local % kPerWarp) * kPitch;
-    key.store(staged, j, p.half_split);
-    key.store(keys + entry * kv_pitch, j, p.half_split);
-    *reinterpret_cast<uint4*>(staged + kPerWarp * kPitch + j * 2) = value;
-    *reinterpret_cast<uint4*>(values + entry * kv_pitch + j * 2) = value;
+    const int stage = local % kPerWarp / kStage;  // later ones are loaded when this is written
+    char* staged = stage < kStages ? stages + local / kPerWarp * p.warp_bytes +
+                                         stage * Entries::kStageBytes : nullptr;
+    entries.write(entry, staged, local % kStage, key, value, j, p.half_split);
   }
-  cp_async_wait_all();
   __syncthreads();
-  launch_dependents();  // not earlier: its loads would compete with those of the queries
 
   // Distance of a row's query from the newest position; rows are those of the accumulators, c and
   // c + 8.
@@ -168,32 +167,30 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
   for (int i = 0; i < 2; ++i)
     back[i] = p.n_queries - 1 - position_of(column + 8 * i);
   const int oldest = newest < p.capacity ? static_cast<int>(newest) : p.capacity;  // its age
-  const float softmax_scale = rsqrtf(static_cast<float>(D)) * 1.44269504f;  // log2(e), for ex2
 
-  float out[2 * kTiles][4] = {};
+  float out[D / 8][4] = {};
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
-  for (int step = 0; step < kPerWarp && warp_begin + step < kv_len; step += kStep) {
+  const int left = (kv_len - warp_begin + kStage - 1) / kStage;  // may be negative
+  const int n_stages = min(kPerWarp / kStage, left);
+  // Dependents are let in when all is loaded, not earlier: their loads would compete with these.
+  if (n_stages <= 0) launch_dependents();
+#pragma unroll 1
+  for (int step = 0; step < n_stages; ++step) {
+    cp_async_wait<kStages - 1>();
+    __syncwarp();
+    if (step + 1 == n_stages) launch_dependents();
+    char* stage = warp_stages + step % kStages * Entries::kStageBytes;
     float score[2][4] = {};
-#pragma unroll
-    for (int d = 0; d < kTiles; ++d) {
-      const int row = step + lane / 16 * 8 + lane % 8, dim = d * 16 + lane / 8 % 2 * 8;
-      const uint4 k = ldmatrix(shared_address(warp_keys + row * kPitch + dim));
-      const uint4 q = ldmatrix(
-          shared_address(query + lane % 16 * kPitch + d * 16 + lane / 16 * 8));
-      const uint32_t a[4] = {q.x, q.y, q.z, q.w};
-      mma<T>(score[0], a, k.x, k.y);
-      mma<T>(score[1], a, k.z, k.w);
-    }
-    const int begin = warp_begin + step;
-    const bool all_see_all = begin + kStep <= kv_len &&
-                             age(begin) >= kStep - 1 + p.n_queries - 1 &&
+    Entries::scores(stage, query, score);
+    const int begin = warp_begin + step * kStage;
+    const bool all_see_all = begin + kStage <= kv_len &&
+                             age(begin) >= kStage - 1 + p.n_queries - 1 &&
                              age(begin) <= oldest && age(begin) < p.sliding_window;
     float step_max[2] = {-INFINITY, -INFINITY};
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        score[half][i] *= softmax_scale;
         if (!all_see_all) {
           const int e = begin + half * 8 + quad * 2 + i % 2, since = age(e) - back[i / 2];
           if (e >= kv_len || age(e) > oldest || since < 0 || since >= p.sliding_window)
@@ -210,7 +207,7 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
       maximum[i] = now;
       sum[i] *= rescale;
 #pragma unroll
-      for (int o = 0; o < 2 * kTiles; ++o) out[o][2 * i] *= rescale, out[o][2 * i + 1] *= rescale;
+      for (int o = 0; o < D / 8; ++o) out[o][2 * i] *= rescale, out[o][2 * i + 1] *= rescale;
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half)
@@ -219,16 +216,15 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
         score[half][i] = softmax_exp2(score[half][i], maximum[i / 2]);
         sum[i / 2] += score[half][i];
       }
-    const uint32_t a[4] = {pack<T>(score[0][0], score[0][1]), pack<T>(score[0][2], score[0][3]),
-                           pack<T>(score[1][0], score[1][1]), pack<T>(score[1][2], score[1][3])};
-#pragma unroll
-    for (int d = 0; d < kTiles; ++d) {
-      const int row = step + lane % 16, dim = d * 16 + lane / 16 * 8;
-      const uint4 v = ldmatrix<true>(shared_address(warp_values + row * kPitch + dim));
-      mma<T>(out[2 * d], a, v.x, v.y);
-      mma<T>(out[2 * d + 1], a, v.z, v.w);
+    Entries::add_values(stage, score, out);
+    if constexpr (kPerWarp > kStages * kStage) {
+      __syncwarp();
+      if (step + kStages < n_stages)
+        entries.load(stage, begin + kStages * kStage, kv_len, [](int) { return false; });
     }
+    cp_async_commit();
   }
+  cp_async_wait<0>();  // of stages without an entry, before their place is used again
 
   // Rescale to the maximum of the block; a warp whose entries are all masked contributes 0.
 #pragma unroll
@@ -251,27 +247,22 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
     if (row >= rows) continue;
     const float scale = softmax_exp2(maximum[i], block_max(row));
     if (quad == 0) row_sum[warp][row] = scale * sum[i];
-    float* warp_sum_row = reinterpret_cast<float*>(warp_keys) + row * kSumPitch + quad * 2;
-#pragma unroll
-    for (int o = 0; o < 2 * kTiles; ++o)
-      *reinterpret_cast<float2*>(warp_sum_row + o * 8) =
-          make_float2(scale * out[o][2 * i], scale * out[o][2 * i + 1]);
+    Entries::store_sums(reinterpret_cast<float*>(warp_stages) + row * kSumPitch, out, i, scale);
   }
   __syncthreads();
 
   // Reduce the warps. Of every chunk [rows, D] sums, then [rows, 2] max and sum of numerators.
-  constexpr int kWarpPitch = 2 * kPerWarp * kPitch * sizeof(T) / 4;
   const int chunk_size = p.chunk_rows * (D + 2);
-  const size_t unit = static_cast<size_t>(blockIdx.z) * gridDim.y + kv_head;
-  float* partial = p.partial + unit * gridDim.x * chunk_size;
+  const size_t unit = static_cast<size_t>(blockIdx.z) * n_kv + kv_head;
+  float* partial = p.partial + unit * max_chunks * chunk_size;
   for (int i = threadIdx.x; i < rows * (D / 4); i += blockDim.x) {
     const int row = i / (D / 4), dim = i % (D / 4) * 4;
-    const float* warp_sum_row = reinterpret_cast<const float*>(entries) + row * kSumPitch + dim;
+    const float* warp_sum_row = reinterpret_cast<const float*>(stages) + row * kSumPitch + dim;
     float4 x = make_float4(0, 0, 0, 0);
     float total = 0;
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) {
-      axpy(x, 1.f, *reinterpret_cast<const float4*>(warp_sum_row + w * kWarpPitch));
+      axpy(x, 1.f, *reinterpret_cast<const float4*>(warp_sum_row + w * (p.warp_bytes / 4)));
       total += row_sum[w][row];
     }
     if (n_chunks == 1) {
@@ -297,7 +288,7 @@ __global__ __launch_bounds__(kWarps * kWarp, 1) void attention_kernel(AttentionA
   __syncthreads();
   if (!last) return;
   __threadfence();
-  combine_chunks<T, D>(partial, n_chunks, rows, p.chunk_rows, reinterpret_cast<float*>(entries),
+  combine_chunks<T, D>(partial, n_chunks, rows, p.chunk_rows, reinterpret_cast<float*>(stages),
                        row_sum[0], [&](int row) {
                          return result + static_cast<size_t>(head_index(row)) * D;
                        });
@@ -308,20 +299,42 @@ int rows_of(int n_queries, int n_heads, int n_kv_heads) {
   return all < kRows ? all : kRows;
 }
 
+int per_block(int head_dim, bool int8) {
+  if (head_dim == 64) return int8 ? Entries8<half, 64>::kPerBlock : Entries16<half, 64>::kPerBlock;
+  return int8 ? Entries8<half, 128>::kPerBlock : Entries16<half, 128>::kPerBlock;
+}
+
 int n_tiles(int n_queries, int n_heads, int n_kv_heads) {
   return (n_queries * (n_heads / n_kv_heads) + kRows - 1) / kRows;
 }
 
+template <typename T, int D, typename Entries>
+cudaError_t launch_attention(AttentionArguments p, int m, cudaStream_t stream) {
+  const int n_chunks = (p.capacity + Entries::kPerBlock - 1) / Entries::kPerBlock;
+  const int accumulators = p.chunk_rows * (D + 4) * 4;  // of a warp, in the place of its stages
+  p.warp_bytes = Entries::kStages * Entries::kStageBytes;
+  if (p.warp_bytes < accumulators) p.warp_bytes = accumulators;
+  const int stages = kWarps * p.warp_bytes;
+  // The scales and quarters of combine_chunks lie there, too.
+  if ((p.chunk_rows * n_chunks + 3) * 4 + 4 * p.chunk_rows * D * 4 > stages)
+    return cudaErrorInvalidValue;
+#ifdef VOXTRAL_SWAP
+  const dim3 grid(p.n_kv_heads, n_chunks, m * n_tiles(p.n_queries, p.n_heads, p.n_kv_heads));
+#else
+  const dim3 grid(n_chunks, p.n_kv_heads, m * n_tiles(p.n_queries, p.n_heads, p.n_kv_heads));
+#endif
+  const int shared = kRows * (D + 8) * 2 + stages;
+  return launch(attention_kernel<T, D, Entries>, grid, dim3(kWarps * kWarp), shared, stream, p);
+}
+
 template <typename T>
 cudaError_t dispatch(const AttentionArguments& p, int m, int head_dim, cudaStream_t stream) {
-  const dim3 grid((p.capacity + per_block(head_dim) - 1) / per_block(head_dim), p.n_kv_heads,
-                  m * n_tiles(p.n_queries, p.n_heads, p.n_kv_heads));
-  const int shared = (kRows + 2 * per_block(head_dim)) * pitch(head_dim) * 2;
-  const dim3 block(kWarps * kWarp);
-  switch (head_dim) {
-    case 64: return launch(attention_kernel<T, 64>, grid, block, shared, stream, p);
-    case 128: return launch(attention_kernel<T, 128>, grid, block, shared, stream, p);
-  }
+  if (head_dim == 64)
+    return p.scales ? launch_attention<T, 64, Entries8<T, 64>>(p, m, stream)
+                    : launch_attention<T, 64, Entries16<T, 64>>(p, m, stream);
+  if (head_dim == 128)
+    return p.scales ? launch_attention<T, 128, Entries8<T, 128>>(p, m, stream)
+                    : launch_attention<T, 128, Entries16<T, 128>>(p, m, stream);
   return cudaErrorInvalidValue;
 }
 
@@ -332,31 +345,32 @@ using namespace voxtral;
 
 // Sizes of `partial` in floats and of `counters` in ints.
 extern "C" void voxtral_attention_scratch(int m, int n_queries, int n_heads, int n_kv_heads,
-                                          int head_dim, int capacity, int64_t* n_floats,
+                                          int head_dim, int capacity, int int8, int64_t* n_floats,
                                           int64_t* n_counters) {
   const int64_t units =
       static_cast<int64_t>(m) * n_tiles(n_queries, n_heads, n_kv_heads) * n_kv_heads;
+  const int chunk = per_block(head_dim, int8 != 0);
   *n_counters = units;
-  *n_floats = units * ((capacity + per_block(head_dim) - 1) / per_block(head_dim)) *
+  *n_floats = units * ((capacity + chunk - 1) / chunk) *
               rows_of(n_queries, n_heads, n_kv_heads) * (head_dim + 2);
 }
 
+// scales: null for a KV cache in the type of the activations.
 extern "C" int voxtral_attention(int dtype, const void* qkv, const void* cosine, const void* sine,
-                                 void* keys, void* values, const void* slots, const void* position,
-                                 void* out, void* partial, void* counters, int m, int n_queries,
-                                 int n_heads, int n_kv_heads, int head_dim, int n_slots,
-                                 int capacity, int sliding_window, int per_token, int half_split,
-                                 cudaStream_t stream) {
+                                 void* keys, void* values, void* scales, const void* slots,
+                                 const void* position, void* out, void* partial, void* counters,
+                                 int m, int n_queries, int n_heads, int n_kv_heads, int head_dim,
+                                 int n_slots, int capacity, int sliding_window, int per_token,
+                                 int half_split, cudaStream_t stream) {
   if (m == 0 || n_queries == 0) return cudaSuccess;
-  const int max_chunks = 512;  // whose scales and quarters fit in shared memory
-  if (n_heads % n_kv_heads || n_queries > capacity || n_queries * (n_heads / n_kv_heads) > 1024 ||
-      capacity > max_chunks * per_block(head_dim))
+  if (n_heads % n_kv_heads || n_queries > capacity || n_queries * (n_heads / n_kv_heads) > 1024)
     return cudaErrorInvalidValue;
   const AttentionArguments p{qkv,
                              static_cast<const float*>(cosine),
                              static_cast<const float*>(sine),
                              keys,
                              values,
+                             static_cast<uint32_t*>(scales),
                              static_cast<const int64_t*>(slots),
                              static_cast<const int64_t*>(position),
                              out,
@@ -370,6 +384,7 @@ extern "C" int voxtral_attention(int dtype, const void* qkv, const void* cosine,
                              sliding_window,
                              per_token,
                              rows_of(n_queries, n_heads, n_kv_heads),
+                             0,
                              half_split != 0};
   return dtype == kHalf ? dispatch<half>(p, m, head_dim, stream)
                         : dispatch<__nv_bfloat16>(p, m, head_dim, stream);

@@ -12,7 +12,7 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 
-// Parts of the attention kernel: shared memory layout, RoPE, online softmax, reduction of chunks.
+// Parts of the attention kernel: RoPE, online softmax, reduction of chunks.
 
 #pragma once
 
@@ -20,14 +20,11 @@
 
 namespace voxtral {
 
-constexpr int kWarps = 8, kStep = 16;
+#ifndef VOXTRAL_WARPS
+#define VOXTRAL_WARPS 8
+#endif
+constexpr int kWarps = VOXTRAL_WARPS;
 constexpr int kRows = 16;  // query rows of a block: heads of a GQA group times positions
-
-// By head size D: KV cache entries of a warp and of a block, and the pitch of a row in shared
-// memory, padded so that ldmatrix of eight neighbouring rows has no bank conflicts.
-__host__ __device__ constexpr int per_warp(int d) { return 2048 / d; }
-__host__ __device__ constexpr int per_block(int d) { return kWarps * per_warp(d); }
-__host__ __device__ constexpr int pitch(int d) { return d + 8; }
 
 // Pairs j..j + 3 of a head with RoPE applied: neighbours, or with half_split D / 2 apart.
 template <typename T, int D>
@@ -64,6 +61,11 @@ struct RopePairs {
   }
 };
 
+// What scores are multiplied with, for softmax in base 2: log2(e) / sqrt(head size).
+__device__ inline float softmax_scale(int d) {
+  return rsqrtf(static_cast<float>(d)) * 1.44269504f;
+}
+
 // Softmax numerator in base 2: 2^(x - maximum) for x up to the maximum; 0 for -inf (masked),
 // whatever the maximum.
 __device__ inline float softmax_exp2(float x, float maximum) {
@@ -79,7 +81,6 @@ __device__ inline void store_four(T* to, const float4& x, float divisor) {
   *reinterpret_cast<uint2*>(to) =
       make_uint2(pack<T>(x.x / divisor, x.y / divisor), pack<T>(x.z / divisor, x.w / divisor));
 }
-__device__ inline void cp_async_wait_all() { asm volatile("cp.async.wait_all;\n" ::: "memory"); }
 
 // Second phase of split-KV attention (flash decoding): rescale the chunks of a row to a common
 // maximum, add them up in their order, and divide by the sum of the softmax numerators.

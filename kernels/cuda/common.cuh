@@ -85,10 +85,24 @@ __device__ inline uint32_t shared_address(const void* shared) {
 }
 
 // Asynchronous copy of 16 bytes from global to shared memory, bypassing L1; of fewer `bytes` the
-// rest is zero-filled. Complete after cp.async.wait_all or wait_group of the same thread.
+// rest is zero-filled. Complete after cp_async_wait of the same thread.
 __device__ inline void cp_async_16(uint32_t shared, const void* from, int bytes = 16) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared), "l"(from),
                "r"(bytes));
+}
+
+// The same of 4 bytes.
+__device__ inline void cp_async_4(uint32_t shared, const void* from, int bytes = 4) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared), "l"(from),
+               "r"(bytes));
+}
+
+// Copies since the last commit of a thread are a group; wait until all but its last kLeft groups
+// are complete.
+__device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
+template <int kLeft>
+__device__ inline void cp_async_wait() {
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(kLeft) : "memory");
 }
 
 // ldmatrix.x4: four 8 x 8 matrices of 16-bit numbers; lane i gives the address of row i % 8 of

@@ -63,12 +63,6 @@ __host__ __device__ constexpr int stage_bytes(int rows) {
   return kStageWeights + stage_scales<W>() + rows * kStageRow;
 }
 
-__device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
-// Wait for the oldest stage: for all of this thread's groups but the newest kStages - 1.
-__device__ inline void cp_async_wait_stage() {
-  asm volatile("cp.async.wait_group %0;\n" ::"n"(kStages - 1) : "memory");
-}
-
 // Two halves times a constant, given as its bits.
 template <uint32_t kFactor>
 __device__ inline uint32_t mul_f16x2(uint32_t pair) {
@@ -177,7 +171,7 @@ __global__ __launch_bounds__(kMaxThreads, 1) void gemm_kernel(GemmArguments p) {
         kX + (row * 8 + lane % 8 < rows ? row * 8 + lane % 8 : 0) * kStageRow + lane / 8 * 16;
   uint32_t at = pipeline;  // the stage to compute on
   for (int group = 0; group < n_groups; ++group) {
-    cp_async_wait_stage();
+    cp_async_wait<kStages - 1>();
     __syncwarp();
     float sum[kBlocks][kRows][4] = {}, offset[2][kRows][4] = {};
 #pragma unroll(kRows == 1 ? kVectors / 2 : 1)  // limited by registers

@@ -27,10 +27,10 @@ N_LAYERS, HEADS, KEY_HEADS, HEAD_DIM = 2, 4, 2, 4
 CPU = torch.device('cpu')
 
 
-def make_cache(window, n_slots, max_positions):
+def make_cache(window, n_slots, max_positions, int8=False):
     config = StackConfig(dim=8, n_layers=N_LAYERS, n_heads=HEADS, n_kv_heads=KEY_HEADS,
                          head_dim=HEAD_DIM, hidden_dim=8, sliding_window=window)
-    return KVCache(config, n_slots, max_positions, torch.float32, CPU)
+    return KVCache(config, n_slots, max_positions, torch.float32, CPU, int8)
 
 
 class History:

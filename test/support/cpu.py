@@ -34,6 +34,7 @@ from voxtral_ros.backends.cpu.library import load
 from voxtral_ros.backends.cpu.weights import float_of
 from voxtral_ros.backends.eager import EagerBackend
 from voxtral_ros.model.checkpoint import open_weights
+from voxtral_ros.model.kv_cache import dequantize, KVCache
 from voxtral_ros.model.layers import Attend
 from voxtral_ros.model.loading import load_network
 from voxtral_ros.model.names import checkpoint_name
@@ -83,18 +84,19 @@ def random_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
     return checkpoints.write_checkpoint(folder, params, tensors, checkpoints.tiny_tekken())
 
 
-def cpu_backend(folder: Path, max_streams: int = 1, max_chunk_tokens: int = 8) -> CpuBackend:
+def cpu_backend(folder: Path, max_streams: int = 1, max_chunk_tokens: int = 8,
+                int8_cache: bool = False) -> CpuBackend:
     """Return the CPU backend of a checkpoint, on one thread."""
     with open_weights(folder) as (config, weights):
-        return CpuBackend(config, weights, PAD, max_streams, max_chunk_tokens, threads=1)
+        return CpuBackend(config, weights, PAD, max_streams, max_chunk_tokens, 1, int8_cache)
 
 
 def eager_backend(folder: Path, max_streams: int = 1, max_chunk_tokens: int = 8,
-                  exact: bool = False) -> EagerBackend:
+                  exact: bool = False, int8_cache: bool = False) -> EagerBackend:
     """Return the reference for a checkpoint, in float32 or exact in float64."""
     network = load_network(folder, dtype=torch.float32)
     return EagerBackend(network.double() if exact else network, PAD, max_streams,
-                        max_chunk_tokens)
+                        max_chunk_tokens, int8_cache)
 
 
 def eager_engine(folder: Path, **options: Any) -> Engine:
@@ -200,12 +202,29 @@ def last_tokens(backend: Any) -> Any:
 
 
 def positions(stack: StackState) -> tuple[np.ndarray, np.ndarray]:
-    """Return copies of keys and values of a stack, [n_layers, slots, entries, heads, dim]."""
+    """
+    Return copies of keys and values of a stack, [n_layers, slots, entries, heads, dim].
+
+    Of a cache in INT8 it is what they stand for.
+    """
     dim = stack.keys.shape[-2]
     keys = stack.keys.transpose(0, 1, 3, 5, 2, 4)  # [n_layers, slots, panels, 16, heads, dim]
     values = stack.values.transpose(0, 1, 4, 2, 3, 5)  # [.., entries, heads, panels, 16]
-    return (keys.reshape(*keys.shape[:2], -1, *keys.shape[4:]),
-            values.reshape(*values.shape[:4], -1)[..., :dim])
+    parts = (keys.reshape(*keys.shape[:2], -1, *keys.shape[4:]),
+             values.reshape(*values.shape[:4], -1)[..., :dim])
+    if stack.scales is None:
+        return parts
+    scales = float_of(stack.scales).transpose(3, 0, 1, 4, 2)  # [2, .., entries, heads]
+    return parts[0] * scales[0, ..., None], parts[1] * scales[1, ..., None]
+
+
+def contents(cache: KVCache) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what keys and values of a cache stand for, [n_layers, slots, entries, heads, dim]."""
+    if cache.scales is None:
+        return cache.keys, cache.values
+    keys, values = (dequantize(codes, cache.scales[..., which].transpose(2, 3), torch.float32)
+                    for which, codes in enumerate((cache.keys, cache.values)))
+    return keys, values
 
 
 def memory(backend: Any, slot: int) -> list[torch.Tensor]:
@@ -218,7 +237,7 @@ def memory(backend: Any, slot: int) -> list[torch.Tensor]:
     else:
         config = backend.network.config
         caches = [cache for stack in (state.encoder_cache, state.decoder_cache)
-                  for cache in (stack.keys, stack.values)]
+                  for cache in contents(stack)]
         ages = [state.encoder_position[slot], state.decoder_position[slot]]
     kept = []
     stacks = ((config.encoder, config.downsample_factor), (config.decoder, 1))

@@ -108,6 +108,10 @@ class Backend(Protocol):
         """Return the size of the KV caches of all slots, in bytes."""
 
     @property
+    def cache_bits(self) -> int:
+        """Return the bits of a number in the KV caches: 8, 16 or 32."""
+
+    @property
     def speculative(self) -> SpeculativeStats | None:
         """Return how speculative decoding is doing, None where there is none."""
 

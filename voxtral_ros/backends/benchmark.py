@@ -126,8 +126,8 @@ class PassBytes:
     def of(cls, config: ModelConfig, weights: WeightBytes, cache_bits: int = 16) -> PassBytes:
         """Add what is read of the KV caches to what is read of the weights."""
         encoder, decoder = config.encoder, config.decoder
-        return cls(weights, encoder.kv_size * cache_bits // 8 * encoder.sliding_window,
-                   decoder.kv_size * cache_bits // 8)
+        return cls(weights, encoder.kv_bytes(cache_bits) * encoder.sliding_window,
+                   decoder.kv_bytes(cache_bits))
 
     def per_token(self, n_tokens: int, context: int, passes: float = 1.0) -> float:
         """

@@ -39,15 +39,17 @@ class EagerBackend:
     max_rollback_tokens = MAX_ROLLBACK_TOKENS
 
     def __init__(self, network: VoxtralRealtime, pad: int, max_streams: int = 1,
-                 max_chunk_tokens: int = 8) -> None:
+                 max_chunk_tokens: int = 8, int8_cache: bool = False) -> None:
         """
         Allocate the state of all streams.
 
         :param pad: id of the token whose logit pad penalties lower
+        :param int8_cache: keys and values in INT8
         """
         self.network = network
         self.max_streams, self.max_chunk_tokens = max_streams, max_chunk_tokens
-        self.state = network.new_state(max_streams, kv_cache_tokens(max_chunk_tokens))
+        self.state = network.new_state(
+            max_streams, kv_cache_tokens(max_chunk_tokens), int8_cache)
         self._pad = pad
         self._device = network.decoder.norm.weight.device
         self._kv_len = [0] * max_streams  # on the host, so that no pass waits for the device
@@ -78,6 +80,10 @@ class EagerBackend:
     @property
     def cache_bytes(self) -> int:
         return self.state.nbytes
+
+    @property
+    def cache_bits(self) -> int:
+        return self.state.cache_bits
 
     def reset(self, slot: int, delay: int) -> None:
         with torch.inference_mode():

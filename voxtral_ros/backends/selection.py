@@ -43,11 +43,13 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2}
+KV_CACHES = ('auto', '16', '8')
 
 
 def load_backend(folder: str | Path, tokenizer: Tokenizer, device: str = 'auto',
                  dtype: str | None = None, max_streams: int = 1, max_chunk_tokens: int = 8,
-                 threads: int = 0, window: int = 0, verify: bool = True) -> Backend:
+                 threads: int = 0, window: int = 0, verify: bool = True,
+                 kv_cache: str = 'auto') -> Backend:
     """
     Load a checkpoint folder into the best backend that there is for it.
 
@@ -57,38 +59,60 @@ def load_backend(folder: str | Path, tokenizer: Tokenizer, device: str = 'auto',
     :param threads: on the CPU; 0 is OMP_NUM_THREADS, or one per core
     :param window: tokens that the decoder looks back; 0 is the window of the checkpoint
     :param verify: compare the weights with their checksums, if they have any
+    :param kv_cache: '16' (as `dtype` where PyTorch runs the network), '8' for half the memory, or
+        'auto': 8 where the model would otherwise take more than half of the memory
     :raises ConfigError, CheckpointError: the folder is no usable model
-    :raises ValueError: no such device or type, or it has too little memory, or it needs PyTorch,
-        which is not installed
+    :raises ValueError: no such device, type or KV cache, or it has too little memory, or it needs
+        PyTorch, which is not installed
     """
     where = find_device(device)
     if dtype not in (None, *_BYTES):
         raise ValueError(f'dtype {dtype!r} is not float32, bfloat16 or float16')
+    if kv_cache not in KV_CACHES:
+        raise ValueError(f'kv_cache {kv_cache!r} is not {", ".join(KV_CACHES[:-1])} or '
+                         f'{KV_CACHES[-1]}')
     with open_weights(folder, window, verify) as (config, weights):
         if where == 'cpu':
             backend = _on_cpu(config, weights, dtype or 'float32', tokenizer, max_streams,
-                              max_chunk_tokens, threads)
+                              max_chunk_tokens, threads, kv_cache)
         else:
             backend = _on_gpu(config, weights, where, dtype, tokenizer, max_streams,
-                              max_chunk_tokens)
-    _LOGGER.info('backend: %s, on %s', backend.description, backend.device)
+                              max_chunk_tokens, kv_cache)
+    _LOGGER.info('backend: %s, KV cache in %d bits, on %s', backend.description,
+                 backend.cache_bits, backend.device)
     return backend
 
 
 def _on_cpu(config: ModelConfig, weights: WeightFile, dtype: str, tokenizer: Tokenizer,
-            max_streams: int, max_chunk_tokens: int, threads: int) -> Backend:
+            max_streams: int, max_chunk_tokens: int, threads: int, kv_cache: str) -> Backend:
     """Return the compiled backend, or that of PyTorch where that is impossible."""
-    if dtype == 'float32' and _is_compiled():
-        _check_caches(config, _BYTES['float16'], max_streams, max_chunk_tokens)
-        return CpuBackend(config, weights, tokenizer.pad, max_streams, max_chunk_tokens, threads)
-    if not has_torch():
+    compiled = dtype == 'float32' and _is_compiled()
+    if not compiled and not has_torch():
         raise ValueError(f'dtype {dtype} on a CPU {NEEDS_TORCH}; or take float32')
-    _check_caches(config, _BYTES[dtype], max_streams, max_chunk_tokens)
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    cache_bits = 16 if compiled else 8 * _BYTES[dtype]
+    caches = {bits: max_streams * config.kv_cache_bytes(kv_cache_tokens(max_chunk_tokens), bits)
+              for bits in (cache_bits, 8)}
+    int8_cache = _is_int8(kv_cache, weights.nbytes + caches[cache_bits], memory)
+    _check_caches(caches[8 if int8_cache else cache_bits], memory, max_streams)
+    if compiled:
+        return CpuBackend(config, weights, tokenizer.pad, max_streams, max_chunk_tokens, threads,
+                          int8_cache)
     import torch
     if threads:
         torch.set_num_threads(threads)
     return _eager(config, weights, torch.device('cpu'), getattr(torch, dtype), tokenizer,
-                  max_streams, max_chunk_tokens)
+                  max_streams, max_chunk_tokens, int8_cache)
+
+
+def _is_int8(kv_cache: str, planned: int, memory: int) -> bool:
+    """
+    Return whether keys and values are kept in INT8.
+
+    :param planned: bytes of the model otherwise, KV caches included
+    :param memory: bytes that the device has
+    """
+    return kv_cache == '8' or (kv_cache == 'auto' and planned > memory / 2)
 
 
 def _is_compiled() -> bool:
@@ -108,29 +132,10 @@ def _is_compiled() -> bool:
 
 
 def _on_gpu(config: ModelConfig, weights: WeightFile, device: str, dtype: str | None,
-            tokenizer: Tokenizer, max_streams: int, max_chunk_tokens: int) -> Backend:
-    """Return the backend with our kernels, or that of PyTorch where they cannot run this."""
-    import torch
-
-    from voxtral_ros.quantization.tensors import TORCH_DTYPES
-    where = torch.device(device)
-    in_memory = getattr(torch, dtype) if dtype else TORCH_DTYPES[weights.main_dtype]
-    return _cuda(config, weights, where, in_memory, tokenizer, max_streams, max_chunk_tokens) \
-        or _eager(config, weights, where, in_memory, tokenizer, max_streams, max_chunk_tokens)
-
-
-def _eager(config: ModelConfig, weights: WeightFile, device: torch.device, dtype: torch.dtype,
-           tokenizer: Tokenizer, max_streams: int, max_chunk_tokens: int) -> Backend:
-    from voxtral_ros.backends.eager import EagerBackend
-    from voxtral_ros.model.loading import read_network
-    network = read_network(config, weights, device, dtype)
-    return EagerBackend(network, tokenizer.pad, max_streams, max_chunk_tokens)
-
-
-def _cuda(config: ModelConfig, weights: WeightFile, device: torch.device, dtype: torch.dtype,
-          tokenizer: Tokenizer, max_streams: int, max_chunk_tokens: int) -> Backend | None:
+            tokenizer: Tokenizer, max_streams: int, max_chunk_tokens: int,
+            kv_cache: str) -> Backend:
     """
-    Return the backend with our kernels, None where they cannot run this network.
+    Return the backend with our kernels, or that of PyTorch where they cannot run this.
 
     :raises ValueError: the model does not fit into the memory of the GPU
     """
@@ -139,30 +144,42 @@ def _cuda(config: ModelConfig, weights: WeightFile, device: torch.device, dtype:
     from voxtral_ros.backends.cuda.library import available
     from voxtral_ros.backends.cuda.memory import check_memory, plan_memory
     from voxtral_ros.backends.cuda.network import fits_kernels
-    from voxtral_ros.backends.cuda.weight_source import mergeable
-    has_kernels = fits_kernels(config, dtype, max_chunk_tokens) and mergeable(config, weights) \
-        and available(device)
-    check_memory(plan_memory(config, weights, dtype, max_streams, max_chunk_tokens, has_kernels),
-                 *torch.cuda.mem_get_info(device))
+    from voxtral_ros.backends.cuda.weight_source import CheckpointWeights, mergeable
+    from voxtral_ros.quantization.tensors import TORCH_DTYPES
+    where = torch.device(device)
+    in_memory = getattr(torch, dtype) if dtype else TORCH_DTYPES[weights.main_dtype]
+    has_kernels = fits_kernels(config, in_memory, max_chunk_tokens) \
+        and mergeable(config, weights) and available(where)
+    plans = [plan_memory(config, weights, in_memory, max_streams, max_chunk_tokens, has_kernels,
+                         int8_cache) for int8_cache in (False, True)]
+    free, total = torch.cuda.mem_get_info(where)
+    int8_cache = _is_int8(kv_cache, plans[False].total, total)
+    check_memory(plans[int8_cache], free, total)
     if not has_kernels:
-        return None
+        return _eager(config, weights, where, in_memory, tokenizer, max_streams, max_chunk_tokens,
+                      int8_cache)
     from voxtral_ros.backends.cuda.backend import CudaBackend
-    from voxtral_ros.backends.cuda.weight_source import CheckpointWeights
-    return CudaBackend(config, CheckpointWeights(weights, device, dtype), tokenizer.pad,
-                       special_tokens(tokenizer), max_streams, max_chunk_tokens)
+    return CudaBackend(config, CheckpointWeights(weights, where, in_memory), tokenizer.pad,
+                       special_tokens(tokenizer), max_streams, max_chunk_tokens,
+                       int8_cache=int8_cache)
 
 
-def _check_caches(config: ModelConfig, size: int, max_streams: int,
-                  max_chunk_tokens: int) -> None:
+def _eager(config: ModelConfig, weights: WeightFile, device: torch.device, dtype: torch.dtype,
+           tokenizer: Tokenizer, max_streams: int, max_chunk_tokens: int,
+           int8_cache: bool) -> Backend:
+    from voxtral_ros.backends.eager import EagerBackend
+    from voxtral_ros.model.loading import read_network
+    network = read_network(config, weights, device, dtype)
+    return EagerBackend(network, tokenizer.pad, max_streams, max_chunk_tokens, int8_cache)
+
+
+def _check_caches(needed: int, there: int, max_streams: int) -> None:
     """
     Refuse caches that this machine has no memory for: they fill up only after hours.
 
-    :param size: bytes of a number
+    :param needed, there: bytes
     :raises ValueError: it has less
     """
-    needed = size * max_streams \
-        * config.kv_cache_size(kv_cache_tokens(max_chunk_tokens))
-    there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     if needed > there:
         raise ValueError(f'the KV caches of {max_streams} streams take {needed / 1e9:.1f} GB, but '
                          f'this machine has {there / 1e9:.1f} GB: take a smaller window, or fewer '

@@ -78,15 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     # Not at the top: `voxtral --help` needs none of it.
     from voxtral_ros.backends import benchmark
-    from voxtral_ros.backends.base import kv_cache_tokens
     from voxtral_ros.backends.selection import find_device
     device = find_device(arguments.device)
     backend, config = _open(arguments, device)
     bandwidth = benchmark.read_bandwidth(device)
     weights = backend.weight_bytes
-    cache_size = backend.max_streams \
-        * config.kv_cache_size(kv_cache_tokens(backend.max_chunk_tokens))
-    counted = benchmark.PassBytes.of(config, weights, 8 * backend.cache_bytes // cache_size)
+    counted = benchmark.PassBytes.of(config, weights, backend.cache_bits)
     machine = _gpu(device) if device != 'cpu' \
         else f'{platform.processor() or platform.machine()}, threads: {arguments.threads or "all"}'
     print(f'{machine}; {backend.description}')

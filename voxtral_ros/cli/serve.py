@@ -84,6 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits.add_argument('--window', type=int, default=0, metavar='TOKENS',
                         help='tokens of 80 ms that the decoder looks back: fewer take less memory '
                              'per client [0, as the model says]')
+    limits.add_argument('--kv-cache', choices=('auto', '16', '8'), default='auto',
+                        help='bits of the numbers in the KV cache: 8 is room for twice as many '
+                             'clients [auto: 8 where the model would take more than half of the '
+                             'memory]')
     limits.add_argument('--overload', action='store_true',
                         help='take clients although the engine would then be slower than the '
                              'audio: for recordings, which may wait')
@@ -156,7 +160,7 @@ def _server(arguments: argparse.Namespace) -> Server:
     from voxtral_ros.recognizer.idle import IdleOptions
     model = (arguments.model or demo_model()).resolve()
     engines = load_engines(model, devices, arguments.threads, dtype=arguments.dtype,
-                           max_streams=n_streams, window=arguments.window,
+                           max_streams=n_streams, window=arguments.window, kv_cache=arguments.kv_cache,
                            verify=arguments.verify, max_open=n_sessions)
     names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
     return Server(engines, tuple(dict.fromkeys(names)), limits, access,

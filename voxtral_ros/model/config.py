@@ -93,10 +93,14 @@ class StackConfig:
         """Return how many positions the KV cache of a stream has places for, in passes so long."""
         return self.sliding_window - 1 + max_positions
 
-    @property
-    def kv_size(self) -> int:
-        """Return how many numbers the keys and values of one position are, in all layers."""
-        return 2 * self.n_layers * self.n_kv_heads * self.head_dim
+    def kv_bytes(self, bits: int) -> int:
+        """
+        Return the bytes of the keys and values of one position, in all layers.
+
+        :param bits: of a number; with 8 each key and each value of a head also has a scale
+        """
+        scale = 2 if bits == 8 else 0
+        return 2 * self.n_layers * self.n_kv_heads * (self.head_dim * bits // 8 + scale)
 
 
 @dataclass(frozen=True)
@@ -140,11 +144,12 @@ class ModelConfig:
                               f'{own}, or 0 for all of them')
         return replace(self, decoder=replace(self.decoder, sliding_window=window or own))
 
-    def kv_cache_size(self, max_tokens: int) -> int:
-        """Return how many numbers the KV caches of a stream hold, for passes so long."""
+    def kv_cache_bytes(self, max_tokens: int, bits: int) -> int:
+        """Return the bytes of the KV caches of a stream, for passes so long; see kv_bytes."""
         encoder, decoder = self.encoder, self.decoder
-        return encoder.kv_size * encoder.cache_capacity(max_tokens * self.downsample_factor) \
-            + decoder.kv_size * decoder.cache_capacity(max_tokens)
+        capacity = encoder.cache_capacity(max_tokens * self.downsample_factor)
+        return encoder.kv_bytes(bits) * capacity \
+            + decoder.kv_bytes(bits) * decoder.cache_capacity(max_tokens)
 
     @classmethod
     def load(cls, folder: str | Path) -> ModelConfig:

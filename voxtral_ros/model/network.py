@@ -41,18 +41,21 @@ class StreamState:
     """
 
     def __init__(self, config: ModelConfig, n_slots: int, max_tokens: int, dtype: torch.dtype,
-                 device: torch.device | str = 'cpu', n_spare: int = 0) -> None:
+                 device: torch.device | str = 'cpu', n_spare: int = 0,
+                 int8_cache: bool = False) -> None:
         """
         Allocate for passes over, or ways back by, at most `max_tokens` tokens per stream.
 
         :param n_spare: further slots that have everything but a KV cache: for the rows of a
             fixed-size batch that are not needed
+        :param int8_cache: keys and values in INT8
         """
         device = torch.device(device)
         encoder, decoder = config.encoder, config.decoder
         self._frames = frames = config.downsample_factor
-        self.encoder_cache = KVCache(encoder, n_slots, max_tokens * frames, dtype, device)
-        self.decoder_cache = KVCache(decoder, n_slots, max_tokens, dtype, device)
+        self.encoder_cache = KVCache(
+            encoder, n_slots, max_tokens * frames, dtype, device, int8_cache)
+        self.decoder_cache = KVCache(decoder, n_slots, max_tokens, dtype, device, int8_cache)
         n_slots += n_spare
         self.conv_state = tuple(
             torch.zeros(n_slots, channels, left_context, dtype=dtype, device=device)
@@ -81,6 +84,11 @@ class StreamState:
     @property
     def nbytes(self) -> int:
         return self.encoder_cache.nbytes + self.decoder_cache.nbytes
+
+    @property
+    def cache_bits(self) -> int:
+        """Return the bits of a number in the KV caches."""
+        return 8 * self.decoder_cache.keys.itemsize
 
 
 class VoxtralRealtime(nn.Module):
@@ -132,10 +140,11 @@ class VoxtralRealtime(nn.Module):
         out: Tensor = self.adapter(groups)
         return out
 
-    def new_state(self, n_slots: int, max_tokens: int) -> StreamState:
+    def new_state(self, n_slots: int, max_tokens: int, int8_cache: bool = False) -> StreamState:
         """Return the state of as many streams, in the type and on the device of the weights."""
         weight = self.decoder.norm.weight
-        return StreamState(self.config, n_slots, max_tokens, weight.dtype, weight.device)
+        return StreamState(self.config, n_slots, max_tokens, weight.dtype, weight.device,
+                           int8_cache=int8_cache)
 
     def encode(self, samples: Tensor, state: StreamState, slots: Tensor,
                max_kv_len: int) -> Tensor:

@@ -48,7 +48,7 @@ def load_engine(value: Callable[[str], Any]) -> tuple[SpeechEngine, str]:
     engine = Engine.load(model, value('device'), value('dtype') or None,
                          max_chunk_tokens=value('engine.encoder_chunk_ms') // 80,
                          threads=value('threads'), window=value('engine.window'),
-                         verify=value('engine.verify'))
+                         verify=value('engine.verify'), kv_cache=value('engine.kv_cache'))
     try:
         engine.warm_up()
     except NotFinite as error:

@@ -141,6 +141,9 @@ TABLE = (
         'slower device', (80, 480), step=80),
     Row('engine.window', 0, 'tokens of 80 ms that the decoder looks back; fewer take less memory; '
         '0: as many as the model was made for', (0, 8192)),
+    Row('engine.kv_cache', 'auto', 'bits of the numbers in the KV cache: 8 takes half the memory '
+        'of 16, and less time on a small board; auto: 8 where the model would take more than half '
+        'of the memory', choices=('auto', '16', '8')),
     Row('engine.verify', True, 'compare the weights with their checksums, if they have any, while '
         'they are loaded'),
     Row('engine.url', '', 'address of a voxtral or vLLM server that is to be used instead of '

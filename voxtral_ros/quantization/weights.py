@@ -85,6 +85,11 @@ class WeightFile:
                 numbers[self.dtype(weight_name)] += math.prod(stored.shape)
         return max(numbers, key=numbers.__getitem__)
 
+    @property
+    def nbytes(self) -> int:
+        """Return the size of all tensors."""
+        return sum(spec.nbytes for spec in self._file.specs.values())
+
     def dtype(self, weight_name: str) -> str:
         """Return the type of a dense weight in the file, as safetensors call it."""
         return self.file.specs[self.stored[weight_name].names[0]].dtype

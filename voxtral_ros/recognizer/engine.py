@@ -87,7 +87,8 @@ class Engine:
     @classmethod
     def load(cls, folder: str | Path, device: str = 'auto', dtype: str | None = None,
              max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0,
-             window: int = 0, verify: bool = True, max_open: int = 0) -> Engine:
+             window: int = 0, verify: bool = True, max_open: int = 0,
+             kv_cache: str = 'auto') -> Engine:
         """
         Load a checkpoint folder into the best backend that there is for it.
 
@@ -102,6 +103,8 @@ class Engine:
         :param verify: compare the weights with their checksums, if they have any
         :param max_open: streams that may be open at the same time if they share the slots, see
             `open`; 0: as many as slots
+        :param kv_cache: bits of the numbers in it: '16', '8', or 'auto', which is 8 where memory
+            is short
         :raises ConfigError, CheckpointError, TokenizerError: the folder is no usable model
         :raises ValueError: no such device, type, window or number of streams
         """
@@ -112,7 +115,7 @@ class Engine:
         config = ModelConfig.load(folder).with_window(window)
         tokenizer = load_protocol(folder, config).tokenizer
         backend = load_backend(folder, tokenizer, device, dtype, max_streams, max_chunk_tokens,
-                               threads, window, verify)
+                               threads, window, verify, kv_cache)
         return cls(backend, tokenizer, config.audio, max_open)
 
     def open(self, delay_ms: float | None = None,  # noqa: A003

@@ -28,9 +28,9 @@ def folder(request, tmp_path_factory):
     return cpu.random_checkpoint(tmp_path_factory.mktemp('bits'), **sizes)
 
 
-def run(folder, cuts, rows, slots):
+def run(folder, cuts, rows, slots, int8_cache):
     """Return ids, probabilities and KV caches of the first of some streams, passed in pieces."""
-    backend = cpu.cpu_backend(folder, 5, max(cuts))
+    backend = cpu.cpu_backend(folder, 5, max(cuts), int8_cache)
     cpu.open_streams(backend, 5)
     for slot in slots:  # the same stream, whatever the slot
         backend.state.delay_scales[:, slot] = backend.state.delay_scales[:, 0]
@@ -60,10 +60,11 @@ def run(folder, cuts, rows, slots):
     ([1] * 24, [0, 1], [0, 1]), ([1] * 24, [0, 1, 2], [3, 0, 1]),
     ([1] * 24, [0, 4, 1, 2], [1, 4, 0, 2]), ([2, 1] * 8, [0, 4, 3, 1, 2], [4, 0, 1, 2, 3]),
     ([8, 8, 8], [0], [0]), ([5, 1, 7, 3, 8], [0], [2]), ([3] * 8, [0, 1, 2], [1, 2, 3])])
-def test_a_row_does_not_depend_on_the_batch(folder, name, cuts, rows, slots):
+@pytest.mark.parametrize('int8_cache', [False, True])
+def test_a_row_does_not_depend_on_the_batch(folder, name, cuts, rows, slots, int8_cache):
     with cpu.instructions(name):
-        alone = run(folder, [1] * N_TOKENS, [0], [0])
-        ids, probs, caches = run(folder, cuts, rows, slots)
+        alone = run(folder, [1] * N_TOKENS, [0], [0], int8_cache)
+        ids, probs, caches = run(folder, cuts, rows, slots, int8_cache)
     assert (ids, probs) == alone[:2]
     assert len(set(ids)) > 2
     for cache, expected in zip(caches, alone[2], strict=True):

@@ -14,26 +14,32 @@
 
 """KV cache attention against float64, and its independence of neighbours."""
 
+from dataclasses import replace
+
 import pytest
 from support.cuda import DEVICES, DTYPES, on_gpu, relative_error, unit_roundoff
 import torch
 
 from voxtral_ros.backends.cuda.attention import attention, LayerCache, n_counters
 from voxtral_ros.backends.cuda.norm_rope import rope_cos_sin
+from voxtral_ros.model.kv_cache import dequantize, quantize
 
 
 class Case:
     """Random KV caches that have been written round several times, and new positions."""
 
     def __init__(self, device, dtype, n_heads, n_kv_heads, head_dim, window, length, positions,
-                 per_token=1, half_split=False, spare=0, seed=0):
+                 per_token=1, half_split=False, spare=0, seed=0, int8=False):
         torch.manual_seed(seed)
         self.device, self.n_heads, self.half_split = device, n_heads, half_split
         n_slots = len(positions) + 2
         capacity = window - 1 + length + spare
         shape = (n_slots, capacity, n_kv_heads, head_dim)
-        self.cache = LayerCache(*(torch.randn(shape).to(dtype).to(device) for _ in range(2)),
-                                window, per_token)
+        caches, scales = [torch.randn(shape).to(dtype) for _ in range(2)], None
+        if int8:
+            caches, scales = zip(*map(quantize, caches), strict=True)
+            scales = torch.stack(scales, -1).transpose(1, 2).contiguous().to(device)
+        self.cache = LayerCache(*(part.to(device) for part in caches), scales, window, per_token)
         self.slots = torch.randperm(n_slots)[:len(positions)].to(device)
         self.position = torch.zeros(n_slots, dtype=torch.int64, device=device)
         self.position[self.slots] = torch.tensor(positions, device=device)
@@ -49,9 +55,9 @@ class Case:
         """Return the same with its own caches on another device."""
         other = object.__new__(Case)
         other.device, other.n_heads, other.half_split = device, self.n_heads, self.half_split
-        cache = self.cache
-        other.cache = LayerCache(cache.keys.clone().to(device), cache.values.clone().to(device),
-                                 cache.window, cache.per_token)
+        other.cache = replace(self.cache, **{
+            name: part.clone().to(device) for name in ('keys', 'values', 'scales')
+            if (part := getattr(self.cache, name)) is not None})
         for name in ('slots', 'position', 'qkv', 'counters'):
             setattr(other, name, getattr(self, name).clone().to(device))
         other.rope = tuple(part.to(device) for part in self.rope)
@@ -69,6 +75,20 @@ class Case:
                          self.half_split, self.counters)
 
 
+def contents(cache):
+    """Return what keys and values of a cache stand for, in float64."""
+    parts = cache.keys.cpu(), cache.values.cpu()
+    if cache.scales is not None:
+        parts = (dequantize(part, cache.scales[..., which].transpose(1, 2).cpu(), torch.float32)
+                 for which, part in enumerate(parts))
+    return [part.double() for part in parts]
+
+
+def stored(x, cache):
+    """Return what is left of keys or values in a cache, in float64."""
+    return x.double() if cache.scales is None else dequantize(*quantize(x), torch.float64)
+
+
 def one_by_one(case):
     """Return attention in float64, one query after the other, straight from its definition."""
     qkv, (cosine, sine) = case.qkv.cpu(), (part.cpu() for part in case.rope)
@@ -82,7 +102,12 @@ def one_by_one(case):
     else:
         a, b = heads[..., ::2], heads[..., 1::2]
         turned = torch.stack((a * cosine - b * sine, a * sine + b * cosine), -1).flatten(-2)
-    turned = turned.to(qkv.dtype).double()
+    turned = turned.to(qkv.dtype)
+    new_keys = stored(turned[:, :, case.n_heads:case.n_heads + n_kv_heads], case.cache)
+    new_values = stored(qkv.unflatten(-1, (-1, head_dim))[:, :, case.n_heads + n_kv_heads:],
+                        case.cache)
+    turned = turned.double()
+    old_keys, old_values = contents(case.cache)
     out = torch.empty(m, length, case.n_heads, head_dim, dtype=torch.float64)
     group = case.n_heads // n_kv_heads
     for stream in range(m):
@@ -92,11 +117,9 @@ def one_by_one(case):
         for entry in range(capacity):  # what the cache holds from before
             position = first - 1 - (first - 1 - entry) % capacity
             if first > 0 and position >= 0:
-                held[position] = (case.cache.keys[slot, entry].cpu().double(),
-                                  case.cache.values[slot, entry].cpu().double())
+                held[position] = old_keys[slot, entry], old_values[slot, entry]
         for t in range(length):
-            held[first + t] = (turned[stream, t, case.n_heads:case.n_heads + n_kv_heads],
-                               heads[stream, t, case.n_heads + n_kv_heads:])
+            held[first + t] = new_keys[stream, t], new_values[stream, t]
         for t in range(length):
             seen = [p for p in held if first + t - case.cache.window < p <= first + t]
             keys = torch.stack([held[p][0] for p in seen])  # [S, Hkv, D]
@@ -121,22 +144,52 @@ SHAPES = {
 @pytest.mark.parametrize('half_split', [False, True])
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('positions', [[0], [5, 63, 700], [256, 255]])
-def test_equals_the_definition(device, dtype, half_split, shape, positions):
-    case = Case('cpu', dtype, positions=positions, half_split=half_split, **SHAPES[shape])
+@pytest.mark.parametrize('int8', [False, True])
+def test_equals_the_definition(device, dtype, half_split, shape, positions, int8):
+    case = Case('cpu', dtype, positions=positions, half_split=half_split, int8=int8,
+                **SHAPES[shape])
     expected = one_by_one(case)
     other = case.copy(device)
     assert relative_error(other.run(), expected) < 1.5 * unit_roundoff(dtype)
     # The cache has got the new positions, and nothing else.
     case.run()
     assert torch.equal(other.cache.values.cpu(), case.cache.values)
-    assert relative_error(other.cache.keys, case.cache.keys) < 1e-4
+    (keys, values), (expected_keys, expected_values) = map(contents, (other.cache, case.cache))
+    assert torch.equal(values, expected_values)
+    # An angle's last bit can decide which of two codes is nearer.
+    assert relative_error(keys, expected_keys) < (3e-4 if int8 else 1e-4)
     assert not other.counters.any()
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('size', [0.0, 1e-4, 1.0, 500.0])
+def test_keys_and_values_of_any_size_fit_into_int8(device, dtype, size):
+    case = Case('cpu', dtype, positions=[3], int8=True, **SHAPES['draft'])
+    case.cache.scales.mul_(size)
+    case.qkv *= size
+    expected = one_by_one(case)
+    result = case.copy(device).run()
+    assert result.isfinite().all()
+    assert relative_error(result, expected) < 2 * unit_roundoff(dtype) or not expected.any()
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_what_int8_costs(device):
+    """Of random numbers: the error of 8 bits whose largest is some three deviations."""
+    errors = []
+    for int8 in (False, True):
+        case = Case('cpu', torch.float16, positions=[700], int8=int8, **SHAPES['decoder'])
+        errors.append(case.copy(device).run().double().cpu())
+    assert 1e-3 < relative_error(errors[1], errors[0]) < 2e-2
 
 
 @on_gpu
 @pytest.mark.parametrize('shape', SHAPES)
-def test_a_query_depends_neither_on_its_neighbours_nor_on_the_run(shape):
-    case = Case('cuda', torch.bfloat16, positions=[0, 40, 3000, 999], spare=9, **SHAPES[shape])
+@pytest.mark.parametrize('int8', [False, True])
+def test_a_query_depends_neither_on_its_neighbours_nor_on_the_run(shape, int8):
+    case = Case('cuda', torch.bfloat16, positions=[0, 40, 3000, 999], spare=9, int8=int8,
+                **SHAPES[shape])
     length = case.qkv.shape[1]
     together = case.copy('cuda').run()
     for _ in range(20):

@@ -35,14 +35,15 @@ def plan(folder, *sizes, **options):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_what_is_planned_is_what_is_taken(tmp_path, dtype):
+@pytest.mark.parametrize('int8_cache', [False, True])
+def test_what_is_planned_is_what_is_taken(tmp_path, dtype, int8_cache):
     params = checkpoints.tiny_params()
     tensors = checkpoints.random_tensors(params, 0)
     checkpoints.write_checkpoint(tmp_path, params, tensors, checkpoints.tiny_tekken())
-    planned = plan(tmp_path, dtype, 3, 4, packed=False)
+    planned = plan(tmp_path, dtype, 3, 4, packed=False, int8_cache=int8_cache)
     network = load_network(tmp_path, 'cpu', dtype)
     assert planned.weights == sum(parameter.nbytes for parameter in network.parameters())
-    assert planned.caches == network.new_state(3, kv_cache_tokens(4)).nbytes
+    assert planned.caches == network.new_state(3, kv_cache_tokens(4), int8_cache).nbytes
 
 
 def test_packed_weights_take_what_they_take_in_the_file():
@@ -66,8 +67,8 @@ def test_the_real_model_needs_what_was_measured():
         memory._weight(native, Stored(kinds[recipe.bits(native)], (), tuple(shape)), 2, True)
         for native, shape in shapes.items())
     assert weights == pytest.approx(3.63e9 - 0.805e9, rel=0.01)
-    caches = 2 * config.kv_cache_size(6)
-    assert caches == pytest.approx(1.10e9, rel=0.03)
+    assert config.kv_cache_bytes(6, 16) == pytest.approx(1.10e9, rel=0.03)
+    assert config.kv_cache_bytes(32, 8) < 0.6e9
 
 
 def test_a_device_that_is_too_small_is_refused_with_the_numbers():

@@ -69,9 +69,9 @@ def run(passes, reset):
     return out
 
 
-def run_modules(folder):
+def run_modules(folder, int8_cache=False):
     network = load_network(folder, 'cpu', torch.float32)
-    state = network.new_state(N_SLOTS, CHUNK)
+    state = network.new_state(N_SLOTS, CHUNK, int8_cache)
 
     def passes(samples, tokens, slots):
         audio = network.encode(samples, state, slots, 60)
@@ -82,10 +82,10 @@ def run_modules(folder):
     return run(passes, reset)
 
 
-def cuda_network(folder, dtype=torch.float32):
+def cuda_network(folder, dtype=torch.float32, int8_cache=False):
     with open_weights(folder) as (config, weights):
         source = CheckpointWeights(weights, torch.device('cpu'), dtype)
-        return CudaNetwork(config, source, N_SLOTS, CHUNK, 32, [2, 32, 33])
+        return CudaNetwork(config, source, N_SLOTS, CHUNK, 32, [2, 32, 33], int8_cache)
 
 
 def run_kernels(network, folder):
@@ -109,6 +109,18 @@ def test_equals_the_modules(folders, name):
     assert [layer.half_split for layer in network.decoder.layers] == [
         name != 'dense' and not (name == 'first layer dense' and n == 0)
         for n in range(len(network.decoder.layers))]
+
+
+def test_equals_the_modules_with_keys_and_values_in_int8(folders):
+    """As far as rounding lets it: a last bit can decide which of two codes is nearer."""
+    network = cuda_network(folders / 'compact', int8_cache=True)
+    with torch.inference_mode():
+        expected = run_modules(folders / 'compact', int8_cache=True)
+        found = run_kernels(network, folders / 'compact')
+        exact = run_modules(folders / 'compact')
+    for a, b, c in zip(found, expected, exact, strict=True):
+        assert (a - b).norm() < 2e-3 * b.norm()
+        assert 1e-5 * c.norm() < (b - c).norm() < 0.1 * c.norm()
 
 
 @pytest.mark.parametrize('name', ['int4', 'int4, int8', 'compact'])

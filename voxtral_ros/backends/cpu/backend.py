@@ -55,13 +55,15 @@ class CpuBackend:
     max_rollback_tokens = MAX_ROLLBACK_TOKENS
 
     def __init__(self, config: ModelConfig, weights: StoredWeights, pad: int,
-                 max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0) -> None:
+                 max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0,
+                 int8_cache: bool = False) -> None:
         """
         Read the weights and allocate the state of all streams.
 
         :param weights: an open checkpoint file whose names and shapes are those of `config`
         :param pad: id of the token whose logit pad penalties lower
         :param threads: of large GEMMs and long attention; 0 is OMP_NUM_THREADS, or one per core
+        :param int8_cache: keys and values in INT8 instead of fp16
         :raises BuildError: there is no library
         """
         self._library = load()
@@ -72,7 +74,7 @@ class CpuBackend:
         self._weights, self._weight_memory = weights, WeightMemory()
         self._arrays: list[Any] = []  # what the library has the addresses of
         self._sizes = {'encoder': 0, 'decoder': 0, 'head': 0}
-        self.state = CpuState(config, max_streams, kv_cache_tokens(max_chunk_tokens))
+        self.state = CpuState(config, max_streams, kv_cache_tokens(max_chunk_tokens), int8_cache)
         self._saved = SavedStreams((
             *self.state.conv_state, self.state.encoder.position, self.state.decoder.position,
             self.state.last_token, self.state.phrase_state))
@@ -101,6 +103,10 @@ class CpuBackend:
     @property
     def cache_bytes(self) -> int:
         return self.state.nbytes
+
+    @property
+    def cache_bits(self) -> int:
+        return 8 * self.state.decoder.keys.itemsize
 
     def reset(self, slot: int, delay: int) -> None:
         self.state.reset(slot)
@@ -218,8 +224,9 @@ class CpuBackend:
             sliding_window=config.sliding_window, per_token=per_token, eps=config.norm_eps,
             turns=self._keep(rope_turns(config)), layers=layers,
             norm=self._vector(f'{part}.norm.weight'), keys=self._keep(state.keys),
-            values=self._keep(state.values), capacity=state.capacity,
-            position=self._keep(state.position))
+            values=self._keep(state.values),
+            scales=None if state.scales is None else self._keep(state.scales),
+            capacity=state.capacity, position=self._keep(state.position))
 
     def _layer(self, path: str, part: str) -> Layer:
         query, key, value, out, gate, up, down = (
@@ -259,34 +266,47 @@ class CpuBackend:
 
 class StackState:
     """
-    KV cache in fp16 and position of one stack; it wraps as in voxtral_ros.model.kv_cache.
+    KV cache in fp16 or INT8, and position of one stack; it wraps as in voxtral_ros.model.kv_cache.
 
     Keys of 16 positions lie side by side, and values of 16 dimensions; see kernels/cpu/network.h.
     """
 
-    def __init__(self, config: StackConfig, n_slots: int, max_positions: int) -> None:
+    def __init__(self, config: StackConfig, n_slots: int, max_positions: int,
+                 int8: bool) -> None:
         self.capacity = -(-config.cache_capacity(max_positions) // PANEL) * PANEL
         n_layers, heads, dim = config.n_layers, config.n_kv_heads, config.head_dim
-        self.keys = np.zeros(
-            (n_layers, n_slots, heads, self.capacity // PANEL, dim, PANEL), np.float16)
-        self.values = np.zeros(
-            (n_layers, n_slots, heads, -(-dim // PANEL), self.capacity, PANEL), np.float16)
+        dtype = np.int8 if int8 else np.float16
+        self.keys: Array = np.zeros(
+            (n_layers, n_slots, heads, self.capacity // PANEL, dim, PANEL), dtype)
+        self.values: Array = np.zeros(
+            (n_layers, n_slots, heads, -(-dim // PANEL), self.capacity, PANEL), dtype)
+        # Of keys and values, bfloat16.
+        self.scales = np.zeros((n_layers, n_slots, heads, 2, self.capacity), np.uint16) \
+            if int8 else None
         self.position = np.zeros(n_slots, np.int64)  # tokens since the stream was opened
 
     def reset(self, slot: int) -> None:
         """Forget what a slot holds: entries are masked, but a masked NaN is still a NaN."""
-        self.keys[:, slot] = 0
-        self.values[:, slot] = 0
+        for part in self.cache:
+            part[:, slot] = 0
         self.position[slot] = 0
+
+    @property
+    def cache(self) -> tuple[Array, ...]:
+        """Return the arrays of the KV cache, [n_layers, slots, ...]."""
+        scales = () if self.scales is None else (self.scales,)
+        return self.keys, self.values, *scales
 
 
 class CpuState:
     """All that is remembered of `n_slots` streams; its memory is fixed at construction."""
 
-    def __init__(self, config: ModelConfig, n_slots: int, max_tokens: int) -> None:
+    def __init__(self, config: ModelConfig, n_slots: int, max_tokens: int,
+                 int8_cache: bool = False) -> None:
         """Allocate for passes over, or ways back by, at most `max_tokens` tokens per stream."""
-        self.encoder = StackState(config.encoder, n_slots, max_tokens * config.downsample_factor)
-        self.decoder = StackState(config.decoder, n_slots, max_tokens)
+        self.encoder = StackState(
+            config.encoder, n_slots, max_tokens * config.downsample_factor, int8_cache)
+        self.decoder = StackState(config.decoder, n_slots, max_tokens, int8_cache)
         # What the two convolutions remember, [slots, channels, frames]: as in model.encoder.
         self.conv_state = (np.zeros((n_slots, config.audio.num_mel_bins, 2), np.float32),
                            np.zeros((n_slots, config.encoder.dim, 1), np.float32))
@@ -306,8 +326,7 @@ class CpuState:
 
     @property
     def nbytes(self) -> int:
-        return sum(stack.keys.nbytes + stack.values.nbytes
-                   for stack in (self.encoder, self.decoder))
+        return sum(part.nbytes for stack in (self.encoder, self.decoder) for part in stack.cache)
 
 
 def rope_turns(config: StackConfig) -> Array:

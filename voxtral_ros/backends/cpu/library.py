@@ -57,7 +57,8 @@ class Stack(ctypes.Structure):
                 ('n_kv_heads', c_int64), ('head_dim', c_int64), ('hidden_dim', c_int64),
                 ('sliding_window', c_int64), ('per_token', c_int64), ('eps', c_double),
                 ('turns', c_void_p), ('layers', POINTER(Layer)), ('norm', c_void_p),
-                ('keys', c_void_p), ('values', c_void_p), ('capacity', c_int64),
+                ('keys', c_void_p), ('values', c_void_p), ('scales', c_void_p),
+                ('capacity', c_int64),
                 ('position', c_void_p)]
 
 

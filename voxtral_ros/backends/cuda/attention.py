@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.backends.cuda.library import call, DTYPES, load
+from voxtral_ros.model.kv_cache import dequantize, quantize
 
 HEAD_DIMS = (64, 128)  # that the kernel is compiled for
 MAX_QUERIES = 1024  # of one stream and one head of keys, in a pass
@@ -34,6 +35,7 @@ class LayerCache:
 
     keys: Tensor  # [slots, capacity, Hkv, D]
     values: Tensor  # [slots, capacity, Hkv, D]
+    scales: Tensor | None  # in INT8: of keys and values, [slots, Hkv, capacity, 2]
     window: int  # positions that a query sees, its own counted
     per_token: int  # positions of this stack per token
 
@@ -60,13 +62,13 @@ def attention(qkv: Tensor, cache: LayerCache, slots: Tensor, position: Tensor, c
     n_slots, capacity, n_kv_heads, head_dim = cache.keys.shape
     n_floats, needed = ctypes.c_int64(), ctypes.c_int64()
     load().voxtral_attention_scratch(m, length, n_heads, n_kv_heads, head_dim, capacity,
-                                     ctypes.byref(n_floats), ctypes.byref(needed))
+                                     int(cache.scales is not None), ctypes.byref(n_floats), ctypes.byref(needed))
     if needed.value > counters.numel():
         raise ValueError(f'{counters.numel()} counters, {needed.value} needed')
     partial = qkv.new_empty(n_floats.value, dtype=torch.float32)
     out = qkv.new_empty(m, length, n_heads * head_dim)
-    call('voxtral_attention', DTYPES[qkv.dtype], qkv, cos, sin, cache.keys, cache.values, slots,
-         position, out, partial, counters, m, length, n_heads, n_kv_heads, head_dim, n_slots,
+    call('voxtral_attention', DTYPES[qkv.dtype], qkv, cos, sin, cache.keys, cache.values,
+         cache.scales, slots, position, out, partial, counters, m, length, n_heads, n_kv_heads, head_dim, n_slots,
          capacity, cache.window, cache.per_token, int(half_split), device=qkv.device)
     return out
 
@@ -85,18 +87,29 @@ def _plain(qkv: Tensor, cache: LayerCache, slots: Tensor, position: Tensor, cos:
     q, k = (_apply_rope(part, cos, sin, half_split) for part in (q, k))
     at = (position[slots] * cache.per_token)[:, None] + torch.arange(length)  # [M, T]
     entries = at % capacity
-    cache.keys[slots[:, None], entries] = k
-    cache.values[slots[:, None], entries] = v
+    for which, (part, new) in enumerate(((cache.keys, k), (cache.values, v))):
+        if cache.scales is not None:
+            new, cache.scales[slots[:, None], :, entries, which] = quantize(new)
+        part[slots[:, None], entries] = new
     newest = at[:, -1:]
     held = newest - (newest - torch.arange(capacity)) % capacity  # [M, S] positions
     age = at[:, :, None] - held[:, None]  # [M, T, S]
     mask = (age >= 0) & (age < cache.window) & (held >= 0)[:, None]
     keys, values = (part[slots].double().repeat_interleave(n_heads // n_kv_heads, dim=2)
-                    for part in (cache.keys, cache.values))
+                    for part in _dequantized(cache))
     scores = torch.einsum('mthd,mshd->mhts', q.double(), keys) / head_dim ** 0.5
     scores = scores.masked_fill(~mask[:, None], float('-inf')).softmax(dim=-1)
     values = values.masked_fill((held < 0)[..., None, None], 0)
     return torch.einsum('mhts,mshd->mthd', scores, values).flatten(2).to(qkv.dtype)
+
+
+def _dequantized(cache: LayerCache) -> tuple[Tensor, Tensor]:
+    if cache.scales is None:
+        return cache.keys, cache.values
+    keys, values = (
+        dequantize(codes, cache.scales[..., which].transpose(1, 2), torch.float32)
+        for which, codes in enumerate((cache.keys, cache.values)))
+    return keys, values
 
 
 def _apply_rope(x: Tensor, cos: Tensor, sin: Tensor, half_split: bool) -> Tensor:

@@ -64,16 +64,18 @@ class CudaBackend:
 
     def __init__(self, config: ModelConfig, weights: WeightSource, pad: int, special: list[int],
                  max_streams: int = 1, max_chunk_tokens: int = 8,
-                 speculative: bool = True) -> None:
+                 speculative: bool = True, int8_cache: bool = False) -> None:
         """
         Read the weights and allocate the state of all streams.
 
         :param special: tokens whose logits are always computed exactly
+        :param int8_cache: keys and values in INT8
         :param speculative: with one stream, decode several waiting tokens in one pass
         """
         self.max_streams, self.max_chunk_tokens = max_streams, max_chunk_tokens
         self._spare = max_streams  # the slot of rows that are not needed
-        self.network = CudaNetwork(config, weights, max_streams, max_chunk_tokens, pad, special)
+        self.network = CudaNetwork(config, weights, max_streams, max_chunk_tokens, pad, special,
+                                   int8_cache)
         self.state = self.network.state
         self.speculative_decoding = SpeculativeDecoding() if speculative else None
         self._device, self._pad, self._audio_config = weights.device, pad, config.audio
@@ -106,6 +108,10 @@ class CudaBackend:
     @property
     def cache_bytes(self) -> int:
         return self.state.nbytes
+
+    @property
+    def cache_bits(self) -> int:
+        return self.state.cache_bits
 
     @property
     def speculative(self) -> SpeculativeStats | None:

@@ -58,17 +58,19 @@ class MemoryPlan:
 
 
 def plan_memory(config: ModelConfig, weights: WeightFile, dtype: torch.dtype, max_streams: int,
-                max_chunk_tokens: int, packed: bool) -> MemoryPlan:
+                max_chunk_tokens: int, packed: bool, int8_cache: bool = False) -> MemoryPlan:
     """
     Add up what a backend on this GPU will allocate.
 
     :param config: with the window that the decoder will have
     :param dtype: of what is not packed
     :param packed: weights in INT4 and INT8 stay as they are, for the kernels; else all are dense
+    :param int8_cache: keys and values in INT8
     """
     size = dtype.itemsize
     total = sum(_weight(name, stored, size, packed) for name, stored in weights.stored.items())
-    caches = size * max_streams * config.kv_cache_size(kv_cache_tokens(max_chunk_tokens))
+    caches = max_streams * config.kv_cache_bytes(
+        kv_cache_tokens(max_chunk_tokens), 8 if int8_cache else 8 * size)
     return MemoryPlan(round(total), caches, round(_OVERHEAD))
 
 

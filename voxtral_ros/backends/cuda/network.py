@@ -152,11 +152,13 @@ class CudaNetwork:
     """VoxtralRealtime with its weights merged and packed for the kernels, over one StreamState."""
 
     def __init__(self, config: ModelConfig, weights: WeightSource, max_streams: int,
-                 max_chunk_tokens: int, pad: int, special: list[int]) -> None:
+                 max_chunk_tokens: int, pad: int, special: list[int],
+                 int8_cache: bool = False) -> None:
         """
         Read the weights, one by one, and allocate the state of all streams and a spare one.
 
         :param special: tokens whose logits are always computed exactly
+        :param int8_cache: keys and values in INT8
         """
         self.config = config
         self.mel = LogMel(config.audio)
@@ -173,7 +175,7 @@ class CudaNetwork:
         self.head = _head(weights, pad, special)
         # The spare slot is for the rows of a batch that are not needed.
         self.state = StreamState(config, max_streams, kv_cache_tokens(max_chunk_tokens),
-                                 weights.dtype, weights.device, n_spare=1)
+                                 weights.dtype, weights.device, n_spare=1, int8_cache=int8_cache)
         self.encoder_caches = _layer_caches(self.state.encoder_cache, config.downsample_factor)
         self.decoder_caches = _layer_caches(self.state.decoder_cache, 1)
         n_rows = 1 << max_streams.bit_length()  # at least as many as in the largest batch
@@ -248,8 +250,9 @@ def _linear(weights: WeightSource, path: str) -> Linear:
 
 
 def _layer_caches(cache: KVCache, per_token: int) -> list[LayerCache]:
-    return [LayerCache(keys, values, cache.window, per_token)
-            for keys, values in zip(cache.keys, cache.values, strict=True)]
+    return [LayerCache(keys, values, None if cache.scales is None else cache.scales[n],
+                       cache.window, per_token)
+            for n, (keys, values) in enumerate(zip(cache.keys, cache.values, strict=True))]
 
 
 def _head(weights: WeightSource, pad: int, special: list[int]) -> Head:
