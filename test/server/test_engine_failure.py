@@ -17,10 +17,11 @@
 import json
 import math
 import queue
+import subprocess
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from support.realtime import running, said, ServedScript, wait_until
+from support.realtime import HangingProcess, running, said, ServedScript, wait_until
 from support.scripted import join, PAUSE, Script, scripted_voice, silence, voice
 
 from voxtral_ros.recognizer.events import Transcript
@@ -132,6 +133,38 @@ def test_an_engine_that_always_fails_is_not_healthy():
         client.commit()
         client.expect('transcription.done')
         assert status_of(server) == (200, 'ok')  # known before anybody is published
+
+
+def test_a_step_that_does_not_come_back_is_known_and_given_no_clients(caplog):
+    engine, other = ServedScript(Script()), ServedScript(Script())
+    with scripted_voice(), running({'one': engine, 'two': other}) as server, \
+            server.client() as client:
+        pool = server.server.pool
+        one, two = pool.workers
+        client.update()
+        with engine.held(), other.held():
+            client.append(silence(1.0))
+            wait_until(lambda: engine.n_open + other.n_open)
+            stuck, free = (one, two) if engine.n_open else (two, one)
+            wait_until(lambda: pool.watch(0.2) or stuck.is_failing)
+            assert not free.is_failing
+            assert f'a step of {stuck.name} has not come back' in caplog.text
+            assert [pool.enter() for _ in range(3)] == [free] * 3
+            assert status_of(server) == (200, 'ok')
+            wait_until(lambda: stuck.name in pool.watch(0.2))
+        wait_until(lambda: not pool.watch(0.2) and not stuck.is_failing)
+        client.commit()
+        client.until('transcription.done')
+
+
+def test_a_server_whose_only_engine_hangs_ends_to_be_started_again():
+    options = '--step-timeout-s', 0.5, '--stop-timeout-s', 0.5
+    with HangingProcess(*options, stderr=subprocess.PIPE) as server, server.client() as client:
+        client.update()
+        client.append(voice(2.0))
+        client.rest()
+        assert server.process.wait(60) == 1
+        assert 'to be started again' in server.process.stderr.read()
 
 
 def test_an_engine_that_is_well_again_says_so_first():

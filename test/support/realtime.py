@@ -207,9 +207,11 @@ def running(engine, limits=None, access=None, port=0, phrases=NO_PHRASES):
 class ServerProcess:
     """`voxtral serve` with the demo model, in a process of its own."""
 
+    program = ('-m', 'voxtral_ros')
+
     def __init__(self, *arguments, port=0, stderr=None):
         self.process = subprocess.Popen(
-            [*ends_with_us(), sys.executable, '-m', 'voxtral_ros', 'serve', '--port', str(port),
+            [*ends_with_us(), sys.executable, *self.program, 'serve', '--port', str(port),
              '--threads', '1', '--overload', *map(str, arguments)],
             stdout=subprocess.PIPE, stderr=stderr, text=True)
         line = self.process.stdout.readline()
@@ -239,6 +241,19 @@ class ServerProcess:
         self.process.stdout.close()
         if self.process.stderr:
             self.process.stderr.close()
+
+
+class HangingProcess(ServerProcess):
+    """`voxtral serve` whose passes over live audio never come back."""
+
+    program = ('-c', '''
+import sys
+import threading
+from voxtral_ros.cli.main import main
+from voxtral_ros.recognizer.engine import Engine
+Engine.warm_up = lambda engine: setattr(engine, 'step', lambda *_: threading.Event().wait())
+sys.exit(main(sys.argv[1:]))
+''')
 
 
 class ScriptProcess:

@@ -23,7 +23,7 @@ import platform
 import sys
 from typing import Any, TYPE_CHECKING
 
-from voxtral_ros.cli.options import add_no_verify
+from voxtral_ros.cli.options import add_kv_cache, add_no_verify
 
 if TYPE_CHECKING:
     from voxtral_ros.backends.base import Backend
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='with --random: params.json with other sizes')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'))
+    add_kv_cache(parser)
     add_no_verify(parser)
     parser.add_argument('--streams', type=int, default=1, metavar='N',
                         help='also measure N streams at once [1]')
@@ -139,7 +140,8 @@ def _open(arguments: argparse.Namespace, device: str) -> tuple[Backend, ModelCon
         from voxtral_ros.recognizer.engine import Engine
         folder = arguments.model or demo_model()
         engine = Engine.load(folder, device, arguments.dtype, arguments.streams, chunk,
-                             arguments.threads, verify=arguments.verify)
+                             arguments.threads, verify=arguments.verify,
+                             kv_cache=arguments.kv_cache)
         return engine.backend, ModelConfig.load(folder)
     if device == 'cpu':
         raise ValueError('--random needs a GPU: on the CPU take --model')
@@ -155,4 +157,4 @@ def _open(arguments: argparse.Namespace, device: str) -> tuple[Backend, ModelCon
     weights = RandomWeights(config, Recipe(**LAYOUTS[arguments.random]), torch.device(device),
                             getattr(torch, arguments.dtype or 'float16'))
     return CudaBackend(config, weights, 32, [2, 32, 33], arguments.streams, chunk,
-                       speculative=False), config
+                       speculative=False, int8_cache=arguments.kv_cache == '8'), config

@@ -27,7 +27,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from voxtral_ros.cli.options import add_no_verify, add_phrases, read_phrases
+from voxtral_ros.cli.options import add_kv_cache, add_no_verify, add_phrases, read_phrases
 from voxtral_ros.evaluation.confidence import bootstrap, error_rate
 from voxtral_ros.evaluation.manifest import ManifestError, read_manifest, Recording
 from voxtral_ros.evaluation.phrases import PhraseScorer
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'or a microphone')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'))
+    add_kv_cache(parser)
     add_no_verify(parser)
     parser.add_argument('--delay-ms', type=float, metavar='MS')
     add_phrases(parser)
@@ -70,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         phrases = read_phrases(arguments)
         recordings = _recordings(arguments)
         engine = Engine.load(arguments.model or demo_model(), arguments.device, arguments.dtype,
-                             max_streams=arguments.streams, verify=arguments.verify)
+                             max_streams=arguments.streams, verify=arguments.verify,
+                             kv_cache=arguments.kv_cache)
         delay = engine.protocol.delay_tokens(arguments.delay_ms)
     except OSError as error:
         print(f'voxtral evaluate: {error.filename or ""} cannot be read: '

@@ -29,6 +29,13 @@ def add_no_verify(parser: argparse.ArgumentParser) -> None:
                              'loaded')
 
 
+def add_kv_cache(parser: argparse._ActionsContainer) -> None:
+    """Declare `--kv-cache`."""
+    parser.add_argument('--kv-cache', choices=('auto', '16', '8'), default='auto',
+                        help='bits of the numbers in the KV cache: 8 takes half the memory of 16 '
+                             '[auto: 8 where the model would take more than half of the memory]')
+
+
 def add_phrases(parser: argparse.ArgumentParser) -> None:
     """Declare `--phrases` and `--phrase-boost`, for read_phrases."""
     parser.add_argument('--phrases', type=Path, metavar='FILE',

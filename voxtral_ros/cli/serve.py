@@ -20,6 +20,7 @@ import argparse
 from ipaddress import ip_address
 import logging
 import math
+import os
 from pathlib import Path
 import socket
 import ssl
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from voxtral_ros.audio.files import file_duration_s, read_file
 from voxtral_ros.audio.resample import resampled
-from voxtral_ros.cli.options import add_no_verify, add_phrases, read_phrases
+from voxtral_ros.cli.options import add_kv_cache, add_no_verify, add_phrases, read_phrases
 from voxtral_ros.recognizer.interface import NotFinite
 from voxtral_ros.recognizer.phrases import NO_PHRASES
 from voxtral_ros.resources import demo_model
@@ -84,10 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits.add_argument('--window', type=int, default=0, metavar='TOKENS',
                         help='tokens of 80 ms that the decoder looks back: fewer take less memory '
                              'per client [0, as the model says]')
-    limits.add_argument('--kv-cache', choices=('auto', '16', '8'), default='auto',
-                        help='bits of the numbers in the KV cache: 8 is room for twice as many '
-                             'clients [auto: 8 where the model would take more than half of the '
-                             'memory]')
+    add_kv_cache(limits)
     limits.add_argument('--overload', action='store_true',
                         help='take clients although the engine would then be slower than the '
                              'audio: for recordings, which may wait')
@@ -104,6 +102,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'closed [512, or half of the files that the process may open]')
     limits.add_argument('--idle-timeout-s', type=float, default=600, metavar='S',
                         help='a client that sends no event for so long is disconnected [600]')
+    limits.add_argument('--step-timeout-s', type=float, default=10, metavar='S',
+                        help='an engine whose step takes longer is given no clients; after twice '
+                             'that the server ends with status 1, to be started again; 0: never '
+                             '[10]')
     limits.add_argument('--stop-timeout-s', type=float, default=10, metavar='S',
                         help='after SIGTERM, for everything that still waits [10]')
 
@@ -111,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal; return 2 when the model, an option or the address is unusable."""
     # Not at the top: `voxtral --help` needs none of it.
-    from voxtral_ros.server.run import serve, ServerError
+    from voxtral_ros.server.run import EngineHangs, serve, ServerError
     logging.basicConfig(format='%(asctime)s %(levelname)s %(message)s', level=logging.INFO)
     # It warns of every client that offers other subprotocols, with what that has sent.
     logging.getLogger('aiohttp.websocket').setLevel(logging.ERROR)
@@ -123,6 +125,9 @@ def run(arguments: argparse.Namespace) -> int:
             return _test(server, arguments.test)
         serve(server, arguments.host, arguments.port,
               lambda port: _announce(arguments, port))
+    except EngineHangs as error:
+        _complain(f'{error}: its GPU or driver hangs. This process ends, to be started again')
+        os._exit(1)  # Python would wait for the thread that hangs, and CUDA for the GPU
     except (ValueError, FileNotFoundError, ServerError, NotFinite) as error:
         return _complain(str(error))
     except OSError as error:
@@ -151,6 +156,7 @@ def _server(arguments: argparse.Namespace) -> Server:
                     arguments.max_buffered_s, round(arguments.max_backlog_mb * 2 ** 20),
                     arguments.max_messages_per_s, connections=_connections(arguments, n_sessions),
                     idle_slot_s=arguments.idle_slot_s, idle_s=arguments.idle_timeout_s,
+                    step_s=max(0.0, arguments.step_timeout_s),
                     stop_s=arguments.stop_timeout_s, overload=arguments.overload)
     phrases = read_phrases(arguments)  # before gigabytes are read
     access = _access(arguments)
@@ -160,8 +166,9 @@ def _server(arguments: argparse.Namespace) -> Server:
     from voxtral_ros.recognizer.idle import IdleOptions
     model = (arguments.model or demo_model()).resolve()
     engines = load_engines(model, devices, arguments.threads, dtype=arguments.dtype,
-                           max_streams=n_streams, window=arguments.window, kv_cache=arguments.kv_cache,
-                           verify=arguments.verify, max_open=n_sessions)
+                           max_streams=n_streams, window=arguments.window,
+                           kv_cache=arguments.kv_cache, verify=arguments.verify,
+                           max_open=n_sessions)
     names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
     return Server(engines, tuple(dict.fromkeys(names)), limits, access,
                   IdleOptions(after_s=arguments.idle_after_s), phrases or NO_PHRASES)

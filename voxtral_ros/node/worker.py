@@ -43,6 +43,7 @@ from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Tur
 from voxtral_ros.recognizer.interface import SpeechEngine, SpeechStream
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
+from voxtral_ros.recognizer.progress import Progress
 
 _LOGGER = logging.getLogger(__name__)
 _SHORT_LIFE = 25  # tokens, 2 s: a stream that fails sooner did not help
@@ -102,7 +103,7 @@ class Worker:
         self._short_lives = 0
         self._traceback_s = -_TRACEBACK_EVERY_S
         self._busy_since_s: float | None = None
-        self._progress: tuple[object, float] = (None, 0.0)  # as last seen, and since when
+        self._progress = Progress()
         self._given_up = False
         self._stream: SpeechStream | None = None
         self._begin_stream()
@@ -167,13 +168,11 @@ class Worker:
         """
         Return for how long the present step has not come back, s; 0 while none is under way.
 
-        To be asked about once a second: what has changed since the last time is progress.
+        To be asked about once a second.
         """
-        now_s, stream = time.monotonic(), self._stream
-        progress = self._busy_since_s, stream.stats.tokens if stream is not None else 0
-        if progress != self._progress[0]:
-            self._progress = progress, now_s
-        return now_s - self._progress[1] if self._busy_since_s is not None else 0.0
+        stream, begun_s = self._stream, self._busy_since_s
+        return self._progress.stuck_s(None if begun_s is None else (
+            begun_s, stream.stats.tokens if stream is not None else 0))
 
     def give_up(self) -> None:
         """End the open utterance as it stands, from another thread: this one does not return."""

@@ -88,7 +88,7 @@ class WeightFile:
     @property
     def nbytes(self) -> int:
         """Return the size of all tensors."""
-        return sum(spec.nbytes for spec in self._file.specs.values())
+        return sum(spec.nbytes for spec in self.file.specs.values())
 
     def dtype(self, weight_name: str) -> str:
         """Return the type of a dense weight in the file, as safetensors call it."""

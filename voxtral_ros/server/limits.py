@@ -41,6 +41,7 @@ class Limits:
     idle_slot_s: float = 10.0  # in which nobody speaks; then others may have the stream
     idle_s: float = 600.0  # without an event from the client; a ping is none
     send_s: float = 30.0  # for one event to leave
+    step_s: float = 10.0  # of the model; after twice that it hangs, see run.serve; 0: never
     stop_s: float = 10.0  # for the audio that waits, when the server is stopped
     connections: int | None = None  # of any kind; None: see listener.connection_limit
     overload: bool = True  # take sessions with which the engine would be slower than the audio

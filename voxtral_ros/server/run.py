@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 import json
 import signal
 
@@ -29,10 +30,15 @@ from voxtral_ros.audio.block import Samples
 from voxtral_ros.server.app import Server
 
 _APPEND = 8000  # samples, 500 ms
+_WATCH_S = 1.0
 
 
 class ServerError(RuntimeError):
     """The server did not do what it is there for."""
+
+
+class EngineHangs(ServerError):
+    """A GPU or its driver hangs: no thread that waits for it can be ended, only the process."""
 
 
 def serve(server: Server, host: str, port: int, announce: Callable[[int], None]) -> None:
@@ -41,6 +47,7 @@ def serve(server: Server, host: str, port: int, announce: Callable[[int], None])
 
     :param announce: called with the port when the server listens
     :raises OSError: the address cannot be listened on
+    :raises EngineHangs: a step of an engine does not come back
     """
     async def until_signal() -> None:
         stop = asyncio.Event()
@@ -48,7 +55,11 @@ def serve(server: Server, host: str, port: int, announce: Callable[[int], None])
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
         try:
             announce(await server.start(host, port))
-            await stop.wait()
+            while not stop.is_set():
+                if hangs := server.pool.watch(server.limits.step_s):
+                    raise EngineHangs(hangs)
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(stop.wait(), _WATCH_S)
         finally:
             await server.stop()
 

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 import logging
+import math
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
+from voxtral_ros.recognizer.progress import Progress
 from voxtral_ros.recognizer.turns import TurnOptions
 from voxtral_ros.server.job import Job, Update
 from voxtral_ros.server.metrics import EngineMetrics, Metrics
@@ -80,6 +82,11 @@ class Worker:
         self._jobs: list[Job] = []
         self._stopping = False
         self._n_failures = 0  # rounds in a row
+        self._under_way: int | None = None  # the number of the round
+        self._n_rounds = 0
+        self._progress = Progress()
+        self.stuck_s = 0.0  # for which the present step has not come back, see watch
+        self._stuck_after_s = math.inf
         if phrases:
             engine.prepare_phrases(phrases)
         # One thread for all: phrases are found in Python, whose lock the engine needs as well.
@@ -122,8 +129,23 @@ class Worker:
 
     @property
     def is_failing(self) -> bool:
-        """Return whether the last rounds failed: the engine may need a new start."""
-        return self._n_failures >= _MAX_FAILURES
+        """Return whether the last rounds failed, or one does not come back."""
+        return self._n_failures >= _MAX_FAILURES or self.stuck_s >= self._stuck_after_s
+
+    def watch(self, stuck_after_s: float) -> float:
+        """
+        Return for how long the present step has not come back, s; to be called once a second.
+
+        :param stuck_after_s: an engine that has been stuck for so long is failing
+        """
+        was_failing, self._stuck_after_s = self.is_failing, stuck_after_s
+        begun = self._under_way
+        self.stuck_s = self._progress.stuck_s(
+            None if begun is None else (begun, self._engine.n_done))
+        if self.is_failing and not was_failing:
+            _LOGGER.error('a step of %s has not come back for %.0f s: its GPU or driver hangs',
+                          self.name, self.stuck_s)
+        return self.stuck_s
 
     @property
     def waiting_s(self) -> float:
@@ -170,10 +192,13 @@ class Worker:
             n_samples = sum(len(samples) for _, samples, _, _ in batch)
             self._own_metrics.processed(n_samples / TARGET_RATE_HZ)
             begin = time.perf_counter()
+            self._n_rounds += 1
+            self._under_way = self._n_rounds
             try:
                 self._round(batch)
             except Exception:  # the server goes on, whatever it is
                 _LOGGER.exception('a round of %s went wrong', self.name)
+            self._under_way = None
             self._own_metrics.computed(time.perf_counter() - begin)
             with self.condition:
                 self._jobs = [job for job in self._jobs if not job.over]

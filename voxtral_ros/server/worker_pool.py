@@ -103,6 +103,18 @@ class WorkerPool:
         """Return the seconds of audio that wait for them."""
         return sum(worker.waiting_s for worker in self.workers)
 
+    def watch(self, stuck_after_s: float) -> str:
+        """
+        Return what is wrong if a step of an engine hangs, else ''; to be called once a second.
+
+        :param stuck_after_s: it is failing then, and hangs after twice that; 0: never
+        """
+        if stuck_after_s:
+            for worker in self.workers:
+                if worker.watch(stuck_after_s) >= 2 * stuck_after_s:
+                    return f'a step of {worker.name} has not come back for {worker.stuck_s:.0f} s'
+        return ''
+
     def predicted_s(self, worker: Worker) -> float:
         """Return the seconds of work per token of audio, if all clients of an engine speak."""
         return worker.admission.predicted_s(min(self.n_sessions(worker), worker.n_slots))
