@@ -71,7 +71,7 @@ def test_passes_are_those_of_the_network(folder, name, int8_cache):
                 backend.prefill(slots, windows, tokens) if count % 2
                 else backend.decode(slots, windows) for backend in (ours, reference))
             assert ids == expected_ids
-            compare_probs(probs, expected, 2e-2 if int8_cache else 5e-3)
+            compare_probs(probs, expected, 0.1 if int8_cache else 5e-3)
     assert ages.min() > config.decoder.sliding_window
     compare_memory(ours, reference, N_SLOTS)
     assert ours.state.last_token.tolist() == reference.last_token.tolist()
@@ -80,7 +80,7 @@ def test_passes_are_those_of_the_network(folder, name, int8_cache):
 def compare_probs(found, expected, tolerance=5e-3):
     """Compare probabilities; where a key or a value is rounded the other way, they move a bit."""
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=1e-6)
-    assert np.median(np.abs(np.divide(found, expected) - 1)) < tolerance / 4
+    assert np.median(np.abs(np.divide(found, expected) - 1)) < tolerance / 5
 
 
 def compare_memory(ours, reference, n_slots):
@@ -109,7 +109,7 @@ def test_angles_are_right_at_late_positions(folder, name, int8_cache):
             backend.set_position(10**9)
             results.append(backend.prefill([0], windows, [[*range(8)]]))
     compare_memory(ours, reference, 1)
-    compare_probs(results[1][1], results[0][1], 2e-2 if int8_cache else 5e-3)
+    compare_probs(results[1][1], results[0][1], 0.1 if int8_cache else 5e-3)
 
 
 @pytest.mark.parametrize('int8_cache', [False, True])

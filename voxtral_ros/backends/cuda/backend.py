@@ -88,6 +88,7 @@ class CudaBackend:
         self._audio = torch.zeros(1, max_chunk_tokens, config.decoder.dim, dtype=weights.dtype,
                                   device=self._device)
         self._graphs: dict[tuple[str, int, int], Captured] = {}
+        self._is_warm = False
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(self._device)
 
@@ -155,9 +156,13 @@ class CudaBackend:
                 prompt_tokens: Sequence[Sequence[int]]) -> Tokens:
         n_tokens = self._audio_config.n_tokens(windows.shape[1])
         self._saved.count(slots, n_tokens)
-        captured = self._captured('prefill', len(slots), n_tokens)
-        captured.staging['tokens'].fill_(self._pad)[:len(slots)] = torch.tensor(prompt_tokens)
-        return self._tokens(slots, *self._replay(captured, slots, windows))
+        if self._is_new('prefill', len(slots), n_tokens):
+            parts = [self._prefill_now([slot], window[None], [tokens]) for slot, window, tokens
+                     in zip(slots, windows, prompt_tokens, strict=True)]
+            ids, values = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        else:
+            ids, values = self._prefill_now(slots, windows, prompt_tokens)
+        return self._tokens(slots, ids, values)
 
     @torch.inference_mode()
     def decode(self, slots: Sequence[int], windows: np.ndarray) -> Tokens:
@@ -173,18 +178,31 @@ class CudaBackend:
             if not ahead:
                 speculative.count(n_tokens, n_passes)
             return self._tokens(slots, *tokens)
-        captured = self._captured('decode', len(slots), n_tokens)
-        return self._tokens(slots, *self._replay(captured, slots, windows))
+        if self._is_new('decode', len(slots), n_tokens):
+            size, context = self._audio_config.samples_per_token, self._audio_config.context
+            parts = [self._decode_now(slots, windows[:, start:start + size + context])
+                     for start in range(0, n_tokens * size, size)]
+            ids, values = (torch.cat(part, dim=2) for part in zip(*parts, strict=True))
+        else:
+            ids, values = self._decode_now(slots, windows)
+        return self._tokens(slots, ids, values)
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Capture the graphs of all chunk lengths for one stream, and of one token for many."""
+        """
+        Capture graphs: of all chunk lengths for one stream, of the shortest and longest for many.
+
+        A graph takes some tenths of a second. So none is captured afterwards: what has no graph of
+        its own is computed stream by stream (prefill) or token by token, with the same results.
+        """
         kinds = ('prefill', 'decode', *(('draft', 'verify') if self.speculative_decoding else ()))
         for n_tokens in range(1, self.max_chunk_tokens + 1):
             for kind in kinds:
                 self._captured(kind, 1, n_tokens)
         for n_streams in range(2, self.max_streams + 1):
-            self._captured('decode', n_streams, 1)
+            for n_tokens in {1, self.max_chunk_tokens}:
+                self._captured('decode', n_streams, n_tokens)
+        self._is_warm = True
 
     def close(self) -> None:
         self._graphs.clear()
@@ -194,6 +212,25 @@ class CudaBackend:
         torch.cuda.empty_cache()
 
     # ---- inside ----
+
+    def _is_new(self, kind: str, n_streams: int, n_tokens: int) -> bool:
+        """Return whether a pass would have to be captured, after everything has been."""
+        return self._is_warm and (kind, _n_rows(n_streams), n_tokens) not in self._graphs
+
+    def _prefill_now(self, slots: Sequence[int], windows: np.ndarray,
+                     prompt_tokens: Sequence[Sequence[int]]) -> list[Tensor]:
+        captured = self._captured('prefill', len(slots), len(prompt_tokens[0]))
+        captured.staging['tokens'].fill_(self._pad)[:len(slots)] = torch.tensor(prompt_tokens)
+        return self._results(captured, slots, windows)
+
+    def _decode_now(self, slots: Sequence[int], windows: np.ndarray) -> list[Tensor]:
+        n_tokens = self._audio_config.n_tokens(windows.shape[1])
+        return self._results(self._captured('decode', len(slots), n_tokens), slots, windows)
+
+    def _results(self, captured: Captured, slots: Sequence[int],
+                 windows: np.ndarray) -> list[Tensor]:
+        """Return ids and values as of `choose`, without the rows that are not needed."""
+        return [part[:, :len(slots)].clone() for part in self._replay(captured, slots, windows)]
 
     def _tokens(self, slots: Sequence[int], ids: Tensor, values: Tensor) -> Tokens:
         """Return the results of `choose` as host values, without the rows that are not needed."""
