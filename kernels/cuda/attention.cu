@@ -202,13 +202,18 @@ __global__ __launch_bounds__(kWarps * kWarp, VOXTRAL_BLOCKS) void attention_kern
     for (int i = 0; i < 2; ++i) {
       step_max[i] = fmaxf(step_max[i], __shfl_xor_sync(kAllLanes, step_max[i], 1));
       step_max[i] = fmaxf(step_max[i], __shfl_xor_sync(kAllLanes, step_max[i], 2));
-      const float now = fmaxf(maximum[i], step_max[i]);
-      const float rescale = softmax_exp2(maximum[i], now);
-      maximum[i] = now;
-      sum[i] *= rescale;
-#pragma unroll
-      for (int o = 0; o < D / 8; ++o) out[o][2 * i] *= rescale, out[o][2 * i + 1] *= rescale;
     }
+    // Seldom, once some entries have been seen.
+    if (__any_sync(kAllLanes, step_max[0] > maximum[0] || step_max[1] > maximum[1]))
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float now = fmaxf(maximum[i], step_max[i]);
+        const float rescale = softmax_exp2(maximum[i], now);
+        maximum[i] = now;
+        sum[i] *= rescale;
+#pragma unroll
+        for (int o = 0; o < D / 8; ++o) out[o][2 * i] *= rescale, out[o][2 * i + 1] *= rescale;
+      }
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
@@ -219,8 +224,13 @@ __global__ __launch_bounds__(kWarps * kWarp, VOXTRAL_BLOCKS) void attention_kern
     Entries::add_values(stage, score, out);
     if constexpr (kPerWarp > kStages * kStage) {
       __syncwarp();
-      if (step + kStages < n_stages)
-        entries.load(stage, begin + kStages * kStage, kv_len, [](int) { return false; });
+      const int next = begin + kStages * kStage;
+      if (step + kStages < n_stages) {
+        if (next + kStage <= kv_len)
+          entries.load(stage, next);
+        else
+          entries.load(stage, next, kv_len, [](int) { return false; });
+      }
     }
     cp_async_commit();
   }
@@ -314,10 +324,11 @@ cudaError_t launch_attention(AttentionArguments p, int m, cudaStream_t stream) {
   const int accumulators = p.chunk_rows * (D + 4) * 4;  // of a warp, in the place of its stages
   p.warp_bytes = Entries::kStages * Entries::kStageBytes;
   if (p.warp_bytes < accumulators) p.warp_bytes = accumulators;
-  const int stages = kWarps * p.warp_bytes;
+  int stages = kWarps * p.warp_bytes;
   // The scales and quarters of combine_chunks lie there, too.
-  if ((p.chunk_rows * n_chunks + 3) * 4 + 4 * p.chunk_rows * D * 4 > stages)
-    return cudaErrorInvalidValue;
+  const int combined = (p.chunk_rows * n_chunks + 3) * 4 + 4 * p.chunk_rows * D * 4;
+  if (n_chunks > 8 && stages < combined) stages = combined;
+  if (stages > 150 * 1024) return cudaErrorInvalidValue;
 #ifdef VOXTRAL_SWAP
   const dim3 grid(p.n_kv_heads, n_chunks, m * n_tiles(p.n_queries, p.n_heads, p.n_kv_heads));
 #else

@@ -44,6 +44,7 @@ struct EntriesBase {
   static constexpr int kPerWarp = kEntriesPerWarp, kStages = kRing;
   static constexpr int kPerBlock = kWarps * kPerWarp;
   static constexpr int kRowBytes = D * sizeof(Number), kPitch = kRowBytes + 16;
+  static constexpr int kPieces = kRowBytes / 16;  // of a row, copied at once
   static constexpr int kValues = kStage * kPitch, kScales = 2 * kValues;  // places in a stage
   static constexpr int kStageBytes = kScales + kStage * kScaleBytes;
 
@@ -74,7 +75,6 @@ struct EntriesBase {
   // Begin to copy the entries from `begin` on into a stage; zeros from kv_len on.
   template <typename Skip>
   __device__ void load(char* stage, int begin, int kv_len, Skip skip) const {
-    constexpr int kPieces = kRowBytes / 16;
     const int lane = threadIdx.x % kWarp;
 #pragma unroll
     for (int i = lane; i < kStage * kPieces; i += kWarp) {
@@ -89,9 +89,26 @@ struct EntriesBase {
     if (kScaleBytes && lane < kStage) {
       const int entry = begin + lane, bytes = entry < kv_len ? 4 : 0;
       if (bytes && skip(entry)) return;
-      cp_async_4(shared_address(stage + kScales + lane * 4), scales + (bytes ? entry : 0),
-                 bytes);
+      cp_async_4(shared_address(stage + kScales + lane * 4), scales + (bytes ? entry : 0), bytes);
     }
+  }
+
+  // The same where all of them are there: few instructions.
+  __device__ void load(char* stage, int begin) const {
+    constexpr int kRowsAtOnce = kWarp / kPieces;
+    const int lane = threadIdx.x % kWarp, row = lane / kPieces, place = lane % kPieces * 16;
+    const size_t step = kRowsAtOnce * pitch * sizeof(Number);
+    const char* from_keys = reinterpret_cast<const char*>(key(begin + row)) + place;
+    const char* from_values = reinterpret_cast<const char*>(value(begin + row)) + place;
+    const uint32_t to = shared_address(stage + row * kPitch + place);
+#pragma unroll
+    for (int i = 0; i < kStage / kRowsAtOnce; ++i) {
+      cp_async_16(to + i * kRowsAtOnce * kPitch, from_keys);
+      cp_async_16(to + kValues + i * kRowsAtOnce * kPitch, from_values);
+      from_keys += step, from_values += step;
+    }
+    if (kScaleBytes && lane < kStage)
+      cp_async_4(shared_address(stage + kScales + lane * 4), scales + begin + lane);
   }
 };
 
