@@ -110,7 +110,7 @@ class Bench:
                 kind: Callable[..., CudaBackend] = CudaBackend) -> Any:
         """Return a backend with random weights in a layout."""
         forget()
-        options = {} if cache_bits == 16 else {'kv_cache_bits': cache_bits}
+        options = {'int8_cache': True} if cache_bits == 8 else {}
         weights = RandomWeights(self.config, Recipe(**LAYOUTS[layout]), self.device, torch.float16)
         backend = kind(self.config, weights, PAD, SPECIAL, n_slots, max(CHUNKS),
                        speculative=False, **options)
@@ -343,8 +343,8 @@ def main() -> None:
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
     parser.add_argument('--layouts', nargs='+', choices=LAYOUTS, default=list(LAYOUTS)[::-1],
                         help='of the parts one and eight; the others have the first of them')
-    parser.add_argument('--kv-cache', nargs='+', type=int, default=[16], metavar='BITS',
-                        help='of the part eight [16]')
+    parser.add_argument('--kv-cache', nargs='+', type=int, choices=(16, 8), default=[16],
+                        help='bits of the KV caches of the part eight [16]')
     parser.add_argument('--orin-build', action='store_true', help='machine code of compute_87')
     parser.add_argument('--passes-per-token', nargs='+', type=float, default=PASSES_PER_TOKEN,
                         metavar='RATIO', help='of the decoder on speech, in chunks of 2, 3, ... '

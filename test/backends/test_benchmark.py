@@ -14,8 +14,6 @@
 
 """What is expected of boards that nobody has measured."""
 
-from dataclasses import replace
-
 import pytest
 from support import checkpoints
 
@@ -71,10 +69,3 @@ def test_caches_in_8_bits_have_a_scale_for_every_head(config):
     assert half.decoder_cache == full.decoder_cache // 2 + 2 * 26 * 8 * 2
     assert half.encoder_cache == full.encoder_cache // 2 + 750 * 2 * 32 * 32 * 2
     assert half.weights == full.weights
-
-
-def test_the_limit_of_the_multiprocessors_is_stated_where_it_was_measured(config):
-    counted = replace(PassBytes.of(config, WEIGHTS), encoder_cache=0, decoder_cache=0)
-    n_bytes = counted.per_token(1, WINDOW)
-    rate = n_bytes / counted.predicted_s(board(1e15, 8, 1.98e9), 1, WINDOW)
-    assert rate / 8 / 1.98e9 == pytest.approx(BYTES_PER_CLOCK_AND_SM)
