@@ -389,8 +389,8 @@ def load_kernels(orin_build: bool) -> None:
     begin = time.perf_counter()
     if orin_build:
         os.environ['VOXTRAL_KERNELS'] = str(build(architectures=[]))
-    library.load()
-    log(f'kernels: {"compute_87, translated" if orin_build else "native"} '
+    path = library.load()._name
+    log(f'kernels: {path}{", compute_87, translated" if orin_build else ""} '
         f'({time.perf_counter() - begin:.0f} s to build and load)')
 
 
