@@ -44,6 +44,7 @@ import time
 # Instead of bench/, where others would find this very file by its name.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from bench.few_sms import few_sms  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
@@ -140,31 +141,6 @@ def read_ceiling() -> float:
     """Return bytes per second of a reduction over 4 GiB."""
     data = torch.zeros(1 << 30, dtype=torch.float32, device=CUDA).uniform_()
     return data.nbytes / timed(lambda: torch.sum(data), 10)
-
-
-def few_sms(count: int) -> torch.cuda.Stream:
-    """Return a stream that runs on `count` multiprocessors (a green context)."""
-    cuda = ctypes.CDLL('libcuda.so.1')
-
-    def check(error: int, what: str) -> None:
-        if error:
-            raise RuntimeError(f'{what}: CUDA error {error}')
-
-    device, whole, part, rest = ctypes.c_int(), *(ctypes.create_string_buffer(1024)
-                                                  for _ in range(3))
-    check(cuda.cuCtxGetDevice(ctypes.byref(device)), 'cuCtxGetDevice')
-    check(cuda.cuDeviceGetDevResource(device, whole, 1), 'cuDeviceGetDevResource')
-    groups = ctypes.c_uint(1)
-    check(cuda.cuDevSmResourceSplitByCount(part, ctypes.byref(groups), whole, rest, 0, count),
-          'cuDevSmResourceSplitByCount')
-    description, context, stream = (ctypes.c_void_p() for _ in range(3))
-    check(cuda.cuDevResourceGenerateDesc(ctypes.byref(description), part, 1),
-          'cuDevResourceGenerateDesc')
-    check(cuda.cuGreenCtxCreate(ctypes.byref(context), description, device, 1),
-          'cuGreenCtxCreate')
-    check(cuda.cuGreenCtxStreamCreate(ctypes.byref(stream), context, 1, 0),
-          'cuGreenCtxStreamCreate')
-    return torch.cuda.ExternalStream(stream.value)
 
 
 def linears(layers: list[dict[str, PackedWeight]], inputs: dict[str, torch.Tensor]) -> None:

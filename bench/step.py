@@ -15,11 +15,12 @@
 """
 The whole 80 ms step of a random model of full size on one GPU, as the engine runs it.
 
-    python bench/step.py [--parts one speculative look idle phrases streams peers]
-                         [--layouts compact original]
+    python bench/step.py [--parts one eight speculative look idle phrases streams peers]
+                         [--layouts compact original] [--orin-build]
     python bench/step.py --predict
 
     one          one stream: minute one, a window that has just filled, 10 h; calls of CUDA
+    eight        one stream on 8 multiprocessors, as many as an Orin Nano has
     speculative  one stream: serial decoding, all drafted pads accepted, none accepted
     look         one stream: looking ahead in a pause, and taking back what that has done
     idle         the demo model in a quiet room: calls of CUDA while nobody speaks
@@ -27,34 +28,43 @@ The whole 80 ms step of a random model of full size on one GPU, as the engine ru
     streams      how many streams fit into 80 ms, windows full
     peers        BF16 of full size: transformers' streaming generate, this engine without graphs
 
-Host to host: audio in, tokens out, in milliseconds per 80 ms of audio. --predict needs no GPU: it
-prints the tables of docs/jetson.md and of a day in docs/ros.md.
+Host to host: audio in, tokens out, in milliseconds per 80 ms of audio. --orin-build runs the
+machine code for Orin, compute_87, translated by the driver. --predict needs no GPU: it prints the
+tables of docs/jetson.md and of a day in docs/ros.md.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property, partial
 import gc
+import os
 from pathlib import Path
 import sys
 import time
+import traceback
 from typing import Any
 
 # Instead of bench/, where others would find kernels.py by its name.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from bench.few_sms import ConfinedBackend, few_sms, print_confined  # noqa: E402
+from bench.prediction import (  # noqa: E402
+    LOOK, pass_bytes, PASSES_PER_TOKEN, print_day, print_factors)
 from bench.random_checkpoints import real_params  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from voxtral_ros.backends.base import Backend  # noqa: E402
 from voxtral_ros.backends.benchmark import (  # noqa: E402
-    BOARDS, measure, PassBytes, planned_bytes, read_bandwidth, Timing, TOKEN_S)
+    measure, PassBytes, read_bandwidth, Timing, TOKEN_S)
 from voxtral_ros.backends.biasing import Expected, TokenTrie  # noqa: E402
+from voxtral_ros.backends.cuda import library  # noqa: E402
 from voxtral_ros.backends.cuda.backend import CudaBackend  # noqa: E402
+from voxtral_ros.backends.cuda.build import build  # noqa: E402
 from voxtral_ros.backends.cuda.random_weights import RandomWeights  # noqa: E402
 from voxtral_ros.backends.cuda.speculative import SpeculativeDecoding  # noqa: E402
 from voxtral_ros.backends.eager import EagerBackend  # noqa: E402
@@ -65,21 +75,14 @@ from voxtral_ros.quantization.format import Recipe  # noqa: E402
 from voxtral_ros.recognizer.engine import Engine  # noqa: E402
 from voxtral_ros.resources import demo_model  # noqa: E402
 
-PARTS = ('one', 'speculative', 'look', 'idle', 'phrases', 'streams', 'peers')
+PARTS = ('one', 'eight', 'speculative', 'look', 'idle', 'phrases', 'streams', 'peers')
 CHUNKS = (1, 2, 3, 6)  # tokens of 80 ms
 MINUTE, FULL, TEN_HOURS = 750, 8200, 450_000  # tokens processed before
-LOOK = 6  # tokens: the delay of 480 ms
+EIGHT = 8  # multiprocessors of an Orin Nano
 PHRASE_STREAMS = (1, 16, 64)
 STREAMS = (64, 96, 100, 104, 112, 120, 128)
-# Decoder passes per token of speculative decoding in chunks of 2, 3, ... tokens: counted in the
-# token streams of the published BF16 model on three recordings of LibriSpeech, 236 tokens, 64 % of
-# them pads, over chunks that begin at any token.
-PASSES_PER_TOKEN = (0.682, 0.580, 0.531, 0.504, 0.487)
 PAD, SPECIAL = 32, [2, 32, 33]
 ACTIVITIES = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-# A day with a robot: turns, seconds of each; looks ahead in each, by bench/turns.py; and what the
-# model is given around it: the pre-roll, and the time until it is idle.
-N_TURNS, TURN_S, PAUSES_PER_TURN, AWAKE_S = 1440, 5.0, 1.5, 3.0
 
 
 class Bench:
@@ -92,12 +95,25 @@ class Bench:
         log(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, reads '
             f'{self.bandwidth / 1e9:.0f} GB/s; ms per 80 ms of audio, {repeats} passes')
 
-    def backend(self, layout: str, n_slots: int) -> CudaBackend:
+    @cached_property
+    def eight_sms(self) -> torch.cuda.Stream:
+        """Return a stream on 8 multiprocessors, on which reading is as slow as that must be."""
+        stream = few_sms(EIGHT)
+        with torch.cuda.stream(stream):
+            rate = read_bandwidth('cuda', 1 << 30)
+        log(f'a plain reduction reads {rate / 1e9:.0f} GB/s on {EIGHT} multiprocessors')
+        if rate > self.bandwidth / 4:
+            raise RuntimeError(f'{EIGHT} multiprocessors cannot read a quarter of what all can')
+        return stream
+
+    def backend(self, layout: str, n_slots: int, cache_bits: int = 16,
+                kind: Callable[..., CudaBackend] = CudaBackend) -> Any:
         """Return a backend with random weights in a layout."""
         forget()
+        options = {'int8_cache': True} if cache_bits == 8 else {}
         weights = RandomWeights(self.config, Recipe(**LAYOUTS[layout]), self.device, torch.float16)
-        backend = CudaBackend(self.config, weights, PAD, SPECIAL, n_slots, max(CHUNKS),
-                              speculative=False)
+        backend = kind(self.config, weights, PAD, SPECIAL, n_slots, max(CHUNKS),
+                       speculative=False, **options)
         allocated = torch.cuda.memory_allocated()
         log(f'\n{layout}, {n_slots} slots: weights {(allocated - backend.cache_bytes) / 1e9:.2f} '
             f'GB, with KV caches {allocated / 1e9:.2f} GB')
@@ -130,6 +146,12 @@ class Bench:
                 f'window that has just filled: {times[TEN_HOURS] / times[FULL]:.3f}')
         log(f'  peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB')
         log(f'  CUDA calls of a pass: {calls(backend)}')
+
+    def eight(self, layout: str, cache_bits: int) -> None:
+        backend = self.backend(layout, 1, cache_bits, partial(ConfinedBackend, self.eight_sms))
+        counted = PassBytes.of(self.config, backend.weight_bytes, cache_bits)
+        print_confined(backend, EIGHT, counted, self.config.decoder.sliding_window, CHUNKS,
+                       f'{layout}, {cache_bits} bits')
 
     def speculative(self, layout: str, passes_per_token: Sequence[float]) -> None:
         backend = self.backend(layout, 1)
@@ -301,43 +323,6 @@ def cuda_calls(profile: torch.profiler.profile, n_passes: int = 1) -> str:
     return ', '.join(f'{name} {count / n_passes:g}' for name, count in sorted(counts.items()))
 
 
-def pass_bytes(config: ModelConfig, layout: str) -> PassBytes:
-    """Count what a pass reads of a model in a layout."""
-    return PassBytes.of(config, planned_bytes(config, Recipe(**LAYOUTS[layout]).bits, head_bits=4))
-
-
-def predict(config: ModelConfig) -> None:
-    """Print the real-time factors that bytes over bandwidth let expect, and a day of them."""
-    print('| checkpoint, chunks | ' + ' | '.join(BOARDS) + ' |')
-    print('|---|' + '---|' * len(BOARDS))
-    for layout in LAYOUTS:
-        counted = pass_bytes(config, layout)
-        for chunk, passes in ((1, 1.0), (2, 1.0), (3, 1.0), (3, PASSES_PER_TOKEN[1])):
-            factors = (counted.predicted_s(rate, chunk, 500, passes) / TOKEN_S
-                       for rate in BOARDS.values())
-            print(f'| {layout}, {chunk * 80} ms{", pads drafted" if passes < 1 else ""} | '
-                  + ' | '.join(f'{factor:.2f}' for factor in factors) + ' |')
-    print(f'\nA day with {N_TURNS} turns of {TURN_S:g} s, {N_TURNS * TURN_S / 3600:g} h, and '
-          f'{PAUSES_PER_TURN} looks per turn; windows full, chunks of 80 ms: hours of work\n')
-    print('| checkpoint | audio given to the model | ' + ' | '.join(BOARDS) + ' |')
-    print('|---|---|' + '---|' * len(BOARDS))
-    window = config.decoder.sliding_window
-    for layout in LAYOUTS:
-        counted = pass_bytes(config, layout)
-        for idle in (False, True):
-            hours = N_TURNS * (TURN_S + AWAKE_S) / 3600 if idle else 24.0
-            print(f'| {layout}{"" if idle else ", never idle"} | {hours:.1f} h | '
-                  + ' | '.join(f'{day_h(counted, rate, window, hours):.1f} h'
-                               for rate in BOARDS.values()) + ' |')
-
-
-def day_h(counted: PassBytes, bandwidth: float, window: int, audio_h: float) -> float:
-    """Return the hours that a board works for so many hours of audio, and for the looks ahead."""
-    step_s = counted.predicted_s(bandwidth, 1, window, 1.0)
-    look_s = LOOK * counted.predicted_s(bandwidth, LOOK, window, PASSES_PER_TOKEN[-1])
-    return audio_h * step_s / TOKEN_S + N_TURNS * PAUSES_PER_TURN * look_s / 3600
-
-
 def ms(seconds: float) -> str:
     return f'{1e3 * seconds:.3f}'
 
@@ -357,7 +342,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
     parser.add_argument('--layouts', nargs='+', choices=LAYOUTS, default=list(LAYOUTS)[::-1],
-                        help='of the part one; speculative and streams have the first of them')
+                        help='of the parts one and eight; the others have the first of them')
+    parser.add_argument('--kv-cache', nargs='+', type=int, choices=(16, 8), default=[16],
+                        help='bits of the KV caches of the part eight [16]')
+    parser.add_argument('--orin-build', action='store_true', help='machine code of compute_87')
     parser.add_argument('--passes-per-token', nargs='+', type=float, default=PASSES_PER_TOKEN,
                         metavar='RATIO', help='of the decoder on speech, in chunks of 2, 3, ... '
                         'tokens [those of the published model on LibriSpeech]')
@@ -366,24 +354,44 @@ def main() -> None:
     arguments = parser.parse_args()
     config = ModelConfig.from_params(real_params())
     if arguments.predict:
-        predict(config)
+        print_factors(config)
+        print()
+        print_day(config)
         return
+    load_kernels(arguments.orin_build)
     bench = Bench(config, arguments.repeats)
-    if 'one' in arguments.parts:
-        for layout in arguments.layouts:
-            bench.one(layout)
-    if 'speculative' in arguments.parts:
-        bench.speculative(arguments.layouts[0], arguments.passes_per_token)
-    if 'look' in arguments.parts:
-        bench.look(arguments.layouts[0])
-    if 'idle' in arguments.parts:
-        bench.idle()
-    if 'phrases' in arguments.parts:
-        bench.phrases(arguments.layouts[0])
-    if 'streams' in arguments.parts:
-        bench.streams(arguments.layouts[0])
-    if 'peers' in arguments.parts:
-        bench.peers()
+    layouts, first = arguments.layouts, arguments.layouts[0]
+    measurements: dict[str, list[Callable[[], None]]] = {
+        'one': [partial(bench.one, layout) for layout in layouts],
+        'eight': [partial(bench.eight, layout, bits)
+                  for layout in layouts for bits in arguments.kv_cache],
+        'speculative': [partial(bench.speculative, first, arguments.passes_per_token)],
+        'look': [partial(bench.look, first)], 'idle': [bench.idle],
+        'phrases': [partial(bench.phrases, first)], 'streams': [partial(bench.streams, first)],
+        'peers': [bench.peers]}
+    failed = []
+    for part in PARTS:
+        begin = time.perf_counter()
+        for measurement in measurements[part] if part in arguments.parts else ():
+            try:
+                measurement()
+            except Exception:  # what another part measures is worth having all the same
+                traceback.print_exc()
+                failed.append(part)
+        if part in arguments.parts:
+            log(f'({part}: {time.perf_counter() - begin:.0f} s)')
+    if failed:
+        sys.exit(f'failed: {", ".join(failed)}, see above')
+
+
+def load_kernels(orin_build: bool) -> None:
+    """Load the library of this GPU, or one with nothing but PTX of compute_87."""
+    begin = time.perf_counter()
+    if orin_build:
+        os.environ['VOXTRAL_KERNELS'] = str(build(architectures=[]))
+    path = library.load()._name
+    log(f'kernels: {path}{", compute_87, translated" if orin_build else ""} '
+        f'({time.perf_counter() - begin:.0f} s to build and load)')
 
 
 if __name__ == '__main__':

@@ -37,13 +37,34 @@ from voxtral_ros.model.shapes import weight_shapes
 TOKEN_S = 0.08
 _SAMPLES, _CONTEXT = 1280, 240
 
-# Boards for which nobody has published a table: name -> bytes per second of their memory.
-BOARDS = {
-    'Orin Nano 8 GB, 68 GB/s': 68.3e9, 'Orin Nano Super / NX, 102 GB/s': 102.4e9,
-    'AGX Orin, 205 GB/s': 204.8e9,
-}
 _EFFICIENCY = 0.8  # of the peak: the best that decoders have shown on these boards
 _PER_CALL_S = {'encoder': 2.5e-3, 'decoder': 2.0e-3}  # of some 400 graph nodes each
+# What a multiprocessor takes in per clock in whole steps that no memory limits: the least of all
+# rows of "On 8 multiprocessors" in bench/results/step.md.
+BYTES_PER_CLOCK_AND_SM = 14.1
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board for which nobody has published a table."""
+
+    name: str
+    memory_rate: float  # peak, bytes per second
+    n_sms: int
+    clock: float  # Hz
+
+    @property
+    def sm_rate(self) -> float:
+        """Return the bytes per second that its multiprocessors can take in."""
+        return BYTES_PER_CLOCK_AND_SM * self.n_sms * self.clock
+
+
+BOARDS = (
+    Board('Orin Nano 8 GB, 68 GB/s', 68.3e9, 8, 0.625e9),
+    # The Super has 1.02 GHz; this is the slowest that they are sold with, an NX 8 GB.
+    Board('Orin Nano Super / NX, 102 GB/s', 102.4e9, 8, 0.765e9),
+    Board('AGX Orin, 205 GB/s', 204.8e9, 16, 1.3e9),
+)
 
 
 @dataclass(frozen=True)
@@ -141,11 +162,21 @@ class PassBytes:
         encoder = (weights.encoder + self.encoder_cache) / n_tokens
         return encoder + passes * (weights.decoder + weights.head + context * self.decoder_cache)
 
-    def predicted_s(self, bandwidth: float, n_tokens: int, context: int,
-                    passes: float = 1.0) -> float:
-        """Return a prediction, not a measurement, of the seconds per token on a small board."""
-        return self.per_token(n_tokens, context, passes) / (_EFFICIENCY * bandwidth) \
-            + _PER_CALL_S['encoder'] / n_tokens + passes * _PER_CALL_S['decoder']
+    def window_share(self, n_tokens: int, context: int, passes: float = 1.0) -> float:
+        """Return how much of these bytes are keys and values of the decoder's window, 0 to 1."""
+        return passes * context * self.decoder_cache / self.per_token(n_tokens, context, passes)
+
+    def predicted_s(self, board: Board, n_tokens: int, context: int, passes: float = 1.0) -> float:
+        """
+        Return a prediction, not a measurement, of the seconds per token on a board.
+
+        It is the larger of what its memory takes and what its multiprocessors take. Launches are
+        added to the first only: whole steps were measured for the second.
+        """
+        n_bytes = self.per_token(n_tokens, context, passes)
+        launches_s = _PER_CALL_S['encoder'] / n_tokens + passes * _PER_CALL_S['decoder']
+        return max(n_bytes / (_EFFICIENCY * board.memory_rate) + launches_s,
+                   n_bytes / board.sm_rate)
 
 
 def planned_bytes(config: ModelConfig, bits: Callable[[str], int], head_bits: int) -> WeightBytes:

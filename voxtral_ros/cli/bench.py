@@ -27,6 +27,7 @@ from voxtral_ros.cli.options import add_kv_cache, add_no_verify
 
 if TYPE_CHECKING:
     from voxtral_ros.backends.base import Backend
+    from voxtral_ros.backends.benchmark import PassBytes
     from voxtral_ros.model.config import ModelConfig
 
 # Options of `voxtral quantize` for the layouts that a random model can have.
@@ -117,13 +118,22 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         peak = torch.cuda.max_memory_allocated(device)
         print(f'\npeak memory {peak / 1e9:.2f} GB, without the CUDA context')
         result['peak_bytes'] = peak
-        print('\nprediction (bytes over 80 % of the bandwidth, and launches), not measured:')
-        for board, peak_rate in benchmark.BOARDS.items():
-            factors = [counted.predicted_s(peak_rate, chunk, context) / benchmark.TOKEN_S
-                       for chunk in (1, 3)]
-            print(f'  {board}: real-time factor {factors[0]:.2f} in chunks of 80 ms, '
-                  f'{factors[1]:.2f} in chunks of 240 ms')
+        _print_prediction(counted, context, config.decoder.sliding_window)
     return result
+
+
+def _print_prediction(counted: PassBytes, context: int, window: int) -> None:
+    from voxtral_ros.backends.benchmark import BOARDS, TOKEN_S
+    shares = [f'{counted.window_share(chunk, window):.0%}' for chunk in (1, 3)]
+    print('\nprediction, not measured: the larger of what the memory takes (bytes over 80 % of '
+          'its bandwidth, and launches)\nand what the multiprocessors take; real-time factor in '
+          f'chunks of 80 and 240 ms, {context} tokens processed and window full\n({window} '
+          f'tokens, then {" and ".join(shares)} of the bytes):')
+    for board in BOARDS:
+        young, full = (' and '.join(
+            f'{counted.predicted_s(board, chunk, tokens) / TOKEN_S:.2f}' for chunk in (1, 3))
+            for tokens in (context, window))
+        print(f'  {board.name}: {young}, window full {full}')
 
 
 def _gpu(device: str) -> str:
