@@ -80,7 +80,7 @@ CHUNKS = (1, 2, 3, 6)  # tokens of 80 ms
 MINUTE, FULL, TEN_HOURS = 750, 8200, 450_000  # tokens processed before
 EIGHT = 8  # multiprocessors of an Orin Nano
 PHRASE_STREAMS = (1, 16, 64)
-STREAMS = (64, 96, 100, 104, 112, 120, 128)
+STREAMS = {16: (64, 96, 112, 120, 128), 8: (64, 112, 128, 160, 176, 192, 208, 220)}
 PAD, SPECIAL = 32, [2, 32, 33]
 ACTIVITIES = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
 
@@ -110,13 +110,12 @@ class Bench:
                 kind: Callable[..., CudaBackend] = CudaBackend) -> Any:
         """Return a backend with random weights in a layout."""
         forget()
-        options = {'int8_cache': True} if cache_bits == 8 else {}
         weights = RandomWeights(self.config, Recipe(**LAYOUTS[layout]), self.device, torch.float16)
         backend = kind(self.config, weights, PAD, SPECIAL, n_slots, max(CHUNKS),
-                       speculative=False, **options)
+                       speculative=False, int8_cache=cache_bits == 8)
         allocated = torch.cuda.memory_allocated()
         log(f'\n{layout}, {n_slots} slots: weights {(allocated - backend.cache_bytes) / 1e9:.2f} '
-            f'GB, with KV caches {allocated / 1e9:.2f} GB')
+            f'GB, with KV caches in {cache_bits} bits {allocated / 1e9:.2f} GB')
         return backend
 
     def time(self, backend: Backend, processed: int, n_tokens: int, n_streams: int = 1) -> Timing:
@@ -124,15 +123,26 @@ class Bench:
         backend.set_position(processed)
         return measure(backend, range(n_streams), n_tokens, self.repeats)
 
-    def floor(self, layout: str, n_tokens: int, processed: int) -> float:
+    def floor(self, layout: str, n_tokens: int, processed: int, cache_bits: int) -> float:
         """Return the seconds per token that reading takes."""
         context = min(processed, self.config.decoder.sliding_window)
-        return pass_bytes(self.config, layout).per_token(n_tokens, context) / self.bandwidth
+        counted = pass_bytes(self.config, layout, cache_bits)
+        return counted.per_token(n_tokens, context) / self.bandwidth
+
+    def warm_up(self, backend: CudaBackend) -> None:
+        """Let a backend capture its graphs, and say what that takes."""
+        free, _ = torch.cuda.mem_get_info()
+        begin = time.perf_counter()
+        backend.warm_up()
+        taken_s = time.perf_counter() - begin
+        log(f'  warm-up: {len(backend._graphs)} graphs in {taken_s:.1f} s, '
+            f'{(free - torch.cuda.mem_get_info()[0]) / 1e9:.2f} GB')
 
     # ---- the parts ----
 
-    def one(self, layout: str) -> None:
-        backend = self.backend(layout, 1)
+    def one(self, layout: str, cache_bits: int) -> None:
+        backend = self.backend(layout, 1, cache_bits)
+        self.warm_up(backend)
         for n_tokens in CHUNKS:
             times = {}
             for processed in (MINUTE, FULL, TEN_HOURS):
@@ -141,7 +151,7 @@ class Bench:
                 log(f'  chunks of {n_tokens * 80} ms, {processed * TOKEN_S / 60:.0f} min '
                     f'processed: {ms(timing.per_token_s)} p50, {ms(timing.p99_s / n_tokens)} p99 '
                     f'({timing.p99_s / timing.p50_s:.2f} x), floor '
-                    f'{ms(self.floor(layout, n_tokens, processed))}')
+                    f'{ms(self.floor(layout, n_tokens, processed, cache_bits))}')
             log(f'  10 h against minute one: {times[TEN_HOURS] / times[MINUTE]:.3f}, against a '
                 f'window that has just filled: {times[TEN_HOURS] / times[FULL]:.3f}')
         log(f'  peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB')
@@ -222,9 +232,9 @@ class Bench:
             log(f'  {count} streams: {ms(plain)} without phrases, {ms(biased)} with '
                 f'({100 * (biased / plain - 1):+.1f} %), p50 of four rounds')
 
-    def streams(self, layout: str) -> None:
-        backend = self.backend(layout, max(STREAMS))
-        for count in STREAMS:
+    def streams(self, layout: str, cache_bits: int) -> None:
+        backend = self.backend(layout, max(STREAMS[cache_bits]), cache_bits)
+        for count in STREAMS[cache_bits]:
             timing = self.time(backend, TEN_HOURS, 1, count)
             fits = 'fits' if timing.p99_s <= TOKEN_S else 'does not fit'
             log(f'  {count} streams, windows full: {ms(timing.p50_s)} p50, {ms(timing.p99_s)} '
@@ -344,7 +354,7 @@ def main() -> None:
     parser.add_argument('--layouts', nargs='+', choices=LAYOUTS, default=list(LAYOUTS)[::-1],
                         help='of the parts one and eight; the others have the first of them')
     parser.add_argument('--kv-cache', nargs='+', type=int, choices=(16, 8), default=[16],
-                        help='bits of the KV caches of the part eight [16]')
+                        help='bits of the KV caches of the parts one, eight and streams [16]')
     parser.add_argument('--orin-build', action='store_true', help='machine code of compute_87')
     parser.add_argument('--passes-per-token', nargs='+', type=float, default=PASSES_PER_TOKEN,
                         metavar='RATIO', help='of the decoder on speech, in chunks of 2, 3, ... '
@@ -360,15 +370,14 @@ def main() -> None:
         return
     load_kernels(arguments.orin_build)
     bench = Bench(config, arguments.repeats)
-    layouts, first = arguments.layouts, arguments.layouts[0]
+    layouts, first, widths = arguments.layouts, arguments.layouts[0], arguments.kv_cache
     measurements: dict[str, list[Callable[[], None]]] = {
-        'one': [partial(bench.one, layout) for layout in layouts],
-        'eight': [partial(bench.eight, layout, bits)
-                  for layout in layouts for bits in arguments.kv_cache],
+        'one': [partial(bench.one, layout, bits) for layout in layouts for bits in widths],
+        'eight': [partial(bench.eight, layout, bits) for layout in layouts for bits in widths],
         'speculative': [partial(bench.speculative, first, arguments.passes_per_token)],
         'look': [partial(bench.look, first)], 'idle': [bench.idle],
-        'phrases': [partial(bench.phrases, first)], 'streams': [partial(bench.streams, first)],
-        'peers': [bench.peers]}
+        'phrases': [partial(bench.phrases, first)], 'peers': [bench.peers]}
+    measurements['streams'] = [partial(bench.streams, first, bits) for bits in widths]
     failed = []
     for part in PARTS:
         begin = time.perf_counter()
