@@ -24,8 +24,8 @@
 // result of a query does not depend on the positions that are computed with it, on other streams,
 // or on the GPU.
 //
-// A block issues the loads of all of its entries at once, with programmatic dependent launch (see
-// common.cuh) before its queries are there. `slots`, `position` and the KV cache must then have
+// A block issues its first loads at once, in 16 bits those of all its entries: with programmatic
+// dependent launch (see common.cuh) before its queries are there. `slots`, `position` and the KV cache must then have
 // been written before the preceding kernel began; voxtral_rope, which computes the angles of a
 // stack, sees to that.
 
@@ -60,7 +60,7 @@ __device__ inline void prefetch_arguments(const AttentionArguments& p) {
 }
 
 template <typename T, int D, typename Entries>
-__global__ __launch_bounds__(kWarps * kWarp, VOXTRAL_BLOCKS) void attention_kernel(AttentionArguments p) {
+__global__ __launch_bounds__(kWarps * kWarp, 2) void attention_kernel(AttentionArguments p) {
   using Operand = typename Entries::Operand;
   constexpr int kQueryPitch = D + 8, kPerWarp = Entries::kPerWarp, kPerBlock = Entries::kPerBlock;
   constexpr int kStages = Entries::kStages;
@@ -77,11 +77,7 @@ __global__ __launch_bounds__(kWarps * kWarp, VOXTRAL_BLOCKS) void attention_kern
   const int group = p.n_heads / p.n_kv_heads;
   const int n_tiles = (group * p.n_queries + kRows - 1) / kRows;
   const int stream = blockIdx.z / n_tiles, tile = blockIdx.z % n_tiles;
-#ifdef VOXTRAL_SWAP
-  const int kv_head = blockIdx.x, chunk = blockIdx.y, max_chunks = gridDim.y, n_kv = gridDim.x;
-#else
-  const int kv_head = blockIdx.y, chunk = blockIdx.x, max_chunks = gridDim.x, n_kv = gridDim.y;
-#endif
+  const int kv_head = blockIdx.x, chunk = blockIdx.y;
   const int rows = min(kRows, group * p.n_queries - tile * kRows);
   // The new position that a row of this tile belongs to, and its index in [T, heads].
   const int inverse = 65535 / group + 1;  // one division instead of one per row
@@ -263,8 +259,8 @@ __global__ __launch_bounds__(kWarps * kWarp, VOXTRAL_BLOCKS) void attention_kern
 
   // Reduce the warps. Of every chunk [rows, D] sums, then [rows, 2] max and sum of numerators.
   const int chunk_size = p.chunk_rows * (D + 2);
-  const size_t unit = static_cast<size_t>(blockIdx.z) * n_kv + kv_head;
-  float* partial = p.partial + unit * max_chunks * chunk_size;
+  const size_t unit = static_cast<size_t>(blockIdx.z) * gridDim.x + kv_head;
+  float* partial = p.partial + unit * gridDim.y * chunk_size;
   for (int i = threadIdx.x; i < rows * (D / 4); i += blockDim.x) {
     const int row = i / (D / 4), dim = i % (D / 4) * 4;
     const float* warp_sum_row = reinterpret_cast<const float*>(stages) + row * kSumPitch + dim;
@@ -310,8 +306,8 @@ int rows_of(int n_queries, int n_heads, int n_kv_heads) {
 }
 
 int per_block(int head_dim, bool int8) {
-  if (head_dim == 64) return int8 ? Entries8<half, 64>::kPerBlock : Entries16<half, 64>::kPerBlock;
-  return int8 ? Entries8<half, 128>::kPerBlock : Entries16<half, 128>::kPerBlock;
+  if (int8) return Entries8<half, 64>::kPerBlock;
+  return head_dim == 64 ? Entries16<half, 64>::kPerBlock : Entries16<half, 128>::kPerBlock;
 }
 
 int n_tiles(int n_queries, int n_heads, int n_kv_heads) {
@@ -329,11 +325,8 @@ cudaError_t launch_attention(AttentionArguments p, int m, cudaStream_t stream) {
   const int combined = (p.chunk_rows * n_chunks + 3) * 4 + 4 * p.chunk_rows * D * 4;
   if (n_chunks > 8 && stages < combined) stages = combined;
   if (stages > 150 * 1024) return cudaErrorInvalidValue;
-#ifdef VOXTRAL_SWAP
+  // Blocks that run side by side read all heads of the same entries, which are neighbours.
   const dim3 grid(p.n_kv_heads, n_chunks, m * n_tiles(p.n_queries, p.n_heads, p.n_kv_heads));
-#else
-  const dim3 grid(n_chunks, p.n_kv_heads, m * n_tiles(p.n_queries, p.n_heads, p.n_kv_heads));
-#endif
   const int shared = kRows * (D + 8) * 2 + stages;
   return launch(attention_kernel<T, D, Entries>, grid, dim3(kWarps * kWarp), shared, stream, p);
 }

@@ -20,10 +20,7 @@
 
 namespace voxtral {
 
-#ifndef VOXTRAL_WARPS
-#define VOXTRAL_WARPS 8
-#endif
-constexpr int kWarps = VOXTRAL_WARPS;
+constexpr int kWarps = 8;
 constexpr int kRows = 16;  // query rows of a block: heads of a GQA group times positions
 
 // Pairs j..j + 3 of a head with RoPE applied: neighbours, or with half_split D / 2 apart.

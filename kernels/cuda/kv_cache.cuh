@@ -18,7 +18,9 @@
 //
 // A warp takes kPerWarp neighbouring entries in stages of kStage. The keys and values of kStages
 // stages lie in its part of shared memory, rows of kPitch bytes, so that ldmatrix of eight rows has
-// no bank conflicts.
+// no bank conflicts. In 16 bits these are all of its entries; in INT8 there are more, and a stage is
+// loaded again when it has been used: the more entries a block has, the less of its time is beginning
+// and end.
 //
 // INT8: a code is a byte with 128 added, and an entry has per key head a scale of its key and one of
 // its value, the largest magnitude / 127, as a pair of bfloat16: codes [slots, capacity, Hkv, D],
@@ -29,19 +31,13 @@
 
 #include "attention.cuh"
 
-#ifndef VOXTRAL_BLOCKS
-#define VOXTRAL_PER_WARP(d) ((d) == 128 ? 32 : 32)
-#define VOXTRAL_RING(d) 2
-#define VOXTRAL_BLOCKS 2
-#endif
-
 namespace voxtral {
 
 constexpr int kStage = 16;  // entries: the depth of an mma
 
-template <typename Number, int D, int kEntriesPerWarp, int kRing, int kScaleBytes>
+template <typename Number, int D, int kEntries, int kRing, int kScaleBytes>
 struct EntriesBase {
-  static constexpr int kPerWarp = kEntriesPerWarp, kStages = kRing;
+  static constexpr int kPerWarp = kEntries, kStages = kRing;
   static constexpr int kPerBlock = kWarps * kPerWarp;
   static constexpr int kRowBytes = D * sizeof(Number), kPitch = kRowBytes + 16;
   static constexpr int kPieces = kRowBytes / 16;  // of a row, copied at once
@@ -55,19 +51,11 @@ struct EntriesBase {
 
   __device__ EntriesBase(void* all_keys, void* all_values, uint32_t* all_scales, int64_t slot,
                          int head, int n_heads, int capacity)
-#ifdef VOXTRAL_MAJOR
-      : pitch(D) {
-    const size_t first = (static_cast<size_t>(slot) * n_heads + head) * capacity;
-    keys = static_cast<Number*>(all_keys) + first * D;
-    values = static_cast<Number*>(all_values) + first * D;
-    scales = all_scales + first;
-#else
       : pitch(static_cast<size_t>(n_heads) * D) {
     const size_t first = static_cast<size_t>(slot) * capacity;
     keys = static_cast<Number*>(all_keys) + first * pitch + head * D;
     values = static_cast<Number*>(all_values) + first * pitch + head * D;
     scales = all_scales + first * n_heads + static_cast<size_t>(head) * capacity;
-#endif
   }
   __device__ Number* key(int entry) const { return keys + entry * pitch; }
   __device__ Number* value(int entry) const { return values + entry * pitch; }
@@ -214,8 +202,8 @@ __device__ inline uint32_t int8_codes(const T* numbers, uint32_t scale) {
 // In INT8. Neighbouring bytes of a word are dimensions that a lane multiplies: the inputs of the
 // first product, and the outputs of the second, are in an order that makes this so.
 template <typename T, int D>
-struct Entries8 : EntriesBase<uint8_t, D, VOXTRAL_PER_WARP(D), VOXTRAL_RING(D), 4> {
-  using Base = EntriesBase<uint8_t, D, VOXTRAL_PER_WARP(D), VOXTRAL_RING(D), 4>;
+struct Entries8 : EntriesBase<uint8_t, D, 128, 2, 4> {
+  using Base = EntriesBase<uint8_t, D, 128, 2, 4>;
   using Base::Base;
   using Operand = half;
   // Of softmax numerators times scales: keeps them normal fp16 numbers.

@@ -14,7 +14,9 @@
 
 """Which backend runs: compiled where it can be, PyTorch elsewhere, and the log says so."""
 
+import difflib
 import logging
+import os
 from pathlib import Path
 import subprocess
 
@@ -28,6 +30,7 @@ from voxtral_ros.backends.cpu.backend import CpuBackend
 from voxtral_ros.backends.cuda.build import BuildError
 from voxtral_ros.backends.eager import EagerBackend
 from voxtral_ros.model.checkpoint import WEIGHTS
+from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.quantization.tensorfile import TensorFile
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Transcript
@@ -67,7 +70,7 @@ def test_the_demo_model_transcribes_the_same_either_way(fresh, caplog):
     fresh.setenv('VOXTRAL_CPU_KERNELS', 'off')
     plain = Engine.load(demo_model(), 'cpu')
     assert isinstance(plain.backend, EagerBackend)
-    assert 'backend: PyTorch, operation by operation, on cpu' in caplog.text
+    assert 'backend: PyTorch, operation by operation, KV cache in 32 bits, on cpu' in caplog.text
     assert 'VOXTRAL_CPU_KERNELS is off' in caplog.text
     found = transcript(compiled, samples)
     assert found == transcript(plain, samples)
@@ -98,6 +101,43 @@ def test_a_checkpoint_is_opened_and_read_once(monkeypatch, dtype):
     with TensorFile(demo_model() / WEIGHTS) as file:
         assert sum(read) == sum(spec.nbytes for spec in file.specs.values())
     assert opened == [demo_model() / WEIGHTS]
+
+
+@pytest.mark.parametrize(('dtype', 'wide'), [(None, 16), ('bfloat16', 16)])
+def test_a_kv_cache_in_int8_has_half_the_size(dtype, wide):
+    sizes = {}
+    for kv_cache in ('16', '8'):
+        backend = Engine.load(demo_model(), 'cpu', dtype, kv_cache=kv_cache).backend
+        sizes[backend.cache_bits] = backend.cache_bytes
+    assert sizes.keys() == {wide, 8}
+    assert sizes[wide] / 2 < sizes[8] < 1.1 * sizes[wide] / 2
+
+
+@pytest.mark.parametrize(('more', 'bits'), [(1, 16), (-1, 8)])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_the_kv_cache_is_in_int8_where_memory_is_short(monkeypatch, dtype, more, bits):
+    """Where weights and KV caches would take more than half of it."""
+    with TensorFile(demo_model() / WEIGHTS) as file:
+        weights = sum(spec.nbytes for spec in file.specs.values())
+    caches = 3 * ModelConfig.load(demo_model()).kv_cache_bytes(32, 16)
+    monkeypatch.setattr(os, 'sysconf', lambda name: {
+        'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': 2 * (weights + caches) + more}[name])
+    engine = Engine.load(demo_model(), 'cpu', dtype, max_streams=3)
+    assert engine.backend.cache_bits == bits
+
+
+def test_kv_caches_of_other_widths_are_refused():
+    with pytest.raises(ValueError, match="kv_cache '4' is not auto, 16 or 8"):
+        Engine.load(demo_model(), 'cpu', kv_cache='4')
+
+
+def test_what_a_model_writes_with_a_kv_cache_in_int8():
+    samples = soundfile.read(ORDERS, dtype='float32')[0][:8 * 16000]
+    texts = [transcript(Engine.load(demo_model(), 'cpu', kv_cache=kv_cache), samples)[-1][0]
+             for kv_cache in ('16', '8')]
+    same = difflib.SequenceMatcher(None, *(text.split() for text in texts)).ratio()
+    assert same > 0.9
+    assert len(texts[1].split()) > 3
 
 
 @pytest.mark.parametrize(('sees', 'found', 'said'), [
