@@ -88,7 +88,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     counted = benchmark.PassBytes.of(config, weights, backend.cache_bits)
     machine = _gpu(device) if device != 'cpu' \
         else f'{platform.processor() or platform.machine()}, threads: {arguments.threads or "all"}'
-    print(f'{machine}; {backend.description}')
+    print(f'{machine}; {backend.description}, KV cache in {backend.cache_bits} bits')
     print(f'memory reads {bandwidth / 1e9:.1f} GB/s here; weights in memory as read per pass: '
           f'encoder {weights.encoder / 1e9:.4f}, decoder {weights.decoder / 1e9:.4f}, head '
           f'{weights.head / 1e9:.4f} GB; KV caches {backend.cache_bytes / 1e9:.3f} GB')

@@ -164,7 +164,7 @@ class Engine:
 
     @property
     def description(self) -> str:
-        return self.backend.description
+        return f'{self.backend.description}, KV cache in {self.backend.cache_bits} bits'
 
     @property
     def n_open(self) -> int:
