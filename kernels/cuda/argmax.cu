@@ -343,7 +343,3 @@ extern "C" int voxtral_argmax(int dtype, const void* logits, const void* strip_m
   return dtype == kHalf ? launch(rescore_kernel<half>, grid, block, 0, stream, p)
                         : launch(rescore_kernel<__nv_bfloat16>, grid, block, 0, stream, p);
 }
-
-extern "C" const char* voxtral_error(int error) {
-  return cudaGetErrorString(static_cast<cudaError_t>(error));
-}

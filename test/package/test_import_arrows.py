@@ -37,9 +37,10 @@ ARROWS = {
     'client': {'audio', 'recognizer'},
     'server': {'audio', 'recognizer'},
     'evaluation': {'audio', 'recognizer'},
+    'doctor': {'audio', 'model', 'backends', 'quantization'},
     'node': {'audio', 'recognizer', 'client', 'server', 'msg', 'srv', 'action'},
     'cli': {'audio', 'quantization', 'model', 'backends', 'recognizer', 'server', 'client',
-            'evaluation'},
+            'evaluation', 'doctor'},
 }
 # Library -> the only parts that may import it.
 ONLY_IN = {

@@ -93,7 +93,7 @@ def _on_cpu(config: ModelConfig, weights: WeightFile, dtype: str, tokenizer: Tok
     cache_bits = 16 if compiled else 8 * _BYTES[dtype]
     caches = {bits: max_streams * config.kv_cache_bytes(kv_cache_tokens(max_chunk_tokens), bits)
               for bits in (cache_bits, 8)}
-    int8_cache = _is_int8(kv_cache, weights.nbytes + caches[cache_bits], memory)
+    int8_cache = is_int8_cache(kv_cache, weights.nbytes + caches[cache_bits], memory)
     _check_caches(caches[8 if int8_cache else cache_bits], memory, max_streams)
     if compiled:
         return CpuBackend(config, weights, tokenizer.pad, max_streams, max_chunk_tokens, threads,
@@ -105,7 +105,7 @@ def _on_cpu(config: ModelConfig, weights: WeightFile, dtype: str, tokenizer: Tok
                   max_streams, max_chunk_tokens, int8_cache)
 
 
-def _is_int8(kv_cache: str, planned: int, memory: int) -> bool:
+def is_int8_cache(kv_cache: str, planned: int, memory: int) -> bool:
     """
     Return whether keys and values are kept in INT8.
 
@@ -153,7 +153,7 @@ def _on_gpu(config: ModelConfig, weights: WeightFile, device: str, dtype: str | 
     plans = [plan_memory(config, weights, in_memory, max_streams, max_chunk_tokens, has_kernels,
                          int8_cache) for int8_cache in (False, True)]
     free, total = torch.cuda.mem_get_info(where)
-    int8_cache = _is_int8(kv_cache, plans[False].total, total)
+    int8_cache = is_int8_cache(kv_cache, plans[False].total, total)
     check_memory(plans[int8_cache], free, total)
     if not has_kernels:
         return _eager(config, weights, where, in_memory, tokenizer, max_streams, max_chunk_tokens,

@@ -31,6 +31,7 @@ from voxtral_ros.resources import share_folder
 COMMANDS = {
     'bench': ('bench', 'measure how fast a model runs on this machine'),
     'build-kernels': ('build_kernels', 'compile the kernels for this machine'),
+    'doctor': ('doctor', 'look at what a recogniser needs here, and say what to do'),
     'evaluate': ('evaluate', 'measure the word error rate on recordings with known texts'),
     'export': ('export', 'make a dense checkpoint, for other programs, from any model'),
     'serve': ('serve', 'recognise speech for many clients over a WebSocket'),

@@ -32,7 +32,7 @@ from voxtral_ros.backends.build import BuildError, installed, named
 from voxtral_ros.backends.cpu.build import build, cached, LIBRARY
 
 __all__ = ['BuildError', 'Choice', 'Layer', 'LogMel', 'Matrix', 'Model', 'Phrases', 'Stack',
-           'available', 'load']
+           'available', 'find', 'load']
 
 _LOGGER = logging.getLogger(__name__)
 _VARIABLE = 'VOXTRAL_CPU_KERNELS'
@@ -90,16 +90,25 @@ _SIZES = sum(factor * ctypes.sizeof(structure) for factor, structure in
              ((1, Model), (1000, Layer), (1000000, LogMel)))
 
 
-@lru_cache(maxsize=1)
-def load() -> ctypes.CDLL:
+def find() -> Path | None:
     """
-    Return the library: that of VOXTRAL_CPU_KERNELS, of the cache, the installed one, or a new one.
+    Return the library: that of VOXTRAL_CPU_KERNELS, of the cache, or the installed one.
 
-    :raises BuildError: there is none, and it cannot be built here, or VOXTRAL_CPU_KERNELS is off
+    :raises BuildError: VOXTRAL_CPU_KERNELS is off, or names a file that is not there
     """
     if os.environ.get(_VARIABLE) == 'off':
         raise BuildError(f'{_VARIABLE} is off')
-    path = named(_VARIABLE) or cached() or installed(LIBRARY) or _build()
+    return named(_VARIABLE) or cached() or installed(LIBRARY)
+
+
+@lru_cache(maxsize=1)
+def load() -> ctypes.CDLL:
+    """
+    Return the library that `find` finds, or a new one.
+
+    :raises BuildError: there is none, and it cannot be built here, or VOXTRAL_CPU_KERNELS is off
+    """
+    path = find() or _build()
     again = 'build it on this machine with `voxtral build-kernels`'
     try:
         library = ctypes.CDLL(str(path))

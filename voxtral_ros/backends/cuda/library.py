@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ from voxtral_ros.backends.build import BuildError, installed, named
 from voxtral_ros.backends.cuda.build import build, cached, LIBRARY
 
 __all__ = [
-    'DTYPES', 'BuildError', 'KernelError', 'available', 'call', 'load']
+    'DTYPES', 'BuildError', 'KernelError', 'architectures', 'available', 'call', 'find', 'load']
 
 DTYPES = {torch.float16: 0, torch.bfloat16: 1}
 
@@ -40,19 +41,38 @@ class KernelError(RuntimeError):
     """A kernel could not be launched: CUDA refused it, or its arguments do not fit."""
 
 
+def find() -> Path | None:
+    """
+    Return the library: that of VOXTRAL_KERNELS, of the cache, or the installed one.
+
+    :raises BuildError: VOXTRAL_KERNELS names a file that is not there
+    """
+    return named('VOXTRAL_KERNELS') or cached() or installed(LIBRARY)
+
+
 @lru_cache(maxsize=1)
 def load() -> ctypes.CDLL:
     """
-    Return the library: that of VOXTRAL_KERNELS, of the cache, the installed one, or a new one.
+    Return the library that `find` finds, or a new one.
 
     :raises BuildError: there is none, and it cannot be built here
     """
-    path = named('VOXTRAL_KERNELS') or cached() or installed(LIBRARY) or build()
+    path = find() or build()
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise BuildError(f'{path} cannot be loaded ({error}): build it on this machine with '
                          '`voxtral build-kernels`') from None
+
+
+def architectures() -> list[int]:
+    """Return what the library has code for, as 87; [] if it is too old to know."""
+    try:
+        said = load().voxtral_architectures
+    except AttributeError:
+        return []
+    said.restype = ctypes.c_char_p
+    return [int(number) // 10 for number in said().decode().split(',')]
 
 
 def available(device: torch.device | None = None) -> bool:
