@@ -21,8 +21,8 @@ A weight has one checkpoint name, Mistral's, and is stored in one of three ways:
     int8     <module>.weight_int8, .weight_scale   int8 [N, K], fp16 [N, K / 128]
     int4     <packed module>.B, .s                 int32 [K / 16, 2 N], fp16 [K / 128, N]
 
-The INT4 names of the decoder are those of the original INT4 checkpoint, after Hugging Face. The
-names alone say how a tensor is stored; `quantization_config` in params.json is for people, and
+The INT4 names of the decoder are those of the original INT4 checkpoint, after Hugging Face; those
+of the encoder and of the token embedding are the checkpoint name without ".weight". The names alone say how a tensor is stored; `quantization_config` in params.json is for people, and
 protects old readers from new formats.
 """
 
@@ -58,7 +58,7 @@ _ORIGINAL: dict[str, Any] = {
     'checkpoint_format': 'marlin', 'pack_dtype': 'int32', 'encoding': 'uint4b8',
 }
 _EXTENSIONS: dict[str, tuple[Any, ...]] = {
-    'rounding': RULES, 'encoder_bits': (16, 8), 'head_bits': (16, 8, 4),
+    'rounding': RULES, 'encoder_bits': (16, 8, 4), 'head_bits': (16, 8, 4),
 }
 
 
@@ -67,10 +67,10 @@ class Recipe:
     """What to quantize, and how; the defaults are those of the original INT4 checkpoint."""
 
     rounding: str = 'seed'  # see rounding.round_int4
-    encoder_bits: int = 16  # 16 or 8
+    encoder_bits: int = 16  # 16, 8 or 4, of the linear layers of the encoder
     head_bits: int = 16  # 16, 8 or 4, of the token embedding, which is also the output head
     skip: tuple[str, ...] = ()  # patterns, as of a shell, of checkpoint names to leave alone
-    method: str = 'rtn'  # of METHODS, for the linear layers of the decoder
+    method: str = 'rtn'  # of METHODS, for linear layers in INT4; not for the token embedding
 
     def __post_init__(self) -> None:
         for key, allowed in {**_EXTENSIONS, 'method': METHODS}.items():
@@ -134,7 +134,7 @@ def int8_names(weight_name: str) -> tuple[str, str]:
 
 
 def int4_names(weight_name: str) -> tuple[str, str]:
-    """Return the names of the words and scales of a weight in INT4; decoder linears and HEAD."""
+    """Return the names of the words and scales of a weight in INT4."""
     match = _decoder_linear(weight_name)
     module = f'layers.{match[1]}.{_LINEARS[match[2]]}' if match else weight_name[:-len('.weight')]
     return module + '.B', module + '.s'

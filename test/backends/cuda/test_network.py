@@ -49,6 +49,7 @@ def folders(tmp_path_factory):
     checkpoints.write_checkpoint(root / 'dense', params, tensors, checkpoints.tiny_tekken())
     for name, recipe in (('int4', Recipe()), ('int4, int8', Recipe('mse', encoder_bits=8)),
                          ('compact', Recipe('mse', encoder_bits=8, head_bits=4)),
+                         ('small', Recipe('mse', encoder_bits=4, head_bits=4)),
                          ('first layer dense', Recipe(skip=('layers.0.*',)))):
         quantize(root / 'dense', root / name, recipe)
     return root
@@ -98,7 +99,8 @@ def run_kernels(network, folder):
     return run(passes, network.reset)
 
 
-@pytest.mark.parametrize('name', ['dense', 'int4', 'int4, int8', 'compact', 'first layer dense'])
+@pytest.mark.parametrize('name', [
+    'dense', 'int4', 'int4, int8', 'compact', 'small', 'first layer dense'])
 def test_equals_the_modules(folders, name):
     network = cuda_network(folders / name)
     with torch.inference_mode():
@@ -111,17 +113,19 @@ def test_equals_the_modules(folders, name):
         for n in range(len(network.decoder.layers))]
 
 
-@pytest.mark.parametrize('name', ['int4', 'int4, int8', 'compact'])
+@pytest.mark.parametrize('name', ['int4', 'int4, int8', 'compact', 'small'])
 def test_a_packed_weight_equals_the_dequantized_one(folders, name):
     dense = dict(load_network(folders / name, 'cpu', torch.float32).named_parameters())
     with open_weights(folders / name) as (config, weights):
         source = CheckpointWeights(weights, torch.device('cpu'), torch.float32)
-        for linear in ('wq', 'wk', 'wv'):
-            path = f'decoder.layers.0.attention.{linear}.weight'
-            expected = dense[path]
-            if source.half_split(path):
-                expected = half_split(expected, config.decoder.head_dim)
-            assert torch.equal(dequantize(source.packed(path)).T, expected)
+        for stack in ('encoder', 'decoder'):
+            for linear in ('attention.wq', 'attention.wk', 'attention.wv', 'feed_forward.w2'):
+                path = f'{stack}.layers.0.{linear}.weight'
+                expected = dense[path]
+                if source.half_split(path):
+                    assert stack == 'decoder'
+                    expected = half_split(expected, config.decoder.head_dim)
+                assert torch.equal(dequantize(source.packed(path)).T, expected)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
