@@ -22,8 +22,9 @@ A weight has one checkpoint name, Mistral's, and is stored in one of three ways:
     int4     <packed module>.B, .s                 int32 [K / 16, 2 N], fp16 [K / 128, N]
 
 The INT4 names of the decoder are those of the original INT4 checkpoint, after Hugging Face; those
-of the encoder and of the token embedding are the checkpoint name without ".weight". The names alone say how a tensor is stored; `quantization_config` in params.json is for people, and
-protects old readers from new formats.
+of the encoder and of the token embedding are the checkpoint name without ".weight". The names
+alone say how a tensor is stored; `quantization_config` in params.json is for people, and protects
+old readers from new formats.
 """
 
 from __future__ import annotations

@@ -20,11 +20,14 @@ import pytest
 from support import checkpoints
 import torch
 
+from voxtral_ros.backends.benchmark import planned_bytes
 from voxtral_ros.backends.cuda.gemm import gemm
 from voxtral_ros.backends.cuda.network import CudaNetwork, fits_kernels
 from voxtral_ros.backends.cuda.norm_rope import embed
+from voxtral_ros.backends.cuda.random_weights import RandomWeights
 from voxtral_ros.backends.cuda.weight_source import CheckpointWeights, mergeable
 from voxtral_ros.backends.cuda.weights import dequantize
+from voxtral_ros.cli.bench import LAYOUTS
 from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.loading import load_network
@@ -126,6 +129,19 @@ def test_a_packed_weight_equals_the_dequantized_one(folders, name):
                     assert stack == 'decoder'
                     expected = half_split(expected, config.decoder.head_dim)
                 assert torch.equal(dequantize(source.packed(path)).T, expected)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_random_weights_take_the_bytes_of_their_layout(layout):
+    config, recipe = ModelConfig.from_params(checkpoints.tiny_params(**SIZES)), LAYOUTS[layout]
+    weights = RandomWeights(config, Recipe(**recipe), torch.device('cpu'), torch.float16)
+    network = CudaNetwork(config, weights, N_SLOTS, CHUNK, 32, [2, 32, 33])
+    found, planned = network.weight_bytes, planned_bytes(config, Recipe(**recipe).bits, 4)
+    assert found.encoder == pytest.approx(planned.encoder, rel=0.01)  # less norms and biases
+    assert (found.decoder, found.head) == pytest.approx((planned.decoder, planned.head), rel=0.01)
+    with torch.inference_mode():
+        audio = network.encode(torch.randn(2, CHUNK * 1280 + 240), torch.tensor([0, 2]))
+    assert audio.isfinite().all()
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
