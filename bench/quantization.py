@@ -91,10 +91,18 @@ VARIANTS = (
 )
 
 
+class WholeEncoder(Recipe):
+    """With q, k and v of the encoder in INT4, too, which are in INT8 otherwise."""
+
+    def bits(self, weight_name: str) -> int:
+        bits = super().bits(weight_name)
+        return self.encoder_bits if bits == 8 and 'whisper_encoder' in weight_name else bits
+
+
 def encoder_in_int4(name: str, rounding: str, method: str, *skip: str) -> Variant:
     """Return the variant with an encoder in INT4 but for some tensors, and nothing else."""
     patterns = tuple(f'*whisper_encoder*.{pattern}' for pattern in skip)
-    recipe = Recipe(rounding, 4, skip=(*DECODER, *patterns), method=method)
+    recipe = WholeEncoder(rounding, 4, skip=(*DECODER, *patterns), method=method)
     return Variant(f'INT4 encoder, {name}', recipe, 'stream' if method == 'gptq' else '')
 
 
@@ -109,7 +117,7 @@ ENCODER_VARIANTS = (
     *(encoder_in_int4(f'GPTQ mse, but {what}', 'mse', 'gptq', *skip) for what, skip in (
         ('the first layer', ['layers.0.*']),
         ('the first two layers', ['layers.[01].*']),
-        ('wq and wk', ['w[qk].weight']), ('wv', ['wv.weight']), ('wo', ['wo.weight']),
+        ('wq, wk and wv', ['w[qkv].weight']), ('wv', ['wv.weight']), ('wo', ['wo.weight']),
         ('w1 and w3', ['w[13].weight']), ('w2', ['w2.weight']))),
 )
 
