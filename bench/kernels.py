@@ -214,6 +214,7 @@ def decoder(ceiling: float, marlin: str | None, eight: torch.cuda.Stream | None)
 def plans(eight: torch.cuda.Stream | None) -> None:
     """Time every way to share K out among warps and blocks; the best ones first."""
     for bits, shapes, n_layers, rows in ((4, DECODER, DECODER_LAYERS, (1, 8, 16)),
+                                         (4, ENCODER, ENCODER_LAYERS, (4, 12, 24)),
                                          (8, ENCODER, ENCODER_LAYERS, (4, 12))):
         for name, (k, n) in shapes.items():
             epilogue = {'qkv': 0, 'gate_up': 2}.get(name, 1)
@@ -241,7 +242,7 @@ def plans(eight: torch.cuda.Stream | None) -> None:
                     best = sorted(entry for entry in found if entry[place])
                     best.sort(key=lambda entry: entry[place])
                     if best:
-                        print(f'{name} INT{bits} M={m}, {kind}: ' + ', '.join(
+                        print(f'{name} INT{bits} K={k} M={m}, {kind}: ' + ', '.join(
                             f'{plan} {(whole, part)[place] * 1e6:.2f} us'
                             for whole, part, plan in best[:8]), flush=True)
 
@@ -303,7 +304,7 @@ def attention_alone(ceiling: float, eight: torch.cuda.Stream | None) -> None:
 
 
 def encoder(ceiling: float) -> None:
-    for bits in (8, 16):
+    for bits in (4, 8, 16):
         layers = [{name: random_weight(bits, *shape) for name, shape in ENCODER.items()}
                   for _ in range(ENCODER_LAYERS)]
         n_bytes = sum(weight.nbytes for layer in layers for weight in layer.values())

@@ -17,7 +17,10 @@ What quantizing does to transcripts: rounding to nearest, and GPTQ calibrated ri
 
     python bench/quantization.py --model-dir NATIVE --manifest reading=A.tsv orders=B.tsv \
         --calibration C.tsv [--plot docs/quantization.png]
+    voxtral export --model models/voxtral-tiny-en --output DENSE --dtype float16
+    python bench/quantization.py --variants encoder --model-dir DENSE ...
 
+The second compares ways to store the encoder in INT4, and leaves all else as the source has it.
 NATIVE holds a checkpoint in BF16 (for the demo model: what training/ makes; it ships compact).
 Manifests are tables with the columns file and text; calibration is recordings that no manifest
 has. Only weights differ: all but one of the variants compute in float32.
@@ -49,9 +52,9 @@ from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization.calibration import (
-    decoder_input, DecoderInput, embed, generate, stream_inputs)
+    decoder_input, DecoderInput, embed, encoder_inputs, generate, stream_inputs)
 from voxtral_ros.quantization.format import Recipe
-from voxtral_ros.quantization.gptq import quantize_decoder
+from voxtral_ros.quantization.gptq import quantize_decoder, quantize_encoder
 from voxtral_ros.quantization.quantizer import Codes, quantize
 
 DELAY_MS = 480
@@ -85,6 +88,37 @@ VARIANTS = (
     Variant('RTN mse, INT8 encoder, INT4 head', Recipe('mse', 8, 4)),
     Variant('GPTQ on streams, mse, INT8 encoder, INT8 head',
             Recipe('mse', 8, 8, method='gptq'), 'stream'),
+)
+
+
+class WholeEncoder(Recipe):
+    """With q, k and v of the encoder in INT4, too, which are in INT8 otherwise."""
+
+    def bits(self, weight_name: str) -> int:
+        bits = super().bits(weight_name)
+        return self.encoder_bits if bits == 8 and 'whisper_encoder' in weight_name else bits
+
+
+def encoder_in_int4(name: str, rounding: str, method: str, *skip: str) -> Variant:
+    """Return the variant with an encoder in INT4 but for some tensors, and nothing else."""
+    patterns = tuple(f'*whisper_encoder*.{pattern}' for pattern in skip)
+    recipe = WholeEncoder(rounding, 4, skip=(*DECODER, *patterns), method=method)
+    return Variant(f'INT4 encoder, {name}', recipe, 'stream' if method == 'gptq' else '')
+
+
+ENCODER_VARIANTS = (
+    Variant('as it is'),
+    Variant('arithmetic in BF16', dtype=torch.bfloat16),
+    Variant('INT8 encoder', Recipe(encoder_bits=8, skip=DECODER)),
+    encoder_in_int4('RTN seed', 'seed', 'rtn'),
+    encoder_in_int4('RTN mse', 'mse', 'rtn'),
+    encoder_in_int4('GPTQ seed', 'seed', 'gptq'),
+    encoder_in_int4('GPTQ mse', 'mse', 'gptq'),
+    *(encoder_in_int4(f'GPTQ mse, but {what}', 'mse', 'gptq', *skip) for what, skip in (
+        ('the first layer', ['layers.0.*']),
+        ('the first two layers', ['layers.[01].*']),
+        ('wq, wk and wv', ['w[qkv].weight']), ('wv', ['wv.weight']), ('wo', ['wo.weight']),
+        ('w1 and w3', ['w[13].weight']), ('w2', ['w2.weight']))),
 )
 
 
@@ -142,9 +176,15 @@ class Bench:
         return network, (folder / 'consolidated.safetensors').stat().st_size
 
     def codes(self, variant: Variant) -> Codes:
-        """Return what GPTQ makes of the decoder."""
-        network = load_network(self.source, dtype=torch.float32)
-        return quantize_decoder(network, self.inputs(network, variant.inputs), variant.recipe)
+        """Return what GPTQ makes of the network."""
+        network, recipe = load_network(self.source, dtype=torch.float32), variant.recipe
+        codes: dict[str, tuple[Tensor, Tensor]] = {}
+        if recipe.encoder_bits == 4:
+            samples = [recording.samples() for recording in self.calibration]
+            codes = quantize_encoder(
+                network, encoder_inputs(network, self.protocol, samples, [self.delay]), recipe)
+        inputs = self.inputs(network, variant.inputs)
+        return codes | quantize_decoder(network, inputs, recipe)
 
     @torch.inference_mode()
     def inputs(self, network: VoxtralRealtime, kind: str) -> list[DecoderInput]:
@@ -168,7 +208,8 @@ class Bench:
     def measure(self, variant: Variant, bf16: Result | None) -> Result:
         """Let a variant write freely, and score the stream that BF16 wrote."""
         network, nbytes = self.load(variant)
-        encoder = (variant.recipe.encoder_bits if variant.recipe else 16, variant.dtype)
+        bits = variant.recipe.encoder_bits if variant.recipe else 16
+        encoder = variant.name if bits == 4 else (bits, variant.dtype)
         if encoder not in self._embedded:
             self._embedded[encoder] = self._embed(network, self.recordings())
         embeddings = self._embedded[encoder]
@@ -322,17 +363,20 @@ def main() -> None:
                         help='recordings to calibrate on, from all over the table [60]')
     parser.add_argument('--limit', type=int, metavar='N',
                         help='recordings of each manifest, from all over the table [all]')
+    parser.add_argument('--variants', choices=('decoder', 'encoder'), default='decoder',
+                        help='what to store in other ways [decoder]')
     parser.add_argument('--plot', type=Path, help='image to write')
     # A second thread gains little here, and costs a factor on a machine that does other things.
     parser.add_argument('--threads', type=int, default=1, help='of torch [1]')
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    variants = VARIANTS if arguments.variants == 'decoder' else ENCODER_VARIANTS
     begin = time.perf_counter()
     results: dict[str, Result] = {}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(arguments, Path(folder))
-        for variant in tqdm(VARIANTS, disable=not sys.stderr.isatty()):
-            results[variant.name] = bench.measure(variant, results.get(VARIANTS[0].name))
+        for variant in tqdm(variants, disable=not sys.stderr.isatty()):
+            results[variant.name] = bench.measure(variant, results.get(variants[0].name))
             took = time.perf_counter() - begin
             print(f'{took:.0f} s: {variant.name}', file=sys.stderr)
     print(f'{processor()}, {torch.get_num_threads()} threads, '

@@ -46,6 +46,7 @@ RECIPES = {
     'original': Recipe(),
     'compact': Recipe('mse', 8, 8),
     'smallest': Recipe('mse', 8, 4),
+    'small': Recipe('mse', 4, 4),
     'half of it': Recipe('mse', 8, skip=('layers.0.*',)),
 }
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]

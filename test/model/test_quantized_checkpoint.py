@@ -35,10 +35,12 @@ RECIPES = {
     'original': Recipe(),
     'mse': Recipe('mse'),
     'encoder 8': Recipe(encoder_bits=8),
+    'encoder 4': Recipe(encoder_bits=4),
     'head 8': Recipe(head_bits=8),
     'head 4': Recipe(head_bits=4),
     'partly': Recipe(encoder_bits=8, skip=('*.attention.wq.weight', 'layers.1.*')),
     'smallest': Recipe('mse', 8, 4),
+    'all in 4': Recipe('mse', 4, 4),
 }
 WK = 'layers.0.self_attn.k_proj'
 ENCODER_W2 = packable.ENCODER_LINEARS[5]
@@ -123,7 +125,7 @@ def test_cuda_has_the_same_weights(folders, name, dtype):
 @pytest.mark.parametrize(('key', 'value'), [
     ('bits', 8), ('bits', '4'), ('bits', True), ('group_size', 64), ('group_size', -1),
     ('sym', False), ('checkpoint_format', 'gptq'), ('pack_dtype', 'int64'),
-    ('encoding', 'uint4'), ('quant_method', 'awq'), ('encoder_bits', 4), ('head_bits', 2),
+    ('encoding', 'uint4'), ('quant_method', 'awq'), ('encoder_bits', 2), ('head_bits', 2),
     ('rounding', 'stochastic'), ('desc_act', True), ('group_size', [128]), ('bits', None)])
 def test_an_unknown_quantization_is_named(folder, key, value):
     params = json.loads((folder / 'params.json').read_text())

@@ -24,7 +24,7 @@ from voxtral_ros.evaluation.manifest import read_manifest
 from voxtral_ros.model.loading import load_network
 from voxtral_ros.quantization import calibration
 from voxtral_ros.quantization.calibration import (
-    calibration_inputs, decoder_input, embed, generate, stream_inputs)
+    calibration_inputs, decoder_input, embed, encoder_inputs, generate, stream_inputs)
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.resources import demo_model
 
@@ -91,6 +91,19 @@ def test_the_decoder_writes_the_same_from_its_inputs(engine, embeddings, network
 
     assert written(DELAY) == tokens.tolist()
     assert written(None) != tokens.tolist()
+
+
+@torch.inference_mode()
+def test_the_encoder_makes_the_same_of_its_inputs(engine, recordings, network):
+    """With delays in turns: the recordings are padded as a stream with that delay pads them."""
+    delays = [DELAY, 1]
+    given = encoder_inputs(network, engine.protocol, recordings, delays)
+    for one, samples, delay in zip(given, recordings, delays, strict=True):
+        for n, layer in enumerate(network.encoder.layers):
+            one.h = one.run(layer, n)
+        groups = network.encoder.norm(one.h).unflatten(1, (-1, 4)).flatten(2)
+        expected = embed(network, engine.protocol, [samples], delay)[0]
+        torch.testing.assert_close(network.adapter(groups)[0], expected)
 
 
 def test_recordings_take_the_delays_in_turns(engine, recordings, network):

@@ -23,16 +23,21 @@ from quantization import packable
 import torch
 
 from voxtral_ros.model.loading import load_network
+from voxtral_ros.model.names import checkpoint_name
+from voxtral_ros.model.protocol import StreamingProtocol
+from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization import rounding
-from voxtral_ros.quantization.calibration import decoder_input
+from voxtral_ros.quantization.calibration import decoder_input, encoder_inputs
 from voxtral_ros.quantization.format import Recipe
-from voxtral_ros.quantization.gptq import quantize_decoder, round_gptq
+from voxtral_ros.quantization.gptq import quantize_decoder, quantize_encoder, round_gptq
 from voxtral_ros.quantization.output import OutputError
 from voxtral_ros.quantization.quantizer import QuantizationError, quantize
 from voxtral_ros.quantization.tensorfile import TensorWriter
 from voxtral_ros.quantization.weights import WEIGHTS
+from voxtral_ros.resources import demo_model
 
 GPTQ = Recipe(method='gptq')
+WHOLE = Recipe(encoder_bits=4, method='gptq')  # of encoder and decoder
 W2 = 'layers.1.feed_forward.w2.weight'
 
 
@@ -63,6 +68,20 @@ def by_definition(weight, hessian):
 def inputs(network, count=2, length=24, seed=3):
     dim = network.config.decoder.dim
     return [decoder_input(network, gaussian(length, dim, seed=seed + n), 6) for n in range(count)]
+
+
+def frames(network, seed=3):
+    """Return what the encoder is given for two pieces of noise."""
+    protocol = StreamingProtocol(Tokenizer.load(demo_model()), network.config.audio)
+    noise = [0.1 * gaussian(24000, seed=seed + n).numpy() for n in range(2)]
+    return encoder_inputs(network, protocol, noise, [6])
+
+
+# What quantizes a stack, what it is given, its linear layers, and the last layer's last one.
+STACKS = {
+    'encoder': (quantize_encoder, frames, packable.ENCODER_LINEARS[3:],  # q, k, v are in INT8
+                packable.ENCODER_LINEARS[5]),
+    'decoder': (quantize_decoder, inputs, packable.DECODER_LINEARS, W2)}
 
 
 @pytest.fixture
@@ -119,28 +138,32 @@ def test_the_layer_that_cannot_be_calibrated_is_named(network):
         quantize_decoder(network, [], GPTQ)
 
 
+@pytest.mark.parametrize('stack', STACKS)
 @torch.inference_mode()
-def test_every_layer_is_calibrated_on_what_it_gets(source, network):
+def test_every_layer_is_calibrated_on_what_it_gets(source, network, stack):
     """Inputs of a layer are what comes out of the layers before, with the weights they have."""
-    given = inputs(network)
+    quantize_stack, make_inputs, linears, last = STACKS[stack]
+    given = make_inputs(network)
     starts = [one.h for one in given]
     counted = []
-    codes = quantize_decoder(network, given, GPTQ, counted.append)
-    assert sorted(codes) == sorted(packable.DECODER_LINEARS)
+    codes = quantize_stack(network, given, WHOLE, counted.append)
+    assert sorted(codes) == sorted(linears)
     assert sum(counted) == sum(packable.tensors()[name].numel() for name in codes)
     fresh = load_network(source, dtype=torch.float32)
     seen = []
-    w2 = network.decoder.layers[1].feed_forward.w2
+    layers = network.get_submodule(stack).layers
+    w2 = layers[-1].feed_forward.w2
     handle = w2.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][0]))
     for start, one in zip(starts, given, strict=True):
         h = start
-        for n, layer in enumerate(network.decoder.layers):
-            h = layer(h, one.scales[n][:, None], one.rope, one.attend)
+        for n, layer in enumerate(layers):
+            scales = [one.scales[n][:, None]] if stack == 'decoder' else []
+            h = layer(h, *scales, one.rope, one.attend)
         torch.testing.assert_close(h, one.h)
     handle.remove()
     x = torch.cat(seen)
-    expected = round_gptq(fresh.decoder.layers[1].feed_forward.w2.weight, x.T @ x)
-    for part, wanted in zip(codes[W2], expected, strict=True):
+    weight = fresh.get_submodule(stack).layers[-1].feed_forward.w2.weight
+    for part, wanted in zip(codes[last], round_gptq(weight, x.T @ x), strict=True):
         # Sums in another order move a few; the inputs of an unquantized network move 14 %.
         assert (part != wanted).float().mean() < 0.03
 
@@ -157,17 +180,24 @@ def test_layers_that_are_skipped_keep_their_weights(source, network):
 
 
 @pytest.mark.parametrize('recipe', [
-    GPTQ, Recipe('mse', 8, 4, method='gptq'),
+    GPTQ, Recipe('mse', 8, 4, method='gptq'), WHOLE,
+    Recipe('mse', 4, 8, method='gptq', skip=('*whisper_encoder*.w2.weight',)),
     Recipe(method='gptq', skip=('layers.0.*', '*.attention.wq.weight'))])
 def test_the_file_holds_what_was_computed(source, network, tmp_path, monkeypatch, recipe):
     # The test weights fit into one block each; the real ones do not.
     monkeypatch.setattr('voxtral_ros.quantization.weights._BLOCK', 9000)
     output = tmp_path / 'gptq'
-    quantize(source, output, recipe, verify=True,
-             calibrated=lambda: quantize_decoder(network, inputs(network), recipe))
+
+    def calibrated():
+        encoder = quantize_encoder(network, frames(network), recipe)
+        return encoder | quantize_decoder(network, inputs(network), recipe)
+
+    quantize(source, output, recipe, verify=True, calibrated=calibrated)
     loaded = load_network(output, dtype=torch.float32).state_dict()
     for name, expected in network.state_dict().items():
-        assert torch.equal(loaded[name], expected) or not name.startswith('decoder.layers.'), name
+        key = checkpoint_name(name)
+        kept = recipe.bits(key) == 16 or recipe.is_calibrated(key)  # the rest is rounded
+        assert torch.equal(loaded[name], expected) == kept, name
     config = json.loads((output / 'params.json').read_text())['quantization_config']
     assert config == Recipe(recipe.rounding, recipe.encoder_bits, recipe.head_bits, recipe.skip
                             ).quantization_config() | {'quant_method': 'voxtral_ros_gptq'}

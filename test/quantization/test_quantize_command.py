@@ -109,7 +109,7 @@ def test_an_output_that_cannot_be_written(source, tmp_path, capsys):
     assert str(tmp_path / 'file') in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('option', [('--encoder-bits', '4'), ('--head-bits', '5'),
+@pytest.mark.parametrize('option', [('--encoder-bits', '5'), ('--head-bits', '5'),
                                     ('--rounding', 'gptq'), ('--method', 'awq'),
                                     ('--calibration-count', '0')])
 def test_wrong_options(source, tmp_path, option):
@@ -122,7 +122,7 @@ def test_wrong_options(source, tmp_path, option):
 def test_gptq_from_the_shell(source, tmp_path):
     output = tmp_path / 'gptq'
     command = [sys.executable, '-m', 'voxtral_ros', 'quantize', '--model-dir', str(source),
-               '--output-dir', str(output), *CALIBRATED, '--encoder-bits', '8', '--head-bits', '8',
+               '--output-dir', str(output), *CALIBRATED, '--encoder-bits', '4', '--head-bits', '8',
                '--verify']
     run = subprocess.run(command, capture_output=True, text=True,
                          env={**os.environ, 'OMP_NUM_THREADS': '1'})
@@ -130,7 +130,7 @@ def test_gptq_from_the_shell(source, tmp_path):
     packable.logits(load_network(output))
     config = json.loads((output / 'params.json').read_text())['quantization_config']
     assert (config['quant_method'], config['rounding']) == ('voxtral_ros_gptq', 'mse')
-    assert (config['encoder_bits'], config['head_bits']) == (8, 8)
+    assert (config['encoder_bits'], config['head_bits']) == (4, 8)
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 2
     assert 'not overwritten' in again.stderr

@@ -29,13 +29,14 @@ from quantization import packable
 from safetensors.torch import load_file
 import torch
 
+from voxtral_ros.quantization import marlin
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.output import OutputError
 from voxtral_ros.quantization.quantizer import QuantizationError, quantize
 from voxtral_ros.quantization.tensorfile import CheckpointError, TensorWriter
 
 WEIGHTS = 'consolidated.safetensors'
-ENCODER_WQ = packable.ENCODER_LINEARS[0]
+ENCODER_WQ, ENCODER_WO = packable.ENCODER_LINEARS[0], packable.ENCODER_LINEARS[3]
 DiskUsage = namedtuple('DiskUsage', 'total used free')
 
 
@@ -68,6 +69,24 @@ def test_the_encoder_in_int8(source, tmp_path):
     assert (scale.dtype, scale.shape) == (torch.float16, (weight.shape[0], 1))
     assert ((codes.float() * scale.float() - weight).abs() <= 0.51 * scale.float()).all()
     assert ENCODER_WQ not in written
+
+
+def test_the_encoder_in_int4(source, tmp_path):
+    """But for q, k and v, which stay in INT8; INT4 has the checkpoint names."""
+    found = bits(quantize(source, tmp_path, Recipe(encoder_bits=4, skip=('layers.*',))))
+    q_k_v, rest = packable.ENCODER_LINEARS[:3], packable.ENCODER_LINEARS[3:]
+    assert {name for name, value in found.items() if value == 8} == {*q_k_v}
+    assert {name for name, value in found.items() if value == 4} == {*rest}
+    written = load_file(tmp_path / WEIGHTS)
+    assert ENCODER_WQ + '_int8' in written
+    weight, module = packable.tensors()[ENCODER_WO].float(), ENCODER_WO.removesuffix('.weight')
+    words, scales = written[module + '.B'], written[module + '.s']
+    n, k = weight.shape
+    assert (words.dtype, words.shape) == (torch.int32, (k // 16, 2 * n))
+    assert (scales.dtype, scales.shape) == (torch.float16, (k // 128, n))
+    rounded = torch.from_numpy(marlin.dequantize(words.numpy(), scales.numpy())).T
+    assert ((rounded - weight).square().sum(1) / weight.square().sum(1)).sqrt().max() < 0.2
+    assert ENCODER_WO not in written
 
 
 @pytest.mark.parametrize(('head_bits', 'names'), [(8, ('weight_int8', 'weight_scale')),
@@ -168,13 +187,15 @@ def test_a_full_disk_leaves_nothing_behind(source, tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize('name', [
-    'norm.weight', 'layers.1.attention.wq.weight', ENCODER_WQ, packable.HEAD])
-def test_verify_notices_a_single_wrong_bit(source, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(('name', 'encoder_bits'), [
+    ('norm.weight', 8), ('layers.1.attention.wq.weight', 8), (ENCODER_WQ, 8), (ENCODER_WQ, 4),
+    (ENCODER_WO, 4), (packable.HEAD, 8)])
+def test_verify_notices_a_single_wrong_bit(source, tmp_path, monkeypatch, name, encoder_bits):
     original, done = TensorWriter.write, []
 
     def damage(writer, written, array, first_row=0):
-        ours = written.replace('.self_attn.q_proj.B', '.attention.wq.weight')
+        ours = written.replace('.self_attn.q_proj.B', '.attention.wq.weight') \
+            .replace('.attention.wo.B', '.attention.wo.weight')
         if ours.removesuffix('_int8') == name and not done:
             done.append(name)
             array = np.array(array, order='C')
@@ -183,12 +204,13 @@ def test_verify_notices_a_single_wrong_bit(source, tmp_path, monkeypatch, name):
 
     monkeypatch.setattr(TensorWriter, 'write', damage)
     with pytest.raises(QuantizationError, match=f'{name} was not written as computed'):
-        quantize(source, tmp_path, Recipe('mse', 8, 8), verify=True)
+        quantize(source, tmp_path, Recipe('mse', encoder_bits, 8), verify=True)
     assert done
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize('recipe', [Recipe(), Recipe('mse', 8, 8), Recipe('mse', 8, 4)])
+@pytest.mark.parametrize('recipe', [
+    Recipe(), Recipe('mse', 8, 8), Recipe('mse', 8, 4), Recipe('mse', 4, 4)])
 def test_verify_is_content_with_a_good_result(source, tmp_path, recipe):
     quantize(source, tmp_path, recipe, verify=True)
     assert (tmp_path / WEIGHTS).exists()
@@ -196,7 +218,7 @@ def test_verify_is_content_with_a_good_result(source, tmp_path, recipe):
 
 def test_blocks_change_nothing(source, tmp_path, monkeypatch):
     """The test weights fit into one block each; the real ones do not."""
-    recipe = Recipe('mse', 8, 4)
+    recipe = Recipe('mse', 4, 4)
     quantize(source, tmp_path / 'whole', recipe)
     monkeypatch.setattr('voxtral_ros.quantization.weights._BLOCK', 9000)
     quantize(source, tmp_path / 'blocks', recipe, verify=True)
@@ -236,7 +258,7 @@ def test_a_pattern_without_a_tensor_is_a_mistake(source, tmp_path):
 
 
 @pytest.mark.parametrize(('key', 'value'), [
-    ('rounding', 'gptq'), ('encoder_bits', 4), ('head_bits', 3)])
+    ('rounding', 'gptq'), ('encoder_bits', 2), ('head_bits', 3)])
 def test_a_recipe_that_does_not_exist(key, value):
     with pytest.raises(ValueError, match=f'{key} is {value!r}'):
         Recipe(**{key: value})

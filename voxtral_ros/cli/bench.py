@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LAYOUTS: dict[str, dict[str, Any]] = {
     'original': {},
     'compact': {'rounding': 'mse', 'encoder_bits': 8, 'head_bits': 4},
+    'small': {'rounding': 'mse', 'encoder_bits': 4, 'head_bits': 4},
 }
 _CHUNKS = (1, 2, 3, 6)  # tokens of 80 ms
 
@@ -45,8 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help='a checkpoint folder [the demo model]')
     which.add_argument('--random', choices=LAYOUTS,
                        help='random weights of the sizes of Voxtral Mini 4B Realtime, packed as '
-                            'in the original INT4 checkpoint or with an INT8 encoder and an INT4 '
-                            'head; needs a GPU with some gigabytes free')
+                            'in the original INT4 checkpoint, or with an INT4 head and an encoder '
+                            'in INT8 (compact) or INT4 (small); needs a GPU with some gigabytes '
+                            'free')
     parser.add_argument('--params', type=Path, metavar='FILE',
                         help='with --random: params.json with other sizes')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--output-dir', required=True, type=Path, metavar='DIR',
                         help='folder for the result; must not hold weights yet')
     parser.add_argument('--method', choices=('rtn', 'gptq'), default='rtn',
-                        help='how the decoder gets its codes: rtn rounds every weight to the '
+                        help='how INT4 layers get their codes: rtn rounds every weight to the '
                              'nearest one and needs little memory; gptq chooses them so that the '
                              'outputs stay near on recordings (--calibration), and has the whole '
                              'network in memory in float32, 18 GB for the 4B model, and 3 GB of '
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         default=[480, 240, 480, 960, 80],
                         help='delays that the recordings are transcribed with, in turns '
                              '[480 240 480 960 80]')
-    parser.add_argument('--encoder-bits', type=int, choices=(16, 8), default=16,
+    parser.add_argument('--encoder-bits', type=int, choices=(16, 8, 4), default=16,
                         help='bits of the weights of encoder layers [16]')
     parser.add_argument('--head-bits', type=int, choices=(16, 8, 4), default=16,
                         help='bits of the token embedding, which is also the output head [16]')
@@ -132,8 +132,8 @@ def _calibration(arguments: argparse.Namespace, recipe: Recipe, protocol: Stream
 
     from voxtral_ros.evaluation.manifest import ManifestError, read_manifest, sample
     from voxtral_ros.model.loading import load_network
-    from voxtral_ros.quantization.calibration import calibration_inputs
-    from voxtral_ros.quantization.gptq import quantize_decoder
+    from voxtral_ros.quantization.calibration import calibration_inputs, encoder_inputs
+    from voxtral_ros.quantization.gptq import quantize_decoder, quantize_encoder
     delays = [protocol.delay_tokens(delay) for delay in arguments.calibration_delays_ms]
     try:
         table = read_manifest(arguments.calibration, ['file'])
@@ -146,11 +146,15 @@ def _calibration(arguments: argparse.Namespace, recipe: Recipe, protocol: Stream
 
     def codes() -> Codes:
         network = load_network(arguments.model_dir, dtype=torch.float32)
+        encoder: Codes = {}
+        if recipe.encoder_bits == 4:  # first: the decoder is calibrated on what comes out of it
+            frames = encoder_inputs(network, protocol, samples, delays)
+            encoder = quantize_encoder(network, frames, recipe, bar.update)
         with tqdm(total=len(samples), desc='transcribing', unit=' recordings', position=0,
                   leave=False, delay=0.1) as transcribed:
             inputs = calibration_inputs(network, protocol, samples, delays, transcribed.update)
-        bar.reset()  # its clock
-        return quantize_decoder(network, inputs, recipe, bar.update)
+        bar.unpause()  # the transcribing was not its time
+        return {**encoder, **quantize_decoder(network, inputs, recipe, bar.update)}
 
     return codes
 

@@ -105,10 +105,15 @@ class Encoder(nn.Module):
         :param attends: one attention per layer
         :return: [B, n, 4 * dim] and the conv_state for the next call
         """
-        x, state_0 = self.conv_layers[0](mel, conv_state[0])  # [B, dim, 8n]
-        x, state_1 = self.conv_layers[1](x, conv_state[1])  # [B, dim, 4n]
-        h = x.transpose(1, 2)  # [B, 4n, dim]
+        h, conv_state = self.conv_stem(mel, conv_state)
         for layer, attend in zip(self.layers, attends, strict=True):
             h = layer(h, rope, attend)
         groups = self.norm(h).unflatten(1, (-1, self.group)).flatten(2)  # [B, n, 4 * dim]
-        return groups, (state_0, state_1)
+        return groups, conv_state
+
+    def conv_stem(self, mel: Tensor, conv_state: tuple[Tensor, Tensor],
+                  ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return what the first block is given, [B, 4n, dim], and the next conv_state."""
+        x, state_0 = self.conv_layers[0](mel, conv_state[0])  # [B, dim, 8n]
+        x, state_1 = self.conv_layers[1](x, conv_state[1])  # [B, dim, 4n]
+        return x.transpose(1, 2), (state_0, state_1)

@@ -13,9 +13,10 @@
 # limitations under the License.
 
 """
-What the decoder is given while it transcribes recordings: the inputs to calibrate weights on.
+What the network is given while it transcribes recordings: the inputs to calibrate weights on.
 
-Recordings become audio embeddings, padded as a stream pads them. The network decodes them
+The encoder is given recordings, padded as a stream pads them. Of these it makes audio embeddings,
+and the network decodes them
 greedily, as in use, and at every position its input is the sum of an audio embedding and the
 embedding of a token that it has written itself, with the conditioning on a delay. Weights that are
 calibrated on less than that, such as on text alone, serve a stream worse: docs/quantization.md has
@@ -30,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import Tensor
+from torch import nn, Tensor
 
 from voxtral_ros.model.layers import Attend, Rope, rope_cos_sin, sliding_window_attention
 from voxtral_ros.model.network import VoxtralRealtime
@@ -42,6 +43,20 @@ Samples = NDArray[np.float32]  # [n]
 
 
 @dataclass
+class EncoderInput:
+    """What the blocks of the encoder are given for one sequence of T frames."""
+
+    h: Tensor  # [1, T, dim]; becomes the output of each block in turn
+    rope: Rope
+    attend: Attend
+
+    def run(self, block: nn.Module, n: int) -> Tensor:
+        """Return the output, [1, T, dim], of block n for `h`."""
+        out: Tensor = block(self.h, self.rope, self.attend)
+        return out
+
+
+@dataclass
 class DecoderInput:
     """What the blocks of the decoder are given for one sequence of T positions."""
 
@@ -49,6 +64,31 @@ class DecoderInput:
     scales: Tensor  # [n_layers, 1, dim], of the feed-forward inputs; ones: no delay conditioning
     rope: Rope
     attend: Attend
+
+    def run(self, block: nn.Module, n: int) -> Tensor:
+        """Return the output, [1, T, dim], of block n for `h`."""
+        out: Tensor = block(self.h, self.scales[n][:, None], self.rope, self.attend)
+        return out
+
+
+@torch.inference_mode()
+def encoder_inputs(network: VoxtralRealtime, protocol: StreamingProtocol,
+                   recordings: Sequence[Samples], delays: Sequence[int]) -> list[EncoderInput]:
+    """
+    Return what the blocks of the encoder are given in streams over recordings.
+
+    :param recordings: float32, 16 kHz, -1..1
+    :param delays: tokens; the recordings take them in turns
+    """
+    config, inputs = network.config.encoder, []
+    for n, samples in enumerate(recordings):
+        mel = _mel(network, protocol, samples, delays[n % len(delays)])
+        h, _ = network.encoder.conv_stem(mel, network.encoder.new_conv_state(1, mel))
+        position = torch.arange(h.shape[1])[None]
+        inputs.append(EncoderInput(
+            h, rope_cos_sin(position, config.head_dim, config.rope_theta),
+            sliding_window_attention(h.shape[1], config.sliding_window, h.device)))
+    return inputs
 
 
 @torch.inference_mode()
@@ -79,14 +119,18 @@ def calibration_inputs(network: VoxtralRealtime, protocol: StreamingProtocol,
 def embed(network: VoxtralRealtime, protocol: StreamingProtocol, recordings: Iterable[Samples],
           delay: int) -> list[Tensor]:
     """Return the audio embeddings, [T, dim] each, of recordings as a stream pads them."""
-    embeddings = []
-    for samples in recordings:
-        samples = np.pad(samples, (protocol.left_pad, protocol.right_pad(len(samples), delay)))
-        n_tokens = (len(samples) - protocol.context) // protocol.samples_per_token
-        samples = samples[:n_tokens * protocol.samples_per_token + protocol.context]
-        mel = network.mel(torch.from_numpy(samples)[None])
-        embeddings.append(network.embed_audio(mel)[0])
-    return embeddings
+    return [network.embed_audio(_mel(network, protocol, samples, delay))[0]
+            for samples in recordings]
+
+
+def _mel(network: VoxtralRealtime, protocol: StreamingProtocol, samples: Samples, delay: int,
+         ) -> Tensor:
+    """Return the mel spectrogram, [1, 128, 8T], of a recording as a stream pads it."""
+    samples = np.pad(samples, (protocol.left_pad, protocol.right_pad(len(samples), delay)))
+    n_tokens = (len(samples) - protocol.context) // protocol.samples_per_token
+    samples = samples[:n_tokens * protocol.samples_per_token + protocol.context]
+    mel: Tensor = network.mel(torch.from_numpy(samples)[None])
+    return mel
 
 
 @torch.inference_mode()

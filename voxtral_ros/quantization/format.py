@@ -21,9 +21,10 @@ A weight has one checkpoint name, Mistral's, and is stored in one of three ways:
     int8     <module>.weight_int8, .weight_scale   int8 [N, K], fp16 [N, K / 128]
     int4     <packed module>.B, .s                 int32 [K / 16, 2 N], fp16 [K / 128, N]
 
-The INT4 names of the decoder are those of the original INT4 checkpoint, after Hugging Face. The
-names alone say how a tensor is stored; `quantization_config` in params.json is for people, and
-protects old readers from new formats.
+The INT4 names of the decoder are those of the original INT4 checkpoint, after Hugging Face; those
+of the encoder and of the token embedding are the checkpoint name without ".weight". The names
+alone say how a tensor is stored; `quantization_config` in params.json is for people, and protects
+old readers from new formats.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ _LINEARS = {
     'feed_forward.w1': 'mlp.gate_proj', 'feed_forward.w2': 'mlp.down_proj',
     'feed_forward.w3': 'mlp.up_proj',
 }
+# What stays in INT8 in an encoder of 4 bits: half of its error would be that of the values, wv; the
+# layers that share their input with it are stored alike, so that one GEMM can take all three.
+_ENCODER_INT8 = ('attention.wq', 'attention.wk', 'attention.wv')
 CHECKPOINT_LINEARS = {packed: weight_name for weight_name, packed in _LINEARS.items()}
 
 METHODS = ('rtn', 'gptq')  # of choosing codes; all of them give the same format
@@ -58,7 +62,7 @@ _ORIGINAL: dict[str, Any] = {
     'checkpoint_format': 'marlin', 'pack_dtype': 'int32', 'encoding': 'uint4b8',
 }
 _EXTENSIONS: dict[str, tuple[Any, ...]] = {
-    'rounding': RULES, 'encoder_bits': (16, 8), 'head_bits': (16, 8, 4),
+    'rounding': RULES, 'encoder_bits': (16, 8, 4), 'head_bits': (16, 8, 4),
 }
 
 
@@ -67,10 +71,10 @@ class Recipe:
     """What to quantize, and how; the defaults are those of the original INT4 checkpoint."""
 
     rounding: str = 'seed'  # see rounding.round_int4
-    encoder_bits: int = 16  # 16 or 8
+    encoder_bits: int = 16  # 16, 8 or 4, of the linear layers of the encoder; 4: see bits
     head_bits: int = 16  # 16, 8 or 4, of the token embedding, which is also the output head
     skip: tuple[str, ...] = ()  # patterns, as of a shell, of checkpoint names to leave alone
-    method: str = 'rtn'  # of METHODS, for the linear layers of the decoder
+    method: str = 'rtn'  # of METHODS, for linear layers in INT4; not for the token embedding
 
     def __post_init__(self) -> None:
         for key, allowed in {**_EXTENSIONS, 'method': METHODS}.items():
@@ -86,7 +90,10 @@ class Recipe:
             return self.head_bits
         if _decoder_linear(weight_name):
             return 4
-        return self.encoder_bits if _encoder_linear(weight_name) else 16
+        linear = _encoder_linear(weight_name)
+        if linear is None:
+            return 16
+        return 8 if self.encoder_bits == 4 and linear in _ENCODER_INT8 else self.encoder_bits
 
     def is_calibrated(self, weight_name: str) -> bool:
         """Return whether the codes of a tensor are chosen on data, and not by rounding alone."""
@@ -134,7 +141,7 @@ def int8_names(weight_name: str) -> tuple[str, str]:
 
 
 def int4_names(weight_name: str) -> tuple[str, str]:
-    """Return the names of the words and scales of a weight in INT4; decoder linears and HEAD."""
+    """Return the names of the words and scales of a weight in INT4."""
     match = _decoder_linear(weight_name)
     module = f'layers.{match[1]}.{_LINEARS[match[2]]}' if match else weight_name[:-len('.weight')]
     return module + '.B', module + '.s'
@@ -175,6 +182,7 @@ def _decoder_linear(weight_name: str) -> re.Match[str] | None:
     return match if match and match[2] in _LINEARS else None
 
 
-def _encoder_linear(weight_name: str) -> bool:
+def _encoder_linear(weight_name: str) -> str | None:
+    """Return which linear layer of a block of the encoder a weight is of."""
     match = re.fullmatch(re.escape(_ENCODER) + r'\d+\.(.+)\.weight', weight_name)
-    return match is not None and match[1] in _LINEARS
+    return match[1] if match and match[1] in _LINEARS else None

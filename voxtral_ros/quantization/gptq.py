@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-GPTQ for the decoder: codes that make up for each other's error on given inputs.
+GPTQ for encoder and decoder: codes that make up for each other's error on given inputs.
 
 Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers"
 (ICLR 2023), in the format of rounding to nearest: symmetric codes -8..7, groups of 128 inputs,
@@ -32,7 +32,7 @@ from torch import nn, Tensor
 from voxtral_ros.model.names import checkpoint_name
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.quantization import marlin, rounding
-from voxtral_ros.quantization.calibration import DecoderInput
+from voxtral_ros.quantization.calibration import DecoderInput, EncoderInput
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.quantizer import QuantizationError
 
@@ -41,7 +41,13 @@ _STEPS = (('attention.wq', 'attention.wk', 'attention.wv'), ('attention.wo',),
           ('feed_forward.w1', 'feed_forward.w3'), ('feed_forward.w2',))
 
 
-@torch.inference_mode()
+def quantize_encoder(network: VoxtralRealtime, inputs: Sequence[EncoderInput], recipe: Recipe,
+                     progress: Callable[[int], object] = lambda count: None,
+                     ) -> dict[str, tuple[Tensor, Tensor]]:
+    """Quantize the linear layers of the encoder that are in INT4; see quantize_decoder."""
+    return _quantize(network, 'encoder', inputs, recipe, progress)
+
+
 def quantize_decoder(network: VoxtralRealtime, inputs: Sequence[DecoderInput], recipe: Recipe,
                      progress: Callable[[int], object] = lambda count: None,
                      ) -> dict[str, tuple[Tensor, Tensor]]:
@@ -57,10 +63,17 @@ def quantize_decoder(network: VoxtralRealtime, inputs: Sequence[DecoderInput], r
     :return: checkpoint name -> codes int8 [N, K] and scales fp16 [N, K / 128]
     :raises QuantizationError: inputs are of no use, or a weight is not finite in fp16
     """
+    return _quantize(network, 'decoder', inputs, recipe, progress)
+
+
+@torch.inference_mode()
+def _quantize(network: VoxtralRealtime, stack: str,
+              inputs: Sequence[EncoderInput] | Sequence[DecoderInput], recipe: Recipe,
+              progress: Callable[[int], object]) -> dict[str, tuple[Tensor, Tensor]]:
     quantized = {}
-    for n, layer in enumerate(network.decoder.layers):
+    for n, layer in enumerate(network.get_submodule(stack).layers):
         for step in _STEPS:
-            names = {checkpoint_name(f'decoder.layers.{n}.{name}.weight'): name for name in step}
+            names = {checkpoint_name(f'{stack}.layers.{n}.{name}.weight'): name for name in step}
             linears = {weight_name: cast(nn.Linear, layer.get_submodule(name))
                        for weight_name, name in names.items() if recipe.is_calibrated(weight_name)}
             if not linears:
@@ -75,7 +88,7 @@ def quantize_decoder(network: VoxtralRealtime, inputs: Sequence[DecoderInput], r
                 quantized[weight_name] = codes, scale
                 progress(codes.numel())
         for given in inputs:
-            given.h = _run(layer, n, given)
+            given.h = given.run(layer, n)
     return quantized
 
 
@@ -127,13 +140,8 @@ def _nearest(column: Tensor, scale: Tensor) -> Tensor:
     return (column.half().float() / divisor).round_().clamp_(-8, 7)
 
 
-def _run(layer: nn.Module, n: int, given: DecoderInput) -> Tensor:
-    out: Tensor = layer(given.h, given.scales[n][:, None], given.rope, given.attend)
-    return out
-
-
-def _second_moment(layer: nn.Module, n: int, linear: nn.Linear, inputs: Sequence[DecoderInput],
-                   ) -> Tensor:
+def _second_moment(layer: nn.Module, n: int, linear: nn.Linear,
+                   inputs: Sequence[EncoderInput] | Sequence[DecoderInput]) -> Tensor:
     """Return the sum of x x^T, float64 [K, K], over the inputs x of one linear layer."""
     total = torch.zeros(linear.in_features, linear.in_features, dtype=torch.float64)
 
@@ -144,7 +152,7 @@ def _second_moment(layer: nn.Module, n: int, linear: nn.Linear, inputs: Sequence
     handle = linear.register_forward_pre_hook(add)
     try:
         for given in inputs:
-            _run(layer, n, given)
+            given.run(layer, n)
     finally:
         handle.remove()
     return total

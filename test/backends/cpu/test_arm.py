@@ -47,6 +47,7 @@ RECIPES = {
     'int4, bf16': Recipe(skip=('*.attention.wq.weight',)),
     'int4, int8': Recipe('mse', encoder_bits=8, head_bits=8),
     'int4 head': Recipe('mse', encoder_bits=8, head_bits=4),
+    'int4 encoder': Recipe('mse', encoder_bits=4, head_bits=4),
 }
 
 

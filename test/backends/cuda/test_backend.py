@@ -220,10 +220,11 @@ def small_checkpoint(folder):
     checkpoints.write_checkpoint(folder, params, tensors, checkpoints.tiny_tekken())
 
 
-def test_a_compact_checkpoint_has_no_table_of_embeddings(tmp_path, audio):
+@pytest.mark.parametrize('encoder_bits', [8, 4])
+def test_a_compact_checkpoint_has_no_table_of_embeddings(tmp_path, audio, encoder_bits):
     small_checkpoint(tmp_path / 'dense')
     quantize(tmp_path / 'dense', tmp_path / 'compact',
-             Recipe('mse', encoder_bits=8, head_bits=4))
+             Recipe('mse', encoder_bits=encoder_bits, head_bits=4))
     serial, drafted = (fused(1, speculative, tmp_path / 'compact', 'float16')
                        for speculative in (False, True))
     assert serial.backend.network.head.table is None

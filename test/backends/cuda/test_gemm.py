@@ -24,7 +24,8 @@ from voxtral_ros.backends.cuda.gemm import gemm, gemm_logits, gemm_split_k, gemm
 from voxtral_ros.backends.cuda.weights import dequantize, STRIP
 
 SMALL = {4: (512, 1024), 8: (384, 1152), 16: (1280, 384)}
-REAL = [(4, *shape) for shape in DECODER.values()] + [(8, *shape) for shape in ENCODER.values()]
+REAL = [(4, *shape) for shape in DECODER.values()] + [
+    (bits, *shape) for bits in (4, 8) for shape in ENCODER.values()]
 
 
 def product(x, weight):
@@ -70,7 +71,8 @@ def test_shapes_of_the_real_model(dtype, bits, k, n, m):
 
 @pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', DTYPES)
-@pytest.mark.parametrize(('bits', 'k', 'n'), [(4, 512, 2048), (8, 1280, 2048), (16, 512, 1024)])
+@pytest.mark.parametrize(('bits', 'k', 'n'), [
+    (4, 512, 2048), (4, 1280, 2048), (8, 1280, 2048), (16, 512, 1024)])
 @pytest.mark.parametrize('m', [1, 7, 20])
 def test_gated_product(device, dtype, bits, k, n, m):
     weight = random_weight(bits, k, n, dtype=dtype)
@@ -94,10 +96,11 @@ def test_logits_with_the_maximum_and_sum_of_every_strip(device, m):
 
 
 @on_gpu
-@pytest.mark.parametrize('bits', [4, 8, 16])
+@pytest.mark.parametrize(('bits', 'stack'), [
+    (4, DECODER), (4, ENCODER), (8, ENCODER), (16, ENCODER)])
 @pytest.mark.parametrize('name', ['qkv', 'o', 'down'])
-def test_a_row_depends_neither_on_the_others_nor_on_the_run(bits, name):
-    k, n = (DECODER if bits == 4 else ENCODER)[name]
+def test_a_row_depends_neither_on_the_others_nor_on_the_run(bits, stack, name):
+    k, n = stack[name]
     weight = random_weight(bits, k, n).to('cuda')
     x = torch.randn(64, k, device='cuda').bfloat16()
     expected = torch.cat([gemm(row[None], weight) for row in x])

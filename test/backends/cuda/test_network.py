@@ -20,11 +20,14 @@ import pytest
 from support import checkpoints
 import torch
 
+from voxtral_ros.backends.benchmark import planned_bytes
 from voxtral_ros.backends.cuda.gemm import gemm
 from voxtral_ros.backends.cuda.network import CudaNetwork, fits_kernels
 from voxtral_ros.backends.cuda.norm_rope import embed
+from voxtral_ros.backends.cuda.random_weights import RandomWeights
 from voxtral_ros.backends.cuda.weight_source import CheckpointWeights, mergeable
 from voxtral_ros.backends.cuda.weights import dequantize
+from voxtral_ros.cli.bench import LAYOUTS
 from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.loading import load_network
@@ -49,6 +52,7 @@ def folders(tmp_path_factory):
     checkpoints.write_checkpoint(root / 'dense', params, tensors, checkpoints.tiny_tekken())
     for name, recipe in (('int4', Recipe()), ('int4, int8', Recipe('mse', encoder_bits=8)),
                          ('compact', Recipe('mse', encoder_bits=8, head_bits=4)),
+                         ('small', Recipe('mse', encoder_bits=4, head_bits=4)),
                          ('first layer dense', Recipe(skip=('layers.0.*',)))):
         quantize(root / 'dense', root / name, recipe)
     return root
@@ -98,7 +102,8 @@ def run_kernels(network, folder):
     return run(passes, network.reset)
 
 
-@pytest.mark.parametrize('name', ['dense', 'int4', 'int4, int8', 'compact', 'first layer dense'])
+@pytest.mark.parametrize('name', [
+    'dense', 'int4', 'int4, int8', 'compact', 'small', 'first layer dense'])
 def test_equals_the_modules(folders, name):
     network = cuda_network(folders / name)
     with torch.inference_mode():
@@ -123,17 +128,32 @@ def test_equals_the_modules_with_keys_and_values_in_int8(folders):
         assert 1e-5 * c.norm() < (b - c).norm() < 0.1 * c.norm()
 
 
-@pytest.mark.parametrize('name', ['int4', 'int4, int8', 'compact'])
+@pytest.mark.parametrize('name', ['int4', 'int4, int8', 'compact', 'small'])
 def test_a_packed_weight_equals_the_dequantized_one(folders, name):
     dense = dict(load_network(folders / name, 'cpu', torch.float32).named_parameters())
     with open_weights(folders / name) as (config, weights):
         source = CheckpointWeights(weights, torch.device('cpu'), torch.float32)
-        for linear in ('wq', 'wk', 'wv'):
-            path = f'decoder.layers.0.attention.{linear}.weight'
-            expected = dense[path]
-            if source.half_split(path):
-                expected = half_split(expected, config.decoder.head_dim)
-            assert torch.equal(dequantize(source.packed(path)).T, expected)
+        for stack in ('encoder', 'decoder'):
+            for linear in ('attention.wq', 'attention.wk', 'attention.wv', 'feed_forward.w2'):
+                path = f'{stack}.layers.0.{linear}.weight'
+                expected = dense[path]
+                if source.half_split(path):
+                    assert stack == 'decoder'
+                    expected = half_split(expected, config.decoder.head_dim)
+                assert torch.equal(dequantize(source.packed(path)).T, expected)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_random_weights_take_the_bytes_of_their_layout(layout):
+    config, recipe = ModelConfig.from_params(checkpoints.tiny_params(**SIZES)), LAYOUTS[layout]
+    weights = RandomWeights(config, Recipe(**recipe), torch.device('cpu'), torch.float16)
+    network = CudaNetwork(config, weights, N_SLOTS, CHUNK, 32, [2, 32, 33])
+    found, planned = network.weight_bytes, planned_bytes(config, Recipe(**recipe).bits, 4)
+    assert found.encoder == pytest.approx(planned.encoder, rel=0.01)  # less norms and biases
+    assert (found.decoder, found.head) == pytest.approx((planned.decoder, planned.head), rel=0.01)
+    with torch.inference_mode():
+        audio = network.encode(torch.randn(2, CHUNK * 1280 + 240), torch.tensor([0, 2]))
+    assert audio.isfinite().all()
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
