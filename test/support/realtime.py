@@ -246,14 +246,14 @@ class ServerProcess:
 class HangingProcess(ServerProcess):
     """`voxtral serve` whose passes over live audio never come back."""
 
-    program = ('-c', '''
+    program = ('-c', """
 import sys
 import threading
 from voxtral_ros.cli.main import main
 from voxtral_ros.recognizer.engine import Engine
 Engine.warm_up = lambda engine: setattr(engine, 'step', lambda *_: threading.Event().wait())
 sys.exit(main(sys.argv[1:]))
-''')
+""")
 
 
 class ScriptProcess:

@@ -144,7 +144,8 @@ class KVCache:
                 seen = cache[:, :length] if whole else cache[:, :length][slots]
                 if scales is None:
                     return seen
-                factors = scales[..., :length, which] if whole else scales[slots, :, :length, which]
+                factors = scales[..., :length, which] if whole \
+                    else scales[slots, :, :length, which]
                 return dequantize(seen, factors.transpose(1, 2), dtype)
 
             def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Tur
 from voxtral_ros.recognizer.interface import SpeechEngine, SpeechStream
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
-from voxtral_ros.recognizer.progress import Progress
+from voxtral_ros.recognizer.stuck_timer import StuckTimer
 
 _LOGGER = logging.getLogger(__name__)
 _SHORT_LIFE = 25  # tokens, 2 s: a stream that fails sooner did not help
@@ -103,7 +103,7 @@ class Worker:
         self._short_lives = 0
         self._traceback_s = -_TRACEBACK_EVERY_S
         self._busy_since_s: float | None = None
-        self._progress = Progress()
+        self._stuck = StuckTimer()
         self._given_up = False
         self._stream: SpeechStream | None = None
         self._begin_stream()
@@ -171,7 +171,7 @@ class Worker:
         To be asked about once a second.
         """
         stream, begun_s = self._stream, self._busy_since_s
-        return self._progress.stuck_s(None if begun_s is None else (
+        return self._stuck.stuck_s(None if begun_s is None else (
             begun_s, stream.stats.tokens if stream is not None else 0))
 
     def give_up(self) -> None:

@@ -38,7 +38,7 @@ from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.idle import IdleOptions
 from voxtral_ros.recognizer.options import StreamOptions
 from voxtral_ros.recognizer.phrases import NO_PHRASES, PhraseList
-from voxtral_ros.recognizer.progress import Progress
+from voxtral_ros.recognizer.stuck_timer import StuckTimer
 from voxtral_ros.recognizer.turns import TurnOptions
 from voxtral_ros.server.job import Job, Update
 from voxtral_ros.server.metrics import EngineMetrics, Metrics
@@ -84,7 +84,7 @@ class Worker:
         self._n_failures = 0  # rounds in a row
         self._under_way: int | None = None  # the number of the round
         self._n_rounds = 0
-        self._progress = Progress()
+        self._stuck = StuckTimer()
         self.stuck_s = 0.0  # for which the present step has not come back, see watch
         self._stuck_after_s = math.inf
         if phrases:
@@ -140,7 +140,7 @@ class Worker:
         """
         was_failing, self._stuck_after_s = self.is_failing, stuck_after_s
         begun = self._under_way
-        self.stuck_s = self._progress.stuck_s(
+        self.stuck_s = self._stuck.stuck_s(
             None if begun is None else (begun, self._engine.n_done))
         if self.is_failing and not was_failing:
             _LOGGER.error('a step of %s has not come back for %.0f s: its GPU or driver hangs',

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Once everything is warm, passes for which there is no graph are made of those for which there is."""
+"""Once everything is warm, passes without a graph are made of those that have one."""
 
 import numpy as np
 import pytest

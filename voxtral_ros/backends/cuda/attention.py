@@ -61,15 +61,17 @@ def attention(qkv: Tensor, cache: LayerCache, slots: Tensor, position: Tensor, c
     m, length, _ = qkv.shape
     n_slots, capacity, n_kv_heads, head_dim = cache.keys.shape
     n_floats, needed = ctypes.c_int64(), ctypes.c_int64()
-    load().voxtral_attention_scratch(m, length, n_heads, n_kv_heads, head_dim, capacity,
-                                     int(cache.scales is not None), ctypes.byref(n_floats), ctypes.byref(needed))
+    load().voxtral_attention_scratch(
+        m, length, n_heads, n_kv_heads, head_dim, capacity, int(cache.scales is not None),
+        ctypes.byref(n_floats), ctypes.byref(needed))
     if needed.value > counters.numel():
         raise ValueError(f'{counters.numel()} counters, {needed.value} needed')
     partial = qkv.new_empty(n_floats.value, dtype=torch.float32)
     out = qkv.new_empty(m, length, n_heads * head_dim)
     call('voxtral_attention', DTYPES[qkv.dtype], qkv, cos, sin, cache.keys, cache.values,
-         cache.scales, slots, position, out, partial, counters, m, length, n_heads, n_kv_heads, head_dim, n_slots,
-         capacity, cache.window, cache.per_token, int(half_split), device=qkv.device)
+         cache.scales, slots, position, out, partial, counters, m, length, n_heads, n_kv_heads,
+         head_dim, n_slots, capacity, cache.window, cache.per_token, int(half_split),
+         device=qkv.device)
     return out
 
 

@@ -19,10 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable
 import time
 
-_MOST_S = 2.0  # that count between two questions: a process that was stopped meanwhile is not stuck
+# That count between two questions: a process that was stopped meanwhile is not stuck.
+_MOST_S = 2.0
 
 
-class Progress:
+class StuckTimer:
     """Follows work that another thread does; to be asked about once a second."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -14,14 +14,14 @@
 
 """For how long work has not come on."""
 
-from voxtral_ros.recognizer.progress import Progress
+from voxtral_ros.recognizer.stuck_timer import StuckTimer
 
 
 def ask(*questions):
     """Return the answers to (time, what is done)."""
     times = iter([0.0, *(time for time, _ in questions)])
-    progress = Progress(lambda: next(times))
-    return [progress.stuck_s(done) for _, done in questions]
+    timer = StuckTimer(lambda: next(times))
+    return [timer.stuck_s(done) for _, done in questions]
 
 
 def test_what_changes_is_progress():
