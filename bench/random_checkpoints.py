@@ -20,7 +20,10 @@ shapes and key order are those of the real files, so the same functions also des
 model: `tensor_shapes(real_params())` has 711 entries and 4,429,679,360 numbers.
 """
 
+import base64
+from collections.abc import Iterator
 import copy
+from itertools import islice, product
 import json
 import math
 from pathlib import Path
@@ -29,10 +32,14 @@ from typing import Any
 from safetensors.torch import save_file
 import torch
 
+from voxtral_ros.model.layout import WEIGHTS
+from voxtral_ros.quantization.tensorfile import Spec, TensorWriter
+from voxtral_ros.quantization.tensors import as_array
 from voxtral_ros.resources import share_folder
 
 N_SPECIAL, N_TINY_TEXT = 1000, 305  # tokens
 BOS, EOS, PAD, STREAMING_PAD, STREAMING_WORD = 1, 2, 11, 32, 33
+LARGE_BLOCK = 16 << 20  # numbers that are drawn at once
 
 EMBEDDING = 'mm_streams_embeddings.embedding_module.'
 ENCODER = EMBEDDING + 'whisper_encoder.'
@@ -44,6 +51,19 @@ SECTIONS = {
     'audio': 'multimodal.whisper_model_args.encoder_args.audio_encoding_args',
     'downsample': 'multimodal.whisper_model_args.downsample_args',
 }
+
+TEKKEN_PATTERN = (
+    r'[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+'
+    r'|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*'
+    r'|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+')
+# Names that mistral-common looks up for version v7; the others get its filler name.
+SPECIAL_NAMES = dict(enumerate((
+    '<unk>', '<s>', '</s>', '[INST]', '[/INST]', '[AVAILABLE_TOOLS]', '[/AVAILABLE_TOOLS]',
+    '[TOOL_RESULTS]', '[/TOOL_RESULTS]', '[TOOL_CALLS]', '[IMG]', '<pad>', '[IMG_BREAK]',
+    '[IMG_END]', '[PREFIX]', '[MIDDLE]', '[SUFFIX]', '[SYSTEM_PROMPT]', '[/SYSTEM_PROMPT]',
+    '[TOOL_CONTENT]')))
+SPECIAL_NAMES.update({24: '[AUDIO]', 25: '[BEGIN_AUDIO]',
+                      32: '[STREAMING_PAD]', 33: '[STREAMING_WORD]'})
 
 
 def real_params() -> dict[str, Any]:
@@ -161,20 +181,21 @@ def random_tensors(params: dict[str, Any], seed: int,
     give lively streams, seed 4 sticks to one id.
     """
     generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, shape in tensor_shapes(params).items():
-        noise = torch.randn(shape, generator=generator)
-        if name.endswith('tok_embeddings.weight'):
-            tensor = noise * _embedding_scale(shape)
-        elif name.endswith('norm.weight'):
-            tensor = 1 + 0.2 * noise
-        elif name.endswith('.bias'):
-            tensor = 0.3 * noise
-        else:
-            fan_in = math.prod(shape[1:])
-            tensor = noise * _gain(name) / math.sqrt(fan_in)
-        tensors[name] = tensor.to(dtype)
-    return tensors
+    return {name: _random(name, shape, 0, shape[0], generator).to(dtype)
+            for name, shape in tensor_shapes(params).items()}
+
+
+def _random(name: str, shape: tuple[int, ...], start: int, stop: int,
+            generator: torch.Generator) -> torch.Tensor:
+    """Return random rows `start` to `stop` of a tensor, float32, on the generator's device."""
+    noise = torch.randn((stop - start, *shape[1:]), generator=generator, device=generator.device)
+    if name.endswith('tok_embeddings.weight'):
+        return noise * _embedding_scale(shape)[start:stop].to(noise.device)
+    if name.endswith('norm.weight'):
+        return 1 + 0.2 * noise
+    if name.endswith('.bias'):
+        return 0.3 * noise
+    return noise * _gain(name) / math.sqrt(math.prod(shape[1:]))  # by the fan in
 
 
 def _gain(name: str) -> float:
@@ -201,6 +222,44 @@ def _embedding_scale(shape: tuple[int, ...]) -> torch.Tensor:
     return scale / math.sqrt(shape[1])
 
 
+def tekken_dict(vocab: list[bytes], n_special: int = N_SPECIAL, n_text: int | None = None,
+                delay_ms: int = 480, left_pad_tokens: int = 32) -> dict[str, Any]:
+    """
+    Return a tekken.json with the byte strings `vocab` as text tokens n_special + rank.
+
+    Only the first `n_text` entries are in use (default: all); the real file, too, lists more than
+    its `default_vocab_size` admits.
+    """
+    return {
+        'config': {
+            'pattern': TEKKEN_PATTERN, 'num_vocab_tokens': len(vocab),
+            'default_vocab_size': n_special + (len(vocab) if n_text is None else n_text),
+            'default_num_special_tokens': n_special, 'version': 'v7',
+        },
+        'vocab': [
+            {'rank': rank, 'token_bytes': base64.b64encode(text).decode(),
+             'token_str': _decode_or_none(text)}
+            for rank, text in enumerate(vocab)],
+        'special_tokens': [
+            {'rank': rank, 'is_control': True,
+             'token_str': SPECIAL_NAMES.get(rank, f'<SPECIAL_{rank}>')}
+            for rank in range(n_special)],
+        'audio': {
+            'sampling_rate': 16000, 'frame_rate': 12.5, 'transcription_format': 'streaming',
+            'transcription_delay_ms': delay_ms, 'streaming_look_ahead_ms': 2.5,
+            'streaming_look_back_ms': 52.5, 'streaming_n_left_pad_tokens': left_pad_tokens,
+            'audio_encoding_config': {'num_mel_bins': 128, 'hop_length': 160, 'window_size': 400},
+        },
+    }
+
+
+def _decode_or_none(text: bytes) -> str | None:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def write_checkpoint(folder: str | Path, params: dict[str, Any],
                      tensors: dict[str, torch.Tensor], tekken: dict[str, Any]) -> Path:
     """Write the three files of a checkpoint, creating the folder if needed, and return it."""
@@ -210,3 +269,38 @@ def write_checkpoint(folder: str | Path, params: dict[str, Any],
     (folder / 'tekken.json').write_text(json.dumps(tekken))
     save_file(copy.copy(tensors), str(folder / 'consolidated.safetensors'))
     return folder
+
+
+def write_large_checkpoint(folder: str | Path, params: dict[str, Any], seed: int = 0,
+                           device: torch.device | str = 'cpu') -> Path:
+    """
+    Write a random checkpoint of any size in BF16, piece by piece, and return its folder.
+
+    Its tokenizer has a word of its own for every token of text, see `random_words`.
+
+    :param device: where the numbers are drawn; other devices draw others
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = [bytes([value]) for value in range(256)]
+    vocabulary += islice(random_words(), params['vocab_size'] - N_SPECIAL - len(vocabulary))
+    for name, content in (('params.json', params), ('tekken.json', tekken_dict(vocabulary))):
+        (folder / name).write_text(json.dumps(content, indent=2))
+    generator = torch.Generator(device).manual_seed(seed)
+    shapes = tensor_shapes(params)
+    specs = {name: Spec('BF16', shape) for name, shape in shapes.items()}
+    with TensorWriter(folder / WEIGHTS, specs) as writer:
+        for name, shape in shapes.items():
+            rows = max(1, LARGE_BLOCK // math.prod(shape[1:]))
+            for start in range(0, shape[0], rows):
+                tensor = _random(name, shape, start, min(start + rows, shape[0]), generator)
+                writer.write(name, as_array(tensor.bfloat16().cpu()), start)
+    return folder
+
+
+def random_words() -> Iterator[bytes]:
+    """Yield 347970 words, with the space before each: ' ba', ..., ' zuzuzu'."""
+    syllables = [''.join(pair) for pair in product('bdfgklmnprstvz', 'aeiou')]
+    for count in (1, 2, 3):
+        for word in product(syllables, repeat=count):
+            yield (' ' + ''.join(word)).encode()
