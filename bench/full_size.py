@@ -48,12 +48,10 @@ import traceback
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # instead of bench/
 
 from bench import server  # noqa: E402
-from bench.asr_process import AsrProcess, local_ros  # noqa: E402
 from bench.machine import processor  # noqa: E402
 from bench.memory_use import of_gpu, of_process, Samples  # noqa: E402
 from bench.random_checkpoints import real_params, tiny_params, write_large_checkpoint  # noqa: E402
 import numpy as np  # noqa: E402
-import rclpy  # noqa: E402
 import soundfile  # noqa: E402
 import torch  # noqa: E402
 
@@ -120,6 +118,11 @@ class Bench:
                       gpu=torch.cuda.get_device_name() if self.device == 'cuda' else '')
         self.log(json.dumps(result))
 
+    def ros(self, result):
+        # Here, so that the parts without a node run where there is no ROS.
+        from bench.asr_process import local_ros
+        local_ros()
+
     def demo(self, result):
         session = server.Session(0, 30)
         recordings = read_manifest(DATA / 'manifest.tsv', ['file'])
@@ -128,7 +131,7 @@ class Bench:
                                 for part in (recording.samples(), silence)])
         self.transcribe(result, 'clips', audio)
         self.transcribe(result, 'orders', session.blocks.reshape(-1))
-        with AsrProcess(device=self.device, audio_queue_s=120.0) as node:
+        with self.asr(audio_queue_s=120.0) as node:
             self.note(result, configure_s=node.change('configure'))
             node.change('activate')
             since_s = node.play(audio, speed=4.0)
@@ -183,7 +186,7 @@ class Bench:
 
     def node(self, layout, rounds, result):
         folder = self.folder / layout
-        with AsrProcess(model=folder, device=self.device, audio_queue_s=120.0) as node, \
+        with self.asr(model=folder, audio_queue_s=120.0) as node, \
                 self.sampled(node.process.pid) as samples:
             before = samples.now()
             self.note(result, file_gb=weight_bytes(folder) / 1e9, unconfigured=in_gb(before))
@@ -222,7 +225,7 @@ class Bench:
     def windows(self, layout, result):
         folder = self.folder / layout
         for window in (100, 64) if self.arguments.tiny else (8192, 4096, 2048):
-            with AsrProcess(model=folder, device=self.device, engine__window=window) as node, \
+            with self.asr(model=folder, engine__window=window) as node, \
                     self.sampled(node.process.pid) as samples:
                 before = samples.now()
                 with samples.peak() as peak:
@@ -231,9 +234,10 @@ class Bench:
                 after = samples.now()
                 after['anon + device'] = both(after)
                 self.note(result.setdefault(str(window), {}), configure_s=seconds,
-                          plan_gb=planned(folder, window) / 1e9,
                           more_at_peak=in_gb(less(peak, before)),
                           more_afterwards=in_gb(less(after, before)))
+        for window, row in result.items():
+            self.note(row, plan_gb=planned(folder, int(window)) / 1e9)
 
     def serve(self, result):
         n_sessions, seconds = self.arguments.sessions, self.arguments.seconds
@@ -268,6 +272,11 @@ class Bench:
             process = subprocess.Popen([sys.executable, '-m', 'voxtral_ros', *map(str, arguments)],
                                        stdout=log, stderr=log)
         return process, Samples(partial(of_process, process.pid)), time.monotonic()
+
+    def asr(self, **parameters):
+        """Return the node in a process of its own, on the device."""
+        from bench.asr_process import AsrProcess
+        return AsrProcess(device=self.device, **parameters)
 
     @contextmanager
     def sampled(self, pid):
@@ -346,8 +355,8 @@ def main():
     for folder in (arguments.folder, arguments.out):
         folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(arguments)
-    local_ros()
     bench.run('machine', bench.machine, 30)
+    bench.run('ros', bench.ros, 30)
     bench.run('write', bench.write, 90)
     bench.begin_quantizing()
     bench.run('demo', bench.demo, 140)
@@ -358,7 +367,6 @@ def main():
     for layout in LAYOUTS:
         bench.run(f'windows, {layout}', partial(bench.windows, layout), 60)
     bench.log('done')
-    rclpy.shutdown()
     sys.exit(any('error' in result for result in bench.results.values()))
 
 
