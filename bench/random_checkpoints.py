@@ -33,7 +33,10 @@ from safetensors.torch import save_file
 import torch
 
 from voxtral_ros.model.layout import WEIGHTS
-from voxtral_ros.quantization.tensorfile import Spec, TensorWriter
+from voxtral_ros.quantization import marlin
+from voxtral_ros.quantization.format import int4_names, int8_names, Recipe
+from voxtral_ros.quantization.output import write_small_files
+from voxtral_ros.quantization.tensorfile import DTYPES, Spec, TensorWriter
 from voxtral_ros.quantization.tensors import as_array
 from voxtral_ros.resources import share_folder
 
@@ -271,31 +274,69 @@ def write_checkpoint(folder: str | Path, params: dict[str, Any],
     return folder
 
 
-def write_large_checkpoint(folder: str | Path, params: dict[str, Any], seed: int = 0,
-                           device: torch.device | str = 'cpu') -> Path:
+def write_large_checkpoint(folder: str | Path, params: dict[str, Any], recipe: Recipe | None = None,
+                           seed: int = 0, device: torch.device | str = 'cpu') -> Path:
     """
-    Write a random checkpoint of any size in BF16, piece by piece, and return its folder.
+    Write a random checkpoint of any size, piece by piece, and return its folder.
 
     Its tokenizer has a word of its own for every token of text, see `random_words`.
 
+    :param recipe: in which form; codes are drawn as they are. None: in BF16
     :param device: where the numbers are drawn; other devices draw others
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = [bytes([value]) for value in range(256)]
     vocabulary += islice(random_words(), params['vocab_size'] - N_SPECIAL - len(vocabulary))
-    for name, content in (('params.json', params), ('tekken.json', tekken_dict(vocabulary))):
-        (folder / name).write_text(json.dumps(content, indent=2))
+    if recipe:
+        params = {**params, 'quantization_config': recipe.quantization_config()}
+    write_small_files(folder, params, json.dumps(tekken_dict(vocabulary)).encode())
     generator = torch.Generator(device).manual_seed(seed)
     shapes = tensor_shapes(params)
-    specs = {name: Spec('BF16', shape) for name, shape in shapes.items()}
-    with TensorWriter(folder / WEIGHTS, specs) as writer:
+    bits = {name: recipe.bits(name) if recipe else 16 for name in shapes}
+    specs = {part: spec for name, shape in shapes.items()
+             for part, spec in _specs(name, shape, bits[name]).items()}
+    with TensorWriter(folder / WEIGHTS, specs, with_checksums=recipe is not None) as writer:
         for name, shape in shapes.items():
+            if bits[name] < 16:
+                _write_codes(writer, name, shape, bits[name], generator)
+                continue
             rows = max(1, LARGE_BLOCK // math.prod(shape[1:]))
             for start in range(0, shape[0], rows):
                 tensor = _random(name, shape, start, min(start + rows, shape[0]), generator)
                 writer.write(name, as_array(tensor.bfloat16().cpu()), start)
+        if recipe:
+            writer.sync()  # the checksums
     return folder
+
+
+def _specs(name: str, shape: tuple[int, ...], bits: int) -> dict[str, Spec]:
+    """Return the tensors that a weight of so many bits is stored as."""
+    if bits == 16:
+        return {name: Spec('BF16', shape)}
+    n, k = shape
+    groups = k // marlin.GROUP
+    names, specs = (int8_names(name), (Spec('I8', (n, k)), Spec('F16', (n, groups)))) \
+        if bits == 8 else (int4_names(name), (Spec('I32', (k // marlin.TILE_K, 2 * n)),
+                                              Spec('F16', (groups, n))))
+    return dict(zip(names, specs, strict=True))
+
+
+def _write_codes(writer: TensorWriter, name: str, shape: tuple[int, ...], bits: int,
+                 generator: torch.Generator) -> None:
+    """Write random codes of 4 or 8 bits, and scales that make the weight as wide as others."""
+    (codes, spec), (scales, scale_spec) = _specs(name, shape, bits).items()
+    rows = max(1, LARGE_BLOCK // math.prod(spec.shape[1:]))
+    for start in range(0, spec.shape[0], rows):
+        count = min(rows, spec.shape[0] - start), spec.shape[1] * spec.itemsize
+        drawn = torch.randint(-128, 128, count, dtype=torch.int8, generator=generator,
+                              device=generator.device)
+        writer.write(codes, drawn.cpu().numpy().view(DTYPES[spec.dtype]), start)
+    # Uniform codes have a variance of 4 ** bits / 12.
+    width = _embedding_scale(shape) if name.endswith('tok_embeddings.weight') \
+        else torch.full((shape[0], 1), _gain(name) / math.sqrt(shape[1]))
+    scale = (width * 12 ** 0.5 / 2 ** bits).half().expand(-1, shape[1] // marlin.GROUP).numpy()
+    writer.write(scales, marlin.permute_scales(scale.T) if bits == 4 else scale)
 
 
 def random_words() -> Iterator[bytes]:
