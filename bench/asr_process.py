@@ -130,6 +130,8 @@ class AsrProcess:
                 return word_s - since_s
             if time.monotonic() > deadline_s:
                 raise TimeoutError(f'no word in {timeout_s} s')
+            if self.process.poll() is not None:
+                raise RuntimeError(f'the node ended with {self.process.returncode}')
             time.sleep(0.01)
 
     def _on_partial(self, message):

@@ -299,11 +299,13 @@ def write_large_checkpoint(folder: str | Path, params: dict[str, Any], recipe: R
     with TensorWriter(folder / WEIGHTS, specs, with_checksums=recipe is not None) as writer:
         for name, shape in shapes.items():
             if bits[name] < 16:
-                _write_codes(writer, name, shape, bits[name], generator)
+                _write_codes(writer, name, shape, bits[name], generator,
+                             _depth_gain(name, params))
                 continue
             rows = max(1, LARGE_BLOCK // math.prod(shape[1:]))
             for start in range(0, shape[0], rows):
                 tensor = _random(name, shape, start, min(start + rows, shape[0]), generator)
+                tensor *= _depth_gain(name, params)
                 writer.write(name, as_array(tensor.bfloat16().cpu()), start)
         if recipe:
             writer.sync()  # the checksums
@@ -322,20 +324,39 @@ def _specs(name: str, shape: tuple[int, ...], bits: int) -> dict[str, Spec]:
     return dict(zip(names, specs, strict=True))
 
 
+def _depth_gain(name: str, params: dict[str, Any]) -> float:
+    """
+    Return what the branches of a deep network are scaled by.
+
+    Found by trying, with all layers of the real model: branches that add up to more end in the
+    same token whatever is said, and those that add up to less in the one before.
+    """
+    *_, module, kind = name.split('.')
+    if module not in ('wo', 'w2'):
+        return 1.0
+    n_layers = params['n_layers'] if name.startswith('layers.') \
+        else section(params, 'encoder')['n_layers']
+    return 1 / math.sqrt(n_layers)
+
+
 def _write_codes(writer: TensorWriter, name: str, shape: tuple[int, ...], bits: int,
-                 generator: torch.Generator) -> None:
+                 generator: torch.Generator, gain: float) -> None:
     """Write random codes of 4 or 8 bits, and scales that make the weight as wide as others."""
     (codes, spec), (scales, scale_spec) = _specs(name, shape, bits).items()
     rows = max(1, LARGE_BLOCK // math.prod(spec.shape[1:]))
     for start in range(0, spec.shape[0], rows):
         count = min(rows, spec.shape[0] - start), spec.shape[1] * spec.itemsize
-        drawn = torch.randint(-128, 128, count, dtype=torch.int8, generator=generator,
+        drawn = torch.randint(256, count, dtype=torch.uint8, generator=generator,
                               device=generator.device)
+        if bits == 4:  # 0 instead of -8: a mean that is not 0 would drown all else
+            low, high = (torch.where(part == 0, marlin.ZERO, part)
+                         for part in (drawn & 15, drawn >> 4))
+            drawn = low | high << 4
         writer.write(codes, drawn.cpu().numpy().view(DTYPES[spec.dtype]), start)
     # Uniform codes have a variance of 4 ** bits / 12.
     width = _embedding_scale(shape) if name.endswith('tok_embeddings.weight') \
         else torch.full((shape[0], 1), _gain(name) / math.sqrt(shape[1]))
-    scale = (width * 12 ** 0.5 / 2 ** bits).half().expand(-1, shape[1] // marlin.GROUP).numpy()
+    scale = (width * gain * 12 ** 0.5 / 2 ** bits).half().expand(-1, shape[1] // marlin.GROUP).numpy()
     writer.write(scales, marlin.permute_scales(scale.T) if bits == 4 else scale)
 
 
