@@ -221,7 +221,8 @@ def _embedding_scale(shape: tuple[int, ...]) -> torch.Tensor:
     """Return the scale of each embedding row, [vocab, 1]; it is also the scale of its logit."""
     scale = torch.full((shape[0], 1), 2.0)
     scale[:N_SPECIAL] = 0.5
-    scale[[EOS, STREAMING_PAD, STREAMING_WORD]] = 4.0
+    # In a large vocabulary, less: fed back, a pad that was strong would be followed by pads only.
+    scale[[EOS, STREAMING_PAD, STREAMING_WORD]] = 4.0 if shape[0] < 10_000 else 2.5
     return scale / math.sqrt(shape[1])
 
 
