@@ -20,7 +20,10 @@ shapes and key order are those of the real files, so the same functions also des
 model: `tensor_shapes(real_params())` has 711 entries and 4,429,679,360 numbers.
 """
 
+import base64
+from collections.abc import Iterator
 import copy
+from itertools import islice, product
 import json
 import math
 from pathlib import Path
@@ -29,10 +32,17 @@ from typing import Any
 from safetensors.torch import save_file
 import torch
 
+from voxtral_ros.model.layout import WEIGHTS
+from voxtral_ros.quantization import marlin
+from voxtral_ros.quantization.format import int4_names, int8_names, Recipe
+from voxtral_ros.quantization.output import write_small_files
+from voxtral_ros.quantization.tensorfile import DTYPES, Spec, TensorWriter
+from voxtral_ros.quantization.tensors import as_array
 from voxtral_ros.resources import share_folder
 
 N_SPECIAL, N_TINY_TEXT = 1000, 305  # tokens
 BOS, EOS, PAD, STREAMING_PAD, STREAMING_WORD = 1, 2, 11, 32, 33
+LARGE_BLOCK = 16 << 20  # numbers that are drawn at once
 
 EMBEDDING = 'mm_streams_embeddings.embedding_module.'
 ENCODER = EMBEDDING + 'whisper_encoder.'
@@ -44,6 +54,19 @@ SECTIONS = {
     'audio': 'multimodal.whisper_model_args.encoder_args.audio_encoding_args',
     'downsample': 'multimodal.whisper_model_args.downsample_args',
 }
+
+TEKKEN_PATTERN = (
+    r'[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+'
+    r'|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*'
+    r'|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+')
+# Names that mistral-common looks up for version v7; the others get its filler name.
+SPECIAL_NAMES = dict(enumerate((
+    '<unk>', '<s>', '</s>', '[INST]', '[/INST]', '[AVAILABLE_TOOLS]', '[/AVAILABLE_TOOLS]',
+    '[TOOL_RESULTS]', '[/TOOL_RESULTS]', '[TOOL_CALLS]', '[IMG]', '<pad>', '[IMG_BREAK]',
+    '[IMG_END]', '[PREFIX]', '[MIDDLE]', '[SUFFIX]', '[SYSTEM_PROMPT]', '[/SYSTEM_PROMPT]',
+    '[TOOL_CONTENT]')))
+SPECIAL_NAMES.update({24: '[AUDIO]', 25: '[BEGIN_AUDIO]',
+                      32: '[STREAMING_PAD]', 33: '[STREAMING_WORD]'})
 
 
 def real_params() -> dict[str, Any]:
@@ -161,20 +184,21 @@ def random_tensors(params: dict[str, Any], seed: int,
     give lively streams, seed 4 sticks to one id.
     """
     generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, shape in tensor_shapes(params).items():
-        noise = torch.randn(shape, generator=generator)
-        if name.endswith('tok_embeddings.weight'):
-            tensor = noise * _embedding_scale(shape)
-        elif name.endswith('norm.weight'):
-            tensor = 1 + 0.2 * noise
-        elif name.endswith('.bias'):
-            tensor = 0.3 * noise
-        else:
-            fan_in = math.prod(shape[1:])
-            tensor = noise * _gain(name) / math.sqrt(fan_in)
-        tensors[name] = tensor.to(dtype)
-    return tensors
+    return {name: _random(name, shape, 0, shape[0], generator).to(dtype)
+            for name, shape in tensor_shapes(params).items()}
+
+
+def _random(name: str, shape: tuple[int, ...], start: int, stop: int,
+            generator: torch.Generator) -> torch.Tensor:
+    """Return random rows `start` to `stop` of a tensor, float32, on the generator's device."""
+    noise = torch.randn((stop - start, *shape[1:]), generator=generator, device=generator.device)
+    if name.endswith('tok_embeddings.weight'):
+        return noise * _embedding_scale(shape)[start:stop].to(noise.device)
+    if name.endswith('norm.weight'):
+        return 1 + 0.2 * noise
+    if name.endswith('.bias'):
+        return 0.3 * noise
+    return noise * _gain(name) / math.sqrt(math.prod(shape[1:]))  # by the fan in
 
 
 def _gain(name: str) -> float:
@@ -197,8 +221,47 @@ def _embedding_scale(shape: tuple[int, ...]) -> torch.Tensor:
     """Return the scale of each embedding row, [vocab, 1]; it is also the scale of its logit."""
     scale = torch.full((shape[0], 1), 2.0)
     scale[:N_SPECIAL] = 0.5
-    scale[[EOS, STREAMING_PAD, STREAMING_WORD]] = 4.0
+    # In a large vocabulary, less: fed back, a pad that was strong would be followed by pads only.
+    scale[[EOS, STREAMING_PAD, STREAMING_WORD]] = 4.0 if shape[0] < 10_000 else 2.5
     return scale / math.sqrt(shape[1])
+
+
+def tekken_dict(vocab: list[bytes], n_special: int = N_SPECIAL, n_text: int | None = None,
+                delay_ms: int = 480, left_pad_tokens: int = 32) -> dict[str, Any]:
+    """
+    Return a tekken.json with the byte strings `vocab` as text tokens n_special + rank.
+
+    Only the first `n_text` entries are in use (default: all); the real file, too, lists more than
+    its `default_vocab_size` admits.
+    """
+    return {
+        'config': {
+            'pattern': TEKKEN_PATTERN, 'num_vocab_tokens': len(vocab),
+            'default_vocab_size': n_special + (len(vocab) if n_text is None else n_text),
+            'default_num_special_tokens': n_special, 'version': 'v7',
+        },
+        'vocab': [
+            {'rank': rank, 'token_bytes': base64.b64encode(text).decode(),
+             'token_str': _decode_or_none(text)}
+            for rank, text in enumerate(vocab)],
+        'special_tokens': [
+            {'rank': rank, 'is_control': True,
+             'token_str': SPECIAL_NAMES.get(rank, f'<SPECIAL_{rank}>')}
+            for rank in range(n_special)],
+        'audio': {
+            'sampling_rate': 16000, 'frame_rate': 12.5, 'transcription_format': 'streaming',
+            'transcription_delay_ms': delay_ms, 'streaming_look_ahead_ms': 2.5,
+            'streaming_look_back_ms': 52.5, 'streaming_n_left_pad_tokens': left_pad_tokens,
+            'audio_encoding_config': {'num_mel_bins': 128, 'hop_length': 160, 'window_size': 400},
+        },
+    }
+
+
+def _decode_or_none(text: bytes) -> str | None:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def write_checkpoint(folder: str | Path, params: dict[str, Any],
@@ -210,3 +273,97 @@ def write_checkpoint(folder: str | Path, params: dict[str, Any],
     (folder / 'tekken.json').write_text(json.dumps(tekken))
     save_file(copy.copy(tensors), str(folder / 'consolidated.safetensors'))
     return folder
+
+
+def write_large_checkpoint(folder: str | Path, params: dict[str, Any], recipe: Recipe | None = None,
+                           seed: int = 0, device: torch.device | str = 'cpu') -> Path:
+    """
+    Write a random checkpoint of any size, piece by piece, and return its folder.
+
+    Its tokenizer has a word of its own for every token of text, see `random_words`.
+
+    :param recipe: in which form; codes are drawn as they are. None: in BF16
+    :param device: where the numbers are drawn; other devices draw others
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = [bytes([value]) for value in range(256)]
+    vocabulary += islice(random_words(), params['vocab_size'] - N_SPECIAL - len(vocabulary))
+    if recipe:
+        params = {**params, 'quantization_config': recipe.quantization_config()}
+    write_small_files(folder, params, json.dumps(tekken_dict(vocabulary)).encode())
+    generator = torch.Generator(device).manual_seed(seed)
+    shapes = tensor_shapes(params)
+    bits = {name: recipe.bits(name) if recipe else 16 for name in shapes}
+    specs = {part: spec for name, shape in shapes.items()
+             for part, spec in _specs(name, shape, bits[name]).items()}
+    with TensorWriter(folder / WEIGHTS, specs, with_checksums=recipe is not None) as writer:
+        for name, shape in shapes.items():
+            if bits[name] < 16:
+                _write_codes(writer, name, shape, bits[name], generator,
+                             _depth_gain(name, params))
+                continue
+            rows = max(1, LARGE_BLOCK // math.prod(shape[1:]))
+            for start in range(0, shape[0], rows):
+                tensor = _random(name, shape, start, min(start + rows, shape[0]), generator)
+                tensor *= _depth_gain(name, params)
+                writer.write(name, as_array(tensor.bfloat16().cpu()), start)
+        if recipe:
+            writer.sync()  # the checksums
+    return folder
+
+
+def _specs(name: str, shape: tuple[int, ...], bits: int) -> dict[str, Spec]:
+    """Return the tensors that a weight of so many bits is stored as."""
+    if bits == 16:
+        return {name: Spec('BF16', shape)}
+    n, k = shape
+    groups = k // marlin.GROUP
+    names, specs = (int8_names(name), (Spec('I8', (n, k)), Spec('F16', (n, groups)))) \
+        if bits == 8 else (int4_names(name), (Spec('I32', (k // marlin.TILE_K, 2 * n)),
+                                              Spec('F16', (groups, n))))
+    return dict(zip(names, specs, strict=True))
+
+
+def _depth_gain(name: str, params: dict[str, Any]) -> float:
+    """
+    Return what the branches of a deep network are scaled by.
+
+    Found by trying, with all layers of the real model: branches that add up to more end in the
+    same token whatever is said, and those that add up to less in the one before.
+    """
+    *_, module, kind = name.split('.')
+    if module not in ('wo', 'w2'):
+        return 1.0
+    n_layers = params['n_layers'] if name.startswith('layers.') \
+        else section(params, 'encoder')['n_layers']
+    return 1 / math.sqrt(n_layers)
+
+
+def _write_codes(writer: TensorWriter, name: str, shape: tuple[int, ...], bits: int,
+                 generator: torch.Generator, gain: float) -> None:
+    """Write random codes of 4 or 8 bits, and scales that make the weight as wide as others."""
+    (codes, spec), (scales, scale_spec) = _specs(name, shape, bits).items()
+    rows = max(1, LARGE_BLOCK // math.prod(spec.shape[1:]))
+    for start in range(0, spec.shape[0], rows):
+        count = min(rows, spec.shape[0] - start), spec.shape[1] * spec.itemsize
+        drawn = torch.randint(256, count, dtype=torch.uint8, generator=generator,
+                              device=generator.device)
+        if bits == 4:  # 0 instead of -8: a mean that is not 0 would drown all else
+            low, high = (torch.where(part == 0, marlin.ZERO, part)
+                         for part in (drawn & 15, drawn >> 4))
+            drawn = low | high << 4
+        writer.write(codes, drawn.cpu().numpy().view(DTYPES[spec.dtype]), start)
+    # Uniform codes have a variance of 4 ** bits / 12.
+    width = _embedding_scale(shape) if name.endswith('tok_embeddings.weight') \
+        else torch.full((shape[0], 1), _gain(name) / math.sqrt(shape[1]))
+    scale = (width * gain * 12 ** 0.5 / 2 ** bits).half().expand(-1, shape[1] // marlin.GROUP).numpy()
+    writer.write(scales, marlin.permute_scales(scale.T) if bits == 4 else scale)
+
+
+def random_words() -> Iterator[bytes]:
+    """Yield 347970 words, with the space before each: ' ba', ..., ' zuzuzu'."""
+    syllables = [''.join(pair) for pair in product('bdfgklmnprstvz', 'aeiou')]
+    for count in (1, 2, 3):
+        for word in product(syllables, repeat=count):
+            yield (' ' + ''.join(word)).encode()

@@ -36,12 +36,15 @@ from voxtral_ros.model.layout import find_layout
 from voxtral_ros.quantization import marlin, rounding
 from voxtral_ros.quantization.format import int4_names, int8_names, is_half_split, Recipe
 from voxtral_ros.quantization.output import check_output, new_weights, write_small_files
+from voxtral_ros.quantization.parallel import Workers
 from voxtral_ros.quantization.tensorfile import DTYPES, Spec, TensorFile, TensorWriter
 from voxtral_ros.quantization.tensors import as_array, read_codes, read_rows, TORCH_DTYPES
 from voxtral_ros.quantization.weights import half_split, row_blocks, row_unit, WeightFile
 
+_BLOCK = 1 << 18  # weights that one core rounds at once: what it computes stays in its cache
 # Checkpoint name -> codes int8 [N, K] and scales fp16 [N, K / 128] of whole weights.
 Codes = Mapping[str, tuple[Tensor, Tensor]]
+_Part = tuple[float, float]  # of a block: sum of squared error, sum of squared weight
 
 
 class QuantizationError(ValueError):
@@ -175,56 +178,71 @@ class _Job:
         specs = {name: spec for item in self._items for name, spec in item.specs.items()}
         convert = {4: self._to_int4, 8: self._to_int8, 16: self._to_dense}
         records = []
-        with TensorWriter(path, specs, with_checksums=True) as writer:
+        with TensorWriter(path, specs, with_checksums=True) as writer, Workers() as workers:
             for item in self._items:
-                error = convert[item.bits](item, writer)
+                error = convert[item.bits](item, writer, workers)
                 nbytes = sum(spec.nbytes for spec in item.specs.values())
                 records.append(Record(item.weight_name, item.bits, item.shape, nbytes, error))
             writer.sync()
         return records
 
-    def _to_dense(self, item: _Item, writer: TensorWriter) -> float:
+    def _to_dense(self, item: _Item, writer: TensorWriter, workers: Workers) -> float:
         error = _Error()
-        spec = item.specs[item.weight_name]
-        for start, weight in self._blocks(item):
-            rounded = weight.to(TORCH_DTYPES[spec.dtype])
-            if not rounded.isfinite().all():
+        dtype = item.specs[item.weight_name].dtype
+
+        def rounded(block: tuple[int, Tensor]) -> tuple[int, Tensor, _Part]:
+            start, weight = block
+            out = weight.to(TORCH_DTYPES[dtype])
+            if not out.isfinite().all():
                 raise QuantizationError(f'{item.weight_name} has numbers that are NaN or infinite '
-                                        f'as {spec.dtype}: {self._source.path} is damaged')
-            writer.write(item.weight_name, as_array(rounded), start)
-            if rounded.dtype != weight.dtype:
-                error.add(weight, rounded)
+                                        f'as {dtype}: {self._source.path} is damaged')
+            return start, out, _part(weight, out) if out.dtype != weight.dtype else (0.0, 0.0)
+
+        for start, out, part in workers.map(rounded, self._blocks(item)):
+            writer.write(item.weight_name, as_array(out), start)
+            error.add(part)
         return error.relative
 
-    def _to_int8(self, item: _Item, writer: TensorWriter) -> float:
+    def _to_int8(self, item: _Item, writer: TensorWriter, workers: Workers) -> float:
         error = _Error()
-        for start, weight in self._blocks(item):
+
+        def rounded(block: tuple[int, Tensor]) -> tuple[int, tuple[Tensor, Tensor], _Part]:
+            start, weight = block
             codes, scale = self._rounded(item, rounding.round_int8, weight)
-            for name, part in zip(item.specs, (codes, scale), strict=True):
-                writer.write(name, as_array(part), start)
-            error.add(weight, rounding.dequantize(codes, scale))
+            return start, (codes, scale), _part(weight, rounding.dequantize(codes, scale))
+
+        for start, parts, part in workers.map(rounded, self._blocks(item, numbers=_BLOCK)):
+            for name, tensor in zip(item.specs, parts, strict=True):
+                writer.write(name, as_array(tensor), start)
+            error.add(part)
         return error.relative
 
-    def _to_int4(self, item: _Item, writer: TensorWriter) -> float:
+    def _to_int4(self, item: _Item, writer: TensorWriter, workers: Workers) -> float:
         error = _Error()
         # The packed form has the rows as columns, so it is put together first.
         words, scales = (np.empty(spec.shape, DTYPES[spec.dtype]) for spec in item.specs.values())
-        for start, weight in self._blocks(item, row_unit(item.weight_name, self._head_dim)):
+
+        def rounded(block: tuple[int, Tensor]) -> _Part:
+            start, weight = block
             stop = start + len(weight)
             if item.weight_name in self._given:
                 codes, scale = (part[start:stop] for part in self._given[item.weight_name])
             else:
                 codes, scale = self._rounded(item, rounding.round_int4, weight,
                                              self._recipe.rounding)
-            error.add(weight, rounding.dequantize(codes, scale))
             unsigned, factors = (codes + marlin.ZERO).numpy().view(np.uint8), scale.numpy()
             if is_half_split(item.weight_name):
                 unsigned, factors = (half_split(part, self._head_dim)
                                      for part in (unsigned, factors))
             words[:, 2 * start:2 * stop] = marlin.pack(unsigned.T)
             scales[:, start:stop] = marlin.permute_scales(factors.T)
-        for name, part in zip(item.specs, (words, scales), strict=True):
-            writer.write(name, part)
+            return _part(weight, rounding.dequantize(codes, scale))
+
+        unit = row_unit(item.weight_name, self._head_dim)
+        for part in workers.map(rounded, self._blocks(item, unit, _BLOCK)):
+            error.add(part)
+        for name, packed in zip(item.specs, (words, scales), strict=True):
+            writer.write(name, packed)
         return error.relative
 
     def _rounded(self, item: _Item, rule: Callable[..., tuple[Tensor, Tensor]],
@@ -234,8 +252,9 @@ class _Job:
         except ValueError as error:
             raise QuantizationError(f'{item.weight_name}: {error}') from None
 
-    def _blocks(self, item: _Item, unit: int = 1) -> Iterator[tuple[int, Tensor]]:
-        for start, stop in row_blocks(item.shape, unit):
+    def _blocks(self, item: _Item, unit: int = 1,
+                numbers: int = 4 * _BLOCK) -> Iterator[tuple[int, Tensor]]:
+        for start, stop in row_blocks(item.shape, unit, numbers):
             weight = read_rows(self._source, item.weight_name, start, stop)
             yield start, weight
             self._progress(weight.numel())
@@ -271,16 +290,22 @@ class _Job:
                                     'disk and the memory of this machine')
 
 
+def _part(weight: Tensor, rounded: Tensor) -> _Part:
+    """Return what a block has of the sums of squared error and squared weight."""
+    weight = weight.float()
+    power = weight.square().sum(dtype=torch.float64).item()
+    return weight.sub(rounded).square_().sum(dtype=torch.float64).item(), power
+
+
 class _Error:
     """Sums up the error of a weight, block by block."""
 
     def __init__(self) -> None:
         self._error = self._power = 0.0
 
-    def add(self, weight: Tensor, rounded: Tensor) -> None:
-        weight = weight.float()
-        self._power += weight.square().sum(dtype=torch.float64).item()
-        self._error += weight.sub(rounded).square_().sum(dtype=torch.float64).item()
+    def add(self, part: _Part) -> None:
+        self._error += part[0]
+        self._power += part[1]
 
     @property
     def relative(self) -> float:

@@ -198,10 +198,11 @@ class WeightFile:
         return CheckpointError(f'{self.path}: {message}')
 
 
-def row_blocks(shape: tuple[int, ...], unit: int = 1) -> Iterator[tuple[int, int]]:
-    """Yield first and last + 1 row of blocks of limited size, multiples of `unit` rows."""
+def row_blocks(shape: tuple[int, ...], unit: int = 1,
+               numbers: int = _BLOCK) -> Iterator[tuple[int, int]]:
+    """Yield first and last + 1 row of blocks of so many numbers, multiples of `unit` rows."""
     row = max(1, math.prod(shape[1:]))
-    step = max(1, _BLOCK // row // unit) * unit
+    step = max(1, numbers // row // unit) * unit
     for start in range(0, shape[0], step):
         yield start, min(start + step, shape[0])
 
