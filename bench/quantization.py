@@ -47,6 +47,7 @@ from tqdm import tqdm
 from voxtral_ros.evaluation.confidence import difference, error_rate
 from voxtral_ros.evaluation.manifest import read_manifest, Recording, sample
 from voxtral_ros.evaluation.word_error_rate import count_words, Score, score
+from voxtral_ros.model.layers import SequenceAttention, sliding_window_attention
 from voxtral_ros.model.loading import load_network
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.protocol import StreamingProtocol
@@ -70,6 +71,11 @@ class Variant:
     recipe: Recipe | None = None
     inputs: str = ''  # of GPTQ: 'text', 'no delay' or 'stream'
     dtype: torch.dtype = torch.float32  # of the arithmetic
+    int8_cache: bool = False  # keys and values in INT8
+
+    @property
+    def attention(self) -> SequenceAttention:
+        return streams.int8_attention if self.int8_cache else sliding_window_attention
 
 
 VARIANTS = (
@@ -109,6 +115,7 @@ def encoder_in_int4(name: str, rounding: str, method: str, *skip: str) -> Varian
 ENCODER_VARIANTS = (
     Variant('as it is'),
     Variant('arithmetic in BF16', dtype=torch.bfloat16),
+    Variant('KV caches in INT8', int8_cache=True),
     Variant('INT8 encoder', Recipe(encoder_bits=8, skip=DECODER)),
     encoder_in_int4('RTN seed', 'seed', 'rtn'),
     encoder_in_int4('RTN mse', 'mse', 'rtn'),
@@ -209,15 +216,17 @@ class Bench:
         """Let a variant write freely, and score the stream that BF16 wrote."""
         network, nbytes = self.load(variant)
         bits = variant.recipe.encoder_bits if variant.recipe else 16
-        encoder = variant.name if bits == 4 else (bits, variant.dtype)
+        encoder = variant.name if bits == 4 else (bits, variant.dtype, variant.int8_cache)
         if encoder not in self._embedded:
-            self._embedded[encoder] = self._embed(network, self.recordings())
+            self._embedded[encoder] = self._embed(network, self.recordings(), variant.attention)
         embeddings = self._embedded[encoder]
         result = Result(nbytes)
-        result.streams = generate(network, self.protocol, embeddings, self.delay)
+        result.streams = generate(network, self.protocol, embeddings, self.delay,
+                                  variant.int8_cache)
         written = (bf16 or result).streams
         for n, (audio, tokens) in enumerate(zip(embeddings, written, strict=True)):
-            logits = streams.score(network, self.protocol, audio, tokens, self.delay)
+            logits = streams.score(network, self.protocol, audio, tokens, self.delay,
+                                   variant.attention)
             log_probs = logits.log_softmax(-1)
             if bf16 is None:
                 result.log_probs.append(log_probs)
@@ -231,9 +240,10 @@ class Bench:
                                    for recording in recordings]
         return result
 
-    def _embed(self, network: VoxtralRealtime, recordings: Sequence[Recording]) -> list[Tensor]:
+    def _embed(self, network: VoxtralRealtime, recordings: Sequence[Recording],
+               attention: SequenceAttention = sliding_window_attention) -> list[Tensor]:
         samples = (recording.samples() for recording in recordings)
-        return embed(network, self.protocol, samples, self.delay)
+        return embed(network, self.protocol, samples, self.delay, attention)
 
 
 def word_shifts(bench: Bench, result: Result, bf16: Result) -> np.ndarray:

@@ -27,7 +27,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from voxtral_ros.model.layers import rope_cos_sin, sliding_window_attention
+from voxtral_ros.model.kv_cache import dequantize, quantize
+from voxtral_ros.model.layers import (
+    Attend, rope_cos_sin, SequenceAttention, sliding_window_attention)
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.protocol import StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer
@@ -55,9 +57,18 @@ class WordAt(NamedTuple):
     token: int  # where its first token was written
 
 
+def int8_attention(length: int, window: int, device: torch.device) -> Attend:
+    """Return attention whose keys and values are rounded as those of a KV cache in INT8."""
+    attend = sliding_window_attention(length, window, device)
+
+    def rounded(x: Tensor) -> Tensor:
+        return dequantize(*quantize(x), x.dtype)
+    return lambda q, k, v: attend(q, rounded(k), rounded(v))
+
+
 @torch.inference_mode()
 def score(network: VoxtralRealtime, protocol: StreamingProtocol, audio: Tensor, tokens: Tensor,
-          delay: int) -> Tensor:
+          delay: int, attention: SequenceAttention = sliding_window_attention) -> Tensor:
     """
     Return the logits of a network at each step of a stream that has been written already.
 
@@ -69,7 +80,7 @@ def score(network: VoxtralRealtime, protocol: StreamingProtocol, audio: Tensor, 
     inputs = torch.cat((prompt_tokens, tokens[:-1]))[None]
     config = network.config.decoder
     position = torch.arange(inputs.shape[1])[None]
-    attend = sliding_window_attention(inputs.shape[1], config.sliding_window, audio.device)
+    attend = attention(inputs.shape[1], config.sliding_window, audio.device)
     hidden = network.decoder(
         audio[None], inputs, network.decoder.delay_scales(torch.tensor([delay])),
         rope_cos_sin(position, config.head_dim, config.rope_theta), [attend] * config.n_layers)

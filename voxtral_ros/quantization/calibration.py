@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 import torch
 from torch import nn, Tensor
 
-from voxtral_ros.model.layers import Attend, Rope, rope_cos_sin, sliding_window_attention
+from voxtral_ros.model.layers import (
+    Attend, Rope, rope_cos_sin, SequenceAttention, sliding_window_attention)
 from voxtral_ros.model.network import VoxtralRealtime
 from voxtral_ros.model.protocol import StreamingProtocol
 
@@ -117,9 +118,9 @@ def calibration_inputs(network: VoxtralRealtime, protocol: StreamingProtocol,
 
 @torch.inference_mode()
 def embed(network: VoxtralRealtime, protocol: StreamingProtocol, recordings: Iterable[Samples],
-          delay: int) -> list[Tensor]:
+          delay: int, attention: SequenceAttention = sliding_window_attention) -> list[Tensor]:
     """Return the audio embeddings, [T, dim] each, of recordings as a stream pads them."""
-    return [network.embed_audio(_mel(network, protocol, samples, delay))[0]
+    return [network.embed_audio(_mel(network, protocol, samples, delay), attention)[0]
             for samples in recordings]
 
 
@@ -135,11 +136,12 @@ def _mel(network: VoxtralRealtime, protocol: StreamingProtocol, samples: Samples
 
 @torch.inference_mode()
 def generate(network: VoxtralRealtime, protocol: StreamingProtocol, embeddings: Sequence[Tensor],
-             delay: int) -> list[Tensor]:
+             delay: int, int8_cache: bool = False) -> list[Tensor]:
     """
     Return the tokens that a stream over each of these embeddings writes, step by step.
 
     :param embeddings: see embed
+    :param int8_cache: keys and values in INT8
     :return: int64 [T - prompt + 1] each: those after the prompt
     """
     prompt_tokens = torch.tensor(protocol.prompt_tokens(delay))
@@ -150,17 +152,17 @@ def generate(network: VoxtralRealtime, protocol: StreamingProtocol, embeddings: 
     for at in range(0, len(order), _BATCH):
         batch = order[at:at + _BATCH]
         audio = torch.nn.utils.rnn.pad_sequence([embeddings[n] for n in batch], batch_first=True)
-        tokens = _greedy(network, audio, prompt_tokens, scales)
+        tokens = _greedy(network, audio, prompt_tokens, scales, int8_cache)
         for n, row in zip(batch, tokens, strict=True):
             written[n] = row[:len(embeddings[n]) - len(prompt_tokens) + 1].clone()
     return written
 
 
 def _greedy(network: VoxtralRealtime, audio: Tensor, prompt_tokens: Tensor, scales: Tensor,
-            ) -> Tensor:
+            int8_cache: bool) -> Tensor:
     """Prefill the prompt, then take the likeliest token at every position: int64 [B, G]."""
     slots = torch.arange(len(audio))
-    state = network.new_state(len(audio), len(prompt_tokens))
+    state = network.new_state(len(audio), len(prompt_tokens), int8_cache)
     for slot in slots.tolist():
         state.reset(slot, scales)
     start = len(prompt_tokens)
