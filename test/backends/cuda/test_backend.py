@@ -82,6 +82,17 @@ def test_the_demo_model_writes_what_it_writes_on_the_cpu(engine, audio):
     assert len(set(found)) > 20
 
 
+def test_what_was_closed_leaves_nothing_behind(audio):
+    left = []
+    for _ in range(4):
+        engine = fused(max_streams=2)
+        engine.warm_up()
+        tokens(engine, audio[:16000])
+        engine.close()
+        left.append(torch.cuda.memory_allocated())
+    assert left[1:] == [left[0]] * 3
+
+
 def test_half_precision_writes_the_same_tokens(audio):
     reference = cpu.eager_engine(demo_model())
     expected, found = ids(tokens(reference, audio)), ids(tokens(fused(dtype='float16'), audio))

@@ -22,6 +22,7 @@ on the device, each token feeds the next position there, and a few numbers come 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import gc
@@ -44,6 +45,9 @@ from voxtral_ros.model.config import ModelConfig
 
 # PyTorch cannot capture two graphs at the same time, even on two GPUs: its allocator is one.
 _CAPTURING = Lock()
+# Streams of closed backends, by device. PyTorch keeps 32 MiB for cuBLAS for every stream that there
+# ever was, so a robot whose node is configured again and again uses one again and again.
+_IDLE_STREAMS: defaultdict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
 
 
 @dataclass
@@ -90,7 +94,8 @@ class CudaBackend:
         self._graphs: dict[tuple[str, int, int], Captured] = {}
         self._is_warm = False
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream(self._device)
+        idle = _IDLE_STREAMS[self._device]
+        self._stream = idle.pop() if idle else torch.cuda.Stream(self._device)
 
     # ---- the interface ----
 
@@ -206,6 +211,7 @@ class CudaBackend:
 
     def close(self) -> None:
         self._graphs.clear()
+        _IDLE_STREAMS[self._device].append(self._stream)
         del self.network, self.state, self.last_token, self.pad_penalty, self._audio, self._saved
         del self._phrases
         gc.collect()
