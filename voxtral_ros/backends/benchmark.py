@@ -41,7 +41,7 @@ _EFFICIENCY = 0.8  # of the peak: the best that decoders have shown on these boa
 _PER_CALL_S = {'encoder': 2.5e-3, 'decoder': 2.0e-3}  # of some 400 graph nodes each
 # What a multiprocessor takes in per clock in whole steps that no memory limits: the least of all
 # rows of "On 8 multiprocessors" in bench/results/step.md.
-BYTES_PER_CLOCK_AND_SM = 14.1
+BYTES_PER_CLOCK_AND_SM = 13.9
 
 
 @dataclass(frozen=True)

@@ -197,8 +197,8 @@ class CudaBackend:
         """
         Capture graphs: of all chunk lengths for one stream, of the shortest and longest for many.
 
-        A graph takes some tenths of a second. So none is captured afterwards: what has no graph of
-        its own is computed stream by stream (prefill) or token by token, with the same results.
+        Capturing takes a twelfth of a second, about a token. So none is captured afterwards: what
+        has no graph of its own is computed stream by stream (prefill) or token by token, with the same results.
         """
         kinds = ('prefill', 'decode', *(('draft', 'verify') if self.speculative_decoding else ()))
         for n_tokens in range(1, self.max_chunk_tokens + 1):
