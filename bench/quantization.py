@@ -97,36 +97,28 @@ VARIANTS = (
 )
 
 
-class WholeEncoder(Recipe):
-    """With q, k and v of the encoder in INT4, too, which are in INT8 otherwise."""
-
-    def bits(self, weight_name: str) -> int:
-        bits = super().bits(weight_name)
-        return self.encoder_bits if bits == 8 and 'whisper_encoder' in weight_name else bits
-
-
-def encoder_in_int4(name: str, rounding: str, method: str, *skip: str) -> Variant:
-    """Return the variant with an encoder in INT4 but for some tensors, and nothing else."""
-    patterns = tuple(f'*whisper_encoder*.{pattern}' for pattern in skip)
-    recipe = WholeEncoder(rounding, 4, skip=(*DECODER, *patterns), method=method)
-    return Variant(f'INT4 encoder, {name}', recipe, 'stream' if method == 'gptq' else '')
+def encoder_in_int4(name: str, rounding: str, method: str = 'rtn', *skip: str) -> Variant:
+    """Return the variant with an encoder in INT4, all of it but some tensors, and no more."""
+    patterns = tuple(f'*whisper_encoder*{pattern}' for pattern in skip)
+    recipe = Recipe(rounding, 4, skip=(*DECODER, *patterns), method=method)
+    return Variant(name, recipe, 'stream' if method == 'gptq' else '')
 
 
 ENCODER_VARIANTS = (
     Variant('as it is'),
-    Variant('arithmetic in BF16', dtype=torch.bfloat16),
     Variant('KV caches in INT8', int8_cache=True),
-    Variant('INT8 encoder', Recipe(encoder_bits=8, skip=DECODER)),
-    encoder_in_int4('RTN seed', 'seed', 'rtn'),
-    encoder_in_int4('RTN mse', 'mse', 'rtn'),
-    encoder_in_int4('GPTQ seed', 'seed', 'gptq'),
+    encoder_in_int4('RTN mse', 'mse'),
     encoder_in_int4('GPTQ mse', 'mse', 'gptq'),
-    *(encoder_in_int4(f'GPTQ mse, but {what}', 'mse', 'gptq', *skip) for what, skip in (
-        ('the first layer', ['layers.0.*']),
-        ('the first two layers', ['layers.[01].*']),
-        ('wq, wk and wv', ['w[qkv].weight']), ('wv', ['wv.weight']), ('wo', ['wo.weight']),
-        ('w1 and w3', ['w[13].weight']), ('w2', ['w2.weight']))),
+    encoder_in_int4('GPTQ mse, but wq, wk, wv', 'mse', 'gptq', '.w[qkv].weight'),
+    encoder_in_int4('GPTQ mse, but first and last block', 'mse', 'gptq', '.layers.[07].*'),
 )
+# One linear layer of every block in INT4, or all of them of one block, of eight.
+ENCODER_PARTS = (
+    Variant('as it is'),
+    *(encoder_in_int4(f'w{name}', 'mse', 'rtn', f'.w[!{name}].weight') for name in 'qkvo132'),
+    *(encoder_in_int4(f'block {n}', 'mse', 'rtn', f'.layers.[!{n}].*') for n in range(8)),
+)
+GROUPS = {'decoder': VARIANTS, 'encoder': ENCODER_VARIANTS, 'encoder parts': ENCODER_PARTS}
 
 
 @dataclass
@@ -373,14 +365,15 @@ def main() -> None:
                         help='recordings to calibrate on, from all over the table [60]')
     parser.add_argument('--limit', type=int, metavar='N',
                         help='recordings of each manifest, from all over the table [all]')
-    parser.add_argument('--variants', choices=('decoder', 'encoder'), default='decoder',
-                        help='what to store in other ways [decoder]')
+    parser.add_argument('--variants', choices=GROUPS, default='decoder',
+                        help='what to store in other ways; of the encoder also part by part '
+                             '[decoder]')
     parser.add_argument('--plot', type=Path, help='image to write')
     # A second thread gains little here, and costs a factor on a machine that does other things.
     parser.add_argument('--threads', type=int, default=1, help='of torch [1]')
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    variants = VARIANTS if arguments.variants == 'decoder' else ENCODER_VARIANTS
+    variants = GROUPS[arguments.variants]
     begin = time.perf_counter()
     results: dict[str, Result] = {}
     with tempfile.TemporaryDirectory() as folder:

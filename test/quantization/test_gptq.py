@@ -79,8 +79,7 @@ def frames(network, seed=3):
 
 # What quantizes a stack, what it is given, its linear layers, and the last layer's last one.
 STACKS = {
-    'encoder': (quantize_encoder, frames, packable.ENCODER_LINEARS[3:],  # q, k, v are in INT8
-                packable.ENCODER_LINEARS[5]),
+    'encoder': (quantize_encoder, frames, packable.ENCODER_LINEARS, packable.ENCODER_LINEARS[5]),
     'decoder': (quantize_decoder, inputs, packable.DECODER_LINEARS, W2)}
 
 

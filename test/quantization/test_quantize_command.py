@@ -145,6 +145,15 @@ def test_every_method_has_its_own_rule_for_scales(source, tmp_path, options, rou
     assert config['quant_method'] == ('voxtral_ros_gptq' if options else 'rtn')
 
 
+def test_encoder_and_decoder_are_calibrated_on_the_same_recordings(source, tmp_path, capsys):
+    assert voxtral_quantize(source, tmp_path, *CALIBRATED, '--encoder-bits', '4', '--head-bits',
+                            '4', '--skip', '*.layers.0.*.wo.weight', '--verify') == 0
+    packable.logits(load_network(tmp_path))
+    config = json.loads((tmp_path / 'params.json').read_text())['quantization_config']
+    assert (config['encoder_bits'], config['head_bits']) == (4, 4)
+    assert main(['verify', str(tmp_path)]) == 0
+
+
 def test_layers_that_are_skipped_are_not_calibrated(source, tmp_path):
     assert voxtral_quantize(source, tmp_path, *CALIBRATED, '--skip', 'layers.0.*', '--verify') == 0
     load_network(tmp_path)
@@ -152,6 +161,7 @@ def test_layers_that_are_skipped_are_not_calibrated(source, tmp_path):
 
 @pytest.mark.parametrize(('options', 'message'), [
     (('--method', 'gptq'), '--calibration MANIFEST'),
+    (('--encoder-bits', '4'), '--encoder-bits 4 needs --method gptq'),
     (('--calibration', str(DATA / 'manifest.tsv')), 'rtn needs none'),
     ((*CALIBRATED, '--calibration-delays-ms', '481'), 'delay of 481 ms'),
     (('--method', 'gptq', '--calibration', 'none.tsv'), 'none.tsv cannot be read: No such file'),

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='delays that the recordings are transcribed with, in turns '
                              '[480 240 480 960 80]')
     parser.add_argument('--encoder-bits', type=int, choices=(16, 8, 4), default=16,
-                        help='bits of the weights of encoder layers [16]')
+                        help='bits of the weights of encoder layers; 4 with --method gptq [16]')
     parser.add_argument('--head-bits', type=int, choices=(16, 8, 4), default=16,
                         help='bits of the token embedding, which is also the output head [16]')
     parser.add_argument('--skip', action='append', default=[], metavar='PATTERN',
@@ -120,6 +120,9 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.method == 'gptq' and not arguments.calibration:
         raise ValueError('--method gptq chooses codes on recordings: name a table of them with '
                          '--calibration MANIFEST')
+    if arguments.method != 'gptq' and arguments.encoder_bits == 4:
+        raise ValueError('--encoder-bits 4 needs --method gptq: rounded to nearest, such an '
+                         'encoder gets a point more of the words wrong; or take 8')
     if arguments.method != 'gptq' and arguments.calibration:
         raise ValueError(f'--calibration is for --method gptq; {arguments.method} needs none')
 

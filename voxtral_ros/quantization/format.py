@@ -45,9 +45,6 @@ _LINEARS = {
     'feed_forward.w1': 'mlp.gate_proj', 'feed_forward.w2': 'mlp.down_proj',
     'feed_forward.w3': 'mlp.up_proj',
 }
-# What stays in INT8 in an encoder of 4 bits: half of its error would be that of the values, wv; the
-# layers that share their input with it are stored alike, so that one GEMM can take all three.
-_ENCODER_INT8 = ('attention.wq', 'attention.wk', 'attention.wv')
 CHECKPOINT_LINEARS = {packed: weight_name for weight_name, packed in _LINEARS.items()}
 
 METHODS = ('rtn', 'gptq')  # of choosing codes; all of them give the same format
@@ -71,7 +68,7 @@ class Recipe:
     """What to quantize, and how; the defaults are those of the original INT4 checkpoint."""
 
     rounding: str = 'seed'  # see rounding.round_int4
-    encoder_bits: int = 16  # 16, 8 or 4, of the linear layers of the encoder; 4: see bits
+    encoder_bits: int = 16  # 16, 8 or 4, of the linear layers of the encoder
     head_bits: int = 16  # 16, 8 or 4, of the token embedding, which is also the output head
     skip: tuple[str, ...] = ()  # patterns, as of a shell, of checkpoint names to leave alone
     method: str = 'rtn'  # of METHODS, for linear layers in INT4; not for the token embedding
@@ -90,10 +87,7 @@ class Recipe:
             return self.head_bits
         if _decoder_linear(weight_name):
             return 4
-        linear = _encoder_linear(weight_name)
-        if linear is None:
-            return 16
-        return 8 if self.encoder_bits == 4 and linear in _ENCODER_INT8 else self.encoder_bits
+        return self.encoder_bits if _encoder_linear(weight_name) else 16
 
     def is_calibrated(self, weight_name: str) -> bool:
         """Return whether the codes of a tensor are chosen on data, and not by rounding alone."""
@@ -182,7 +176,6 @@ def _decoder_linear(weight_name: str) -> re.Match[str] | None:
     return match if match and match[2] in _LINEARS else None
 
 
-def _encoder_linear(weight_name: str) -> str | None:
-    """Return which linear layer of a block of the encoder a weight is of."""
+def _encoder_linear(weight_name: str) -> bool:
     match = re.fullmatch(re.escape(_ENCODER) + r'\d+\.(.+)\.weight', weight_name)
-    return match[1] if match and match[1] in _LINEARS else None
+    return match is not None and match[1] in _LINEARS

@@ -70,8 +70,9 @@ def quantize_decoder(network: VoxtralRealtime, inputs: Sequence[DecoderInput], r
 def _quantize(network: VoxtralRealtime, stack: str,
               inputs: Sequence[EncoderInput] | Sequence[DecoderInput], recipe: Recipe,
               progress: Callable[[int], object]) -> dict[str, tuple[Tensor, Tensor]]:
+    layers = (network.encoder if stack == 'encoder' else network.decoder).layers
     quantized = {}
-    for n, layer in enumerate(network.get_submodule(stack).layers):
+    for n, layer in enumerate(layers):
         for step in _STEPS:
             names = {checkpoint_name(f'{stack}.layers.{n}.{name}.weight'): name for name in step}
             linears = {weight_name: cast(nn.Linear, layer.get_submodule(name))
