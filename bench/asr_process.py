@@ -68,8 +68,7 @@ class AsrProcess:
     def __enter__(self):
         deadline_s = time.monotonic() + 60
         while not self._change.service_is_ready():
-            if self.process.poll() is not None:
-                raise RuntimeError(f'the node ended with {self.process.returncode}')
+            self._check()
             if time.monotonic() > deadline_s:
                 raise TimeoutError('the services of the node did not come')
             time.sleep(0.02)
@@ -94,8 +93,7 @@ class AsrProcess:
         future = self._change.call_async(request)
         future.add_done_callback(lambda _: done.set())
         while not done.wait(0.2):
-            if self.process.poll() is not None:
-                raise RuntimeError(f'the node ended with {self.process.returncode} in {transition}')
+            self._check()
             if time.monotonic() - begin_s > timeout_s:
                 raise TimeoutError(f'{transition} took more than {timeout_s} s')
         if not future.result().success:
@@ -124,15 +122,26 @@ class AsrProcess:
 
     def first_word_s(self, since_s, timeout_s):
         """Wait for the first word after a moment; return how long after it that came, s."""
+        return self._wait_for('word', timeout_s, lambda: next(
+            (when_s for when_s in self.words if when_s > since_s), None)) - since_s
+
+    def wait_for_final(self, timeout_s):
+        """Wait for the first text that is final."""
+        self._wait_for('final text', timeout_s, lambda: self.finals)
+
+    def _wait_for(self, what, timeout_s, find):
+        """Wait until something is found and return it."""
         deadline_s = time.monotonic() + timeout_s
-        while True:
-            if word_s := next((when_s for when_s in self.words if when_s > since_s), None):
-                return word_s - since_s
+        while not (found := find()):
+            self._check()
             if time.monotonic() > deadline_s:
-                raise TimeoutError(f'no word in {timeout_s} s')
-            if self.process.poll() is not None:
-                raise RuntimeError(f'the node ended with {self.process.returncode}')
+                raise TimeoutError(f'no {what} in {timeout_s} s')
             time.sleep(0.01)
+        return found
+
+    def _check(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f'the node ended with {self.process.returncode}')
 
     def _on_partial(self, message):
         if message.text.strip():

@@ -48,6 +48,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYOUTS = {'original': Recipe(), 'compact': Recipe(encoder_bits=8, head_bits=4)}
 RATE = 16000  # Hz
 WORD_S = 600  # to wait for a word: two slow cores take seconds for every 80 ms of audio
+PAUSE_S = 15
 COLOURS = {'anon': '#b96a00', 'cache': '#5b7ba8'}
 LABELS = {'anon': 'anonymous memory', 'cache': 'page cache'}
 
@@ -113,7 +114,8 @@ def measure(folder, window, arguments):
     """Take the node through its states; return samples and a row of the table."""
     forget(folder / 'consolidated.safetensors')
     audio = soundfile.read(ROOT / 'test' / 'data' / 'orders.flac', dtype='float32')[0]
-    audio = np.concatenate((audio[:round(arguments.seconds * RATE)], np.zeros(RATE, np.float32)))
+    audio = np.concatenate((audio[:round(arguments.seconds * RATE)],
+                            np.zeros(2 * RATE, np.float32)))
     with group(int(arguments.limit_gb * 1e9)) as limited, \
             AsrProcess(limited.command, model=folder, device='cpu', audio_queue_s=600.0,
                        threads=os.cpu_count(), engine__window=window) as node:
@@ -127,6 +129,8 @@ def measure(folder, window, arguments):
             node.change('activate')
             since_s = node.play(audio)
             word_s = node.first_word_s(since_s, WORD_S)
+            node.wait_for_final(WORD_S)
+            time.sleep(PAUSE_S)  # what is left of the silence: deactivating has little patience
             samples.mark('deactivate')
             node.change('deactivate', timeout_s=WORD_S)
         samples.mark('cleanup')

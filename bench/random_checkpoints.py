@@ -275,8 +275,9 @@ def write_checkpoint(folder: str | Path, params: dict[str, Any],
     return folder
 
 
-def write_large_checkpoint(folder: str | Path, params: dict[str, Any], recipe: Recipe | None = None,
-                           seed: int = 0, device: torch.device | str = 'cpu') -> Path:
+def write_large_checkpoint(folder: str | Path, params: dict[str, Any],
+                           recipe: Recipe | None = None, seed: int = 0,
+                           device: torch.device | str = 'cpu') -> Path:
     """
     Write a random checkpoint of any size, piece by piece, and return its folder.
 
@@ -332,7 +333,7 @@ def _depth_gain(name: str, params: dict[str, Any]) -> float:
     Found by trying, with all layers of the real model: branches that add up to more end in the
     same token whatever is said, and those that add up to less in the one before.
     """
-    *_, module, kind = name.split('.')
+    module = name.split('.')[-2]
     if module not in ('wo', 'w2'):
         return 1.0
     n_layers = params['n_layers'] if name.startswith('layers.') \
@@ -343,7 +344,7 @@ def _depth_gain(name: str, params: dict[str, Any]) -> float:
 def _write_codes(writer: TensorWriter, name: str, shape: tuple[int, ...], bits: int,
                  generator: torch.Generator, gain: float) -> None:
     """Write random codes of 4 or 8 bits, and scales that make the weight as wide as others."""
-    (codes, spec), (scales, scale_spec) = _specs(name, shape, bits).items()
+    (codes, spec), (scales, _) = _specs(name, shape, bits).items()
     rows = max(1, LARGE_BLOCK // math.prod(spec.shape[1:]))
     for start in range(0, spec.shape[0], rows):
         count = min(rows, spec.shape[0] - start), spec.shape[1] * spec.itemsize
@@ -357,7 +358,8 @@ def _write_codes(writer: TensorWriter, name: str, shape: tuple[int, ...], bits: 
     # Uniform codes have a variance of 4 ** bits / 12.
     width = _embedding_scale(shape) if name.endswith('tok_embeddings.weight') \
         else torch.full((shape[0], 1), _gain(name) / math.sqrt(shape[1]))
-    scale = (width * gain * 12 ** 0.5 / 2 ** bits).half().expand(-1, shape[1] // marlin.GROUP).numpy()
+    scale = (width * gain * 12 ** 0.5 / 2 ** bits).half()
+    scale = scale.expand(-1, shape[1] // marlin.GROUP).numpy()
     writer.write(scales, marlin.permute_scales(scale.T) if bits == 4 else scale)
 
 

@@ -20,10 +20,9 @@ import pytest
 from quantization import packable
 import torch
 
-from voxtral_ros.quantization import rounding
+from voxtral_ros.quantization import quantizer, rounding
 from voxtral_ros.quantization.format import Recipe
 from voxtral_ros.quantization.parallel import Workers
-from voxtral_ros.quantization.quantizer import quantize
 
 PATIENCE_S = 30
 
@@ -88,20 +87,19 @@ def test_torch_has_as_many_threads_afterwards_as_before():
     ('round_int4', Recipe(skip=('layers.*.attention.*',))), ('round_int8', Recipe(encoder_bits=8)),
     ('round_int4', Recipe(head_bits=4, skip=('layers.*',)))])
 def test_several_blocks_are_rounded_at_once_on_a_core_each(tmp_path, monkeypatch, rule, recipe):
-    from voxtral_ros.quantization import quantizer
     monkeypatch.setattr(quantizer, '_BLOCK', 1)  # as few rows as there can be
     source = packable.write(tmp_path / 'source')
     together = threading.Barrier(2)
-    n_threads = []
+    n_threads, work = [], getattr(rounding, rule)
 
-    def rounded(*arguments, work=getattr(rounding, rule)):
+    def rounded(*arguments):
         if len(n_threads) < 2:
             n_threads.append(torch.get_num_threads())
             together.wait(PATIENCE_S)  # breaks unless another block is in work
         return work(*arguments)
 
     monkeypatch.setattr(rounding, rule, rounded)
-    quantize(source, tmp_path / 'small', recipe)
+    quantizer.quantize(source, tmp_path / 'small', recipe)
     assert n_threads == [1, 1]
 
 
@@ -110,6 +108,6 @@ def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path):
     written = []
     for count in (1, 2, 7):
         torch.set_num_threads(count)
-        quantize(source, tmp_path / str(count), Recipe('mse', 8, 4))
+        quantizer.quantize(source, tmp_path / str(count), Recipe('mse', 8, 4))
         written.append((tmp_path / str(count) / 'consolidated.safetensors').read_bytes())
     assert written[0] == written[1] == written[2]

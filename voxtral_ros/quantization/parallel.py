@@ -28,7 +28,8 @@ from typing import TypeVar
 
 import torch
 
-_Item, _Result = TypeVar('_Item'), TypeVar('_Result')
+_Item = TypeVar('_Item')
+_Result = TypeVar('_Result')
 _MOST_THREADS = 8  # reading and writing, which one thread does, keep no more of them busy
 
 
