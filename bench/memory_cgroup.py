@@ -131,11 +131,10 @@ def measure(folder, window, arguments):
             word_s = node.first_word_s(since_s, WORD_S)
             node.wait_for_final(WORD_S)
             time.sleep(PAUSE_S)  # what is left of the silence: deactivating has little patience
-            samples.mark('deactivate')
             node.change('deactivate', timeout_s=WORD_S)
         samples.mark('cleanup')
         node.change('cleanup')
-        time.sleep(2.0)
+        time.sleep(10.0)
         after = samples.now()['anon']
         samples.mark('')
         samples.close()
@@ -154,12 +153,13 @@ def draw(path, runs, limit_gb):
     figure, axes = pyplot.subplots(len(runs), 1, figsize=(8.5, 2.6 * len(runs)), squeeze=False,
                                    layout='constrained', sharey=True)
     for (name, samples), (panel,) in zip(runs.items(), axes, strict=True):
-        times = [at_s for at_s, _ in samples.rows]
-        parts = [[values[part] / 1e9 for _, values in samples.rows] for part in COLOURS]
+        rows = samples.rows[::max(1, len(samples.rows) // 400)]
+        times = [at_s for at_s, _ in rows]
+        parts = [[values[part] / 1e9 for _, values in rows] for part in COLOURS]
         panel.stackplot(times, parts, colors=list(COLOURS.values()),
                         labels=[LABELS[part] for part in COLOURS])
         panel.axhline(limit_gb, color='#a33', linestyle='--', linewidth=1)
-        panel.set(title=name, ylabel='GB', xlim=(0, times[-1]), ylim=(0, limit_gb * 1.12))
+        panel.set(title=name, ylabel='GB', xlim=(0, times[-1] + 5), ylim=(0, limit_gb * 1.12))
         for at_s, mark in samples.marks:
             panel.axvline(at_s, color='#888', linewidth=0.6)
             panel.text(at_s, limit_gb * 1.03, f' {mark}', fontsize=8)

@@ -106,6 +106,9 @@ class TensorFile:
             raise CheckpointError(f'{path} does not exist: {foreign.A_MODEL}') from None
         except OSError as error:
             raise CheckpointError(f'{path} cannot be read: {error.strerror}') from error
+        # Tensors are not read in the order of the file: what would be read ahead, up to megabytes
+        # behind each, would stay in the page cache.
+        self._advise('RANDOM')
         try:
             self.specs, self._places, self._metadata = self._read_header()
             expected = self.checksums() if verify else {}
@@ -163,7 +166,9 @@ class TensorFile:
     def close(self) -> None:
         if self._verifier is not None:
             self._verifier.close()
-        self._file.close()
+        if not self._file.closed:
+            self._advise('DONTNEED')
+            self._file.close()
 
     def rest(self) -> None:
         """Give the memory of the buffers back until the next tensor is read."""
@@ -220,9 +225,16 @@ class TensorFile:
             if not count:
                 raise CheckpointError(f'{self.path} became shorter while it was read')
             done += count
-        # What was read is not needed in the page cache as well. macOS has no such call.
-        if hasattr(os, 'posix_fadvise'):
-            os.posix_fadvise(self._file.fileno(), offset, done, os.POSIX_FADV_DONTNEED)
+        # Together with what was read before: of a large page that both have a part of, neither
+        # call alone would give anything back.
+        begin = max(0, offset - _BUFFER)
+        self._advise('DONTNEED', begin, offset + done - begin)
+
+    def _advise(self, advice: str, begin: int = 0, count: int = 0) -> None:
+        """Tell the page cache about `count` bytes; 0: all the rest of the file."""
+        if hasattr(os, 'posix_fadvise'):  # macOS has no such call
+            os.posix_fadvise(self._file.fileno(), begin, count,
+                             getattr(os, f'POSIX_FADV_{advice}'))
 
     def _read_header(self) -> tuple[dict[str, Spec], dict[str, int], Any]:
         """Return specs and places in the file of all tensors, in its order, and its metadata."""

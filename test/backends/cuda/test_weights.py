@@ -20,10 +20,26 @@ from support.cuda import random_weight
 import torch
 
 from voxtral_ros.backends.cuda.gemm import plan
+from voxtral_ros.backends.cuda.network import rounded_rows
 from voxtral_ros.backends.cuda.weights import (
     columns, concatenate, dequantize, fits, interleave_gate_up, pack_dense, pack_int4,
     pack_int4_codes, pack_int8)
-from voxtral_ros.quantization import marlin
+from voxtral_ros.quantization import marlin, rounding
+
+
+@pytest.mark.parametrize(('n', 'k'), [(64, 128), (1024, 128), (2240, 256)])
+def test_a_weight_is_rounded_in_blocks_into_the_place_of_the_result(n, k, monkeypatch):
+    weight = torch.randn(n, k).bfloat16()
+    expected = pack_int4_codes(*rounding.round_int4(weight))
+    rows, work = [], rounding.round_int4
+    monkeypatch.setattr(rounding, 'round_int4',
+                        lambda block: (rows.append(len(block)), work(block))[1])
+    found = rounded_rows(weight)
+    assert (found.bits, found.k, found.n) == (4, k, n)
+    assert torch.equal(found.codes, expected.codes)
+    assert torch.equal(found.scales, expected.scales)
+    assert max(rows) <= 1024  # of 131072 in the real one: what is computed on the way stays small
+    assert sum(rows) == n
 
 
 @pytest.mark.parametrize(('n', 'k'), [(64, 128), (192, 384), (1024, 256)])

@@ -33,8 +33,9 @@ from voxtral_ros.quantization.format import HEAD
 from voxtral_ros.quantization.weights import Stored, WeightFile
 
 _LOGGER = logging.getLogger(__name__)
-# CUDA context, libraries and graphs: 0.5 to 1.5 GB on a Jetson, by report of others.
-_OVERHEAD = 1.0e9
+# CUDA context, libraries and graphs. Of an H200's memory they take 1.2 to 1.3 GB, see
+# bench/results/memory.md; on a Jetson 0.5 to 1.5 GB, by report of others.
+_OVERHEAD = 1.3e9
 _SCALE = 2 / 128  # bytes per weight: a scale of 16 bits per group
 
 

@@ -41,7 +41,7 @@ from voxtral_ros.backends.cuda.norm_rope import (
 from voxtral_ros.backends.cuda.phrases import choose, Phrases
 from voxtral_ros.backends.cuda.weight_source import WeightSource
 from voxtral_ros.backends.cuda.weights import (
-    concatenate, fits, interleave_gate_up, pack_int4_codes, PackedWeight, STRIP)
+    concatenate, fits, interleave_gate_up, pack_int4_codes, PackedWeight, scales_of, STRIP)
 from voxtral_ros.model.config import ModelConfig, StackConfig
 from voxtral_ros.model.decoder import delay_scale
 from voxtral_ros.model.kv_cache import KVCache
@@ -49,8 +49,10 @@ from voxtral_ros.model.layers import rope_inv_freq
 from voxtral_ros.model.mel import LogMel
 from voxtral_ros.model.network import StreamState
 from voxtral_ros.quantization import rounding
+from voxtral_ros.quantization.marlin import GROUP, TILE_K
 
 Linear = tuple[PackedWeight, Tensor | None]  # weight and bias
+_ROWS = 1024  # of the embedding that are rounded at once: 13 MB of the real one in float32
 
 
 def fits_kernels(config: ModelConfig, dtype: torch.dtype, max_chunk_tokens: int = 1) -> bool:
@@ -173,6 +175,7 @@ class CudaNetwork:
             _tensor(weights, f'decoder.layers.{n}.ada_rms_norm_t_cond.{part}.weight')
             for part in (0, 2)) for n in range(config.decoder.n_layers)]
         self.head = _head(weights, pad, special)
+        torch.cuda.empty_cache()  # what merging and packing have left, before gigabytes of caches
         # The spare slot is for the rows of a batch that are not needed.
         self.state = StreamState(config, max_streams, kv_cache_tokens(max_chunk_tokens),
                                  weights.dtype, weights.device, n_spare=1, int8_cache=int8_cache)
@@ -260,8 +263,17 @@ def _head(weights: WeightSource, pad: int, special: list[int]) -> Head:
     tokens = torch.tensor(special, dtype=torch.int32, device=weights.device)
     if isinstance(embedding, PackedWeight):
         return Head(embedding, None, tokens, pad)
-    blocks = []
-    for rows in embedding.split(8192):
-        codes, scales = rounding.round_int4(rows)
-        blocks.append(pack_int4_codes(codes, scales))
-    return Head(concatenate(blocks), embedding, tokens, pad)
+    return Head(rounded_rows(embedding), embedding, tokens, pad)
+
+
+def rounded_rows(weight: Tensor) -> PackedWeight:
+    """Return a weight [N, K] in INT4, having taken little more memory than the result has."""
+    n, k = weight.shape
+    codes = torch.empty(k // TILE_K, n // STRIP[4], 2 * STRIP[4], dtype=torch.int32,
+                        device=weight.device)
+    scales = torch.empty(k // GROUP, n, dtype=torch.float16, device=weight.device)
+    for start in range(0, n, _ROWS):
+        block = pack_int4_codes(*rounding.round_int4(weight[start:start + _ROWS]))
+        codes[:, start // STRIP[4]:(start + block.n) // STRIP[4]] = block.codes
+        scales[:, start:start + block.n] = scales_of(block)
+    return PackedWeight(4, k, n, codes, scales)
