@@ -350,10 +350,14 @@ def _write_codes(writer: TensorWriter, name: str, shape: tuple[int, ...], bits: 
         count = min(rows, spec.shape[0] - start), spec.shape[1] * spec.itemsize
         drawn = torch.randint(256, count, dtype=torch.uint8, generator=generator,
                               device=generator.device)
-        if bits == 4:  # 0 instead of -8: a mean that is not 0 would drown all else
+        # 0 instead of the lowest code: a mean that is not 0 would drown all else, and in 8 bits no
+        # rounding makes it.
+        if bits == 4:
             low, high = (torch.where(part == 0, marlin.ZERO, part)
                          for part in (drawn & 15, drawn >> 4))
             drawn = low | high << 4
+        else:
+            drawn[drawn == 128] = 0
         writer.write(codes, drawn.cpu().numpy().view(DTYPES[spec.dtype]), start)
     # Uniform codes have a variance of 4 ** bits / 12.
     width = _embedding_scale(shape) if name.endswith('tok_embeddings.weight') \
