@@ -184,7 +184,8 @@ def test_layers_that_are_skipped_keep_their_weights(source, network):
     Recipe(method='gptq', skip=('layers.0.*', '*.attention.wq.weight'))])
 def test_the_file_holds_what_was_computed(source, network, tmp_path, monkeypatch, recipe):
     # The test weights fit into one block each; the real ones do not.
-    monkeypatch.setattr('voxtral_ros.quantization.weights._BLOCK', 9000)
+    for module in ('weights', 'quantizer'):
+        monkeypatch.setattr(f'voxtral_ros.quantization.{module}._BLOCK', 9000)
     output = tmp_path / 'gptq'
 
     def calibrated():

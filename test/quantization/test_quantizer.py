@@ -218,7 +218,8 @@ def test_blocks_change_nothing(source, tmp_path, monkeypatch):
     """The test weights fit into one block each; the real ones do not."""
     recipe = Recipe('mse', 4, 4)
     quantize(source, tmp_path / 'whole', recipe)
-    monkeypatch.setattr('voxtral_ros.quantization.weights._BLOCK', 9000)
+    for module in ('weights', 'quantizer'):
+        monkeypatch.setattr(f'voxtral_ros.quantization.{module}._BLOCK', 9000)
     quantize(source, tmp_path / 'blocks', recipe, verify=True)
     assert (tmp_path / 'whole' / WEIGHTS).read_bytes() == \
         (tmp_path / 'blocks' / WEIGHTS).read_bytes()

@@ -253,7 +253,7 @@ class _Job:
             raise QuantizationError(f'{item.weight_name}: {error}') from None
 
     def _blocks(self, item: _Item, unit: int = 1,
-                numbers: int = 4 * _BLOCK) -> Iterator[tuple[int, Tensor]]:
+                numbers: int = 0) -> Iterator[tuple[int, Tensor]]:
         for start, stop in row_blocks(item.shape, unit, numbers):
             weight = read_rows(self._source, item.weight_name, start, stop)
             yield start, weight

@@ -199,10 +199,14 @@ class WeightFile:
 
 
 def row_blocks(shape: tuple[int, ...], unit: int = 1,
-               numbers: int = _BLOCK) -> Iterator[tuple[int, int]]:
-    """Yield first and last + 1 row of blocks of so many numbers, multiples of `unit` rows."""
+               numbers: int = 0) -> Iterator[tuple[int, int]]:
+    """
+    Yield first and last + 1 row of blocks, multiples of `unit` rows.
+
+    :param numbers: about so many in each; 0: what a reader has in memory at once
+    """
     row = max(1, math.prod(shape[1:]))
-    step = max(1, numbers // row // unit) * unit
+    step = max(1, (numbers or _BLOCK) // row // unit) * unit
     for start in range(0, shape[0], step):
         yield start, min(start + step, shape[0])
 
