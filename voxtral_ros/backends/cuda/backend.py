@@ -45,8 +45,8 @@ from voxtral_ros.model.config import ModelConfig
 
 # PyTorch cannot capture two graphs at the same time, even on two GPUs: its allocator is one.
 _CAPTURING = Lock()
-# Streams of closed backends, by device. PyTorch keeps 32 MiB for cuBLAS for every stream that there
-# ever was, so a robot whose node is configured again and again uses one again and again.
+# Streams of closed backends, by device. PyTorch keeps 32 MiB for cuBLAS for every stream that
+# there ever was, so a node that is configured again and again uses one again and again.
 _IDLE_STREAMS: defaultdict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
 
 
