@@ -231,7 +231,7 @@ class Bench:
         row['loading_over_file_gb'] = (taken - file_bytes) / 1e9
         row['after'] = in_gb(samples.now())
         row['finals'], row['words'] = len(node.finals), sum(len(t.split()) for t in node.finals)
-        row['said'] = ' '.join(node.finals)[:60]
+        row['text'] = ' '.join(node.finals)[:60]
         return row
 
     def windows(self, layout, result):

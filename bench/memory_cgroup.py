@@ -118,7 +118,8 @@ def measure(folder, window, arguments):
                             np.zeros(2 * RATE, np.float32)))
     with group(int(arguments.limit_gb * 1e9)) as limited, \
             AsrProcess(limited.command, model=folder, device='cpu', audio_queue_s=600.0,
-                       threads=os.cpu_count(), engine__window=window) as node:
+                       threads=os.cpu_count(), engine__window=window,
+                       engine__kv_cache='16') as node:
         samples = Samples(limited.read, period_s=0.1)
         samples.mark('configure')
         with samples.peak() as loading:

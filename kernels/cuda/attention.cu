@@ -25,9 +25,9 @@
 // or on the GPU.
 //
 // A block issues its first loads at once, in 16 bits those of all its entries: with programmatic
-// dependent launch (see common.cuh) before its queries are there. `slots`, `position` and the KV cache must then have
-// been written before the preceding kernel began; voxtral_rope, which computes the angles of a
-// stack, sees to that.
+// dependent launch (see common.cuh) before its queries are there. `slots`, `position` and the KV
+// cache must then have been written before the preceding kernel began; voxtral_rope, which computes
+// the angles of a stack, sees to that.
 
 #include "kv_cache.cuh"
 

@@ -18,9 +18,9 @@
 //
 // A warp takes kPerWarp neighbouring entries in stages of kStage. The keys and values of kStages
 // stages lie in its part of shared memory, rows of kPitch bytes, so that ldmatrix of eight rows has
-// no bank conflicts. In 16 bits these are all of its entries; in INT8 there are more, and a stage is
-// loaded again when it has been used: the more entries a block has, the less of its time is beginning
-// and end.
+// no bank conflicts. In 16 bits these are all of its entries. In INT8 a warp has more entries, and a
+// stage is loaded again when it has been used: a long block spends less of its time on its start and
+// its end.
 //
 // INT8: a code is a byte with 128 added, and an entry has per key head a scale of its key and one of
 // its value, the largest magnitude / 127, as a pair of bfloat16: codes [slots, capacity, Hkv, D],

@@ -16,6 +16,7 @@
 
 import difflib
 import logging
+import math
 import os
 from pathlib import Path
 import subprocess
@@ -27,9 +28,10 @@ from voxtral_ros.backends import selection
 from voxtral_ros.backends.cpu import build as cpu_build
 from voxtral_ros.backends.cpu import library as cpu
 from voxtral_ros.backends.cpu.backend import CpuBackend
+from voxtral_ros.backends.cpu.memory import weight_bytes
 from voxtral_ros.backends.cuda.build import BuildError
 from voxtral_ros.backends.eager import EagerBackend
-from voxtral_ros.model.checkpoint import WEIGHTS
+from voxtral_ros.model.checkpoint import open_weights, WEIGHTS
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.quantization.tensorfile import TensorFile
 from voxtral_ros.recognizer.engine import Engine
@@ -117,8 +119,9 @@ def test_a_kv_cache_in_int8_has_half_the_size(dtype, wide):
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_the_kv_cache_is_in_int8_where_memory_is_short(monkeypatch, dtype, more, bits):
     """Where weights and KV caches would take more than half of it."""
-    with TensorFile(demo_model() / WEIGHTS) as file:
-        weights = sum(spec.nbytes for spec in file.specs.values())
+    with open_weights(demo_model()) as (_, file):
+        weights = weight_bytes(file) if dtype == 'float32' else 2 * sum(
+            math.prod(stored.shape) for stored in file.stored.values())
     caches = 3 * ModelConfig.load(demo_model()).kv_cache_bytes(32, 16)
     monkeypatch.setattr(os, 'sysconf', lambda name: {
         'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': 2 * (weights + caches) + more}[name])

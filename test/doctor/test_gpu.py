@@ -173,7 +173,7 @@ SAID = 'nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 1
     (SAID.replace('12.6', '12.9'), '12.6', 'ok', 'CUDA 12.9, '),
     (SAID.replace('12.6', '13.0'), '12.6', 'look', 'but the driver is for CUDA 12.6'),
     (Output(1, '', 'cannot execute binary file'), '12.6', 'look', 'cannot execute binary file'),
-    (Output(None, ''), '12.6', 'look', 'does not tell its version'),
+    (Output(None, ''), '12.6', 'look', 'does not show its version'),
     (None, '12.6', 'look', 'cannot be started')])
 def test_nvcc(tmp_path, monkeypatch, output, driver, state, said):
     found = nvcc(tmp_path, monkeypatch, output, driver_cuda=driver)

@@ -18,6 +18,7 @@ import json
 import math
 import queue
 import subprocess
+from unittest.mock import patch
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -155,6 +156,21 @@ def test_a_step_that_does_not_come_back_is_known_and_given_no_clients(caplog):
         wait_until(lambda: not pool.watch(0.2) and not stuck.is_failing)
         client.commit()
         client.until('transcription.done')
+
+
+def test_an_engine_that_hangs_when_it_is_tried_again_is_stuck_as_well():
+    class Hangs(Frail):
+        def warm_up(self):
+            self._free.wait()
+
+    engine = Hangs(Script())
+    with scripted_voice(), engine.held(), patch('voxtral_ros.server.worker._TRY_AGAIN_S', 0.01):
+        worker = Worker(engine, Metrics())
+        worker._n_failures = 3
+        with worker.condition:
+            worker.condition.notify()
+        wait_until(lambda: worker.watch(0.1) > 0.1)
+    worker.stop()
 
 
 def test_a_server_whose_only_engine_hangs_ends_to_be_started_again():

@@ -46,6 +46,8 @@ WRONG = [
     (('--device', 'cpu,tpu'), "device 'tpu' is not"),
     (('--max-streams', '-1'), '--max-streams is -1'),
     (('--idle-slot-s', 'inf'), '--idle-slot-s is inf'),
+    (('--step-timeout-s', '-1'), '--step-timeout-s is -1'),
+    (('--step-timeout-s', 'nan'), '--step-timeout-s is nan'),
     (('--idle-after-s', 'nan'), '--idle-after-s is nan'),
     (('--phrases', 'nowhere'), 'the phrases in nowhere cannot be read'),
     (('--phrase-boost', '2'), 'add --phrases FILE'),

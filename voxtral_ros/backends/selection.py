@@ -23,6 +23,7 @@ The one place that chooses a backend: by device, by type, by sizes, and by what 
 from __future__ import annotations
 
 import logging
+import math
 import os
 from pathlib import Path
 import re
@@ -32,7 +33,9 @@ from voxtral_ros.backends.base import Backend, kv_cache_tokens
 from voxtral_ros.backends.build import BuildError
 from voxtral_ros.backends.cpu import library as cpu_library
 from voxtral_ros.backends.cpu.backend import CpuBackend
+from voxtral_ros.backends.cpu.memory import weight_bytes
 from voxtral_ros.backends.gpu import has_torch, n_gpus, NEEDS_TORCH
+from voxtral_ros.backends.kv_cache import is_int8_cache, KV_CACHES
 from voxtral_ros.model.checkpoint import open_weights
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.tokenizer import Tokenizer
@@ -43,7 +46,6 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2}
-KV_CACHES = ('auto', '16', '8')
 
 
 def load_backend(folder: str | Path, tokenizer: Tokenizer, device: str = 'auto',
@@ -93,7 +95,9 @@ def _on_cpu(config: ModelConfig, weights: WeightFile, dtype: str, tokenizer: Tok
     cache_bits = 16 if compiled else 8 * _BYTES[dtype]
     caches = {bits: max_streams * config.kv_cache_bytes(kv_cache_tokens(max_chunk_tokens), bits)
               for bits in (cache_bits, 8)}
-    int8_cache = is_int8_cache(kv_cache, weights.nbytes + caches[cache_bits], memory)
+    in_memory = weight_bytes(weights) if compiled else _BYTES[dtype] * sum(
+        math.prod(stored.shape) for stored in weights.stored.values())
+    int8_cache = is_int8_cache(kv_cache, in_memory + caches[cache_bits], memory)
     _check_caches(caches[8 if int8_cache else cache_bits], memory, max_streams)
     if compiled:
         return CpuBackend(config, weights, tokenizer.pad, max_streams, max_chunk_tokens, threads,
@@ -103,16 +107,6 @@ def _on_cpu(config: ModelConfig, weights: WeightFile, dtype: str, tokenizer: Tok
         torch.set_num_threads(threads)
     return _eager(config, weights, torch.device('cpu'), getattr(torch, dtype), tokenizer,
                   max_streams, max_chunk_tokens, int8_cache)
-
-
-def is_int8_cache(kv_cache: str, planned: int, memory: int) -> bool:
-    """
-    Return whether keys and values are kept in INT8.
-
-    :param planned: bytes of the model otherwise, KV caches included
-    :param memory: bytes that the device has
-    """
-    return kv_cache == '8' or (kv_cache == 'auto' and planned > memory / 2)
 
 
 def _is_compiled() -> bool:
@@ -142,7 +136,7 @@ def _on_gpu(config: ModelConfig, weights: WeightFile, device: str, dtype: str | 
     import torch
 
     from voxtral_ros.backends.cuda.library import available
-    from voxtral_ros.backends.cuda.memory import check_memory, plan_memory
+    from voxtral_ros.backends.cuda.memory import check_memory, choose_plan
     from voxtral_ros.backends.cuda.network import fits_kernels
     from voxtral_ros.backends.cuda.weight_source import CheckpointWeights, mergeable
     from voxtral_ros.quantization.tensors import TORCH_DTYPES
@@ -150,11 +144,11 @@ def _on_gpu(config: ModelConfig, weights: WeightFile, device: str, dtype: str | 
     in_memory = getattr(torch, dtype) if dtype else TORCH_DTYPES[weights.main_dtype]
     has_kernels = fits_kernels(config, in_memory, max_chunk_tokens) \
         and mergeable(config, weights) and available(where)
-    plans = [plan_memory(config, weights, in_memory, max_streams, max_chunk_tokens, has_kernels,
-                         int8_cache) for int8_cache in (False, True)]
     free, total = torch.cuda.mem_get_info(where)
-    int8_cache = is_int8_cache(kv_cache, plans[False].total, total)
-    check_memory(plans[int8_cache], free, total)
+    plan = choose_plan(config, weights, in_memory, max_streams, max_chunk_tokens, has_kernels,
+                       kv_cache, total)
+    check_memory(plan, free, total)
+    int8_cache = plan.cache_bits == 8
     if not has_kernels:
         return _eager(config, weights, where, in_memory, tokenizer, max_streams, max_chunk_tokens,
                       int8_cache)

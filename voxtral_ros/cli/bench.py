@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help='random weights of the sizes of Voxtral Mini 4B Realtime, packed as '
                             'in the original INT4 checkpoint, or with an INT4 head and an encoder '
                             'in INT8 (compact) or INT4 (small); needs a GPU with some gigabytes '
-                            'free')
+                            'free; its KV cache has 16 bits, unless --kv-cache is 8')
     parser.add_argument('--params', type=Path, metavar='FILE',
                         help='with --random: params.json with other sizes')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N [auto]')

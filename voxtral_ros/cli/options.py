@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from voxtral_ros.backends.kv_cache import KV_CACHES
 from voxtral_ros.recognizer.phrases import DEFAULT_BOOST, PhraseError, PhraseList
 
 
@@ -31,7 +32,7 @@ def add_no_verify(parser: argparse.ArgumentParser) -> None:
 
 def add_kv_cache(parser: argparse._ActionsContainer) -> None:
     """Declare `--kv-cache`."""
-    parser.add_argument('--kv-cache', choices=('auto', '16', '8'), default='auto',
+    parser.add_argument('--kv-cache', choices=KV_CACHES, default='auto',
                         help='bits of the numbers in the KV cache: 8 takes half the memory of 16 '
                              '[auto: 8 where the model would take more than half of the memory]')
 

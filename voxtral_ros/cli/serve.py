@@ -102,10 +102,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'closed [512, or half of the files that the process may open]')
     limits.add_argument('--idle-timeout-s', type=float, default=600, metavar='S',
                         help='a client that sends no event for so long is disconnected [600]')
-    limits.add_argument('--step-timeout-s', type=float, default=10, metavar='S',
+    limits.add_argument('--step-timeout-s', type=float, metavar='S',
                         help='an engine whose step takes longer is given no clients; after twice '
                              'that the server ends with status 1, to be started again; 0: never '
-                             '[10]')
+                             '[10 with a GPU, which can hang; 0 without]')
     limits.add_argument('--stop-timeout-s', type=float, default=10, metavar='S',
                         help='after SIGTERM, for everything that still waits [10]')
 
@@ -123,10 +123,11 @@ def run(arguments: argparse.Namespace) -> int:
         server = _server(arguments)
         if arguments.test:
             return _test(server, arguments.test)
-        serve(server, arguments.host, arguments.port,
-              lambda port: _announce(arguments, port))
+        if not serve(server, arguments.host, arguments.port,
+                     lambda port: _announce(arguments, port)):
+            os._exit(0)  # as below
     except EngineHangs as error:
-        _complain(f'{error}: its GPU or driver hangs. This process ends, to be started again')
+        _complain(f'{error}: this process ends, to be started again')
         os._exit(1)  # Python would wait for the thread that hangs, and CUDA for the GPU
     except (ValueError, FileNotFoundError, ServerError, NotFinite) as error:
         return _complain(str(error))
@@ -156,7 +157,7 @@ def _server(arguments: argparse.Namespace) -> Server:
                     arguments.max_buffered_s, round(arguments.max_backlog_mb * 2 ** 20),
                     arguments.max_messages_per_s, connections=_connections(arguments, n_sessions),
                     idle_slot_s=arguments.idle_slot_s, idle_s=arguments.idle_timeout_s,
-                    step_s=max(0.0, arguments.step_timeout_s),
+                    step_s=_step_s(arguments.step_timeout_s, devices),
                     stop_s=arguments.stop_timeout_s, overload=arguments.overload)
     phrases = read_phrases(arguments)  # before gigabytes are read
     access = _access(arguments)
@@ -172,6 +173,14 @@ def _server(arguments: argparse.Namespace) -> Server:
     names = (model.name, str(arguments.model or model.name), *arguments.served_model_name)
     return Server(engines, tuple(dict.fromkeys(names)), limits, access,
                   IdleOptions(after_s=arguments.idle_after_s), phrases or NO_PHRASES)
+
+
+def _step_s(asked: float | None, devices: list[str]) -> float:
+    if asked is None:
+        return 0.0 if set(devices) == {'cpu'} else 10.0
+    if not 0 <= asked < math.inf:
+        raise ValueError(f'--step-timeout-s is {asked:g}: give seconds, or 0 for never')
+    return asked
 
 
 def _sizes(arguments: argparse.Namespace, n_engines: int) -> tuple[int, int]:

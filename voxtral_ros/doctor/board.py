@@ -15,7 +15,7 @@
 """
 What board this is, and how fast it may run: NVIDIA's release, power mode, clocks.
 
-Where a Jetson tells its clocks is as in jetson_clocks and https://github.com/rbonghi/jetson_stats;
+Where a Jetson has its clocks is as in jetson_clocks and https://github.com/rbonghi/jetson_stats;
 the memory moves 2 * its clock * the width of its bus.
 """
 
@@ -39,7 +39,7 @@ _EMC_CAP = '/sys/kernel/nvpmodel_emc_cap/emc_iso_cap'
 
 
 def check_board(machine: Machine) -> Finding:
-    """Tell which board, system and release this is."""
+    """Show which board, system and release this is."""
     name = 'machine'
     model = read_model(machine) or _processor(machine)
     system = re.search('^PRETTY_NAME="?([^"\n]*)', machine.read('/etc/os-release'), re.M)
@@ -67,7 +67,7 @@ def read_model(machine: Machine) -> str:
 
 
 def read_release(machine: Machine) -> tuple[int, str] | None:
-    """Return the release of Jetson Linux, as 36 and '36.4.7'; None where none is told."""
+    """Return the release of Jetson Linux, as 36 and '36.4.7'; None where there is none."""
     release = _RELEASE.search(machine.read('/etc/nv_tegra_release'))
     return (int(release[1]), f'{release[1]}.{release[2]}') if release else None
 
@@ -84,7 +84,7 @@ def check_power(machine: Machine) -> Finding | None:
     name = 'power mode'
     output = machine.run('nvpmodel', '-q') or machine.run('/usr/sbin/nvpmodel', '-q')
     if output is None:
-        return look(name, 'nvpmodel, which tells it, is not here',
+        return look(name, 'nvpmodel, which shows it, is not here',
                     'in a container, run `sudo nvpmodel -q` on the host')
     mode = _MODE.search(output.out)
     if mode is None:
@@ -104,9 +104,9 @@ def check_power(machine: Machine) -> Finding | None:
     return ok(name, text)
 
 
-def _power(mode: str) -> tuple[bool, int]:
+def _power(mode: str) -> tuple[bool, bool, int]:
     watts = re.search(r'(\d+)W', mode)
-    return mode.startswith('MAXN'), int(watts[1]) if watts else 0
+    return mode.startswith('MAXN'), 'SUPER' in mode, int(watts[1]) if watts else 0
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Clocks:
 
 
 def read_clocks(machine: Machine) -> Clocks:
-    """Read what the board tells, without a file that needs root if we are not it."""
+    """Read what the board shows, without a file that needs root if we are not it."""
     most, now = machine.number(_EMC + 'max_rate'), machine.number(_EMC + 'rate')
     cap = machine.number(_EMC_CAP)
     if most is None:
@@ -144,14 +144,14 @@ def read_clocks(machine: Machine) -> Clocks:
 
 
 def check_clocks(machine: Machine) -> Finding | None:
-    """Tell what memory and GPU may run at; None if it is no Jetson."""
+    """Show what memory and GPU may run at; None if it is no Jetson."""
     if not machine.is_jetson:
         return None
     name = 'clocks'
     clocks = read_clocks(machine)
     gpu = '' if clocks.gpu is None else f'GPU up to {clocks.gpu / 1e6:.0f} MHz'
     if clocks.memory is None or clocks.bandwidth is None:
-        why = 'for root alone' if machine.is_forbidden(_EMC + 'rate') else 'no file tells it'
+        why = 'for root alone' if machine.is_forbidden(_EMC + 'rate') else 'no file has it'
         return look(name, '; '.join(filter(None, (gpu, f'memory clock not known, {why}'))),
                     'look at EMC_FREQ in tegrastats while the model runs: 3199 is the largest of '
                     'an Orin')

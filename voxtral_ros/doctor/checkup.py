@@ -57,7 +57,8 @@ def _check_model(machine: Machine, folder: Path, window: int, kv_cache: str, pro
     try:
         opened = model.open_model(folder, window)
     except Exception as error:
-        yield wrong('model', str(error) or type(error).__name__,
+        text = str(error) or type(error).__name__
+        yield wrong('model', text, 'give another --window' if text.startswith('the window is') else
                     'docs/checkpoint-formats.md lists what the folder of a model holds')
         return
     yield from _safely('model', partial(model.describe, opened))

@@ -27,7 +27,7 @@ class Finding:
     """One line of the report."""
 
     name: str  # of the check
-    state: State  # 'look': it works, but not as well as it could, or nobody can tell
+    state: State  # 'look': it works, but not as well as it could, or that is not known
     text: str  # what was found
     advice: str = ''  # what to do next, where the state is not ok
 

@@ -43,7 +43,7 @@ def probe_gpu(machine: Machine, *model: str) -> Probe:
 
 
 def check_gpu(machine: Machine, probe: Probe) -> Iterator[Finding]:
-    """Tell what was found out about driver, torch and kernels."""
+    """Show what was found out about driver, torch and kernels."""
     found = probe.found
     gpus = found.get('gpus')
     if not gpus:
@@ -82,8 +82,8 @@ def _torch(machine: Machine, probe: Probe, architecture: int) -> Finding:
     if 'has_torch' not in found:
         return wrong(name, f'not known: {probe.error}', 'start the machine again')
     if not found['has_torch']:
-        say = wrong if machine.is_jetson else look
-        return say(name, f'a GPU {NEEDS_TORCH.partition(":")[0]}: the CPU is used', install)
+        finding = wrong if machine.is_jetson else look
+        return finding(name, f'a GPU {NEEDS_TORCH.partition(":")[0]}: the CPU is used', install)
     if problem := found.get('torch_error') or ('' if 'torch' in found else probe.error):
         return wrong(name, f'cannot be imported: {problem}', f'install it again: {install}')
     cuda = found.get('torch_cuda')
@@ -161,7 +161,7 @@ def check_nvcc(machine: Machine, probe: Probe) -> Finding:
     output = machine.run(str(path), '--version')
     version = re.search(r'release (\d+)\.(\d+)', output.out) if output else None
     if version is None:
-        return look(name, f'{path} does not tell its version: '
+        return look(name, f'{path} does not show its version: '
                     f'{output.last_error if output else "it cannot be started"}',
                     'install the CUDA toolkit again (on a Jetson, nvidia-jetpack)')
     text = f'CUDA {version[1]}.{version[2]}, {path}'

@@ -32,13 +32,13 @@ from typing import Any
 import voxtral_ros
 
 _PATIENCE_S = 10.0
-_LAST_WORDS_S = 1.0  # for a process that was told to end
+_LAST_WORDS_S = 1.0  # for a process that was asked to end
 _MOST_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a command has said."""
+    """What a command has printed."""
 
     code: int | None  # its exit code; None: it took too long and was ended
     out: str

@@ -27,7 +27,7 @@ _DESKTOPS = {'gnome-shell', 'gdm-x-session', 'gdm-wayland-ses', 'Xorg', 'Xwaylan
 
 
 def check_swap(machine: Machine) -> Finding:
-    """Tell what swap there is, in memory (zram) and on a disk."""
+    """Show what swap there is, in memory (zram) and on a disk."""
     name = 'swap'
     sizes = {'zram': 0, 'disk': 0}
     for line in machine.read('/proc/swaps').splitlines()[1:]:
@@ -44,7 +44,7 @@ def check_swap(machine: Machine) -> Finding:
 
 
 def check_desktop(machine: Machine) -> Finding:
-    """Tell whether a desktop runs, and what it takes."""
+    """Show whether a desktop runs, and what it takes."""
     name = 'desktop'
     found: dict[str, int] = {}
     for folder in machine.glob('/proc/[0-9]*'):

@@ -25,7 +25,7 @@ from typing import Any
 from voxtral_ros.backends.base import kv_cache_tokens
 from voxtral_ros.backends.benchmark import Board, BOARDS, PassBytes, planned_bytes, TOKEN_S
 from voxtral_ros.backends.cpu.memory import weight_bytes
-from voxtral_ros.backends.selection import is_int8_cache
+from voxtral_ros.backends.kv_cache import is_int8_cache
 from voxtral_ros.doctor.board import read_clocks, read_model
 from voxtral_ros.doctor.finding import Finding, look, ok, wrong
 from voxtral_ros.doctor.machine import Machine, Probe
@@ -81,7 +81,7 @@ def open_model(folder: Path, window: int) -> Model:
 
 
 def describe(model: Model) -> Finding:
-    """Tell which model it is."""
+    """Show which model it is."""
     packed = ', '.join(f'{model.kinds[kind]} in {kind.upper()}' for kind in ('int4', 'int8')
                        if kind in model.kinds)
     n_weights = sum(model.kinds.values())
@@ -122,7 +122,7 @@ def check_memory(machine: Machine, model: Model, gpu: Probe, kv_cache: str = 'au
         return look(name, f'what the GPU needs is not known: {found.get("plan_error", gpu.error)}',
                     'the log has it when the model is loaded')
     else:
-        int8_cache = is_int8_cache(kv_cache, model.n_bytes + model.cache_bytes(16), total)
+        int8_cache = is_int8_cache(kv_cache, model.cpu_bytes + model.cache_bytes(16), total)
         caches = model.cache_bytes(8 if int8_cache else 16)
         needed = round(model.cpu_bytes + caches + _PROCESS)
         plan = (f'{needed / 1e9:.2f} GB on the CPU: weights {model.cpu_bytes / 1e9:.2f}, caches '

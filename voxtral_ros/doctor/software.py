@@ -29,7 +29,7 @@ _SLOW = 'baseline'  # the instructions that every processor has
 
 
 def check_cpu() -> Finding:
-    """Tell whether the network is compiled for this processor, and with which instructions."""
+    """Show whether the network is compiled for this processor, and with which instructions."""
     name = 'CPU backend'
     try:
         path = library.find()
@@ -49,7 +49,7 @@ def check_cpu() -> Finding:
 
 
 def check_microphone(machine: Machine) -> Finding:
-    """Tell which input devices PortAudio sees."""
+    """Show which input devices PortAudio sees."""
     name = 'microphone'
     probe = machine.probe('doctor.audio_probe', timeout_s=_PATIENCE_S)
     if problem := probe.found.get('problem', ''):

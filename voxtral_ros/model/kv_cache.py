@@ -50,6 +50,7 @@ def quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     exact = torch.where(largest < _SMALLEST, 0, largest) / 127
     # The upper half of the bits is a bfloat16.
     scales = (exact.view(torch.int32) + 0xffff & -0x10000).view(torch.float32)
+    scales = scales.where(exact.isfinite(), torch.nan)  # some bits of NaN would overflow
     codes = (x.float() * scales.reciprocal()[..., None]).nan_to_num(0).round().clamp(-127, 127)
     return (codes + _ZERO_CODE).to(torch.uint8), scales.bfloat16()
 

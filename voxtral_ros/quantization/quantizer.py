@@ -42,6 +42,7 @@ from voxtral_ros.quantization.tensors import as_array, read_codes, read_rows, TO
 from voxtral_ros.quantization.weights import half_split, row_blocks, row_unit, WeightFile
 
 _BLOCK = 1 << 18  # weights that one core rounds at once: what it computes stays in its cache
+_READ = 1 << 22  # weights that are read at once: short reads are slow on many disks
 # Checkpoint name -> codes int8 [N, K] and scales fp16 [N, K / 128] of whole weights.
 Codes = Mapping[str, tuple[Tensor, Tensor]]
 _Part = tuple[float, float]  # of a block: sum of squared error, sum of squared weight
@@ -254,10 +255,11 @@ class _Job:
 
     def _blocks(self, item: _Item, unit: int = 1,
                 numbers: int = 0) -> Iterator[tuple[int, Tensor]]:
-        for start, stop in row_blocks(item.shape, unit, numbers):
+        for start, stop in row_blocks(item.shape, unit, _READ):
             weight = read_rows(self._source, item.weight_name, start, stop)
-            yield start, weight
-            self._progress(weight.numel())
+            for first, last in row_blocks(tuple(weight.shape), unit, numbers):
+                yield start + first, weight[first:last]
+                self._progress(weight[first:last].numel())
 
     def verify(self, path: Path) -> None:
         """

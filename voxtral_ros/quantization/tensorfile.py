@@ -106,10 +106,10 @@ class TensorFile:
             raise CheckpointError(f'{path} does not exist: {foreign.A_MODEL}') from None
         except OSError as error:
             raise CheckpointError(f'{path} cannot be read: {error.strerror}') from error
-        # Tensors are not read in the order of the file: what would be read ahead, up to megabytes
-        # behind each, would stay in the page cache.
-        self._advise('RANDOM')
         try:
+            # Tensors are not read in the order of the file: what would be read ahead, up to
+            # megabytes behind each, would stay in the page cache.
+            self._advise('RANDOM')
             self.specs, self._places, self._metadata = self._read_header()
             expected = self.checksums() if verify else {}
         except BaseException:
@@ -231,7 +231,7 @@ class TensorFile:
         self._advise('DONTNEED', begin, offset + done - begin)
 
     def _advise(self, advice: str, begin: int = 0, count: int = 0) -> None:
-        """Tell the page cache about `count` bytes; 0: all the rest of the file."""
+        """Advise the kernel about `count` bytes; 0: all the rest of the file."""
         if hasattr(os, 'posix_fadvise'):  # macOS has no such call
             os.posix_fadvise(self._file.fileno(), begin, count,
                              getattr(os, f'POSIX_FADV_{advice}'))

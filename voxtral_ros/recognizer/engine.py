@@ -79,7 +79,7 @@ class Engine:
         # Now, and not with every stream: later there may be no file descriptor left to load one.
         self._detectors = [new_detector() for _ in range(max(max_open, backend.max_streams))]
         self._n_passes = self._n_tokens = 0  # over live audio
-        self.n_done = 0  # passes of any kind that have come back
+        self.n_done = 0  # passes that have come back
         # Streams often expect the same phrases, and each of them in more than one slot. There is
         # room for a list of each stream, and for one that it is to expect next.
         self._compiled = lru_cache(maxsize=16 + 2 * len(self._detectors))(

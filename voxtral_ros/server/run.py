@@ -41,11 +41,12 @@ class EngineHangs(ServerError):
     """A GPU or its driver hangs: no thread that waits for it can be ended, only the process."""
 
 
-def serve(server: Server, host: str, port: int, announce: Callable[[int], None]) -> None:
+def serve(server: Server, host: str, port: int, announce: Callable[[int], None]) -> bool:
     """
     Serve until SIGTERM or SIGINT, then finish what is being transcribed.
 
     :param announce: called with the port when the server listens
+    :return: whether all engines have come to rest; else Python would wait for one that hangs
     :raises OSError: the address cannot be listened on
     :raises EngineHangs: a step of an engine does not come back
     """
@@ -64,6 +65,7 @@ def serve(server: Server, host: str, port: int, announce: Callable[[int], None])
             await server.stop()
 
     asyncio.run(until_signal())
+    return not server.pool.is_computing
 
 
 def serve_recording(server: Server, blocks: Iterable[Samples], show: Callable[[str], None]) -> str:

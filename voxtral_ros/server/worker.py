@@ -143,7 +143,7 @@ class Worker:
         self.stuck_s = self._stuck.stuck_s(
             None if begun is None else (begun, self._engine.n_done))
         if self.is_failing and not was_failing:
-            _LOGGER.error('a step of %s has not come back for %.0f s: its GPU or driver hangs',
+            _LOGGER.error('a step of %s has not come back for %.0f s: does its GPU hang?',
                           self.name, self.stuck_s)
         return self.stuck_s
 
@@ -167,13 +167,17 @@ class Worker:
             self.condition.notify()
         self._preparer.shutdown(wait=False, cancel_futures=True)
         self._thread.join(_STOP_S)
-        if self._thread.is_alive():
+        if self.is_alive:
             _LOGGER.error('%s computes for more than %g s: it is left alone', self.name, _STOP_S)
+
+    @property
+    def is_alive(self) -> bool:
+        """Return whether the thread still runs."""
+        return self._thread.is_alive()
 
     # ---- the thread ----
 
     def _run(self) -> None:
-        slots = self._engine.slots
         while True:
             is_due = False
             with self.condition:
@@ -183,27 +187,31 @@ class Worker:
                     is_due = self._wait()
                 if self._stopping:
                     return
-            if leaving:
-                self._hand_over(leaving)
-                continue
-            if is_due:
-                self._try_again()
-                continue
-            n_samples = sum(len(samples) for _, samples, _, _ in batch)
-            self._own_metrics.processed(n_samples / TARGET_RATE_HZ)
-            begin = time.perf_counter()
             self._n_rounds += 1
             self._under_way = self._n_rounds
-            try:
-                self._round(batch)
-            except Exception:  # the server goes on, whatever it is
-                _LOGGER.exception('a round of %s went wrong', self.name)
+            if leaving:
+                self._hand_over(leaving)
+            elif is_due:
+                self._try_again()
+            else:
+                self._compute(batch)
             self._under_way = None
-            self._own_metrics.computed(time.perf_counter() - begin)
-            with self.condition:
-                self._jobs = [job for job in self._jobs if not job.over]
-            self.n_talking = slots.n_busy
-            self._own_metrics.slots(slots.n_busy, slots.n_waiting, slots.n_waits)
+
+    def _compute(self, batch: _Batch) -> None:
+        """Do a round, and count what it takes."""
+        slots = self._engine.slots
+        n_samples = sum(len(samples) for _, samples, _, _ in batch)
+        self._own_metrics.processed(n_samples / TARGET_RATE_HZ)
+        begin = time.perf_counter()
+        try:
+            self._round(batch)
+        except Exception:  # the server goes on, whatever it is
+            _LOGGER.exception('a round of %s went wrong', self.name)
+        self._own_metrics.computed(time.perf_counter() - begin)
+        with self.condition:
+            self._jobs = [job for job in self._jobs if not job.over]
+        self.n_talking = slots.n_busy
+        self._own_metrics.slots(slots.n_busy, slots.n_waiting, slots.n_waits)
 
     def _wait(self) -> bool:
         """Wait for something to do; return whether a failing engine is to be tried instead."""

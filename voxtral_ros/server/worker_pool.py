@@ -89,6 +89,11 @@ class WorkerPool:
         return all(worker.is_failing for worker in self.workers)
 
     @property
+    def is_computing(self) -> bool:
+        """Return whether the thread of an engine still runs, as it does until it is stopped."""
+        return any(worker.is_alive for worker in self.workers)
+
+    @property
     def n_talking(self) -> int:
         """Return for how many clients the engines compute."""
         return sum(worker.n_talking for worker in self.workers)

@@ -68,11 +68,11 @@ def load() -> ctypes.CDLL:
 def architectures() -> list[int]:
     """Return what the library has code for, as 87; [] if it is too old to know."""
     try:
-        said = load().voxtral_architectures
+        architectures = load().voxtral_architectures
     except AttributeError:
         return []
-    said.restype = ctypes.c_char_p
-    return [int(number) // 10 for number in said().decode().split(',')]
+    architectures.restype = ctypes.c_char_p
+    return [int(number) // 10 for number in architectures().decode().split(',')]
 
 
 def available(device: torch.device | None = None) -> bool:

@@ -28,6 +28,7 @@ import math
 import torch
 
 from voxtral_ros.backends.base import kv_cache_tokens
+from voxtral_ros.backends.kv_cache import is_int8_cache
 from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.quantization.format import HEAD
 from voxtral_ros.quantization.weights import Stored, WeightFile
@@ -46,6 +47,7 @@ class MemoryPlan:
     weights: int
     caches: int  # keys and values of all streams, full windows
     overhead: int
+    cache_bits: int = 16  # of a number in them
 
     @property
     def total(self) -> int:
@@ -70,9 +72,23 @@ def plan_memory(config: ModelConfig, weights: WeightFile, dtype: torch.dtype, ma
     """
     size = dtype.itemsize
     total = sum(_weight(name, stored, size, packed) for name, stored in weights.stored.items())
-    caches = max_streams * config.kv_cache_bytes(
-        kv_cache_tokens(max_chunk_tokens), 8 if int8_cache else 8 * size)
-    return MemoryPlan(round(total), caches, round(_OVERHEAD))
+    cache_bits = 8 if int8_cache else 8 * size
+    caches = max_streams * config.kv_cache_bytes(kv_cache_tokens(max_chunk_tokens), cache_bits)
+    return MemoryPlan(round(total), caches, round(_OVERHEAD), cache_bits)
+
+
+def choose_plan(config: ModelConfig, weights: WeightFile, dtype: torch.dtype, max_streams: int,
+                max_chunk_tokens: int, packed: bool, kv_cache: str, memory: int) -> MemoryPlan:
+    """
+    Return the plan with KV caches in as many bits as `kv_cache` means on this GPU.
+
+    :param kv_cache: see is_int8_cache
+    :param memory: bytes that the GPU has
+    """
+    sizes = (config, weights, dtype, max_streams, max_chunk_tokens, packed)
+    plan = plan_memory(*sizes)
+    return plan_memory(*sizes, int8_cache=True) \
+        if is_int8_cache(kv_cache, plan.total, memory) else plan
 
 
 def check_memory(plan: MemoryPlan, free: int, total: int) -> None:

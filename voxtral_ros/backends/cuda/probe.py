@@ -139,23 +139,19 @@ def _plan(model: Path, window: int, kv_cache: str, has_kernels: bool) -> None:
     """Add up what one stream of a model needs here, and what is free."""
     import torch
 
-    from voxtral_ros.backends.cuda.memory import plan_memory
+    from voxtral_ros.backends.cuda.memory import choose_plan
     from voxtral_ros.backends.cuda.network import fits_kernels
     from voxtral_ros.backends.cuda.weight_source import mergeable
-    from voxtral_ros.backends.selection import is_int8_cache
     from voxtral_ros.model.checkpoint import open_weights
     from voxtral_ros.quantization.tensors import TORCH_DTYPES
     with open_weights(model, window) as (config, weights):
         dtype = TORCH_DTYPES[weights.main_dtype]
         packed = has_kernels and fits_kernels(config, dtype, _CHUNK_TOKENS) \
             and mergeable(config, weights)
-        plans = [plan_memory(config, weights, dtype, 1, _CHUNK_TOKENS, packed, int8_cache)
-                 for int8_cache in (False, True)]
-    free, total = torch.cuda.mem_get_info()
-    int8_cache = is_int8_cache(kv_cache, plans[False].total, total)
-    plan = plans[int8_cache]
+        free, total = torch.cuda.mem_get_info()
+        plan = choose_plan(config, weights, dtype, 1, _CHUNK_TOKENS, packed, kv_cache, total)
     _print(plan=str(plan), plan_bytes=plan.total, packed=packed, free=free, total=total,
-           cache_bits=8 if int8_cache else 16)
+           cache_bits=plan.cache_bits)
 
 
 def _print(**found: Any) -> None:
