@@ -40,10 +40,10 @@ TURN_S, TURNS = 5.0, {'a turn a minute': 60, 'four turns a minute': 240}
 
 
 def pass_ms():
-    """Return what passes take: {streams: (p50, p99)}."""
+    """Return what passes take, KV caches in 16 bits: {streams: (p50, p99)}."""
     page = (RESULTS / 'step.md').read_text(encoding='utf-8')
     table = page.split('## Many streams, compact')[1].split('\n## ')[0]
-    rows = re.findall(r'^\| (\d+) \| ([\d.]+) ms \| ([\d.]+) ms', table, re.M)
+    rows = re.findall(r'^\| (\d+) \| ([\d.]+) ms \(([\d.]+)\)', table, re.M)
     return {int(n): (float(p50), float(p99)) for n, p50, p99 in rows}
 
 

@@ -30,9 +30,11 @@ from voxtral_ros.backends.cpu import library as cpu
 from voxtral_ros.backends.cpu.backend import CpuBackend
 from voxtral_ros.backends.cpu.memory import weight_bytes
 from voxtral_ros.backends.cuda.build import BuildError
+from voxtral_ros.backends.cuda.memory import plan_memory
 from voxtral_ros.backends.eager import EagerBackend
 from voxtral_ros.model.checkpoint import open_weights, WEIGHTS
 from voxtral_ros.model.config import ModelConfig
+from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.quantization.tensorfile import TensorFile
 from voxtral_ros.recognizer.engine import Engine
 from voxtral_ros.recognizer.events import Transcript
@@ -127,6 +129,26 @@ def test_the_kv_cache_is_in_int8_where_memory_is_short(monkeypatch, dtype, more,
         'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': 2 * (weights + caches) + more}[name])
     engine = Engine.load(demo_model(), 'cpu', dtype, max_streams=3)
     assert engine.backend.cache_bits == bits
+
+
+@pytest.mark.parametrize('kernels', [False, True])
+@pytest.mark.parametrize(('kv_cache', 'more', 'int8'), [
+    ('auto', 1, False), ('auto', -1, True), ('16', -1, False), ('8', 1, True)])
+def test_a_gpu_keeps_int8_where_its_memory_is_short(monkeypatch, kernels, kv_cache, more, int8):
+    """The GPU is played by the CPU."""
+    folder, made = demo_model(), []
+    with open_weights(folder) as (config, weights):
+        plan = plan_memory(config, weights, torch.bfloat16, 1, 8, kernels)
+        memory = 2 * plan.total + more
+        monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda _: (memory, memory))
+        monkeypatch.setattr('voxtral_ros.backends.cuda.library.available', lambda _: kernels)
+        monkeypatch.setattr('voxtral_ros.backends.cuda.backend.CudaBackend',
+                            lambda *_, int8_cache: made.append(int8_cache))
+        tokenizer = Tokenizer.load(folder, config.vocab_size)
+        backend = selection._on_gpu(
+            config, weights, 'cpu', 'bfloat16', tokenizer, 1, 8, kv_cache)
+    assert made == ([int8] if kernels else [])
+    assert kernels or backend.cache_bits == (8 if int8 else 16)
 
 
 def test_kv_caches_of_other_widths_are_refused():

@@ -40,8 +40,8 @@ def test_one_stream_is_for_one_robot_or_for_robots_that_hardly_ever_speak():
 
 
 def test_streams_come_from_the_measured_passes():
-    assert sizes.streams_within(67.9) == 96
-    assert sizes.streams_within(67.8) == 95  # on the line between 64 and 96 streams
-    assert sizes.streams_within(44.1 / 2) == 32
-    assert sizes.streams_within(84.2) == 128
-    assert sizes.streams_within(44.1 + 64, stream_ms=1.0) == 64
+    assert sizes.streams_within(60.9) == 96
+    assert sizes.streams_within(60.8) == 95  # on the line between 64 and 96 streams
+    assert sizes.streams_within(43.0 / 2) == 32
+    assert sizes.streams_within(79.8) == 128
+    assert sizes.streams_within(43.0 + 64, stream_ms=1.0) == 64

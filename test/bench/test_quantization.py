@@ -68,12 +68,15 @@ def test_every_variant_has_a_row_in_every_table(compare, tmp_path):
 
 @pytest.mark.slow
 def test_every_encoder_in_int4_has_a_row(compare):
-    """Smaller and different, but for the one whose only block stays as it is."""
+    """Smaller and different, but for the one whose only block stays as it is, and KV caches."""
     result = compare(ROWS[1:3], ROWS[3:5], '--variants', 'encoder')
     assert result.returncode == 0, result.stderr
     rows = [line.split(' | ') for line in result.stdout.split('\n## ')[1].splitlines()
             if line.startswith('| ')][1:]
+    caches = rows.pop(1)
     sizes, divergences = ([float(row[column]) for row in rows] for column in (1, 2))
+    assert (caches[0], float(caches[1])) == ('| KV caches in INT8', sizes[0])
+    assert 0 < float(caches[2]) < min(divergences[1:4])
     assert len(rows) == 5
     assert divergences[0] == divergences[4] == 0 < min(divergences[1:4])
     assert sizes[1] == sizes[2] < sizes[3] < sizes[0]
