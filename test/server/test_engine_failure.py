@@ -158,12 +158,16 @@ def test_a_step_that_does_not_come_back_is_known_and_given_no_clients(caplog):
         client.until('transcription.done')
 
 
-def test_an_engine_that_hangs_when_it_is_tried_again_is_stuck_as_well():
-    class Hangs(Frail):
-        def warm_up(self):
-            self._free.wait()
+class HangsInWarmUp(ServedScript):
+    """Hangs when it is tried again."""
 
-    engine = Hangs(Script())
+    def warm_up(self):
+        """Compute, or not."""
+        self._free.wait()
+
+
+def test_an_engine_that_hangs_when_it_is_tried_again_is_stuck_as_well():
+    engine = HangsInWarmUp(Script())
     with scripted_voice(), engine.held(), patch('voxtral_ros.server.worker._TRY_AGAIN_S', 0.01):
         worker = Worker(engine, Metrics())
         worker._n_failures = 3
