@@ -67,7 +67,7 @@ def test_passes_are_those_of_the_network(folder, name, int8_cache):
             windows = windows_of(folder, len(slots), n_tokens, count)
             ages[slots] += n_tokens
             tokens = rng.integers(0, config.vocab_size, (len(slots), n_tokens)).tolist()
-            # In INT8 a last bit decides which of two codes is nearer, and soon which token is best.
+            # In INT8 a last bit decides which of two codes is nearer, then which token is best.
             (ids, probs, _), (expected_ids, expected, _) = (
                 backend.prefill(slots, windows, tokens) if count % 2 or int8_cache
                 else backend.decode(slots, windows) for backend in (ours, reference))
