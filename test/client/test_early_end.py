@@ -102,6 +102,23 @@ def test_the_tokens_tell_whether_a_text_is_complete(seconds, n_tokens, early):
     assert segment.ends_early(n_tokens) == early
 
 
+class Growing(list):
+    """Gets another block whenever somebody has gone through it."""
+
+    def __iter__(self):
+        yield from [*super().__iter__()]
+        self.append(bytes(2560))
+
+
+def test_audio_that_comes_meanwhile_does_not_matter():
+    segment = Segment(0.0)
+    segment._audio = Growing()
+    for _ in range(100):
+        segment.append(silence(0.08))
+    assert segment.go_on_after(60)
+    assert 40 < segment.first < 60
+
+
 def written(text, times_s):
     """Return a segment with ten seconds of audio and words that end at some times."""
     segment = Segment(0.0)

@@ -128,7 +128,7 @@ class Segment:
 
     def _quietest(self, first_s: float, last_s: float) -> tuple[int, float]:
         """Return the block that begins after the quietest moment of some time, and when."""
-        blocks = self._audio
+        blocks = tuple(self._audio)  # those of now: the other thread goes on
         starts = np.cumsum([0] + [len(block) for block in blocks]) / _BYTES_PER_S
         levels = [float(np.mean(np.square(np.frombuffer(block, '<i2').astype(float))))
                   for block in blocks]
