@@ -22,6 +22,7 @@ model: `tensor_shapes(real_params())` has 711 entries and 4,429,679,360 numbers.
 
 import base64
 from collections.abc import Iterator
+from contextlib import contextmanager
 import copy
 from itertools import islice, product
 import json
@@ -373,3 +374,15 @@ def random_words() -> Iterator[bytes]:
     for count in (1, 2, 3):
         for word in product(syllables, repeat=count):
             yield (' ' + ''.join(word)).encode()
+
+
+@contextmanager
+def random_bfloat16(device: torch.device) -> Iterator[None]:
+    """Let networks be made on a device in BF16, with the random weights of their modules."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with device:
+            yield
+    finally:
+        torch.set_default_dtype(default)

@@ -37,8 +37,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 import gc
 import os
@@ -54,7 +53,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from bench.few_sms import ConfinedBackend, few_sms, print_confined  # noqa: E402
 from bench.prediction import (  # noqa: E402
     LOOK, pass_bytes, PASSES_PER_TOKEN, print_day, print_factors)
-from bench.random_checkpoints import real_params  # noqa: E402
+from bench.random_checkpoints import random_bfloat16, real_params  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
@@ -252,12 +251,15 @@ class Bench:
         del network
         forget()
         try:
-            times = transformers_times(real_params(), self.device)
+            from bench.transformers_reference import streaming_times
+            import transformers
+            times = streaming_times(real_params(), self.device)
         except ImportError as error:
             log(f'  transformers is not there: {error}')
             return
-        log(f'  transformers, streaming generate: {ms(float(np.median(times)))} p50, '
-            f'{ms(float(np.percentile(times, 99)))} p99, {len(times)} tokens')
+        log(f'  transformers {transformers.__version__}, streaming generate: '
+            f'{ms(float(np.median(times)))} p50, {ms(float(np.percentile(times, 99)))} p99, '
+            f'{len(times)} tokens')
 
 
 def random_phrases(vocab_size: int) -> TokenTrie:
@@ -275,47 +277,6 @@ class AlwaysSpeculative(SpeculativeDecoding):
 
     def next_chunk(self) -> bool:
         return True
-
-
-@contextmanager
-def random_bfloat16(device: torch.device) -> Iterator[None]:
-    """Let networks be made on a device in BF16, with the random weights of their modules."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with device:
-            yield
-    finally:
-        torch.set_default_dtype(default)
-
-
-def transformers_times(params: dict[str, Any], device: torch.device) -> list[float]:
-    """Return the seconds between the chunks of 80 ms that streaming generate asks for."""
-    from bench.random_checkpoints import PAD as HF_PAD
-    from bench.transformers_reference import hf_config, mel_chunks, padded, prompt
-    import transformers
-    from transformers import VoxtralRealtimeForConditionalGeneration
-    log(f'  transformers {transformers.__version__}')
-    with random_bfloat16(device):
-        model = VoxtralRealtimeForConditionalGeneration(hf_config(params)).eval()
-    noise = 0.05 * np.random.default_rng(0).standard_normal(5 * 16000)
-    audio = padded(noise.astype(np.float32), 6)
-    chunks = [chunk[None].to(device, torch.bfloat16)
-              for chunk in mel_chunks(audio, len(prompt(6)))]
-    moments: list[float] = []
-
-    def live() -> Iterator[torch.Tensor]:
-        for chunk in chunks:
-            if device.type == 'cuda':
-                torch.cuda.synchronize()
-            moments.append(time.perf_counter())
-            yield chunk
-
-    ids = torch.tensor([prompt(6)], device=device)
-    with torch.inference_mode():
-        model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), input_features=live(),
-                       num_delay_tokens=6, do_sample=False, pad_token_id=HF_PAD)
-    return np.diff(moments)[3:].tolist()  # the first ones load kernels
 
 
 def calls(backend: Backend, n_passes: int = 20) -> str:

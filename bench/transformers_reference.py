@@ -15,9 +15,9 @@
 """
 The same weights in a second implementation: `voxtral_realtime` of Hugging Face transformers.
 
-What benchmarks compare with, and tests too (test/support/hf_reference.py). Everything here is fp32
-on the CPU, without a batch dimension, and computes padding and prompt from the formulas rather
-than from our code. With L = 33 + delay_tokens prompt ids and
+What benchmarks compare with, and tests too (test/support/hf_reference.py). Everything here but
+`streaming_times` is fp32 on the CPU, without a batch dimension, and computes padding and prompt
+from the formulas rather than from our code. With L = 33 + delay_tokens prompt ids and
 N = 32 + ceil(samples / 1280) + delay_tokens + 11 audio embeds, sequence index p holds the token
 that enters the decoder together with embed p, and generated token k has sequence index L + k.
 """
@@ -27,11 +27,12 @@ that enters the decoder together with embed p, and generated token k has sequenc
 
 from collections.abc import Iterator
 import math
+import time
 from typing import Any
 import warnings
 
 from bench.random_checkpoints import (
-    ADA_DIM, BOS, EMBEDDING, ENCODER, PAD, section, STREAMING_PAD)
+    ADA_DIM, BOS, EMBEDDING, ENCODER, PAD, random_bfloat16, section, STREAMING_PAD)
 import numpy as np
 import torch
 from transformers import (
@@ -211,3 +212,31 @@ def generate(model: Any, features: Any, delay_tokens: int) -> list[int]:
             input_ids=ids, attention_mask=torch.ones_like(ids), input_features=features,
             num_delay_tokens=delay_tokens, do_sample=False, pad_token_id=PAD)
     return output[0, ids.shape[1]:].tolist()
+
+
+def streaming_times(params: dict[str, Any], device: torch.device) -> list[float]:
+    """
+    Return the seconds between the chunks of 80 ms that streaming generate asks for.
+
+    Of a model with random weights in BF16, without the first chunks, which load kernels.
+    """
+    with random_bfloat16(device):
+        model = VoxtralRealtimeForConditionalGeneration(hf_config(params)).eval()
+    noise = 0.05 * np.random.default_rng(0).standard_normal(5 * 16000)
+    audio = padded(noise.astype(np.float32), 6)
+    chunks = [chunk[None].to(device, torch.bfloat16)
+              for chunk in mel_chunks(audio, len(prompt(6)))]
+    moments: list[float] = []
+
+    def live() -> Iterator[torch.Tensor]:
+        for chunk in chunks:
+            if device.type == 'cuda':
+                torch.cuda.synchronize()
+            moments.append(time.perf_counter())
+            yield chunk
+
+    ids = torch.tensor([prompt(6)], device=device)
+    with torch.inference_mode():
+        model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), input_features=live(),
+                       num_delay_tokens=6, do_sample=False, pad_token_id=PAD)
+    return np.diff(moments)[3:].tolist()

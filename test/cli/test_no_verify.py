@@ -20,20 +20,12 @@ from quantization import packable
 import soundfile
 
 from voxtral_ros.cli.main import main
-from voxtral_ros.model.checkpoint import WEIGHTS
-from voxtral_ros.quantization.checksums import write_side_file
-from voxtral_ros.quantization.inspection import inspect
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Return a model of which a bit has changed since its checksums were written."""
-    path = packable.write(tmp_path / 'model') / WEIGHTS
-    write_side_file(path, inspect(path).checksums)
-    content = bytearray(path.read_bytes())
-    content[-2] ^= 1
-    path.write_bytes(content)
-    return path.parent
+    return packable.write_damaged(tmp_path / 'model')
 
 
 @pytest.mark.parametrize('command', ['transcribe', 'evaluate', 'serve'])

@@ -28,9 +28,7 @@ from voxtral_ros.doctor.model import (
     boards_of, check_files, check_memory, check_speed, describe, open_model)
 from voxtral_ros.model.checkpoint import WEIGHTS
 from voxtral_ros.model.config import ModelConfig
-from voxtral_ros.quantization.checksums import write_side_file
 from voxtral_ros.quantization.format import Recipe
-from voxtral_ros.quantization.inspection import inspect
 from voxtral_ros.resources import demo_model, share_folder
 
 NO_GPU = Probe({'gpus': []}, '')
@@ -74,12 +72,8 @@ def test_files_without_checksums(tmp_path):
 
 
 def test_damaged_files(tmp_path):
-    path = packable.write(tmp_path / 'model') / WEIGHTS
-    write_side_file(path, inspect(path).checksums)
-    content = bytearray(path.read_bytes())
-    content[-2] ^= 1
-    path.write_bytes(content)
-    found = check_files(open_model(path.parent, 0), lambda n: None)
+    folder = packable.write_damaged(tmp_path / 'model')
+    found = check_files(open_model(folder, 0), lambda n: None)
     assert found.state == 'wrong'
     assert WEIGHTS in found.text and 'is damaged' in found.text
 

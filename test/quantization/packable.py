@@ -19,6 +19,9 @@ from functools import cache
 from support import checkpoints
 import torch
 
+from voxtral_ros.model.checkpoint import WEIGHTS
+from voxtral_ros.quantization.checksums import write_side_file
+from voxtral_ros.quantization.inspection import inspect
 from voxtral_ros.quantization.quantizer import quantize
 
 # The key heads make 64 outputs, the least that can be packed; no two sizes are equal by accident.
@@ -48,6 +51,16 @@ def write(folder, weights=None, params=PARAMS):
     vocabulary = checkpoints.tiny_vocabulary() + [b'word %d' % number for number in range(60)]
     tekken = checkpoints.tekken_dict(vocabulary, n_text=PARAMS['vocab_size'] - 1000)
     return checkpoints.write_checkpoint(folder, params, weights or tensors(), tekken)
+
+
+def write_damaged(folder):
+    """Write a checkpoint of which a bit has changed since its checksums were written."""
+    path = write(folder) / WEIGHTS
+    write_side_file(path, inspect(path).checksums)
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    return folder
 
 
 def quantized_folders(root, recipes):

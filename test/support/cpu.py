@@ -34,7 +34,7 @@ from voxtral_ros.backends.cpu.library import load
 from voxtral_ros.backends.cpu.weights import float_of
 from voxtral_ros.backends.eager import EagerBackend
 from voxtral_ros.model.checkpoint import open_weights
-from voxtral_ros.model.kv_cache import dequantize, KVCache
+from voxtral_ros.model.kv_cache import contents
 from voxtral_ros.model.layers import Attend
 from voxtral_ros.model.loading import load_network
 from voxtral_ros.model.names import checkpoint_name
@@ -218,15 +218,6 @@ def positions(stack: StackState) -> tuple[np.ndarray, np.ndarray]:
     return parts[0] * scales[0, ..., None], parts[1] * scales[1, ..., None]
 
 
-def contents(cache: KVCache) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what keys and values of a cache stand for, [n_layers, slots, entries, heads, dim]."""
-    if cache.scales is None:
-        return cache.keys, cache.values
-    keys, values = (dequantize(codes, cache.scales[..., which].transpose(2, 3), torch.float32)
-                    for which, codes in enumerate((cache.keys, cache.values)))
-    return keys, values
-
-
 def memory(backend: Any, slot: int) -> list[torch.Tensor]:
     """Return all that is remembered of the stream in a slot, of KV caches what is in windows."""
     state = backend.state
@@ -237,7 +228,7 @@ def memory(backend: Any, slot: int) -> list[torch.Tensor]:
     else:
         config = backend.network.config
         caches = [cache for stack in (state.encoder_cache, state.decoder_cache)
-                  for cache in contents(stack)]
+                  for cache in contents(stack.keys, stack.values, stack.scales)]
         ages = [state.encoder_position[slot], state.decoder_position[slot]]
     kept = []
     stacks = ((config.encoder, config.downsample_factor), (config.decoder, 1))

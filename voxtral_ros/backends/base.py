@@ -33,6 +33,7 @@ from voxtral_ros.backends.biasing import TokenTrie
 # Tokens that a look ahead may take: the longest delay that is looked over, 15, then what a stream
 # is flushed with after its delay, 11, and what fills the last chunk.
 MAX_ROLLBACK_TOKENS = 32
+DEFAULT_CHUNK_TOKENS = 8  # of 80 ms: the most that one pass takes of a stream
 
 
 def kv_cache_tokens(max_chunk_tokens: int) -> int:

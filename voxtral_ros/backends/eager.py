@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.backends.base import (
-    kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, Unbiased, WeightBytes)
+    DEFAULT_CHUNK_TOKENS, kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, Unbiased, WeightBytes)
 from voxtral_ros.backends.biasing import TokenTrie
 from voxtral_ros.backends.rollback import SavedStreams
 from voxtral_ros.model.names import part_of_pass
@@ -39,7 +39,7 @@ class EagerBackend:
     max_rollback_tokens = MAX_ROLLBACK_TOKENS
 
     def __init__(self, network: VoxtralRealtime, pad: int, max_streams: int = 1,
-                 max_chunk_tokens: int = 8, int8_cache: bool = False) -> None:
+                 max_chunk_tokens: int = DEFAULT_CHUNK_TOKENS, int8_cache: bool = False) -> None:
         """
         Allocate the state of all streams.
 

@@ -29,7 +29,7 @@ from pathlib import Path
 import re
 from typing import TYPE_CHECKING
 
-from voxtral_ros.backends.base import Backend, kv_cache_tokens
+from voxtral_ros.backends.base import Backend, DEFAULT_CHUNK_TOKENS, kv_cache_tokens
 from voxtral_ros.backends.build import BuildError
 from voxtral_ros.backends.cpu import library as cpu_library
 from voxtral_ros.backends.cpu.backend import CpuBackend
@@ -49,9 +49,9 @@ _BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2}
 
 
 def load_backend(folder: str | Path, tokenizer: Tokenizer, device: str = 'auto',
-                 dtype: str | None = None, max_streams: int = 1, max_chunk_tokens: int = 8,
-                 threads: int = 0, window: int = 0, verify: bool = True,
-                 kv_cache: str = 'auto') -> Backend:
+                 dtype: str | None = None, max_streams: int = 1,
+                 max_chunk_tokens: int = DEFAULT_CHUNK_TOKENS, threads: int = 0, window: int = 0,
+                 verify: bool = True, kv_cache: str = 'auto') -> Backend:
     """
     Load a checkpoint folder into the best backend that there is for it.
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
-from voxtral_ros.cli.options import add_kv_cache
+from voxtral_ros.cli.options import add_kv_cache, add_no_verify
 
 if TYPE_CHECKING:
     from voxtral_ros.doctor.finding import Finding
@@ -40,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='of 80 ms that the decoder is to look back, as engine.window of the '
                              'node [0: the window of the model]')
     add_kv_cache(parser)
-    parser.add_argument('--no-verify', dest='verify', action='store_false',
-                        help='do not compare the weights with their checksums, for which all of '
-                             'them have to be read')
+    add_no_verify(parser, 'here, for which all of them are read')
     parser.add_argument('--json', action='store_true',
                         help='print what was found as JSON: name, state (ok, look, wrong), text '
                              'and advice of each check')

@@ -23,11 +23,10 @@ from voxtral_ros.backends.kv_cache import KV_CACHES
 from voxtral_ros.recognizer.phrases import DEFAULT_BOOST, PhraseError, PhraseList
 
 
-def add_no_verify(parser: argparse.ArgumentParser) -> None:
+def add_no_verify(parser: argparse.ArgumentParser, when: str = 'while they are loaded') -> None:
     """Declare `--no-verify`: in `arguments.verify`."""
     parser.add_argument('--no-verify', dest='verify', action='store_false',
-                        help='do not compare the weights with their checksums while they are '
-                             'loaded')
+                        help=f'do not compare the weights with their checksums {when}')
 
 
 def add_kv_cache(parser: argparse._ActionsContainer) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voxtral_ros.backends.base import kv_cache_tokens
+from voxtral_ros.backends.base import DEFAULT_CHUNK_TOKENS, kv_cache_tokens
 from voxtral_ros.backends.benchmark import Board, BOARDS, PassBytes, planned_bytes, TOKEN_S
 from voxtral_ros.backends.cpu.memory import weight_bytes
 from voxtral_ros.backends.kv_cache import is_int8_cache
@@ -35,7 +35,6 @@ from voxtral_ros.model.layout import find_layout
 from voxtral_ros.quantization.inspection import inspect
 
 _PROCESS = 0.1e9  # bytes of Python and its libraries, those of ROS among them
-_CHUNK_TOKENS = 8  # that the engine makes its caches for
 _BITS = {'dense': 16, 'int8': 8, 'int4': 4}
 _SHORT, _LONG = 1, 6  # tokens of 80 ms: in time, and as much as the engine takes when it is late
 _YOUNG = 500  # tokens that a stream looks back after 40 s
@@ -64,7 +63,7 @@ class Model:
 
     def cache_bytes(self, bits: int) -> int:
         """Return the size of the KV caches of a stream."""
-        return self.config.kv_cache_bytes(kv_cache_tokens(_CHUNK_TOKENS), bits)
+        return self.config.kv_cache_bytes(kv_cache_tokens(DEFAULT_CHUNK_TOKENS), bits)
 
 
 def open_model(folder: Path, window: int) -> Model:

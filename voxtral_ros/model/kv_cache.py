@@ -60,6 +60,20 @@ def dequantize(codes: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
     return ((codes.float() - _ZERO_CODE) * scales.float()[..., None]).to(dtype)
 
 
+def contents(keys: Tensor, values: Tensor, scales: Tensor | None) -> tuple[Tensor, Tensor]:
+    """
+    Return what the keys and values of a cache stand for, in INT8 as float32.
+
+    :param keys, values: [..., capacity, heads, D]
+    :param scales: [..., heads, capacity, 2]; None: not in INT8
+    """
+    if scales is None:
+        return keys, values
+    of_keys, of_values = scales.transpose(-3, -2).unbind(-1)
+    return (dequantize(keys, of_keys, torch.float32),
+            dequantize(values, of_values, torch.float32))
+
+
 class KVCache:
     """Keys and values of all layers of one stack, for a fixed number of streams (slots)."""
 

@@ -16,11 +16,10 @@
 What the network is given while it transcribes recordings: the inputs to calibrate weights on.
 
 The encoder is given recordings, padded as a stream pads them. Of these it makes audio embeddings,
-and the network decodes them
-greedily, as in use, and at every position its input is the sum of an audio embedding and the
-embedding of a token that it has written itself, with the conditioning on a delay. Weights that are
-calibrated on less than that, such as on text alone, serve a stream worse: docs/quantization.md has
-the numbers.
+and the network decodes them greedily, as in use, and at every position its input is the sum of an
+audio embedding and the embedding of a token that it has written itself, with the conditioning on a
+delay. Weights that are calibrated on less than that, such as on text alone, serve a stream worse:
+docs/quantization.md has the numbers.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voxtral_ros.backends.base import Backend, Tokens
+from voxtral_ros.backends.base import Backend, DEFAULT_CHUNK_TOKENS, Tokens
 from voxtral_ros.model.config import AudioConfig, ModelConfig
 from voxtral_ros.model.protocol import load_protocol, StreamingProtocol
 from voxtral_ros.model.tokenizer import Tokenizer
@@ -87,7 +87,7 @@ class Engine:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = 'auto', dtype: str | None = None,
-             max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0,
+             max_streams: int = 1, max_chunk_tokens: int = DEFAULT_CHUNK_TOKENS, threads: int = 0,
              window: int = 0, verify: bool = True, max_open: int = 0,
              kv_cache: str = 'auto') -> Engine:
         """

@@ -82,8 +82,7 @@ class Worker:
         self._jobs: list[Job] = []
         self._stopping = False
         self._n_failures = 0  # rounds in a row
-        self._under_way: int | None = None  # the number of the round
-        self._n_rounds = 0
+        self._busy_since_s: float | None = None
         self._stuck = StuckTimer()
         self.stuck_s = 0.0  # for which the present step has not come back, see watch
         self._stuck_after_s = math.inf
@@ -139,9 +138,9 @@ class Worker:
         :param stuck_after_s: an engine that has been stuck for so long is failing
         """
         was_failing, self._stuck_after_s = self.is_failing, stuck_after_s
-        begun = self._under_way
+        begun_s = self._busy_since_s
         self.stuck_s = self._stuck.stuck_s(
-            None if begun is None else (begun, self._engine.n_done))
+            None if begun_s is None else (begun_s, self._engine.n_done))
         if self.is_failing and not was_failing:
             _LOGGER.error('a step of %s has not come back for %.0f s: does its GPU hang?',
                           self.name, self.stuck_s)
@@ -187,15 +186,14 @@ class Worker:
                     is_due = self._wait()
                 if self._stopping:
                     return
-            self._n_rounds += 1
-            self._under_way = self._n_rounds
+            self._busy_since_s = time.monotonic()
             if leaving:
                 self._hand_over(leaving)
             elif is_due:
                 self._try_again()
             else:
                 self._compute(batch)
-            self._under_way = None
+            self._busy_since_s = None
 
     def _compute(self, batch: _Batch) -> None:
         """Do a round, and count what it takes."""

@@ -22,7 +22,7 @@ import torch
 
 from voxtral_ros.backends.cuda.attention import attention, LayerCache, n_counters
 from voxtral_ros.backends.cuda.norm_rope import rope_cos_sin
-from voxtral_ros.model.kv_cache import dequantize, quantize
+from voxtral_ros.model.kv_cache import contents, dequantize, quantize
 
 
 class Case:
@@ -75,13 +75,10 @@ class Case:
                          self.half_split, self.counters)
 
 
-def contents(cache):
-    """Return what keys and values of a cache stand for, in float64."""
-    parts = cache.keys.cpu(), cache.values.cpu()
-    if cache.scales is not None:
-        parts = (dequantize(part, cache.scales[..., which].transpose(1, 2).cpu(), torch.float32)
-                 for which, part in enumerate(parts))
-    return [part.double() for part in parts]
+def in_float64(cache):
+    """Return what keys and values of a cache stand for, on the CPU."""
+    return [part.cpu().double()
+            for part in contents(cache.keys, cache.values, cache.scales)]
 
 
 def stored(x, cache):
@@ -107,7 +104,7 @@ def one_by_one(case):
     new_values = stored(qkv.unflatten(-1, (-1, head_dim))[:, :, case.n_heads + n_kv_heads:],
                         case.cache)
     turned = turned.double()
-    old_keys, old_values = contents(case.cache)
+    old_keys, old_values = in_float64(case.cache)
     out = torch.empty(m, length, case.n_heads, head_dim, dtype=torch.float64)
     group = case.n_heads // n_kv_heads
     for stream in range(m):
@@ -154,7 +151,7 @@ def test_equals_the_definition(device, dtype, half_split, shape, positions, int8
     # The cache has got the new positions, and nothing else.
     case.run()
     assert torch.equal(other.cache.values.cpu(), case.cache.values)
-    (keys, values), (expected_keys, expected_values) = map(contents, (other.cache, case.cache))
+    (keys, values), (expected_keys, expected_values) = map(in_float64, (other.cache, case.cache))
     assert torch.equal(values, expected_values)
     # An angle's last bit can decide which of two codes is nearer.
     assert relative_error(keys, expected_keys) < (3e-4 if int8 else 1e-4)

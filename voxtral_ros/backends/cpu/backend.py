@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxtral_ros.backends.base import (
-    kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, Unbiased, WeightBytes)
+    DEFAULT_CHUNK_TOKENS, kv_cache_tokens, MAX_ROLLBACK_TOKENS, Tokens, Unbiased, WeightBytes)
 from voxtral_ros.backends.biasing import TokenTrie
 from voxtral_ros.backends.cpu.library import (
     Choice, Layer, load, Matrix, Model, Phrases, Stack)
@@ -55,8 +55,8 @@ class CpuBackend:
     max_rollback_tokens = MAX_ROLLBACK_TOKENS
 
     def __init__(self, config: ModelConfig, weights: StoredWeights, pad: int,
-                 max_streams: int = 1, max_chunk_tokens: int = 8, threads: int = 0,
-                 int8_cache: bool = False) -> None:
+                 max_streams: int = 1, max_chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
+                 threads: int = 0, int8_cache: bool = False) -> None:
         """
         Read the weights and allocate the state of all streams.
 

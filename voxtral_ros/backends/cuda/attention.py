@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.backends.cuda.library import call, DTYPES, load
-from voxtral_ros.model.kv_cache import dequantize, quantize
+from voxtral_ros.model.kv_cache import contents, quantize
 
 HEAD_DIMS = (64, 128)  # that the kernel is compiled for
 MAX_QUERIES = 1024  # of one stream and one head of keys, in a pass
@@ -98,20 +98,11 @@ def _plain(qkv: Tensor, cache: LayerCache, slots: Tensor, position: Tensor, cos:
     age = at[:, :, None] - held[:, None]  # [M, T, S]
     mask = (age >= 0) & (age < cache.window) & (held >= 0)[:, None]
     keys, values = (part[slots].double().repeat_interleave(n_heads // n_kv_heads, dim=2)
-                    for part in _dequantized(cache))
+                    for part in contents(cache.keys, cache.values, cache.scales))
     scores = torch.einsum('mthd,mshd->mhts', q.double(), keys) / head_dim ** 0.5
     scores = scores.masked_fill(~mask[:, None], float('-inf')).softmax(dim=-1)
     values = values.masked_fill((held < 0)[..., None, None], 0)
     return torch.einsum('mhts,mshd->mthd', scores, values).flatten(2).to(qkv.dtype)
-
-
-def _dequantized(cache: LayerCache) -> tuple[Tensor, Tensor]:
-    if cache.scales is None:
-        return cache.keys, cache.values
-    keys, values = (
-        dequantize(codes, cache.scales[..., which].transpose(1, 2), torch.float32)
-        for which, codes in enumerate((cache.keys, cache.values)))
-    return keys, values
 
 
 def _apply_rope(x: Tensor, cos: Tensor, sin: Tensor, half_split: bool) -> Tensor:

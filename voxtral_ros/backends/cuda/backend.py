@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from voxtral_ros.backends.base import (
-    MAX_ROLLBACK_TOKENS, SpeculativeStats, Tokens, Unbiased, WeightBytes)
+    DEFAULT_CHUNK_TOKENS, MAX_ROLLBACK_TOKENS, SpeculativeStats, Tokens, Unbiased, WeightBytes)
 from voxtral_ros.backends.biasing import TokenTrie
 from voxtral_ros.backends.cuda.network import CudaNetwork
 from voxtral_ros.backends.cuda.phrases import Phrases
@@ -67,7 +67,7 @@ class CudaBackend:
     max_rollback_tokens = MAX_ROLLBACK_TOKENS
 
     def __init__(self, config: ModelConfig, weights: WeightSource, pad: int, special: list[int],
-                 max_streams: int = 1, max_chunk_tokens: int = 8,
+                 max_streams: int = 1, max_chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
                  speculative: bool = True, int8_cache: bool = False) -> None:
         """
         Read the weights and allocate the state of all streams.
@@ -162,8 +162,8 @@ class CudaBackend:
         n_tokens = self._audio_config.n_tokens(windows.shape[1])
         self._saved.count(slots, n_tokens)
         if self._is_new('prefill', len(slots), n_tokens):
-            parts = [self._prefill_now([slot], window[None], [tokens]) for slot, window, tokens
-                     in zip(slots, windows, prompt_tokens, strict=True)]
+            parts = [_copy(self._prefill_now([slot], window[None], [tokens])) for
+                     slot, window, tokens in zip(slots, windows, prompt_tokens, strict=True)]
             ids, values = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         else:
             ids, values = self._prefill_now(slots, windows, prompt_tokens)
@@ -185,7 +185,7 @@ class CudaBackend:
             return self._tokens(slots, *tokens)
         if self._is_new('decode', len(slots), n_tokens):
             size, context = self._audio_config.samples_per_token, self._audio_config.context
-            parts = [self._decode_now(slots, windows[:, start:start + size + context])
+            parts = [_copy(self._decode_now(slots, windows[:, start:start + size + context]))
                      for start in range(0, n_tokens * size, size)]
             ids, values = (torch.cat(part, dim=2) for part in zip(*parts, strict=True))
         else:
@@ -228,16 +228,11 @@ class CudaBackend:
                      prompt_tokens: Sequence[Sequence[int]]) -> list[Tensor]:
         captured = self._captured('prefill', len(slots), len(prompt_tokens[0]))
         captured.staging['tokens'].fill_(self._pad)[:len(slots)] = torch.tensor(prompt_tokens)
-        return self._results(captured, slots, windows)
+        return self._replay(captured, slots, windows)
 
     def _decode_now(self, slots: Sequence[int], windows: np.ndarray) -> list[Tensor]:
         n_tokens = self._audio_config.n_tokens(windows.shape[1])
-        return self._results(self._captured('decode', len(slots), n_tokens), slots, windows)
-
-    def _results(self, captured: Captured, slots: Sequence[int],
-                 windows: np.ndarray) -> list[Tensor]:
-        """Return ids and values as of `choose`, without the rows that are not needed."""
-        return [part[:, :len(slots)].clone() for part in self._replay(captured, slots, windows)]
+        return self._replay(self._captured('decode', len(slots), n_tokens), slots, windows)
 
     def _tokens(self, slots: Sequence[int], ids: Tensor, values: Tensor) -> Tokens:
         """Return the results of `choose` as host values, without the rows that are not needed."""
@@ -367,3 +362,8 @@ class CudaBackend:
 def _n_rows(n_streams: int) -> int:
     """Return for how many streams the graph is that so many run in: 1, 2, 4, 8, 16, 32, 48, ..."""
     return 1 << (n_streams - 1).bit_length() if n_streams <= 16 else -(-n_streams // 16) * 16
+
+
+def _copy(results: list[Tensor]) -> list[Tensor]:
+    """Return what the next replay of the graph does not overwrite."""
+    return [result.clone() for result in results]

@@ -32,7 +32,6 @@ from voxtral_ros.backends.gpu import has_torch
 
 # CUdevice_attribute of cuda.h
 _CLOCK_KHZ, _N_SMS, _INTEGRATED, _MAJOR, _MINOR = 13, 16, 18, 75, 76
-_CHUNK_TOKENS = 8  # that the engine makes its caches for
 
 
 def main(arguments: list[str]) -> None:
@@ -139,6 +138,7 @@ def _plan(model: Path, window: int, kv_cache: str, has_kernels: bool) -> None:
     """Add up what one stream of a model needs here, and what is free."""
     import torch
 
+    from voxtral_ros.backends.base import DEFAULT_CHUNK_TOKENS
     from voxtral_ros.backends.cuda.memory import choose_plan
     from voxtral_ros.backends.cuda.network import fits_kernels
     from voxtral_ros.backends.cuda.weight_source import mergeable
@@ -146,10 +146,11 @@ def _plan(model: Path, window: int, kv_cache: str, has_kernels: bool) -> None:
     from voxtral_ros.quantization.tensors import TORCH_DTYPES
     with open_weights(model, window) as (config, weights):
         dtype = TORCH_DTYPES[weights.main_dtype]
-        packed = has_kernels and fits_kernels(config, dtype, _CHUNK_TOKENS) \
+        packed = has_kernels and fits_kernels(config, dtype, DEFAULT_CHUNK_TOKENS) \
             and mergeable(config, weights)
         free, total = torch.cuda.mem_get_info()
-        plan = choose_plan(config, weights, dtype, 1, _CHUNK_TOKENS, packed, kv_cache, total)
+        plan = choose_plan(config, weights, dtype, 1, DEFAULT_CHUNK_TOKENS, packed, kv_cache,
+                           total)
     _print(plan=str(plan), plan_bytes=plan.total, packed=packed, free=free, total=total,
            cache_bits=plan.cache_bits)
 
