@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Data augmentation of batches on the device: reverberation, channel, noise, level, vocal tract.
+Data augmentation of batches on the device: rooms, channel, noise, babble, level, vocal tract.
 
 Synthetic speech is too clean and too uniform. Augmented, it makes a model that transfers better to
 real speech.
@@ -43,35 +43,58 @@ def _bernoulli(probability: float, batch: int, device: torch.device) -> Tensor:
     return torch.rand(batch, 1, device=device) < probability
 
 
-def reverberate_and_filter(x: Tensor) -> Tensor:
-    """Convolve with random room impulse responses, microphones and telephone channels."""
-    batch, length = x.shape
-    device = x.device
+def diffuse_rooms(batch: int, device: torch.device) -> Tensor:
+    """Return impulse responses of noise that decays, with early reflections, [B, 8000]."""
     tail = 8000
-    n_fft = length + tail
-    # Room impulse response: direct path, early reflections, RT60 of 0.08 to 0.8 s.
     time = torch.arange(tail, device=device)[None] / _RATE_HZ
-    decay = torch.exp(-6.9 * time / _uniform(0.08, 0.8, batch, device))
-    impulse_response = torch.randn(batch, tail, device=device) * decay
-    impulse_response *= (time > _uniform(0.002, 0.03, batch, device))
-    impulse_response = impulse_response / (impulse_response.norm(dim=1, keepdim=True) + 1e-6)
-    impulse_response *= 10 ** (_uniform(-18, 4, batch, device) / 20)
+    decay = torch.exp(-6.9 * time / _uniform(0.08, 0.8, batch, device))  # RT60
+    response = torch.randn(batch, tail, device=device) * decay
+    response *= (time > _uniform(0.002, 0.03, batch, device))
+    response = response / (response.norm(dim=1, keepdim=True) + 1e-6)
+    response *= 10 ** (_uniform(-18, 4, batch, device) / 20)
     early = torch.rand(batch, 800, device=device) > 0.99
     reflections = early * torch.randn(batch, 800, device=device) * 0.3
-    impulse_response[:, :800] += reflections * decay[:, :800]
-    impulse_response *= _bernoulli(0.6, batch, device)
-    impulse_response[:, 0] = 1
-    spectrum = torch.fft.rfft(impulse_response, n_fft)
-    # Microphone: a smooth random frequency response of +-8 dB; sometimes band limits.
-    hz = torch.linspace(0, _RATE_HZ / 2, spectrum.shape[1], device=device)[None]
-    knots = torch.randn(batch, 1, 9, device=device) * 3.5
+    response[:, :800] += reflections * decay[:, :800]
+    response *= _bernoulli(0.6, batch, device)
+    response[:, 0] = 1
+    return response
+
+
+def microphone_response(n_bins: int, telephone: Tensor) -> Tensor:
+    """
+    Return random frequency responses of microphones, [B, n_bins] from 0 to 8 kHz.
+
+    :param telephone: bool [B, 1], which are limited to the band of a telephone
+    """
+    batch, device = len(telephone), telephone.device
+    hz = torch.linspace(0, _RATE_HZ / 2, n_bins, device=device)[None]
+    knots = torch.randn(batch, 1, 9, device=device) * 3.5  # smooth, +- 8 dB
     response_db = nn.functional.interpolate(
-        knots, spectrum.shape[1], mode='linear', align_corners=True)[:, 0]
+        knots, n_bins, mode='linear', align_corners=True)[:, 0]
     high = torch.where(_bernoulli(0.25, batch, device), _uniform(3000, 7800, batch, device), 9000)
     low = torch.where(_bernoulli(0.25, batch, device), _uniform(50, 350, batch, device), 0)
+    high, low = torch.where(telephone, 3400, high), torch.where(telephone, 300, low)
     response_db = response_db - 40 * ((hz - high) / 600).clamp(0, 1)
     response_db = response_db - 30 * ((low - hz) / 150).clamp(0, 1)
-    spectrum = spectrum * 10 ** (response_db / 20)
+    return torch.as_tensor(10 ** (response_db / 20))
+
+
+def reverberate_and_filter(x: Tensor, telephone: Tensor, rooms: Tensor | None = None) -> Tensor:
+    """
+    Convolve [B, n] with random rooms and microphones.
+
+    :param telephone: bool [B, 1], which are heard through a telephone
+    :param rooms: impulse responses [N, 12800] of training.rooms, for half of the batch
+    """
+    batch, length = x.shape
+    tail = 8000 if rooms is None else rooms.shape[1]
+    n_fft = length + tail
+    spectrum = torch.fft.rfft(diffuse_rooms(batch, x.device), n_fft)
+    if rooms is not None:
+        room = rooms[torch.randint(0, len(rooms), (batch,), device=x.device)].float()
+        simulated = torch.fft.rfft(room, n_fft)
+        spectrum = torch.where(_bernoulli(0.5, batch, x.device), simulated, spectrum)
+    spectrum = spectrum * microphone_response(spectrum.shape[1], telephone)
     return torch.fft.irfft(torch.fft.rfft(x, n_fft) * spectrum, n_fft)[:, :length]
 
 
@@ -82,6 +105,43 @@ def chords(note: Tensor, length: int) -> Tensor:
     now = torch.arange(length, device=note.device) // _NOTE
     pitch_hz = (110 * 2 ** (note / 12.0))[..., now]
     return torch.sin(2 * math.pi * torch.cumsum(pitch_hz / _RATE_HZ, dim=2)).sum(1)
+
+
+def motors(batch: int, length: int, device: torch.device) -> Tensor:
+    """Return the noise of motors and fans of unit power, [B, n]: harmonics that waver, and air."""
+    time = torch.arange(length, device=device)[None] / _RATE_HZ
+    waver = torch.zeros(batch, length, device=device)
+    for _ in range(2):
+        rate_hz = 10 ** _uniform(-1, 1, batch, device)
+        waver += _uniform(0, 0.03, batch, device) / rate_hz * torch.sin(
+            2 * math.pi * (rate_hz * time + torch.rand(batch, 1, device=device)))
+    phase = 2 * math.pi * 10 ** _uniform(1.3, 2.7, batch, device) * (time + waver / (2 * math.pi))
+    x = torch.zeros(batch, length, device=device)
+    tilt = _uniform(0.2, 1.5, batch, device)
+    for n in range(1, 13):
+        shift = 2 * math.pi * torch.rand(batch, 1, device=device)
+        x += torch.randn(batch, 1, device=device) * n ** -tilt * torch.sin(n * phase + shift)
+    x = x / (x.std(dim=1, keepdim=True) + 1e-6)
+    spectrum = torch.fft.rfft(torch.randn(batch, length, device=device))
+    hz = torch.arange(spectrum.shape[1], device=device)[None] * (_RATE_HZ / 2 / spectrum.shape[1])
+    spectrum *= (1 + hz / 10 ** _uniform(2, 3.5, batch, device)) ** -_uniform(0.5, 2, batch, device)
+    air = torch.fft.irfft(spectrum, length)
+    air = air / (air.std(dim=1, keepdim=True) + 1e-6)
+    air = air * (1 + _uniform(0, 0.9, batch, device) * torch.sin(phase))  # blades
+    x = x + air * 10 ** (_uniform(-10, 15, batch, device) / 20)
+    return x / (x.std(dim=1, keepdim=True) + 1e-6)
+
+
+def babble(x: Tensor) -> Tensor:
+    """Return the speech of three to eight others of the batch at once for each, unit power."""
+    batch, length = x.shape
+    mixed = torch.zeros_like(x)
+    n_speakers = torch.randint(3, 9, (batch, 1), device=x.device)
+    for n in range(8):
+        other = x.roll(n + 1, 0).roll((n * length) // 9, 1)
+        level = 10 ** (_uniform(-6, 6, batch, x.device) / 20)
+        mixed += other / (other.std(dim=1, keepdim=True) + 1e-4) * level * (n < n_speakers)
+    return mixed / (mixed.std(dim=1, keepdim=True) + 1e-4)
 
 
 def noise(batch: int, length: int, device: torch.device) -> Tensor:
@@ -117,28 +177,36 @@ def noise(batch: int, length: int, device: torch.device) -> Tensor:
     return x / (x.std(dim=1, keepdim=True) + 1e-6)
 
 
-def augment(x: Tensor) -> Tensor:
-    """Return [B, n] with random reverberation, channel, noise, clipping and level, -1..1."""
+def augment(x: Tensor, rooms: Tensor | None = None) -> Tensor:
+    """
+    Return [B, n] with random reverberation, channel, noise, babble, clipping and level, -1..1.
+
+    :param rooms: impulse responses [N, 12800] of training.rooms
+    """
     batch, length = x.shape
     device = x.device
-    x = reverberate_and_filter(x)
+    telephone = _bernoulli(0.06, batch, device)
+    x = reverberate_and_filter(x, telephone, rooms)
     power = x.square().mean(dim=1, keepdim=True).sqrt()
     silent = power < 1e-4
     power = torch.where(silent, 10 ** (_uniform(-60, -15, batch, device) / 20), power)
-    snr_db = torch.where(_bernoulli(0.6, batch, device), _uniform(12, 45, batch, device),
+    snr_db = torch.where(_bernoulli(0.55, batch, device), _uniform(12, 45, batch, device),
                          _uniform(0, 20, batch, device))
-    mixed = x + noise(batch, length, device) * power * 10 ** (-snr_db / 20)
-    babble = x.roll(1, 0) + x.roll(2, 0).flip(1) + x.roll(3, 0)
-    babble = babble * 10 ** (-_uniform(8, 25, batch, device) / 20)
-    mixed = mixed + babble * _bernoulli(0.12, batch, device)
-    x = torch.where(_bernoulli(0.85, batch, device) | silent, mixed, x)
-    x = x / (x.abs().amax(dim=1, keepdim=True) + 1e-5)
-    clipped = x.clamp(-0.4, 0.4) / 0.4
-    x = torch.where(_bernoulli(0.04, batch, device), clipped, x)
+    other = torch.where(_bernoulli(0.25, batch, device), motors(batch, length, device),
+                        noise(batch, length, device))
+    mixed = torch.where(_bernoulli(0.85, batch, device) | silent,
+                        x + other * power * 10 ** (-snr_db / 20), x)
+    babble_db = torch.where(_bernoulli(0.5, batch, device), _uniform(3, 15, batch, device),
+                            _uniform(10, 30, batch, device))
+    mixed = mixed + _bernoulli(0.3, batch, device) * (
+        babble(x) * power * 10 ** (-babble_db / 20))
+    x = mixed / (mixed.abs().amax(dim=1, keepdim=True) + 1e-5)
+    clipped = (x * 10 ** (_uniform(3, 26, batch, device) / 20)).clamp(-1, 1)
+    x = torch.where(_bernoulli(0.08, batch, device), clipped, x)
     companded = torch.sign(x) * torch.log1p(255 * x.abs()) / math.log(256)
     companded = (companded * 127).round() / 127
     companded = torch.sign(x) * (256 ** companded.abs() - 1) / 255
-    x = torch.where(_bernoulli(0.05, batch, device), companded, x)
+    x = torch.where(telephone | _bernoulli(0.03, batch, device), companded, x)
     level_db = torch.where(_bernoulli(0.7, batch, device), _uniform(-24, 0, batch, device),
                            _uniform(-45, 0, batch, device))
     x = x * 10 ** (level_db / 20)

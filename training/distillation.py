@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Distillation: the encoder of Whisper tiny.en, trained on real speech, teaches our encoder.
+Distillation: the encoder of Whisper, trained on real speech, teaches our encoder.
 
     python -m training.distillation --model DIR/model.bin --out build/training
 
@@ -37,10 +37,8 @@ import torch.nn.functional as F
 
 from voxtral_ros.model.mel import mel_filters
 
-DIM = 384
 LAG = 16  # frames of 20 ms that our encoder may look ahead: 320 ms of a delay of 480 ms
-_HEADS = 6
-_LAYERS = 4
+_HEAD_DIM = 64  # of every Whisper
 _FRAMES = 1500  # of 20 ms: the input length of Whisper, 30 s
 _SAMPLES = 480_000
 _TYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)
@@ -68,18 +66,18 @@ def _tensor(file: BinaryIO, number: Callable[[str], int], name: str) -> tuple[st
 class Block(nn.Module):
     """Pre-norm attention and feed-forward of Whisper."""
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(DIM)
-        self.qkv = nn.Linear(DIM, 3 * DIM)
-        self.out = nn.Linear(DIM, DIM)
-        self.ffn_norm = nn.LayerNorm(DIM)
-        self.up = nn.Linear(DIM, 4 * DIM)
-        self.down = nn.Linear(4 * DIM, DIM)
+        self.attention_norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.ffn_norm = nn.LayerNorm(dim)
+        self.up = nn.Linear(dim, 4 * dim)
+        self.down = nn.Linear(4 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B, T, 384] to [B, T, 384]."""
-        q, k, v = (part.unflatten(-1, (_HEADS, -1)).transpose(1, 2)
+        """Map [B, T, dim] to [B, T, dim]."""
+        q, k, v = (part.unflatten(-1, (-1, _HEAD_DIM)).transpose(1, 2)
                    for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1))
         x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         out: Tensor = x + self.down(F.gelu(self.up(self.ffn_norm(x))))
@@ -87,28 +85,35 @@ class Block(nn.Module):
 
 
 class Teacher(nn.Module):
-    """The encoder of Whisper tiny.en: audio to states at 50 Hz."""
+    """The encoder of Whisper, of any size: audio to states at 50 Hz."""
 
     filters: Tensor
     window: Tensor
     places: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int, n_layers: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv1d(80, DIM, 3, padding=1)
-        self.conv2 = nn.Conv1d(DIM, DIM, 3, stride=2, padding=1)
-        self.blocks = nn.ModuleList(Block() for _ in range(_LAYERS))
-        self.norm = nn.LayerNorm(DIM)
-        self.register_buffer('places', torch.zeros(_FRAMES, DIM))
+        self.dim = dim
+        self.conv1 = nn.Conv1d(80, dim, 3, padding=1)
+        self.conv2 = nn.Conv1d(dim, dim, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(Block(dim) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(dim)
+        self.register_buffer('places', torch.zeros(_FRAMES, dim))
         filters = torch.from_numpy(mel_filters(80, 400, 16000)).float()
         self.register_buffer('filters', filters, persistent=False)
         self.register_buffer('window', torch.hann_window(400), persistent=False)
 
     @classmethod
     def load(cls, path: Path) -> Teacher:
-        """Read teacher.safetensors, to fp32."""
-        teacher = cls()
-        teacher.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+        """Read teacher.safetensors, to fp32; its tensors say how large the encoder is."""
+        return cls.of_tensors({name: tensor.float() for name, tensor in load_file(path).items()})
+
+    @classmethod
+    def of_tensors(cls, tensors: dict[str, Tensor]) -> Teacher:
+        """Return the encoder that has these tensors."""
+        teacher = cls(len(tensors['norm.weight']),
+                      sum(name.endswith('.qkv.weight') for name in tensors))
+        teacher.load_state_dict(tensors)
         return teacher.eval().requires_grad_(False)
 
     def mel(self, samples: Tensor) -> Tensor:
@@ -120,7 +125,7 @@ class Teacher(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """
-        Map audio [B, n], at most 30 s, to states [B, n / 320, 384].
+        Map audio [B, n], at most 30 s, to states [B, n / 320, dim].
 
         State t belongs to the audio around 20 t ms.
         """
@@ -144,27 +149,24 @@ def distillation_loss(student: Tensor, teacher: Tensor, active: Tensor) -> Tenso
     """
     Return the mean squared error of predicted states, each dimension scaled to unit variance.
 
-    :param student: predictions [B, T, 384], of which number t + LAG is about state t
-    :param teacher: states [B, T, 384]
+    :param student: predictions [B, T, dim], of which number t + LAG is about state t
+    :param teacher: states [B, T, dim]
     :param active: bool [B, T], the states that have a loss
     """
     weight = active.float()[..., None] / active.sum().clamp(min=1)
     mean = (teacher * weight).sum((0, 1))
     std = ((teacher - mean).square() * weight).sum((0, 1)).sqrt() + 1e-4
     error = (student[:, LAG:].float() - ((teacher - mean) / std)[:, :-LAG]).square()
-    return (error * weight[:, :-LAG]).sum() / DIM
+    return (error * weight[:, :-LAG]).sum() / teacher.shape[-1]
 
 
-def main() -> None:
-    """Extract the encoder."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument('--model', type=Path, required=True, help='model.bin of CTranslate2')
-    parser.add_argument('--out', type=Path, required=True)
-    arguments = parser.parse_args()
-    source = read_ctranslate2(arguments.model)
+def encoder_tensors(source: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """Return the tensors of Teacher in fp16, of those in a CTranslate2 file."""
     names = {'places': 'position_encodings/encodings'}
     parts = {'conv1': 'conv1', 'conv2': 'conv2', 'norm': 'layer_norm'}
-    for n in range(_LAYERS):
+    n_layers = sum(name.startswith('encoder/') and name.endswith('/self_attention/linear_0/weight')
+                   for name in source)
+    for n in range(n_layers):
         attention, ffn = f'layer_{n}/self_attention', f'layer_{n}/ffn'
         parts |= {f'blocks.{n}.attention_norm': f'{attention}/layer_norm',
                   f'blocks.{n}.qkv': f'{attention}/linear_0',
@@ -174,9 +176,18 @@ def main() -> None:
     for ours, theirs in parts.items():
         weight, bias = ('gamma', 'beta') if 'norm' in ours else ('weight', 'bias')
         names |= {f'{ours}.weight': f'{theirs}/{weight}', f'{ours}.bias': f'{theirs}/{bias}'}
-    tensors = {ours: torch.from_numpy(source[f'encoder/{theirs}'].astype(np.float16))
-               for ours, theirs in names.items()}
-    Teacher().load_state_dict(tensors)
+    return {ours: torch.from_numpy(source[f'encoder/{theirs}'].astype(np.float16))
+            for ours, theirs in names.items()}
+
+
+def main() -> None:
+    """Extract the encoder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--model', type=Path, required=True, help='model.bin of CTranslate2')
+    parser.add_argument('--out', type=Path, required=True)
+    arguments = parser.parse_args()
+    tensors = encoder_tensors(read_ctranslate2(arguments.model))
+    Teacher.of_tensors({name: tensor.float() for name, tensor in tensors.items()})
     save_file(tensors, str(arguments.out / 'teacher.safetensors'))
 
 

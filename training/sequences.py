@@ -45,6 +45,7 @@ DELAYS = (*range(1, 16), 30)
 _REFRESH = 400  # sequences between refreshes of the shards
 _NO_SPEECH = 0.1  # fraction of sequences without speech
 _SOUND_EFFECTS = 0.7, 0.2  # fraction with sound effects, without and with speech
+_BACKGROUND = 0.4, 0.25  # the same with a recording in the background
 _NO_LEADING_PAUSE = 0.15  # fraction that starts with speech, half of them within an utterance
 _MAX_MISFITS = 20  # utterances that do not fit before a sequence is left as it is
 
@@ -91,6 +92,8 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
         """
         Take sources: (shard prefix, sentences file, spliced fraction) -> sampling weight.
 
+        Sources without a sentences file are left out.
+
         :param n_tokens: length of a sequence, the left pad included
         :raises ValueError: no room for left pad and delay
         """
@@ -105,7 +108,8 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
         random.seed(seed)
         np.random.seed(seed)
         encode = WordEncoder(load_pieces(self.root / 'tekken.json'))
-        sources = {Source(self.root, *key): weight for key, weight in self.sources.items()}
+        sources = {Source(self.root, *key): weight for key, weight in self.sources.items()
+                   if (self.root / key[1]).exists()}
         sound_effects = SoundEffects(self.root)
         count = 0
         while True:
@@ -132,7 +136,7 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
         while sources and at < limit - RATE_HZ:
             source = random.choices(list(sources), list(sources.values()))[0]
             utterance = source.draw(MIN_SPEED, MAX_SPEED)
-            if at == 0 and random.random() < 0.5:
+            if at == 0 and utterance.words and random.random() < 0.5:
                 utterance = tail(utterance, random.uniform(0.0, 0.8 * float(utterance.ends[-1])))
             stop = at + len(utterance.samples)
             if stop > limit:
@@ -147,6 +151,9 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
             at = stop + int(pause_s * RATE_HZ)
         if random.random() < _SOUND_EFFECTS[bool(words)]:
             sound_effects.scatter(samples)
+        if random.random() < _BACKGROUND[bool(words)]:
+            background = sound_effects.background(limit)
+            samples += 0 if background is None else background
         tokens = lay_out(words, delay, self.n_tokens)
         return Sequence(np.clip(samples, -32768, 32767).astype(np.int16), tokens, delay)
 

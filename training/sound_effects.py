@@ -32,6 +32,10 @@ _RECORDED = 0.6  # fraction of recordings, if there are any
 _IMPACT = 0.7  # fraction of impacts, of the others
 _MAX_SAMPLES = 4 * RATE_HZ  # of a longer recording, a random part
 _LEVEL_DB = (-24, 6)  # relative to speech
+_BACKGROUND_DB = (-30, 0)  # RMS, relative to that of speech
+_SPEECH_RMS = 2500  # of synthetic and real speech as they are in the shards, in units of int16
+_MIN_BACKGROUND = RATE_HZ  # samples of a recording that can go on in the background
+_CROSSFADE = 800
 
 
 def impact() -> np.ndarray:
@@ -97,3 +101,23 @@ class SoundEffects:
             audio = self.draw()[:len(samples) - at]
             samples[at:at + len(audio)] += audio
             at += len(audio) + int(random.expovariate(1 / pause_s) * RATE_HZ)
+
+    def background(self, n_samples: int) -> np.ndarray | None:
+        """
+        Return a recording that goes on for `n_samples`, float32, 0 to 30 dB below speech.
+
+        A shorter one is repeated with crossfades. None if a random recording is too short.
+        """
+        if not self.shards.n_clips:
+            return None
+        reader, clip = self.shards.draw()
+        if clip.length < _MIN_BACKGROUND:
+            return None
+        loop = reader.samples[clip.start:clip.start + clip.length].astype(np.float32)
+        fade = np.linspace(0, 1, _CROSSFADE, dtype=np.float32)
+        loop[:_CROSSFADE] = loop[:_CROSSFADE] * fade + loop[-_CROSSFADE:] * fade[::-1]
+        loop = np.roll(loop[:-_CROSSFADE], random.randrange(len(loop)))
+        audio = np.resize(loop, n_samples)
+        rms = float(np.sqrt(np.square(audio).mean())) + 1e-9
+        level = _SPEECH_RMS * 10 ** (random.uniform(*_BACKGROUND_DB) / 20)
+        return np.asarray(audio * (level / rms), np.float32)

@@ -44,6 +44,7 @@ import time
 import traceback
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn, Tensor
 import torch.distributed as dist
@@ -88,11 +89,17 @@ _FAKE_QUANTIZATION = (0.85, 0.90)  # progress at which it starts, and at which i
 _SCALE_INTERVAL = 20  # steps between updates of the scales of the fake quantization
 
 
+# speech in other languages, of which nothing is to be written
+FOREIGN_SPEECH = {('foreign', 'foreign.txt', 0.0): 1}
+_FOREIGN_SPEECH = 0.04  # of the utterances
+
+
 def sources(real_speech: float) -> dict[tuple[str, str, float], float]:
-    """Return the sampling weights: a fraction of real speech, the rest synthetic speech."""
+    """Return the sampling weights: a fraction of real speech, the rest synthetic and foreign."""
+    kinds = ((REAL_SPEECH, real_speech), (FOREIGN_SPEECH, _FOREIGN_SPEECH),
+             (SYNTHETIC_SPEECH, 1 - real_speech - _FOREIGN_SPEECH))
     return {source: fraction * weight / sum(kind.values())
-            for kind, fraction in ((REAL_SPEECH, real_speech), (SYNTHETIC_SPEECH, 1 - real_speech))
-            for source, weight in kind.items()}
+            for kind, fraction in kinds for source, weight in kind.items()}
 
 
 def init_weights(network: VoxtralRealtime) -> None:
@@ -174,7 +181,7 @@ class Trainer:
     def __init__(self, config: ModelConfig, device: torch.device, learning_rate: float,
                  compiled: bool, augmented: bool = True, teacher: Path | None = None,
                  warmup: int = 300, ema_steps: int = 2000, bf16: bool = False,
-                 dropout: float = _DROPOUT) -> None:
+                 dropout: float = _DROPOUT, rooms: Path | None = None) -> None:
         """
         Initialize.
 
@@ -183,6 +190,7 @@ class Trainer:
         :param ema_steps: time constant of the EMA of the weights
         :param bf16: mixed precision on a CPU too; a GPU always trains with it
         :param dropout: probability of dropping a frame of an attention or feed-forward output
+        :param rooms: impulse responses for the augmentation (training.rooms)
         """
         self.device = device
         self.bf16 = bf16 or device.type == 'cuda'
@@ -193,10 +201,12 @@ class Trainer:
         self.ema = VoxtralRealtime(config).to(device).requires_grad_(False)
         self.ema.load_state_dict(self.network.state_dict())
         self.ema.mel.place(device)
-        self.training_network = TrainingNetwork(
-            self.network, dropout if augmented else 0.0).to(device)
         self.teacher = Teacher.load(teacher).to(device) if teacher else None
+        self.training_network = TrainingNetwork(
+            self.network, dropout if augmented else 0.0,
+            self.teacher.dim if self.teacher else 1).to(device)
         self.mel = WarpedMel(config.audio, device)
+        self.rooms = torch.from_numpy(np.load(rooms)).to(device) if rooms else None
         self.optimizers = optimizers(self.training_network, learning_rate)
         self.losses = torch.compile(self._losses, dynamic=False) if compiled else self._losses
         self.features = torch.compile(self._features, dynamic=False) if compiled \
@@ -216,7 +226,7 @@ class Trainer:
     def _features(self, x: Tensor) -> Tensor:
         """Return the mel spectrogram of a batch of audio, left pad included."""
         if self.augmented:
-            x = augment(x)
+            x = augment(x, self.rooms)
         context = self.network.mel.config.context
         half = self.network.config.audio.window_size // 2
         x = F.pad(x, (LEFT_PAD * TOKEN_SAMPLES + half, context - half))
@@ -326,9 +336,11 @@ def main(command_line: list[str] | None = None) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     params = json.loads(arguments.params.read_text(encoding='utf-8'))
     device = torch.device(arguments.device)
+    rooms = arguments.root / 'rooms.npy'
     trainer = Trainer(ModelConfig.from_params(params), device, arguments.learning_rate,
                       not arguments.eager, not arguments.no_augmentation, arguments.teacher,
-                      arguments.warmup, arguments.ema, arguments.bf16, arguments.dropout)
+                      arguments.warmup, arguments.ema, arguments.bf16, arguments.dropout,
+                      rooms if rooms.exists() else None)
     if arguments.init:
         trainer.load(arguments.init)
     seed = 100 * arguments.seed + rank  # from here on, each process has its own random numbers

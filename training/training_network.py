@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
-from training.distillation import DIM
 
 from voxtral_ros.model.layers import (
     Attend, grouped_query_attention, rope_cos_sin, SequenceAttention)
@@ -117,11 +116,13 @@ class FakeQuantizedLinear(nn.Linear):
 class TrainingNetwork(nn.Module):
     """The network with a distillation head, dropout and fake quantization of the decoder."""
 
-    def __init__(self, network: VoxtralRealtime, dropout: float = 0.0) -> None:
+    def __init__(self, network: VoxtralRealtime, dropout: float = 0.0,
+                 teacher_dim: int = 384) -> None:
         """
         Wrap a network.
 
         :param dropout: probability of dropping a frame of an attention or feed-forward output
+        :param teacher_dim: of the states of the distillation teacher
         """
         super().__init__()
         self.network = network
@@ -129,7 +130,7 @@ class TrainingNetwork(nn.Module):
         for layer in (*network.encoder.layers, *network.decoder.layers):
             for branch in (layer.attention, layer.feed_forward):
                 branch.register_forward_hook(self._drop)
-        self.distillation_head = nn.Linear(network.config.encoder.dim, DIM)
+        self.distillation_head = nn.Linear(network.config.encoder.dim, teacher_dim)
         nn.init.normal_(self.distillation_head.weight, std=0.02)
         nn.init.zeros_(self.distillation_head.bias)
         self.fake_quantized = [
@@ -145,7 +146,7 @@ class TrainingNetwork(nn.Module):
         """
         Run VoxtralRealtime.forward, and predict the states of the distillation teacher.
 
-        :return: logits [B, N, vocab_size] and states [B, 4N, 384]
+        :return: logits [B, N, vocab_size] and states [B, 4N, teacher_dim]
         """
         network = self.network
         config = network.config.encoder

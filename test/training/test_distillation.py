@@ -17,8 +17,10 @@
 import struct
 
 import numpy as np
+import pytest
 import torch
-from training.distillation import active_frames, distillation_loss, LAG, read_ctranslate2, Teacher
+from training.distillation import (
+    active_frames, distillation_loss, encoder_tensors, LAG, read_ctranslate2, Teacher)
 
 
 def test_tensors_of_a_ctranslate2_file_are_read(tmp_path):
@@ -39,10 +41,34 @@ def test_tensors_of_a_ctranslate2_file_are_read(tmp_path):
         np.testing.assert_array_equal(read[name], tensor)
 
 
+@pytest.mark.parametrize(('dim', 'n_layers'), ((128, 1), (192, 3)))
+def test_a_teacher_is_as_large_as_its_file(dim, n_layers):
+    names = {f'{part}/{kind}': shape for part, shape in (
+        ('conv1', (dim, 80, 3)), ('conv2', (dim, dim, 3)), ('layer_norm', ()))
+        for kind in (('gamma', 'beta') if part == 'layer_norm' else ('weight', 'bias'))}
+    for n in range(n_layers):
+        for part, shape in (('self_attention/linear_0', (3 * dim, dim)),
+                            ('self_attention/linear_1', (dim, dim)),
+                            ('ffn/linear_0', (4 * dim, dim)), ('ffn/linear_1', (dim, 4 * dim))):
+            names |= {f'layer_{n}/{part}/weight': shape, f'layer_{n}/{part}/bias': shape[:1]}
+        for part in ('self_attention', 'ffn'):
+            names |= {f'layer_{n}/{part}/layer_norm/{kind}': () for kind in ('gamma', 'beta')}
+    names |= {'position_encodings/encodings': (1500, dim)}
+    source = {f'encoder/{name}': np.zeros(
+        shape[:1] if name.endswith('/bias') else shape or (dim,), np.float16)
+        for name, shape in names.items()}
+    source['decoder/layer_7/self_attention/linear_0/weight'] = np.zeros((1, 1), np.float16)
+    teacher = Teacher.of_tensors({name: tensor.float() for name, tensor
+                                  in encoder_tensors(source).items()})
+    assert teacher.dim == dim
+    assert len(teacher.blocks) == n_layers
+    assert teacher(torch.zeros(1, 3200)).shape == (1, 10, dim)
+
+
 @torch.no_grad()
 def test_states_come_at_50_hz_and_belong_to_the_audio_around_them():
     torch.manual_seed(0)
-    teacher = Teacher().eval()
+    teacher = Teacher(384, 4).eval()
     for block in teacher.blocks:  # without attention and feed-forward, states see 45 ms around
         for part in (block.out, block.down):
             part.weight.zero_()

@@ -27,7 +27,7 @@ N_AUDIO, DELAY = 12, 2
 @pytest.fixture
 def trainer(config, tmp_path):
     torch.manual_seed(0)
-    save_file(Teacher().state_dict(), str(tmp_path / 'teacher.safetensors'))
+    save_file(Teacher(384, 4).state_dict(), str(tmp_path / 'teacher.safetensors'))
     return train.Trainer(config, torch.device('cpu'), 2e-3, False,
                          augmented=False, teacher=tmp_path / 'teacher.safetensors', warmup=1)
 
@@ -105,7 +105,8 @@ def test_real_speech_has_its_fraction_of_the_utterances():
     weights = train.sources(0.3)
     assert sum(weights.values()) == pytest.approx(1)
     assert sum(weights[kind] for kind in train.REAL_SPEECH) == pytest.approx(0.3)
-    assert weights.keys() == {*train.REAL_SPEECH, *train.SYNTHETIC_SPEECH}
+    assert weights.keys() == {
+        *train.REAL_SPEECH, *train.SYNTHETIC_SPEECH, *train.FOREIGN_SPEECH}
     some, other, *_ = train.REAL_SPEECH
     assert weights[some] / weights[other] == pytest.approx(
         train.REAL_SPEECH[some] / train.REAL_SPEECH[other])
