@@ -13,16 +13,18 @@
 # limitations under the License.
 
 """
-Shards of recordings that need no word ends: noise to train with, and evaluation sets.
+Shards of recordings that need no word ends: noise, foreign speech, and evaluation sets.
 
     python -m training.recordings --out W --noise DIR
+    python -m training.recordings --out W --foreign DIR
     python -m training.recordings --out W --eval-set dev_reading --manifest dev_reading.tsv
     python -m training.recordings --out W --eval-set dev_noise --noise OTHER_DIR
 
-The first writes the shard `noise0`, which training mixes with speech. The others write development
-sets for training.train, which keeps the checkpoint with the lowest error rate on the sets `dev_*`:
-keep their speakers and noises out of the training data. All recordings are FLAC or WAV, 16 kHz,
-one channel.
+The first writes the shard `noise0`, which training mixes with speech, the second `foreign0`, speech
+in other languages, of which nothing is to be written. The others write development sets for
+training.train, which keeps the checkpoint with the lowest error rate on the sets `dev_*`:
+keep their speakers and noises out of the training data. All recordings are FLAC, WAV or Opus,
+16 kHz, one channel.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from voxtral_ros.evaluation.manifest import read_manifest
 
 _CLIP_S = 20  # longer recordings are cut into clips
 _MIN_SAMPLES = 400
+_SUFFIXES = ('.flac', '.wav', '.opus')
 _NOISE_MINUTES = 8
 _NOISE_S = 8  # of each recording in them
 _NOISE_PAUSE_S = 0.5
@@ -66,7 +69,7 @@ def load_manifest(manifest: Path) -> list[tuple[Path, str]]:
 
 def noise_recordings(folder: Path) -> Iterator[np.ndarray]:
     """Yield the recordings in a folder and its subfolders that are not too short or silent."""
-    for path in sorted(path for path in folder.rglob('*') if path.suffix in ('.flac', '.wav')):
+    for path in sorted(path for path in folder.rglob('*') if path.suffix in _SUFFIXES):
         samples = read_audio(path)
         if len(samples) >= _MIN_SAMPLES and np.abs(samples).max() > 1e-4:
             yield samples
@@ -98,8 +101,11 @@ def main(command_line: list[str] | None = None) -> None:
     parser.add_argument('--eval-set', metavar='NAME', help='write an evaluation set')
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument('--noise', type=Path, metavar='DIR')
+    kind.add_argument('--foreign', type=Path, metavar='DIR')
     kind.add_argument('--manifest', type=Path, help='table of file and text; needs --eval-set')
     arguments = parser.parse_args(command_line)
+    if arguments.foreign and arguments.eval_set:
+        parser.error('--foreign is for training: it makes no evaluation set')
     if arguments.manifest and not arguments.eval_set:
         parser.error('speech to train on needs word ends: use training.forced_alignment')
     texts: list[str] = []
@@ -111,13 +117,15 @@ def main(command_line: list[str] | None = None) -> None:
     elif arguments.eval_set:
         recordings = noise_minutes(arguments.noise)
     else:
-        recordings = noise_clips(arguments.noise)
-    name = f'eval_{arguments.eval_set}' if arguments.eval_set else 'noise0'
-    writer = ShardWriter(arguments.out / 'shards' / name)
+        recordings = noise_clips(arguments.noise or arguments.foreign)
+    kind_name = 'noise' if arguments.noise else 'foreign'
+    name = f'eval_{arguments.eval_set}' if arguments.eval_set else kind_name
+    shard = name if arguments.eval_set else f'{name}0'
+    writer = ShardWriter(arguments.out / 'shards' / shard)
     for number, samples in enumerate(recordings):
         writer.add(number if texts else 0, samples, [])
     writer.flush()
-    if arguments.eval_set:
+    if arguments.eval_set or arguments.foreign:
         (arguments.out / f'{name}.txt').write_text('\n'.join(texts) + '\n', encoding='utf-8')
     print(f'{name}: {writer.seconds / 60:.1f} minutes')
 

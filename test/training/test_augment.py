@@ -16,7 +16,8 @@
 
 import pytest
 import torch
-from training.augment import add_jitter, augment, chords, spec_augment, WarpedMel
+from training.augment import (
+    add_jitter, augment, babble, chords, motors, reverberate_and_filter, spec_augment, WarpedMel)
 
 from voxtral_ros.model.config import AudioConfig
 from voxtral_ros.model.mel import LogMel
@@ -79,6 +80,50 @@ def test_warping_moves_the_frequencies_of_most_of_a_batch(audio):
     many = audio[:1, :16240].expand(40, -1)
     peaks = mel(many).mean(2).argmax(1)
     assert peaks.unique().numel() > 5
+
+
+def test_babble_is_the_speech_of_others():
+    torch.manual_seed(0)
+    tones = torch.sin(2 * torch.pi * 500 * torch.arange(1, 13)[:, None] * torch.arange(16000) / 16000)
+    mixed = babble(tones)
+    torch.testing.assert_close(mixed.std(1), torch.ones(12), atol=1e-3, rtol=0)
+    power = torch.fft.rfft(mixed).abs().square()[:, 500:6001:500]  # [of whom, of which tone]
+    share = power / power.sum(1, keepdim=True)
+    assert (share.diagonal() < 1e-6).all()  # nobody babbles over himself
+    assert ((share > 0.005).sum(1) >= 3).all()
+    assert (share > 0.005).sum(1).max() > 4
+
+
+def test_motors_have_harmonics():
+    torch.manual_seed(0)
+    noise = motors(16, 32000, torch.device('cpu'))
+    torch.testing.assert_close(noise.std(1), torch.ones(16), atol=1e-3, rtol=0)
+    power = torch.fft.rfft(noise).abs().square().sort(descending=True).values
+    share = power[:, :200].sum(1) / power.sum(1)
+    assert (share > 0.3).float().mean() > 0.5  # of white noise, they would have 0.08
+
+
+def test_rooms_reverberate_half_of_the_batch_and_do_not_shift_it():
+    torch.manual_seed(0)
+    rooms = torch.zeros(1, 12800)
+    rooms[0, 0], rooms[0, 12000] = 1.0, 0.5  # an echo later than any of the others
+    click = torch.zeros(64, 20000)
+    click[:, 1000] = 1.0
+    flat = torch.zeros(64, 1, dtype=torch.bool)
+    heard = reverberate_and_filter(click, flat, rooms)
+    echoes = heard[:, 12500:13500].abs().amax(1) / heard.abs().amax(1)
+    assert 0.3 < (echoes > 0.2).float().mean() < 0.7
+    assert ((heard.abs().argmax(1) - 1000).abs() < 160).float().mean() > 0.7
+
+
+def test_a_telephone_has_no_treble():
+    torch.manual_seed(0)
+    noise = torch.randn(8, 16000)
+    heard = reverberate_and_filter(noise, torch.tensor([[True], [False]] * 4))
+    power = torch.fft.rfft(heard).abs().square()
+    treble = power[:, 4100:].mean(1) / power[:, 500:3000].mean(1)
+    assert (treble[::2] < 1e-3).all()
+    assert (treble[1::2] > 1e-2).any()
 
 
 @pytest.mark.parametrize('change', [spec_augment, add_jitter])

@@ -20,7 +20,7 @@ import soundfile
 from training.evaluate import load_sets
 from training.recordings import main
 from training.synthesis.shards import ShardReader
-from training.utterances import RATE_HZ
+from training.utterances import RATE_HZ, Source
 
 
 @pytest.fixture
@@ -72,3 +72,18 @@ def test_speech_to_train_on_is_refused_without_word_ends(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(['--out', str(tmp_path), '--manifest', str(tmp_path / 'speech.tsv')])
     assert 'use training.forced_alignment' in capsys.readouterr().err
+
+
+def test_foreign_speech_has_no_words(folder, tmp_path):
+    main(['--out', str(tmp_path), '--foreign', str(folder)])
+    source = Source(tmp_path, 'foreign', 'foreign.txt')
+    source.shards.refresh()
+    utterances = [source.draw(1.0, 1.0) for _ in range(10)]
+    assert all(not utterance.words and not len(utterance.ends) for utterance in utterances)
+    assert {round(len(utterance.samples) / RATE_HZ) for utterance in utterances} > {20}
+
+
+def test_foreign_speech_is_no_evaluation_set(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(['--out', str(tmp_path), '--foreign', str(folder), '--eval-set', 'dev'])
+    assert 'makes no evaluation set' in capsys.readouterr().err

@@ -93,6 +93,19 @@ def test_clips_that_never_fit_are_skipped(root):
         assert sequence.samples.shape == (50 * 1280,)
 
 
+def test_of_foreign_speech_nothing_is_written(root):
+    writer = ShardWriter(root / 'shards' / 'foreign0')
+    writer.add(0, np.full(16000, 8000, np.int16), [])
+    writer.flush()
+    (root / 'foreign.txt').write_text('\n', encoding='utf-8')
+    sources = {('foreign', 'foreign.txt', 0.0): 1.0, ('absent', 'absent.txt', 0.0): 9.0}
+    for sequence in islice(Sequences(root, sources, LEFT_PAD + 50), 20):
+        assert (sequence.tokens[1:] == PAD).all()
+    both = sources | {('speech', 'sentences.txt', 0.0): 1.0}
+    drawn = list(islice(Sequences(root, both, LEFT_PAD + 50), 40))
+    assert 10 < sum(bool((sequence.tokens[1:] != PAD).any()) for sequence in drawn)
+
+
 def test_sequences_have_room_for_the_longest_delay(root):
     with pytest.raises(ValueError, match='take more than 62'):
         Sequences(root, {}, LEFT_PAD + 30)

@@ -78,3 +78,32 @@ def test_sequences_without_speech_may_have_sound_effects_and_have_no_words(tmp_p
     assert all((sequence.tokens[1:] == PAD).all() for sequence in drawn)
     loud = sum(bool(sequence.samples.any()) for sequence in drawn)
     assert 0 < loud < 40
+
+
+def test_a_recording_goes_on_in_the_background_without_a_seam(tmp_path):
+    writer = ShardWriter(tmp_path / 'shards' / 'noise0')
+    time = np.arange(2 * RATE_HZ) / RATE_HZ
+    writer.add(0, (8000 * np.sin(2 * np.pi * 217 * time)).astype(np.int16), [])
+    writer.flush()
+    effects = SoundEffects(tmp_path)
+    assert effects.background(1000) is None  # nothing read yet
+    effects.shards.refresh()
+    levels_db = []
+    for _ in range(20):
+        audio = effects.background(7 * RATE_HZ)
+        rms = float(np.sqrt(np.square(audio).mean()))
+        levels_db.append(20 * np.log10(rms / sound_effects._SPEECH_RMS))
+        assert audio.shape == (7 * RATE_HZ,) and audio.dtype == np.float32
+        # No step is larger than one of the tone itself (with a margin for where both are mixed).
+        assert np.abs(np.diff(audio)).max() < 1.2 * rms * np.sqrt(2) * 2 * np.pi * 217 / RATE_HZ
+    low, high = sound_effects._BACKGROUND_DB
+    assert low <= min(levels_db) < low / 2 < max(levels_db) <= high + 0.01
+
+
+def test_a_knock_does_not_go_on_in_the_background(tmp_path):
+    writer = ShardWriter(tmp_path / 'shards' / 'noise0')
+    writer.add(0, np.full(4000, 9000, np.int16), [])
+    writer.flush()
+    effects = SoundEffects(tmp_path)
+    effects.shards.refresh()
+    assert effects.background(RATE_HZ) is None
