@@ -17,9 +17,10 @@ Deepen a trained network with layers that do nothing yet.
 
     python -m training.add_layers --init DIR --params training/params.json --out W/deep
 
-The new network computes the same function: each new layer is a copy of the one before it, of which
-the last matrices of attention and feed-forward are zero (as in Gong et al. 2019, "Efficient training
-of BERT by progressively stacking", and Net2Net's identity layers). Training goes on from there.
+The new network computes the same function: each new layer is a copy of the one before it, of
+which the last matrices of attention and feed-forward are zero (stacking as in Gong et al. 2019,
+"Efficient training of BERT by progressively stacking"; identity layers as in Net2Net). Training
+goes on from there.
 """
 
 from __future__ import annotations

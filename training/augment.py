@@ -124,7 +124,8 @@ def motors(batch: int, length: int, device: torch.device) -> Tensor:
     x = x / (x.std(dim=1, keepdim=True) + 1e-6)
     spectrum = torch.fft.rfft(torch.randn(batch, length, device=device))
     hz = torch.arange(spectrum.shape[1], device=device)[None] * (_RATE_HZ / 2 / spectrum.shape[1])
-    spectrum *= (1 + hz / 10 ** _uniform(2, 3.5, batch, device)) ** -_uniform(0.5, 2, batch, device)
+    corner_hz = 10 ** _uniform(2, 3.5, batch, device)
+    spectrum *= (1 + hz / corner_hz) ** -_uniform(0.5, 2, batch, device)
     air = torch.fft.irfft(spectrum, length)
     air = air / (air.std(dim=1, keepdim=True) + 1e-6)
     air = air * (1 + _uniform(0, 0.9, batch, device) * torch.sin(phase))  # blades

@@ -17,11 +17,13 @@ Shards of recordings that need no word ends: noise, foreign speech, and evaluati
 
     python -m training.recordings --out W --noise DIR
     python -m training.recordings --out W --foreign DIR
+    python -m training.recordings --out W --untranscribed DIR
     python -m training.recordings --out W --eval-set dev_reading --manifest dev_reading.tsv
     python -m training.recordings --out W --eval-set dev_noise --noise OTHER_DIR
 
-The first writes the shard `noise0`, which training mixes with speech, the second `foreign0`, speech
-in other languages, of which nothing is to be written. The others write development sets for
+The first writes the shard `noise0`, which training mixes with speech; the second `foreign0`,
+speech in other languages, of which nothing is to be written; the third `untranscribed0`, English
+speech from which the encoder alone learns. The others write development sets for
 training.train, which keeps the checkpoint with the lowest error rate on the sets `dev_*`:
 keep their speakers and noises out of the training data. All recordings are FLAC, WAV or Opus,
 16 kHz, one channel.
@@ -102,10 +104,12 @@ def main(command_line: list[str] | None = None) -> None:
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument('--noise', type=Path, metavar='DIR')
     kind.add_argument('--foreign', type=Path, metavar='DIR')
+    kind.add_argument('--untranscribed', type=Path, metavar='DIR')
     kind.add_argument('--manifest', type=Path, help='table of file and text; needs --eval-set')
     arguments = parser.parse_args(command_line)
-    if arguments.foreign and arguments.eval_set:
-        parser.error('--foreign is for training: it makes no evaluation set')
+    speech = arguments.foreign or arguments.untranscribed
+    if speech and arguments.eval_set:
+        parser.error('speech without texts is for training: it makes no evaluation set')
     if arguments.manifest and not arguments.eval_set:
         parser.error('speech to train on needs word ends: use training.forced_alignment')
     texts: list[str] = []
@@ -117,15 +121,16 @@ def main(command_line: list[str] | None = None) -> None:
     elif arguments.eval_set:
         recordings = noise_minutes(arguments.noise)
     else:
-        recordings = noise_clips(arguments.noise or arguments.foreign)
-    kind_name = 'noise' if arguments.noise else 'foreign'
+        recordings = noise_clips(arguments.noise or speech)
+    kind_name = next(name for name in ('noise', 'foreign', 'untranscribed', 'manifest')
+                     if getattr(arguments, name))
     name = f'eval_{arguments.eval_set}' if arguments.eval_set else kind_name
     shard = name if arguments.eval_set else f'{name}0'
     writer = ShardWriter(arguments.out / 'shards' / shard)
     for number, samples in enumerate(recordings):
         writer.add(number if texts else 0, samples, [])
     writer.flush()
-    if arguments.eval_set or arguments.foreign:
+    if arguments.eval_set or speech:
         (arguments.out / f'{name}.txt').write_text('\n'.join(texts) + '\n', encoding='utf-8')
     print(f'{name}: {writer.seconds / 60:.1f} minutes')
 

@@ -37,6 +37,7 @@ from training.utterances import RATE_HZ, Source, tail
 from training.vocabulary import load_pieces, WordEncoder
 
 BOS, PAD, WORD = 1, 32, 33
+UNKNOWN = -100  # target of speech without a transcript: no loss
 LEFT_PAD = 32
 TOKEN_S = 0.08
 TOKEN_SAMPLES = 1280
@@ -88,19 +89,22 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
     """Endless random sequences from weighted sources."""
 
     def __init__(self, root: Path, sources: dict[tuple[str, str, float], float], n_tokens: int,
-                 seed: int = 0) -> None:
+                 seed: int = 0, untranscribed: tuple[str, float] = ('', 0.0)) -> None:
         """
         Take sources: (shard prefix, sentences file, spliced fraction) -> sampling weight.
 
         Sources without a sentences file are left out.
 
         :param n_tokens: length of a sequence, the left pad included
+        :param untranscribed: prefix of shards of speech without transcripts, and the fraction of
+            the sequences that are made of it, with UNKNOWN for their tokens
         :raises ValueError: no room for left pad and delay
         """
         if n_tokens <= LEFT_PAD + max(DELAYS):
             raise ValueError(f'sequences of {n_tokens} tokens: take more than '
                              f'{LEFT_PAD + max(DELAYS)}, for left pad and the longest delay')
         self.root, self.sources, self.n_tokens, self.seed = root, sources, n_tokens, seed
+        self.untranscribed = untranscribed
 
     def __iter__(self) -> Iterator[Sequence]:
         info = get_worker_info()
@@ -110,14 +114,22 @@ class Sequences(IterableDataset):  # type: ignore[type-arg]
         encode = WordEncoder(load_pieces(self.root / 'tekken.json'))
         sources = {Source(self.root, *key): weight for key, weight in self.sources.items()
                    if (self.root / key[1]).exists()}
+        prefix, fraction = self.untranscribed
+        untranscribed = Source(self.root, prefix, f'{prefix}.txt') \
+            if fraction and (self.root / f'{prefix}.txt').exists() else None
         sound_effects = SoundEffects(self.root)
         count = 0
         while True:
             if count % _REFRESH == 0:
                 sound_effects.shards.refresh()
-                for source in sources:
+                for source in (*sources, *filter(None, (untranscribed,))):
                     source.shards.refresh()
             count += 1
+            if untranscribed and untranscribed.shards.n_clips and random.random() < fraction:
+                sequence = self._compose({untranscribed: 1.0}, encode, sound_effects)
+                sequence.tokens[1 + LEFT_PAD + sequence.delay:] = UNKNOWN
+                yield sequence
+                continue
             ready = {source: weight for source, weight in sources.items() if source.shards.n_clips}
             yield self._compose(ready, encode, sound_effects)
 

@@ -54,7 +54,7 @@ from training.augment import add_jitter, augment, spec_augment, WarpedMel
 from training.distillation import active_frames, distillation_loss, Teacher
 from training.evaluate import evaluate, load_sets
 from training.export import save
-from training.sequences import collate, LEFT_PAD, PAD, Sequences, TOKEN_SAMPLES
+from training.sequences import collate, LEFT_PAD, PAD, Sequences, TOKEN_SAMPLES, UNKNOWN
 from training.training_network import TrainingNetwork, windowed_attention
 from training.vocabulary import N_SPECIAL
 
@@ -84,7 +84,7 @@ _DECAY = 0.5  # last fraction of the training, in which the learning rate falls 
 _REAL_SPEECH = 0.65  # of the utterances
 _DROPOUT = 0.1  # without it, the network soon overfits to half an hour of real speech
 _CORRUPTED = 0.1  # of the input text tokens: the model must recover from its own errors
-_DISTILLATION = (0.6, 0.3)  # weight of the distillation loss, at the start and at the end
+_DISTILLATION = (0.8, 0.5)  # weight of the distillation loss, at the start and at the end
 _FAKE_QUANTIZATION = (0.85, 0.90)  # progress at which it starts, and at which it is complete
 _SCALE_INTERVAL = 20  # steps between updates of the scales of the fake quantization
 
@@ -92,6 +92,8 @@ _SCALE_INTERVAL = 20  # steps between updates of the scales of the fake quantiza
 # speech in other languages, of which nothing is to be written
 FOREIGN_SPEECH = {('foreign', 'foreign.txt', 0.0): 1}
 _FOREIGN_SPEECH = 0.04  # of the utterances
+# speech without transcripts, from which the encoder alone learns; fraction of the sequences
+UNTRANSCRIBED = ('untranscribed', 0.15)
 
 
 def sources(real_speech: float) -> dict[tuple[str, str, float], float]:
@@ -245,7 +247,7 @@ class Trainer:
     def _losses(self, mel: Tensor, tokens: Tensor, delay: Tensor,
                 teacher_targets: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy of the tokens and the distillation loss."""
-        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        inputs, targets = tokens[:, :-1].masked_fill(tokens[:, :-1] == UNKNOWN, PAD), tokens[:, 1:]
         corrupted = (torch.rand_like(inputs, dtype=torch.float) < _CORRUPTED) \
             & (inputs >= N_SPECIAL)
         other = torch.randint_like(inputs, N_SPECIAL, self.network.config.vocab_size)
@@ -256,8 +258,11 @@ class Trainer:
         # No loss on the prompt tokens.
         position = torch.arange(targets.shape[1], device=targets.device)[None]
         generated = position >= LEFT_PAD + delay[:, None]
-        loss = F.cross_entropy(logits.float().flatten(0, 1),
-                               targets.masked_fill(~generated, -100).flatten(), ignore_index=-100)
+        targets = targets.masked_fill(~generated, UNKNOWN).flatten()
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets, ignore_index=UNKNOWN,
+                               reduction='sum')
+        # The mean, and zero where no token of the batch is known.
+        loss = loss / (targets != UNKNOWN).sum().clamp(min=1)
         if teacher_targets is None:
             return loss, loss.new_zeros(())
         states = states[:, LEFT_PAD * self.network.config.downsample_factor:]
@@ -345,7 +350,8 @@ def main(command_line: list[str] | None = None) -> None:
         trainer.load(arguments.init)
     seed = 100 * arguments.seed + rank  # from here on, each process has its own random numbers
     torch.manual_seed(seed)
-    sequences = Sequences(arguments.root, sources(arguments.real_speech), arguments.tokens, seed)
+    sequences = Sequences(arguments.root, sources(arguments.real_speech), arguments.tokens, seed,
+                          UNTRANSCRIBED if arguments.teacher else ('', 0.0))
     loader = DataLoader(sequences, arguments.batch, collate_fn=collate,
                         num_workers=arguments.workers, pin_memory=device.type == 'cuda',
                         prefetch_factor=4 if arguments.workers else None)

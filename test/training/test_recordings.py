@@ -74,9 +74,10 @@ def test_speech_to_train_on_is_refused_without_word_ends(tmp_path, capsys):
     assert 'use training.forced_alignment' in capsys.readouterr().err
 
 
-def test_foreign_speech_has_no_words(folder, tmp_path):
-    main(['--out', str(tmp_path), '--foreign', str(folder)])
-    source = Source(tmp_path, 'foreign', 'foreign.txt')
+@pytest.mark.parametrize('kind', ('foreign', 'untranscribed'))
+def test_speech_without_texts_has_no_words(folder, tmp_path, kind):
+    main(['--out', str(tmp_path), f'--{kind}', str(folder)])
+    source = Source(tmp_path, kind, f'{kind}.txt')
     source.shards.refresh()
     utterances = [source.draw(1.0, 1.0) for _ in range(10)]
     assert all(not utterance.words and not len(utterance.ends) for utterance in utterances)

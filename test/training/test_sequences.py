@@ -19,7 +19,8 @@ import json
 
 import numpy as np
 import pytest
-from training.sequences import BOS, collate, lay_out, LEFT_PAD, PAD, Sequences, WORD, write_tokens
+from training.sequences import (
+    BOS, collate, lay_out, LEFT_PAD, PAD, Sequences, UNKNOWN, WORD, write_tokens)
 from training.synthesis.shards import ShardWriter
 from training.vocabulary import load_pieces, pieces, tekken, train, WordEncoder
 
@@ -104,6 +105,22 @@ def test_of_foreign_speech_nothing_is_written(root):
     both = sources | {('speech', 'sentences.txt', 0.0): 1.0}
     drawn = list(islice(Sequences(root, both, LEFT_PAD + 50), 40))
     assert 10 < sum(bool((sequence.tokens[1:] != PAD).any()) for sequence in drawn)
+
+
+def test_untranscribed_speech_has_no_targets(root):
+    writer = ShardWriter(root / 'shards' / 'untranscribed0')
+    writer.add(0, np.full(16000, -8000, np.int16), [])
+    writer.flush()
+    (root / 'untranscribed.txt').write_text('\n', encoding='utf-8')
+    sources = {('speech', 'sentences.txt', 0.0): 1.0}
+    drawn = list(islice(Sequences(root, sources, LEFT_PAD + 50, 0, ('untranscribed', 0.5)), 40))
+    unknown = [sequence for sequence in drawn if (sequence.tokens == UNKNOWN).any()]
+    assert 10 < len(unknown) < 30
+    for sequence in unknown:
+        prompt = 1 + LEFT_PAD + sequence.delay
+        assert (sequence.tokens[1:prompt] == PAD).all()
+        assert (sequence.tokens[prompt:] == UNKNOWN).all()
+        assert not (sequence.samples > 7000).any()  # none of the transcribed speech in between
 
 
 def test_sequences_have_room_for_the_longest_delay(root):

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import torch
 from training import train
 from training.distillation import Teacher
-from training.sequences import LEFT_PAD, PAD, TOKEN_SAMPLES
+from training.sequences import LEFT_PAD, PAD, TOKEN_SAMPLES, UNKNOWN
 
 N_AUDIO, DELAY = 12, 2
 
@@ -52,7 +52,7 @@ def test_steps_lower_both_losses(trainer, batch):
 def test_the_prompt_has_no_loss(trainer, batch, monkeypatch):
     counted = []
 
-    def cross_entropy(logits, target, ignore_index):
+    def cross_entropy(logits, target, ignore_index, reduction):
         counted.append((target != ignore_index).unflatten(0, (2, -1)))
         return logits.mean()
 
@@ -61,6 +61,19 @@ def test_the_prompt_has_no_loss(trainer, batch, monkeypatch):
     # Position n predicts token n + 1; the last token of the prompt is number LEFT_PAD + DELAY.
     assert not counted[0][:, :LEFT_PAD + DELAY].any()
     assert counted[0][:, LEFT_PAD + DELAY:].all()
+
+
+def test_from_speech_without_transcripts_the_encoder_alone_learns(trainer, batch):
+    samples, tokens, delay = batch
+    tokens[:, 1 + LEFT_PAD + DELAY:] = UNKNOWN
+    before = {name: parameter.detach().clone()
+              for name, parameter in trainer.network.named_parameters()}
+    loss, distillation = trainer.step((samples, tokens, delay), 0.0)
+    assert loss == 0 and distillation > 0
+    gradients = {name: parameter.grad is not None and bool(parameter.grad.any())
+                 for name, parameter in trainer.network.named_parameters()}
+    assert not any(gradients[name] for name in before if name.startswith('decoder.'))
+    assert gradients['encoder.layers.0.attention.wq.weight']
 
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
