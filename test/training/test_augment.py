@@ -84,7 +84,8 @@ def test_warping_moves_the_frequencies_of_most_of_a_batch(audio):
 
 def test_babble_is_the_speech_of_others():
     torch.manual_seed(0)
-    tones = torch.sin(2 * torch.pi * 500 * torch.arange(1, 13)[:, None] * torch.arange(16000) / 16000)
+    time = torch.arange(16000) / 16000
+    tones = torch.sin(2 * torch.pi * 500 * torch.arange(1, 13)[:, None] * time)
     mixed = babble(tones)
     torch.testing.assert_close(mixed.std(1), torch.ones(12), atol=1e-3, rtol=0)
     power = torch.fft.rfft(mixed).abs().square()[:, 500:6001:500]  # [of whom, of which tone]

@@ -120,7 +120,7 @@ def test_untranscribed_speech_has_no_targets(root):
         prompt = 1 + LEFT_PAD + sequence.delay
         assert (sequence.tokens[1:prompt] == PAD).all()
         assert (sequence.tokens[prompt:] == UNKNOWN).all()
-        assert not (sequence.samples > 7000).any()  # none of the transcribed speech in between
+        assert sequence.samples.mean() < 50  # that of the transcribed speech is positive
 
 
 def test_sequences_have_room_for_the_longest_delay(root):
