@@ -39,14 +39,15 @@ _SLOTS = {
 _TOKEN = re.compile(r'[()\[\]|]|<[^>]*>|\{[^}]*\}|[^()\[\]|<{]+')
 
 
-class _Grammar:
+class Grammar:
     """Expands templates at random."""
 
-    def __init__(self, content: dict[str, Any]) -> None:
-        self.rules: dict[str, str] = content['expansion_rules']
-        self.lists: dict[str, Any] = content['lists']
+    def __init__(self, rules: dict[str, list[str]], lists: dict[str, Any]) -> None:
+        """Take the templates of each <rule>, and lists: the `values` or the `range` of {slots}."""
+        self.rules, self.lists = rules, lists
 
     def expand(self, template: str) -> str:
+        """Return one of the sentences of a template."""
         tokens = _TOKEN.findall(template)
         text, end = self._alternatives(tokens, 0)
         assert end == len(tokens), template
@@ -66,7 +67,7 @@ class _Grammar:
                 text += inner if token == '(' or random.random() < 0.5 else ''
                 at += 1
             elif token[0] == '<':
-                text += self.expand(self.rules.get(token[1:-1], ''))
+                text += self.expand(random.choice(self.rules.get(token[1:-1], [''])))
             elif token[0] == '{':
                 text += self._slot(token[1:-1].split(':')[0])
             else:
@@ -74,8 +75,6 @@ class _Grammar:
         return random.choice([*choices, text]), at
 
     def _slot(self, name: str) -> str:
-        if name in _SLOTS:
-            return random.choice(_SLOTS[name])
         entry = self.lists.get(name, {})
         values = [value if isinstance(value, str) else value['in']
                   for value in entry.get('values', [])]
@@ -89,7 +88,9 @@ class _Grammar:
 def expand_intents(path: Path, count: int) -> list[str]:
     """Return `count` random sentences of a language file of home-assistant-intents."""
     content = json.loads(path.read_text(encoding='utf-8'))
-    grammar = _Grammar(content)
+    rules = {name: [rule] for name, rule in content['expansion_rules'].items()}
+    slots = {name: {'values': values} for name, values in _SLOTS.items()}
+    grammar = Grammar(rules, content['lists'] | slots)
     templates = [sentence for intent in content['intents'].values()
                  for group in intent['data'] for sentence in group['sentences']]
     return [grammar.expand(random.choice(templates)) for _ in range(count)]

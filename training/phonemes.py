@@ -24,11 +24,29 @@ does not keep the words apart; the synthesizers skip it.
 from __future__ import annotations
 
 import argparse
+from functools import cache
+from multiprocessing import Pool
 from pathlib import Path
 import re
 import sys
+from typing import Any
 
 from tqdm import tqdm
+
+
+@cache
+def _hibari(sources: Path) -> Any:
+    """Return the converter of this process."""
+    sys.path.insert(0, str(sources))
+    from hibari import Hibari
+    return Hibari(threads=1)
+
+
+def convert(sources_and_text: tuple[Path, str]) -> str:
+    """Return the phonemes of a sentence, '' where the converter does not keep the words apart."""
+    sources, text = sources_and_text
+    phonemes = re.sub(r'\s+', ' ', ' '.join(_hibari(sources).phonemize(text))).strip()
+    return phonemes if len(phonemes.split(' ')) == len(text.split()) else ''
 
 
 def main() -> None:
@@ -36,17 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--sources', type=Path, required=True)
     parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--processes', type=int, default=1)
     arguments = parser.parse_args()
-    sys.path.insert(0, str(arguments.sources))
-    from hibari import Hibari
-    hibari = Hibari(threads=1)
     for name in ('heldout', 'sentences'):
         texts = (arguments.out / f'{name}.txt').read_text(encoding='utf-8').splitlines()
-        lines = []
-        for text in tqdm(texts, desc=name):
-            phonemes = re.sub(r'\s+', ' ', ' '.join(hibari.phonemize(text))).strip()
-            words = phonemes.split(' ')
-            lines.append(phonemes if len(words) == len(text.split()) else '')
+        distinct = sorted(set(texts))
+        with Pool(arguments.processes) as pool:
+            found = pool.imap(convert, ((arguments.sources, text) for text in distinct), 500)
+            phonemes = dict(zip(distinct, tqdm(found, name, len(distinct)), strict=True))
+        lines = [phonemes[text] for text in texts]
         path = arguments.out / f'{name}.phonemes.txt'
         path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
         print(f'{name}: {sum(map(bool, lines))} of {len(lines)} kept')

@@ -13,13 +13,14 @@
 # limitations under the License.
 
 """
-The training sentences: everyday language, speeches, novels, requests, voice and robot commands.
+The training sentences: a dictionary's examples, novels, requests, commands, everyday language.
 
     python -m training.sentences --sources build/training/sources --out build/training
 
 Writes sentences.txt and heldout.txt: lower case, letters and apostrophes only, 2 to 22 words,
 every word in the pronunciation lexicon. Sentences that share five words in a row with a text in
-the `--exclude` files (manifests of real test recordings) are left out.
+the `--exclude` files (manifests of test recordings), or are one of their shorter texts, are left
+out.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ import random
 import re
 
 from training.commands import command, number_words
+from training.everyday import everyday
 from training.household_requests import requests
 from training.intent_templates import expand_intents
 
 from voxtral_ros.evaluation.manifest import read_table
+from voxtral_ros.evaluation.word_error_rate import normalize
 
 N_HELD_OUT = 1000
 N_COMMANDS = 40_000
@@ -47,6 +50,8 @@ REQUEST_TIMES = 3  # repeated: they are few compared with the examples and novel
 _SENTENCE = re.compile(r'[^.!?;:\n]+')
 _ALLOWED = re.compile(r"[a-z]+('[a-z]+)?")
 _QUOTED = re.compile(r'"([^"]+)"')
+# not in the lexicon, but pronounced as they should be
+_MORE_WORDS = {'tv', 'wifi', 'uber', 'mastercard', 'starbucks', 'todo', 'gps', 'uk', 'usa', 'atm'}
 _ABBREVIATIONS = {'mr': 'mister', 'mrs': 'missus', 'dr': 'doctor', 'st': 'saint'}
 
 
@@ -91,29 +96,47 @@ def select(texts: Iterable[str], known: set[str], excluded: set[tuple[str, ...]]
     found = set()
     for text in texts:
         words = normalise(text)
-        if words and known.issuperset(words) \
-                and excluded.isdisjoint(zip(*(words[n:] for n in range(5)), strict=False)):
+        if words and known.issuperset(words) and excluded.isdisjoint(_runs(words)):
             found.add(' '.join(words))
     return found
 
 
-def excluded_runs(paths: list[Path], length: int = 5) -> set[tuple[str, ...]]:
+def _runs(words: list[str], length: int = 5) -> set[tuple[str, ...]]:
+    """Return the runs of so many words, or all of the words if there are fewer."""
+    if len(words) < length:
+        return {tuple(words)}
+    return set(zip(*(words[n:] for n in range(length)), strict=False))
+
+
+def excluded_runs(paths: list[Path]) -> set[tuple[str, ...]]:
     """Return the runs of words to exclude, from TSV files with a column `text`."""
-    runs = set()
-    for path in paths:
-        for row in read_table(path, ('text',)):
-            words = row['text'].lower().split()
-            runs |= set(zip(*(words[n:] for n in range(length)), strict=False))
-    return runs
+    return {run for path in paths for row in read_table(path, ('text',))
+            for run in _runs(normalize(row['text']))}
 
 
 def lexicon(folder: Path) -> set[str]:
-    """Return the words that the pronunciation lexicon of hibari-tts knows."""
+    """Return the words that hibari-tts can pronounce by its lexicon, inflected ones among them."""
     words = set()
     for path in folder.glob('lexicon_us_*.json.gz'):
         with gzip.open(path, 'rt', encoding='utf-8') as file:
             words |= {word.lower() for word in json.load(file)}
-    return words
+    return words | _MORE_WORDS | {form for word in words if len(word) > 2 and word.isalpha()
+                                  for form in inflected(word)}
+
+
+def inflected(word: str) -> Iterator[str]:
+    """Yield the forms of a word that the grapheme-to-phoneme converter derives from it."""
+    yield from (f"{word}'s", f'{word}s')
+    if word.endswith('y'):
+        yield f'{word[:-1]}ies'
+    elif word.endswith(('s', 'x', 'z', 'ch', 'sh', 'o')):
+        yield f'{word}es'
+    if word.endswith('e'):
+        yield from (f'{word}d', f'{word[:-1]}ing')
+    else:
+        yield from (f'{word}ed', f'{word}ing')
+        if word[-1] in 'bdgklmnprtvz':
+            yield f'{word}{word[-1]}ing'
 
 
 def main() -> None:
@@ -122,7 +145,7 @@ def main() -> None:
     parser.add_argument('--sources', type=Path, required=True)
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--exclude', type=Path, nargs='*', default=[],
-                        help='manifests of real test recordings')
+                        help='manifests of test recordings')
     arguments = parser.parse_args()
     random.seed(1)
     sources = arguments.sources
@@ -145,6 +168,13 @@ def main() -> None:
     for more, times in ((novels(sources / 'novels'), 1),
                         (requests(sources / 'wordnet', known, N_REQUESTS), REQUEST_TIMES)):
         sentences += times * sorted(select(more, known, excluded) - {*sentences, *held_out})
+    seen = {*sentences, *held_out}
+    for source, texts in everyday(sources / 'everyday'):
+        found = sorted(select(texts, known, excluded) - seen)
+        random.shuffle(found)
+        sentences += found[:source.limit]
+        seen.update(found)
+        print(f'{source.folder}: {min(len(found), source.limit)} of {len(found)}')
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / 'heldout.txt').write_text('\n'.join(held_out) + '\n', encoding='utf-8')
     (arguments.out / 'sentences.txt').write_text('\n'.join(sentences) + '\n', encoding='utf-8')
