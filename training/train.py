@@ -64,31 +64,26 @@ from voxtral_ros.model.network import VoxtralRealtime
 
 # (shards, sentences, spliced fraction) -> sampling weight among the sources of its kind
 SYNTHETIC_SPEECH = {
-    ('kokoro', 'sentences.txt', 0.05): 16,
+    ('kokoro', 'sentences.txt', 0.05): 18,
     ('hibari', 'sentences.txt', 0.05): 12,
     ('flite', 'sentences.txt', 0.0): 5,
     ('espeak', 'sentences.txt', 0.0): 3,
-    ('rhvoice', 'sentences.txt', 0.0): 4,
 }
 REAL_SPEECH = {
-    ('clean-100', 'clean-100.txt', 0.9): 7,
-    ('dev-clean', 'dev-clean.txt', 0.8): 12,
-    ('common-voice', 'common-voice.txt', 0.3): 33,
-    ('speechocean', 'speechocean.txt', 0.3): 8,
+    ('common-voice', 'common-voice.txt', 0.3): 34,
+    ('dev-clean', 'dev-clean.txt', 0.7): 9,
+    ('mini-a', 'mini-a.txt', 0.6): 7,
+    ('mini-b', 'mini-b.txt', 0.6): 6,
+    ('libri-more', 'libri-more.txt', 0.7): 3,
+    ('clean-100', 'clean-100.txt', 0.9): 6,
+    ('speechocean', 'speechocean.txt', 0.3): 7,
+    ('wuw', 'wuw.txt', 0.3): 10,
     ('an4', 'an4.txt', 0.0): 4,
     ('gsc', 'gsc.txt', 0.5): 2,
+    ('wake-words', 'wake-words.txt', 0.3): 2,
     ('more', 'more.txt', 0.3): 2,
+    ('asterisk-en', 'asterisk-en.txt', 0.4): 1,
 }
-_FALSE_WORD = 1e-4  # error rate that one false word per hour of noise counts as
-_DECAY = 0.5  # last fraction of the training, in which the learning rate falls to zero
-_REAL_SPEECH = 0.65  # of the utterances
-_DROPOUT = 0.1  # without it, the network soon overfits to half an hour of real speech
-_CORRUPTED = 0.1  # of the input text tokens: the model must recover from its own errors
-_DISTILLATION = (0.8, 0.5)  # weight of the distillation loss, at the start and at the end
-_FAKE_QUANTIZATION = (0.85, 0.90)  # progress at which it starts, and at which it is complete
-_SCALE_INTERVAL = 20  # steps between updates of the scales of the fake quantization
-
-
 # speech in other languages, of which nothing is to be written
 FOREIGN_SPEECH = {('foreign', 'foreign.txt', 0.0): 1}
 _FOREIGN_SPEECH = 0.04  # of the utterances
