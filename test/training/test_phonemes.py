@@ -18,14 +18,14 @@ import sys
 
 from training import phonemes
 
-HIBARI = '''
+HIBARI = """
 class Hibari:
     def __init__(self, threads):
         pass
 
     def phonemize(self, text):
         return ['oneword'] if text == 'joined up' else [text.upper() + ' ']
-'''
+"""
 
 
 def test_lines_stay_in_order_and_misfits_are_empty(tmp_path, monkeypatch):
