@@ -169,8 +169,8 @@ def main() -> None:
                         (requests(sources / 'wordnet', known, N_REQUESTS), REQUEST_TIMES)):
         sentences += times * sorted(select(more, known, excluded) - {*sentences, *held_out})
     seen = {*sentences, *held_out}
-    for source, texts in everyday(sources / 'everyday'):
-        found = sorted(select(texts, known, excluded) - seen)
+    for source, found_texts in everyday(sources / 'everyday'):
+        found = sorted(select(found_texts, known, excluded) - seen)
         random.shuffle(found)
         sentences += found[:source.limit]
         seen.update(found)
