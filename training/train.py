@@ -84,6 +84,16 @@ REAL_SPEECH = {
     ('more', 'more.txt', 0.3): 2,
     ('asterisk-en', 'asterisk-en.txt', 0.4): 1,
 }
+_FALSE_WORD = 1e-4  # error rate that one false word per hour of noise counts as
+_DECAY = 0.5  # last fraction of the training, in which the learning rate falls to zero
+_REAL_SPEECH = 0.65  # of the utterances
+_DROPOUT = 0.1  # without it, the network soon overfits to half an hour of real speech
+_CORRUPTED = 0.1  # of the input text tokens: the model must recover from its own errors
+_DISTILLATION = (0.8, 0.5)  # weight of the distillation loss, at the start and at the end
+_FAKE_QUANTIZATION = (0.85, 0.90)  # progress at which it starts, and at which it is complete
+_SCALE_INTERVAL = 20  # steps between updates of the scales of the fake quantization
+
+
 # speech in other languages, of which nothing is to be written
 FOREIGN_SPEECH = {('foreign', 'foreign.txt', 0.0): 1}
 _FOREIGN_SPEECH = 0.04  # of the utterances
