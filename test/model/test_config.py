@@ -98,11 +98,12 @@ def test_every_value_is_taken_from_the_file():
         encoder={'n_kv_heads': 2, 'rope_theta': 1e4, 'norm_eps': 1e-3, 'use_biases': False},
         downsample={'downsample_factor': 2},
         audio={'frame_rate': 25.0, 'num_mel_bins': 80, 'global_log_mel_max': 2.0})
+    params['confidence_exponent'] = 2.5
     assert ModelConfig.from_params(params) == ModelConfig(
         audio=AudioConfig(16000, 25.0, 80, 160, 400, 2.0),
         encoder=StackConfig(48, 2, 4, 2, 16, 80, 16, 1e4, 1e-3, False),
         decoder=StackConfig(64, 3, 8, 2, 16, 96, 24, 5e5, 1e-6, False),
-        vocab_size=1305, downsample_factor=2, ada_dim=7)
+        vocab_size=1305, downsample_factor=2, ada_dim=7, confidence_exponent=2.5)
 
 
 def test_whole_numbers_may_be_written_either_way():
@@ -115,7 +116,7 @@ def test_whole_numbers_may_be_written_either_way():
     ('dim', '3072'), ('dim', 3072.5), ('dim', True), ('dim', [3072]), ('dim', 0), ('dim', -1),
     ('dim', float('inf')), ('dim', float('nan')),
     ('vocab_size', 0), ('vocab_size', -5), ('vocab_size', '131072'),
-    ('ada_rms_norm_t_cond_dim', 0),
+    ('ada_rms_norm_t_cond_dim', 0), ('confidence_exponent', 0), ('confidence_exponent', '2'),
     ('use_biases', 0), ('use_biases', 'no'), ('encoder.use_biases', 1),
     ('rope_theta', '1e6'), ('rope_theta', 0), ('rope_theta', -1.0),
     pytest.param('rope_theta', 10**400, id='rope_theta-huge'),

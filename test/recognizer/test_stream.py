@@ -71,6 +71,16 @@ def test_a_word_ends_where_its_audio_ends(delay):
     assert second.start_s == pytest.approx(1.28 + PAUSE, abs=0.035)
 
 
+def test_confidences_are_calibrated_as_the_model_says():
+    script = Script()
+    audio = join(silence(0.8), script.say(' turn', ' left', probability=0.8), silence(PAUSE))
+    engine = ScriptedEngine(script)
+    engine.confidence_exponent = 3.0
+    stream = Stream(engine, DELAY, StreamOptions())
+    final, = finals([*feed(stream, audio), *stream.close()])
+    assert [word.confidence for word in final.words] == pytest.approx([0.8 ** 3, 0.8 ** 3])
+
+
 def test_speech_is_published_where_it_starts_and_stops():
     script = Script()
     audio = join(silence(0.8), script.say(' stop'), silence(PAUSE))

@@ -51,6 +51,14 @@ SENTENCES = {
 UNSPACED = ('Chinese', 'Japanese')
 
 
+def test_probabilities_are_calibrated():
+    reader = WordReader(TOKENIZER, exponent=2.0)
+    text = iter(encode('ab'))
+    (first,), (second,) = (reader.push(Token(0, next(text), probability), 1.0)
+                           for probability in (0.5, 0.9))
+    assert (first.probability, second.probability) == pytest.approx((0.25, 0.81))
+
+
 @cache
 def tekken() -> Tokenizer:
     path = golden.mistral_vocabulary()

@@ -196,6 +196,7 @@ class ScriptedEngine:
         self.max_tokens_ahead = 32
         self.on_update = self.link = self.stats = None
         self.description = 'a script'
+        self.confidence_exponent = 1.0
         self.n_done = 0  # steps that have come back
         self.penalties: list[float] = []  # all that were asked for
         self.expected: list[PhraseList] = []

@@ -113,6 +113,8 @@ class ModelConfig:
     vocab_size: int
     downsample_factor: int = 4  # encoder frames per token
     ada_dim: int = 32  # bottleneck of the delay conditioning
+    # Ours: probabilities to this power are right as often as they say, measured on this model.
+    confidence_exponent: float = 1.0
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> ModelConfig:
@@ -128,6 +130,7 @@ class ModelConfig:
             vocab_size=_size(params, 'vocab_size'),
             downsample_factor=factor,
             ada_dim=_size(params, 'ada_rms_norm_t_cond_dim', 32),
+            confidence_exponent=_positive(params, 'confidence_exponent', float, 1.0),
         )
         _check(config, params, encoder)
         return config

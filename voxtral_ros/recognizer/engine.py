@@ -64,15 +64,17 @@ class Engine:
     link = None  # the network is here
 
     def __init__(self, backend: Backend, tokenizer: Tokenizer, audio: AudioConfig,
-                 max_open: int = 0) -> None:
+                 max_open: int = 0, confidence_exponent: float = 1.0) -> None:
         """
         Take a backend, which has the weights and the state of all streams.
 
         :param max_open: streams that may be open, with a slot or without; at least the slots
+        :param confidence_exponent: of the probability of a word, which makes its confidence
         """
         self.backend = backend
         self.tokenizer = tokenizer
         self.protocol = StreamingProtocol(tokenizer, audio)
+        self.confidence_exponent = confidence_exponent
         self.admission = Admission(self.protocol.token_s)
         self.on_update: Callable[[], None] | None = None  # never called: nothing comes by itself
         self.slots = SlotPool(backend.max_streams, self._begin)
@@ -117,7 +119,7 @@ class Engine:
         tokenizer = load_protocol(folder, config).tokenizer
         backend = load_backend(folder, tokenizer, device, dtype, max_streams, max_chunk_tokens,
                                threads, window, verify, kv_cache)
-        return cls(backend, tokenizer, config.audio, max_open)
+        return cls(backend, tokenizer, config.audio, max_open, config.confidence_exponent)
 
     def open(self, delay_ms: float | None = None,  # noqa: A003
              options: StreamOptions | None = None, *,

@@ -84,7 +84,8 @@ class Stream:
         self._times = TokenTimes(self._clock, engine.protocol)
         self._ids = UtteranceIds(utterance_ids or count(1))
         self._transcriber = Transcriber(
-            engine.tokenizer, self._endpointer, self._voice, self._ids.take)
+            engine.tokenizer, self._endpointer, self._voice, self._ids.take,
+            engine.confidence_exponent)
         self._audio = StreamAudio(engine, slot, delay, idle_slot_s, self._voice, self._gate,
                                   self._clock, self._begin_anew, self._take_activity,
                                   self._take_tokens)

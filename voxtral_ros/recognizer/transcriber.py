@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 import copy
+from functools import partial
 
 from voxtral_ros.model.tokenizer import Tokenizer
 from voxtral_ros.recognizer.endpoint import Endpointer
@@ -52,11 +53,12 @@ class Transcriber:
     """Follows the tokens of one stream; all times are seconds of its processed audio."""
 
     def __init__(self, tokenizer: Tokenizer, endpointer: Endpointer, voice: VoiceActivity,
-                 new_id: Callable[[], int]) -> None:
+                 new_id: Callable[[], int], confidence_exponent: float = 1.0) -> None:
         """
         Begin.
 
         :param new_id: returns the id of the next utterance
+        :param confidence_exponent: as of ModelConfig
         """
         # Utterances that are over, and up to which time, until somebody takes them.
         self.finished: deque[tuple[Utterance, float]] = deque()
@@ -66,7 +68,8 @@ class Transcriber:
         self.last_end_s = 0.0  # of the last utterance
         self._tokenizer, self._endpointer, self._voice = tokenizer, endpointer, voice
         self._new_id = new_id
-        self._reader = WordReader(tokenizer)
+        self._new_reader = partial(WordReader, tokenizer, confidence_exponent)
+        self._reader = self._new_reader()
         # Utterances that have been published before they are written, and where they end.
         self._announced: deque[tuple[Utterance, float]] = deque()
         self.word_s = self._group_s = 0.0  # end of the last word, of the first one of its group
@@ -89,7 +92,7 @@ class Transcriber:
 
     def restart(self) -> None:
         """Forget what was begun: another state of the network writes from here on."""
-        self._reader = WordReader(self._tokenizer)
+        self._reader = self._new_reader()
         self.in_group = False
 
     def take(self, token: Token, transcribed_s: float, word_end_s: float) -> None:

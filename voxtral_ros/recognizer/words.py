@@ -117,14 +117,20 @@ class Written(NamedTuple):
     begins: bool  # a word, rather than going on with the last one
     in_new_group: bool  # first of what is written without a pause
     end_s: float  # where the word ends if this is its beginning
-    probability: float  # of the tokens that spell it
+    probability: float  # of the tokens that spell it, calibrated
 
 
 class WordReader:
     """Tokens of one stream to words; a character may take several tokens."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, exponent: float = 1.0) -> None:
+        """
+        Read tokens.
+
+        :param exponent: of their probabilities (ModelConfig.confidence_exponent)
+        """
         self._decoder = TextDecoder(tokenizer)
+        self._exponent = exponent
         self._splitter = WordSplitter()
         self._in_new_group = True
         self._begun: tuple[float, float] | None = None  # end_s, probability of half a character
@@ -147,7 +153,7 @@ class WordReader:
         """
         piece = self._decoder.push(token.id)
         first_s, probability = self._begun or (end_s, 1.0)
-        probability *= token.probability
+        probability *= token.probability ** self._exponent
         self._begun = None
         if self._decoder.inside_character:
             self._begun = (end_s, 1.0) if piece else (first_s, probability)
