@@ -104,7 +104,7 @@ def test_of_foreign_speech_nothing_is_written(root):
         assert (sequence.tokens[1:] == PAD).all()
     both = sources | {('speech', 'sentences.txt', 0.0): 1.0}
     drawn = list(islice(Sequences(root, both, LEFT_PAD + 50), 40))
-    assert 10 < sum(bool((sequence.tokens[1:] != PAD).any()) for sequence in drawn)
+    assert sum(bool((sequence.tokens[1:] != PAD).any()) for sequence in drawn) > 10
 
 
 def test_untranscribed_speech_has_no_targets(root):
