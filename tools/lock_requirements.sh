@@ -31,6 +31,7 @@ lock numpy
 lock build --constraint numpy.txt
 # numpy is the one that ROS was built with: that of numpy.txt, or the system's.
 lock runtime --constraint build.txt --no-emit-package numpy
+lock echo --no-emit-package numpy
 lock test --constraint build.txt --constraint runtime.txt --no-emit-package numpy
 for file in ros-*.in; do
   lock "${file%.in}" --constraint runtime.txt --constraint test.txt
