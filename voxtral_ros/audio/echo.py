@@ -121,7 +121,8 @@ class EchoCanceller:
             + _SUPPRESSOR_DELAY * options.noise_suppression
         self._reference = Reference()
         self._lock = threading.Lock()  # guards what references are measured by, down to _patience
-        self._read = 0  # index in the reference of the first sample that is held
+        # Indices in the reference: of the first sample that is held, and where reading began.
+        self._read = self._first = 0
         self._late_s = self._lateness_s = 0.0
         self._patience = _Patience(options.wait_s)
         self._meter = EchoMeter()
@@ -168,7 +169,7 @@ class EchoCanceller:
             if not self._placed:
                 return
             self._patience.note(self._read + len(self._held) - begin, self._n_in)
-            late = min(self._read, end) - begin
+            late = min(self._read, end) - max(begin, self._first)
             if late > 0:
                 self._late_s += late / TARGET_RATE_HZ
                 self._lateness_s = (self._read - begin) / TARGET_RATE_HZ
@@ -212,7 +213,8 @@ class EchoCanceller:
             wanted = round(start_s * TARGET_RATE_HZ) + self._ahead - len(self._held)
             off = wanted - self._read
             if not self._placed or abs(off) > _JUMP:
-                self._read, self._placed = wanted, True
+                self._read = self._first = wanted
+                self._placed = True
                 self._drift = Drift()
             else:
                 self._read += self._drift.steps(off, n)
@@ -234,7 +236,7 @@ class EchoCanceller:
     def _n_arrived(self, time_s: float) -> int:
         """Return how many samples had come by then."""
         arrivals = self._arrivals
-        while len(arrivals) > 1 and arrivals[1][1] <= time_s:
+        while len(arrivals) > 1 and (arrivals[1][1] <= time_s or arrivals[0][0] <= self._n_out):
             arrivals.popleft()
         return arrivals[0][0] if arrivals and arrivals[0][1] <= time_s else 0
 
@@ -274,6 +276,7 @@ class EchoCanceller:
         with self._lock:
             self._ahead += later
             self._read += later
+            self._first = self._read
         self._meter.forget_lag()
 
 

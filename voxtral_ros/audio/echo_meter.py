@@ -38,6 +38,7 @@ _LEAST_ACTIVE = 100  # of them, in which something is played
 _EVERY = 50  # frames
 _ACTIVE_POWER = 1e-6  # -60 dBFS
 _FLOOR_POWER = 1e-8
+_GAP = 10  # frames: shorter silence of zeros alone is a message that was lost
 _LEAST_FIT = 0.35  # correlation
 _LEAST_AHEAD = 0.05  # of the best lag, before those that are not its neighbours
 _FORGET = 0.997  # by frame in which something is played: half is forgotten in 2.3 s
@@ -57,7 +58,7 @@ class EchoMeter:
         n = _SPAN + len(LAGS)
         self._levels: deque[tuple[float, float]] = deque(maxlen=n)  # near and far, dB
         self._candidate: int | None = None
-        self._n_since = 0
+        self._n_since = self._n_zeros = 0
         self.lag = None
 
     @property
@@ -76,7 +77,10 @@ class EchoMeter:
         powers = [np.square(x.reshape(-1, FRAME)).mean(axis=1) for x in (near, far, out)]
         lag = self.lag or 0
         for near_power, far_power, out_power in zip(*powers, strict=True):
-            self._levels.append((_level(near_power), _level(far_power)))
+            self._n_zeros = 0 if far_power else self._n_zeros + 1
+            bridged = 0 < self._n_zeros <= _GAP and self._levels
+            self._levels.append((_level(near_power),
+                                 self._levels[-1][1] if bridged else _level(far_power)))
             played = self._levels[-1 - lag][1] if 0 <= lag < len(self._levels) else -math.inf
             if played > _level(_ACTIVE_POWER):
                 self._near = self._near * _FORGET + float(near_power)

@@ -22,6 +22,8 @@ at some moment reads it there; where nothing was played is silence.
 
 from __future__ import annotations
 
+from collections import deque
+import math
 import threading
 
 import numpy as np
@@ -32,8 +34,9 @@ from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
 
 _CHUNK = TARGET_RATE_HZ  # samples
 _MOST_CHUNKS = 660  # 42 MB: more than may wait to be recognised, and a minute of what is to come
-# Stamps that are off by less are those of one stream; the others belong to another sentence.
-_JITTER_S = 0.05
+# By how much stamps jitter at most. Where they do so less, a message that was lost is noticed.
+_MOST_JITTER_S, _LEAST_JITTER_S = 0.05, 0.0025
+_FEW, _MANY = 8, 25  # messages to judge that by
 _NO_SAMPLES = np.zeros(0, np.float32)
 
 
@@ -65,6 +68,23 @@ class Drift:
         return n if off > 0 else -n
 
 
+class _Jitter:
+    """Learns from stamps by how much they jitter."""
+
+    def __init__(self) -> None:
+        self._steps: deque[float] = deque(maxlen=_MANY)  # by which stamps were off, s
+        self._next_s = math.nan
+
+    def take(self, start_s: float, duration_s: float) -> float:
+        """Return the jitter to be expected, s, given the next stamp."""
+        expected_s, self._next_s = self._next_s, start_s + duration_s
+        few = len(self._steps) < _FEW
+        usual_s = _MOST_JITTER_S if few else 3 * float(np.median(self._steps))
+        if abs(start_s - expected_s) < 2 * _MOST_JITTER_S:  # false for NaN
+            self._steps.append(abs(start_s - expected_s))
+        return min(max(usual_s, _LEAST_JITTER_S), _MOST_JITTER_S)
+
+
 class Reference:
     """
     A tape of samples at 16 kHz, whose index is the time of the stamps times the rate.
@@ -81,6 +101,7 @@ class Reference:
         self._timeline: Timeline | None = None
         self._resampler: Resampler | None = None
         self._drift = Drift()
+        self._jitter = _Jitter()
 
     @property
     def end(self) -> int:
@@ -103,12 +124,14 @@ class Reference:
         :raises AudioError: the rate is outside 8..192 kHz
         """
         if self._timeline is None or self._timeline.rate_hz != rate_hz:
-            timeline = Timeline(rate_hz, _JITTER_S, max_gap_s=2 * _JITTER_S)
+            timeline = Timeline(rate_hz, _MOST_JITTER_S, max_gap_s=2 * _MOST_JITTER_S)
             self._end_stream()
             self._timeline, self._resampler = timeline, Resampler(rate_hz)
             self._begun = False
         assert self._resampler is not None
         duration_ns = len(samples) * 1_000_000_000 // rate_hz
+        if start_s is not None:
+            self._timeline.tolerate(self._jitter.take(start_s, duration_ns / 1e9))
         # What has no stamp is played when it comes, so it begins now.
         place = self._timeline.place(
             len(samples), None if start_s is None else round(start_s * 1e9),

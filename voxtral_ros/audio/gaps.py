@@ -83,9 +83,13 @@ class Timeline:
     def __init__(self, rate_hz: int, jitter_s: float = 0.05, max_gap_s: float = 2.0) -> None:
         """Prepare for a stream at `rate_hz`; raise AudioError for a rate outside 8..192 kHz."""
         self.rate_hz = check_rate(rate_hz)
-        self._tolerance_ns = round(2e9 * jitter_s)
+        self.tolerate(jitter_s)
         self._max_gap_ns = max(round(1e9 * max_gap_s), self._tolerance_ns)
         self.reset()
+
+    def tolerate(self, jitter_s: float) -> None:
+        """Take stamps that are off by +-`jitter_s` for exact from now on."""
+        self._tolerance_ns = round(2e9 * jitter_s)
 
     def reset(self) -> None:
         """Forget the stream: the next block starts a new one."""

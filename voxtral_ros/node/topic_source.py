@@ -57,7 +57,7 @@ _PACKAGE = 'audio_common_msgs/msg/'
 
 class TopicSource:
     """
-    Audio on the topic `audio`, whichever package and message its publishers use.
+    Audio on a topic, whichever package and message its publishers use.
 
     `AudioDataStamped` and `AudioData` of ros-drivers' audio_common_msgs (with `audio_info`), or
     `AudioStamped` of mgonzs13's. While nobody speaks, messages are taken a few at a time, which
@@ -68,7 +68,8 @@ class TopicSource:
     overflows = 0
 
     def __init__(self, node: LifecycleNode, put: Put, warn: Warn, channel: int,
-                 assumed: PcmInfo, quiet: Callable[[], bool], delay_ms: float) -> None:
+                 assumed: PcmInfo, quiet: Callable[[], bool], delay_ms: float,
+                 topic: str = 'audio') -> None:
         """
         Subscribe; raise AudioError when no audio_common_msgs is installed.
 
@@ -76,19 +77,22 @@ class TopicSource:
         :param assumed: format of ros-drivers' messages where there is no audio_info
         :param quiet: whether nobody speaks, so that audio may wait a little
         :param delay_ms: by how much words lag behind the audio anyway
+        :param topic: its name; the format is on `<topic>_info`
         """
         self._node, self._put, self._warn, self._quiet = node, put, warn, quiet
         self._channel, self._assumed = channel, assumed
         self._lull_s = min(max(_LEAST_LULL_S, _LULL_SHARE * delay_ms / 1000), _MOST_LULL_S)
-        self._topic = node.resolve_topic_name('audio')
-        self._info_topic = node.resolve_topic_name('audio_info')
+        self._name = topic
+        self._topic = node.resolve_topic_name(topic)
+        self._info_topic = node.resolve_topic_name(f'{topic}_info')
         self._reliability = f'{QOS_OVERRIDES}{self._topic}.subscription.reliability'
         self.hint = f'is it published? ros2 topic hz {self._topic}'
         self._messages = _known_messages()
         if not self._messages:
             raise AudioError(
-                'source is topic, but no audio_common_msgs is sourced: install '
-                'ros-$ROS_DISTRO-audio-common-msgs, or set source to microphone')
+                f'audio is to come from the topic {topic}, but no audio_common_msgs is sourced: '
+                'install ros-$ROS_DISTRO-audio-common-msgs, or '
+                + ('set source to microphone' if topic == 'audio' else 'set echo.reference'))
         self._lock = threading.Lock()  # guards what a message is decoded with, down to _held
         self._stamped = False
         self._info: Any = None
@@ -154,7 +158,7 @@ class TopicSource:
                        for publisher in publishers)
         self._several = '' if len(names) < 2 else (
             f'{len(names)} publishers send to {self._topic}, and their audio is mixed up: '
-            f'{", ".join(names)}; end all but one, or remap audio')
+            f'{", ".join(names)}; end all but one, or remap {self._name}')
         self._wrong_info = mismatch(self._node, self._info_topic, f'{_PACKAGE}AudioInfo') \
             if self._info_subscriptions else ''
         complaint = self._wrong_type or self._wrong_qos or self._several or self._wrong_info
@@ -186,7 +190,7 @@ class TopicSource:
             self._origins = self._origins or there
             self._n_orphaned = 0 if self._origins & there else self._n_orphaned + 1
             if self._n_orphaned >= 2:
-                self._node.get_logger().debug('audio_info has gone with its publisher')
+                self._node.get_logger().debug(f'{self._name}_info has gone with its publisher')
                 self._info = self._patience_s = None
 
     def _info_publishers(self) -> frozenset[bytes]:
@@ -217,13 +221,13 @@ class TopicSource:
         self._decoder = self._new_decoder()
         self._held.clear()
         self._listener = Listener(
-            self._node, self._messages[kind], 'audio', self._on_audio,
+            self._node, self._messages[kind], self._name, self._on_audio,
             QoSProfile(**_AUDIO_QOS, reliability=ReliabilityPolicy.BEST_EFFORT), self._pause_s,
             self._all_taken, qos_overriding_options=QoSOverridingOptions.with_default_policies())
         if isinstance(self._decoder, RosDriversDecoder):
             from audio_common_msgs.msg import AudioInfo
             self._info_subscriptions = subscribe_to_any(
-                self._node, AudioInfo, 'audio_info', self._on_info, depth=1)
+                self._node, AudioInfo, f'{self._name}_info', self._on_info, depth=1)
 
     def _new_decoder(self) -> RosDriversDecoder | Mgonzs13Decoder:
         if self._kind == f'{_PACKAGE}AudioStamped':
@@ -307,7 +311,8 @@ class TopicSource:
         if self._format != self._decoder.format:
             self._format = self._decoder.format
             self._node.get_logger().info(
-                f'audio is {self._format}' + (' (assumed: no audio_info)' if self.assumed else ''))
+                f'{self._name} is {self._format}'
+                + (f' (assumed: no {self._name}_info)' if self.assumed else ''))
         if len(block.samples):
             self._stamped = block.stamp_ns is not None
             self._decoded.append((block, received_ns))

@@ -31,13 +31,11 @@ import threading
 import time
 from typing import NamedTuple
 
-import numpy as np
-
 from voxtral_ros.audio.block import AudioBlock
-from voxtral_ros.audio.gaps import Kind, Timeline
-from voxtral_ros.audio.resample import Resampler, TARGET_RATE_HZ
+from voxtral_ros.audio.echo import EchoCanceller
 from voxtral_ros.node.audio_queue import AudioQueue, Items, Progress
-from voxtral_ros.node.stamps import Origin, StampMap
+from voxtral_ros.node.intake import Intake
+from voxtral_ros.node.stamps import Origin
 from voxtral_ros.node.stats import StampCounter, WorkerStats
 from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn, TurnKind
 from voxtral_ros.recognizer.interface import SpeechEngine, SpeechStream
@@ -70,7 +68,8 @@ class Worker:
     def __init__(self, engine: SpeechEngine, delay_ms: float, options: StreamOptions,
                  publish: Callable[[list[Event], Origin], None], *, queue_s: float = 30.0,
                  max_gap_s: float = 2.0, n_utterances: int = 0,
-                 phrases: PhraseList | None = None) -> None:
+                 phrases: PhraseList | None = None,
+                 canceller: EchoCanceller | None = None) -> None:
         """
         Start the thread.
 
@@ -79,6 +78,7 @@ class Worker:
         :param max_gap_s: longer gaps end the utterance, also one that has no end yet
         :param n_utterances: of earlier workers: ids go on from there
         :param phrases: to expect; None: none
+        :param canceller: that the audio goes through; None: none
         """
         self.stats = WorkerStats()
         self.n_utterances = n_utterances
@@ -86,6 +86,7 @@ class Worker:
         self._engine, self._delay_ms, self._options = engine, delay_ms, options
         self._phrases = self._expected = phrases or NO_PHRASES  # the latter by the stream
         self._publish_events = publish
+        self._canceller = canceller
         self._utterance_ids = count(n_utterances + 1)
         self._queue_s, self._max_gap_s = queue_s, max_gap_s
         # Stamps will tell how long a pause was; where there are none, it is one when it is long.
@@ -258,8 +259,9 @@ class Worker:
                 return
             link = self._engine.link
             try:
-                callback(Progress(self._fed / TARGET_RATE_HZ, self._speaking,
-                                  link is not None and link.waiting_s > 0, self._origin))
+                origin = self._intake.origin
+                callback(Progress(origin.processed_s, self._speaking,
+                                  link is not None and link.waiting_s > 0, origin))
             except Exception:  # no reason to give up the stream
                 _LOGGER.exception('a callback failed')
 
@@ -274,17 +276,19 @@ class Worker:
         if self._expected is not self._phrases:
             self._expected = self._phrases
             self._stream.set_phrases(self._expected)
-        if job.torn and self._timeline is not None:
-            # What follows is another sentence: no silence in between, which would cost time.
-            self._stream.flush()
-            self._timeline.reset()
+        if job.torn:
+            self._intake.tear()
         for item in job.items:
-            self._process(*item)
+            self._unfinished = True
+            self._intake.process(*item)
             self._last_audio_s = time.monotonic()
+        if job.updated:
+            self._intake.poll()
         if job.flush and self._unfinished:
             self._unfinished = False
-            self._stream.flush()
+            self._intake.flush()
         if job.stop:
+            self._intake.drain()
             self._publish(self._stream.close())
         elif job.items or job.flush or job.updated:
             self._publish(self._stream.poll())
@@ -312,11 +316,8 @@ class Worker:
         self._stream = self._engine.open(
             self._delay_ms, self._options, utterance_ids=self._utterance_ids,
             phrases=self._expected)
-        self._timeline: Timeline | None = None
-        self._resampler: Resampler | None = None
-        self._fed = 0  # samples at 16 kHz
-        self._stamps = StampMap()
-        self._frame_id = ''
+        self._intake = Intake(self._stream, self.stats, self._stamp_counter, self._max_gap_s,
+                              self._canceller)
         self._unfinished = False
         self._discarded_before = self.stats.discarded_words
         self._watchdog_before = self.stats.watchdog
@@ -345,49 +346,7 @@ class Worker:
         if self._turn is not None:
             self._publish([replace(self._turn, kind=TurnKind.END)])
         if self._speaking:
-            self._publish([SpeechActivity(False, self._fed / TARGET_RATE_HZ)])
-
-    def _process(self, block: AudioBlock, received_ns: int) -> None:
-        assert self._stream is not None
-        self.stats.processed_s += block.duration_ns / 1e9
-        self.stats.bad_samples += block.n_bad
-        if self._timeline is None or self._timeline.rate_hz != block.rate_hz:
-            self._change_format(block.rate_hz)
-        assert self._timeline is not None and self._resampler is not None
-        self._stamp_counter.count(block)
-        place = self._timeline.place(len(block.samples), block.stamp_ns, received_ns)
-        samples = block.samples
-        stamp_ns = place.stamp_ns
-        if place.kind is Kind.JUMP:
-            self.stats.jumps += 1
-            _LOGGER.debug('the stamps jump: the utterance ends')
-            self._stream.flush()
-        elif place.silence > 0:
-            if block.stamp_ns is None:  # nothing was lost: the source has paused
-                self.stats.paused_s += place.silence / block.rate_hz
-            else:
-                self.stats.gaps += 1
-            _LOGGER.debug('%.2f s without audio: silence instead', place.silence / block.rate_hz)
-            samples = place.filled(samples)
-            stamp_ns -= round(place.silence / block.rate_hz * 1e9)
-        self._frame_id = block.frame_id or self._frame_id
-        # The next sample out of the resampler is as old as what it still holds.
-        self._stamps.anchor(self._fed / TARGET_RATE_HZ,
-                            stamp_ns - round(self._resampler.delay_s * 1e9))
-        self._unfinished = True
-        self._feed(self._resampler.process(samples))
-
-    def _change_format(self, rate_hz: int) -> None:
-        if self._resampler is not None:
-            self._feed(self._resampler.process(np.zeros(0, np.float32), last=True))
-        _LOGGER.debug('audio at %d Hz', rate_hz)
-        self._resampler = Resampler(rate_hz)
-        self._timeline = Timeline(rate_hz, max_gap_s=self._max_gap_s)
-
-    def _feed(self, samples: np.ndarray) -> None:
-        assert self._stream is not None
-        self._stream.feed(samples, finite=True)
-        self._fed += len(samples)
+            self._publish([SpeechActivity(False, self._intake.origin.processed_s)])
 
     def _count(self) -> None:
         """Add up what the streams count."""
@@ -402,10 +361,6 @@ class Worker:
 
     # ---- events out ----
 
-    @property
-    def _origin(self) -> Origin:
-        return Origin(self._frame_id, self._stamps, self._fed / TARGET_RATE_HZ)
-
     def _publish(self, events: list[Event]) -> None:
         if self._given_up:
             return
@@ -419,7 +374,7 @@ class Worker:
                 self._open = None if event.is_final else event
                 self.n_utterances = max(self.n_utterances, event.utterance_id)
         try:
-            self._publish_events(events, self._origin)
+            self._publish_events(events, self._intake.origin)
         except Exception:  # no reason to give up the stream
             self.stats.failures += 1
             _LOGGER.exception('what was recognised could not be published')

@@ -54,7 +54,7 @@ class PhraseMatcher:
 
         :param min_similarity: 1 less the edits per letter that a match may have
         """
-        pieces = [_pieces([phrase]) for phrase in phrases]
+        pieces = [pieces_of([phrase]) for phrase in phrases]
         self._phrases = [phrase for phrase, found in zip(phrases, pieces, strict=True) if found]
         pieces = [found for found in pieces if found]
         self._letters = [''.join(text for text, _ in found) for found in pieces]
@@ -69,7 +69,7 @@ class PhraseMatcher:
 
         None when there is none that is similar enough.
         """
-        pieces = _pieces(words)
+        pieces = pieces_of(words)
         spans = [(begin, begin + n) for begin in range(len(pieces)) for n in self._n_pieces
                  if begin + n <= len(pieces)]
         if not spans or not self._phrases:
@@ -88,7 +88,7 @@ class PhraseMatcher:
                      pieces[begin][1], pieces[end - 1][1] + 1)
 
 
-def _pieces(words: Sequence[str]) -> list[tuple[str, int]]:
+def pieces_of(words: Sequence[str]) -> list[tuple[str, int]]:
     """Return what is compared of words, and their indices; without spaces, letter by letter."""
     pieces = []
     for index, word in enumerate(words):
