@@ -147,6 +147,11 @@ class EchoCanceller:
             else self._missing / TARGET_RATE_HZ)
 
     @property
+    def waits(self) -> bool:
+        """Return whether audio waits for its reference."""
+        return len(self._held) >= FRAME
+
+    @property
     def held(self) -> int:
         """Return how many samples have come in that have not come out."""
         return len(self._held) + self._delay - self._n_skip

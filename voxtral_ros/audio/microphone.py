@@ -97,6 +97,12 @@ def find_device(name_or_index: str = '') -> DeviceInfo:
         f'{problem}; choose by index or by part of a name from these input devices:\n{listing}')
 
 
+@contextlib.contextmanager
+def opening_microphone(name: str = '') -> Iterator[DeviceInfo]:
+    """Give a device to streams that are opened meanwhile, see find_device."""
+    yield find_device(name)
+
+
 class Microphone:
     """
     An open microphone, recording from construction to `close`; also a context manager.
@@ -109,7 +115,9 @@ class Microphone:
     def __init__(
             self, device: str = '', *, now_ns: Callable[[], int], channel: int = AUTOMATIC,
             preferred_rate_hz: int = 16_000, block_s: float = 0.02, queue_s: float = 10.0,
-            lost_after_s: float = 5.0, frame_id: str = '') -> None:
+            lost_after_s: float = 5.0, frame_id: str = '',
+            opening: Callable[[str], contextlib.AbstractContextManager[DeviceInfo]]
+            = opening_microphone) -> None:
         """
         Open `device` (see find_device) and start recording.
 
@@ -117,11 +125,13 @@ class Microphone:
         `channel` is as in Downmix. `now_ns` is the clock of the stamps.
         `lost_after_s` must be longer than the device takes to deliver its first block: an idle
         PulseAudio was seen to need 1.9 s.
+        `opening` finds the device while it is opened.
         Raise AudioError when there is no such device or channel, or it cannot be opened.
         """
         self.overflows = 0
         self.dropped_blocks = 0
         self._now_ns = now_ns
+        self._opening = opening
         self._channel, self._downmix = channel, Downmix(channel)
         self._frame_id = frame_id
         self._lost_after_s = lost_after_s
@@ -218,8 +228,7 @@ class Microphone:
             block_s: float) -> tuple[DeviceInfo, int, Any]:
         """Return the device, its number of channels and the first stream it agrees to."""
         global _n_open
-        with _lock:
-            device = find_device(name)
+        with _lock, self._opening(name) as device:
             try:
                 self._downmix.check(device.channels)
             except AudioError as error:

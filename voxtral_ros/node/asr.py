@@ -40,6 +40,8 @@ from voxtral_ros.audio.level import LevelMeter
 from voxtral_ros.node import parameters
 from voxtral_ros.node.clock import ClockWatch
 from voxtral_ros.node.diagnostics import Diagnostics, Heartbeat, PERIOD_S
+from voxtral_ros.node.ducking import Ducking
+from voxtral_ros.node.echo import Echo
 from voxtral_ros.node.health import Health
 from voxtral_ros.node.listen import ListenServer
 from voxtral_ros.node.loading import load_engine
@@ -93,6 +95,8 @@ class AsrNode(LifecycleNode):
         self._meter = LevelMeter()
         self._clock_watch = ClockWatch()
         self.robot = RobotVoice()
+        self._ducking = Ducking(self)
+        self._echo = Echo(self)
         self.phrases = Phrases(self, self._expect)
         self.wake = Wake(self)
         self._supervisor = Supervisor(self)
@@ -193,8 +197,9 @@ class AsrNode(LifecycleNode):
             self._engine, self._value('delay_ms'), parameters.stream_options(self),
             self._publish, queue_s=self._value('audio_queue_s'),
             max_gap_s=self._value('max_gap_s'), n_utterances=self._n_utterances,
-            phrases=self.phrases.expected)
+            phrases=self.phrases.expected, canceller=self._echo.begin())
         self._engine.on_update = self.worker.wake  # what a server writes comes without audio
+        self._echo.open(self.worker)
         self._source = self._open_source(self.worker)
         for note in parameters.unused(self):
             self.get_logger().info(note)
@@ -273,6 +278,7 @@ class AsrNode(LifecycleNode):
         """Close the source and the publishers, but wait for no thread that hangs."""
         self.listen.abort(self.hung)
         source, self._source = self._source, None
+        self._echo.close()
         if source is not None:
             source.close()
         if self._outputs is not None:
@@ -288,6 +294,7 @@ class AsrNode(LifecycleNode):
         source, self._source = self._source, None
         worker, self.worker = self.worker, None
         self.listen.abort((worker and worker.broken) or 'the node is not active any more')
+        self._echo.close()
         if source is not None:
             try:
                 source.close()
@@ -343,10 +350,13 @@ class AsrNode(LifecycleNode):
     def _on_robot_speaking(self, message: Bool) -> None:
         if message.data != self.robot.speaks:
             self.get_logger().debug(f'robot_speaking is {message.data}')
-        self.robot.update(message.data, self.get_clock().now().nanoseconds,
-                          self._value('robot_speaking_tail_s'))
+        now_ns = self.get_clock().now().nanoseconds
+        if self.robot.speaks and not message.data:
+            self._ducking.robot_stopped(now_ns)
+        self.robot.update(message.data, now_ns, self._value('robot_speaking_tail_s'))
 
     def _publish(self, events: list[Event], origin: Origin) -> None:
+        events = self._ducking.take(events, origin)
         try:
             if self._outputs is not None:
                 self._outputs.publish(events, origin)
@@ -388,6 +398,7 @@ class AsrNode(LifecycleNode):
         self.wake.every_second()
         if self._source is not None:
             self._source.look()
+        self._echo.look()
 
     def hangs(self) -> bool:
         """
@@ -417,7 +428,8 @@ class AsrNode(LifecycleNode):
             loading_s=now_s - self.transition_began_s, failure=failure, model=self._model,
             phrases=len(self.phrases.expected), wake_phrases=self.wake.phrases,
             awake=self.wake.gate.awake, listening=self.listening,
-            robot_speaking_s=self.robot.speaking_s())
+            robot_speaking_s=self.robot.speaking_s(),
+            ducks=self._value('robot_speaking_mode') == 'duck')
         engine = self._engine
         if engine is None or worker is None or source is None or outputs is None \
                 or common.state != 'active':
@@ -435,4 +447,4 @@ class AsrNode(LifecycleNode):
             utterances=worker.n_utterances, latencies_s=tuple(outputs.latencies_s),
             stuck_s=worker.stuck_s(), stuck_after_s=self._value('watchdog.step_s'),
             restarts=self.autostart, backend=engine.description,
-            link=engine.link, engine=engine.stats)
+            link=engine.link, engine=engine.stats, echo=self._echo.health)

@@ -34,7 +34,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 from rclpy.node import Node
 
+from voxtral_ros.audio.echo import EchoStats
 from voxtral_ros.audio.level import SILENCE_DBFS
+from voxtral_ros.node.echo import EchoHealth
 from voxtral_ros.node.health import Health, judge, Recent
 from voxtral_ros.node.qos import no_events
 
@@ -128,7 +130,8 @@ class Diagnostics:
                             now.stats.stamped - then.stats.stamped),
             stamp_rate=_ratio(now.stats.between_stamps_s - then.stats.between_stamps_s,
                               now.stats.stamps_s - then.stats.stamps_s),
-            repetition_loops=now.stats.repetition_loops - then.stats.repetition_loops)
+            repetition_loops=now.stats.repetition_loops - then.stats.repetition_loops,
+            echo_late_s=_echo_late_s(now) - _echo_late_s(then))
 
 
 def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
@@ -177,11 +180,28 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
          _number(now.link.waiting_s, 1) if now.link is not None else ''),
         ('texts ended early by the server',
          str(now.link.early_ends) if now.link is not None else ''),
+        *_echo_values(now.echo),
+    ]
+
+
+def _echo_values(echo: EchoHealth | None) -> list[tuple[str, str]]:
+    stats = echo.stats if echo is not None else EchoStats(wait_s=math.nan, late_s=math.nan)
+    return [
+        ('echo reference', echo.reference if echo is not None else ''),
+        ('echo delay (ms)', _number(stats.delay_ms, 0)),
+        ('echo return loss enhancement (dB)', _number(stats.erle_db, 1)),
+        ('without reference for (s)', _number(stats.missing_s, 1)),
+        ('reference too late (s)', _number(stats.late_s, 2)),
+        ('waits for the reference (s)', _number(stats.wait_s, 2)),
     ]
 
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0 else math.nan
+
+
+def _echo_late_s(health: Health) -> float:
+    return health.echo.stats.late_s if health.echo is not None else 0.0
 
 
 def _undelivered_s(health: Health) -> float:

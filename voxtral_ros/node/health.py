@@ -31,6 +31,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from voxtral_ros.node.stats import WorkerStats
 
 if TYPE_CHECKING:
+    from voxtral_ros.node.echo import EchoHealth
     from voxtral_ros.recognizer.interface import EngineStats, LinkStatus
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -40,6 +41,7 @@ _Judgement = tuple[bytes, str]
 _LEAST_RATE, _MOST_RATE = 0.8, 1.25
 _STOPPED_S = 1.5
 _LONG_SPEECH_S = 60.0  # of the robot; then its publisher has probably died
+_SILENT_PLAYBACK_S = 2.0  # while the robot speaks, that are worth a word
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Health:
     awake: bool = True
     listening: bool = True
     robot_speaking_s: float = 0.0
+    ducks: bool = False  # is listened to meanwhile
     level_dbfs: float = math.nan
     peak_dbfs: float = math.nan
     received_s: float = 0.0
@@ -82,6 +85,7 @@ class Health:
     backend: str = ''
     link: LinkStatus | None = None  # to a server, if the model is there
     engine: EngineStats | None = None  # if it is here
+    echo: EchoHealth | None = None  # where it is cancelled
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class Recent:
     repeated: float = 0.0  # of the stamps, those that were the same as the one before
     stamp_rate: float = math.nan  # seconds of audio per second of its stamps
     repetition_loops: int = 0
+    echo_late_s: float = 0.0  # of what the robot plays, that came too late
 
 
 def judge(now: Health, recent: Recent) -> tuple[bytes, str]:
@@ -114,7 +119,7 @@ def judge(now: Health, recent: Recent) -> tuple[bytes, str]:
     if now.state != 'active':
         return OK, now.state
     return _of_engine(now, recent) or _of_input(now, recent) or _of_pace(now, recent) \
-        or _of_stamps(now, recent) or _of_surroundings(now, recent)
+        or _of_stamps(now, recent) or _of_echo(now, recent) or _of_surroundings(now, recent)
 
 
 def _of_engine(now: Health, recent: Recent) -> _Judgement | None:
@@ -193,6 +198,25 @@ def _of_stamps(now: Health, recent: Recent) -> _Judgement | None:
     if recent.stamp_rate < _LEAST_RATE or recent.stamp_rate > _MOST_RATE:  # false for NaN
         return WARN, (f'{recent.stamp_rate:.2g} s of audio come in a second of its stamps, if it '
                       f'is {now.audio_format}: correct the stamps or the rate')
+    return None
+
+
+def _of_echo(now: Health, recent: Recent) -> _Judgement | None:
+    """Return what keeps the robot's own voice from being cancelled."""
+    echo = now.echo
+    if echo is None:
+        return (WARN, 'robot_speaking_mode is duck, and the echo is not cancelled: set '
+                'echo.cancellation, or the robot listens to itself') if now.ducks else None
+    if echo.trouble:
+        return WARN, f'the echo is not cancelled: {echo.trouble}'
+    if recent.echo_late_s:
+        return WARN, (f'{recent.echo_late_s:.1f} s of what the robot plays came too late to be '
+                      f'cancelled, by {echo.stats.lateness_s:.2f} s: publish it sooner, correct '
+                      f'its stamps, or raise echo.wait_s (it is {echo.most_wait_s:g})')
+    if now.robot_speaking_s > _SILENT_PLAYBACK_S \
+            and not echo.stats.missing_s <= _SILENT_PLAYBACK_S:  # NaN: nothing has ever come
+        return WARN, (f'robot_speaking is true, and nothing comes from the {echo.reference}: its '
+                      'echo is not cancelled')
     return None
 
 

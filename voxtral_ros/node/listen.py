@@ -234,8 +234,8 @@ class ListenServer:
 
     def _is_of_robot(self, transcript: Transcript, origin: Origin) -> bool:
         """Return whether the robot itself may have said it, as on the topic transcript/text."""
-        return self._node.robot.marked(origin.stamp_ns(transcript.start_s),
-                                       origin.stamp_ns(transcript.end_s))
+        return self._node.robot.doubtful(origin.stamp_ns(transcript.start_s),
+                                         origin.stamp_ns(transcript.end_s))
 
     def _take(self, current: _Running, transcript: Transcript, origin: Origin) -> None:
         before = current.utterance

@@ -118,7 +118,7 @@ class Outputs:
         for item in self._gate.take(
                 latest(events), self._time_s(origin.processed_s),
                 robot_speaks=not self._robot.silent(self._now_ns()),
-                robot=lambda start_s, end_s: self._robot.marked(
+                robot=lambda start_s, end_s: self._robot.doubtful(
                     origin.stamp_ns(start_s), origin.stamp_ns(end_s))):
             event = item.event
             if isinstance(event, Awake):
@@ -153,7 +153,8 @@ class Outputs:
         if self._voice and item.awake:
             self._voice.publish(message)
         if transcript.is_final:
-            if item.command and not message.robot_speaking:
+            if item.command and not self._robot.doubtful(
+                    origin.stamp_ns(transcript.start_s), origin.stamp_ns(transcript.end_s)):
                 self._text.publish(String(data=item.command))
             if self._value('log_transcripts'):
                 self._node.get_logger().info(f'"{transcript.text}" ({message.latency:.2f} s)')

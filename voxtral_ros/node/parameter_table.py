@@ -228,9 +228,24 @@ TABLE = (
     Row('wake.publish_all', False, 'publish everything, and mark what is for the robot (awake)',
         read=ALWAYS),
     Row('robot_speaking_mode', 'mute', 'while robot_speaking is true: mute the input, mark '
-        'transcripts, or ignore it', choices=('mute', 'mark', 'ignore'), read=ALWAYS),
+        'transcripts, duck (publish what is said, without the words of robot_text; with '
+        'echo.cancellation), or ignore it', choices=('mute', 'mark', 'duck', 'ignore'),
+        read=ALWAYS),
     Row('robot_speaking_tail_s', 0.3, 'how long that goes on when it has become false, s',
         (0.0, 10.0), read=ALWAYS),
+    Row('echo.cancellation', False, 'take what the robot plays out of the audio; needs '
+        'pywebrtc-audio', read=AT_ACTIVATE),
+    Row('echo.noise_suppression', False, 'take steady noise out of the audio; needs '
+        'pywebrtc-audio', read=AT_ACTIVATE),
+    Row('echo.gain_control', False, 'make quiet speech louder; needs pywebrtc-audio',
+        read=AT_ACTIVATE),
+    Row('echo.reference', 'playback', 'where what the robot plays comes from: the topic '
+        'playback, or the monitor of an output device (PulseAudio, PipeWire)',
+        choices=('playback', 'monitor'), read=AT_ACTIVATE),
+    Row('echo.monitor', '', 'name of that monitor, or part of it, as pactl list short sources '
+        'shows it; empty: that of the default output', read=AT_ACTIVATE),
+    Row('echo.wait_s', 0.6, 'for how long the audio waits for what the robot plays at most, s',
+        (0.0, 3.0), read=AT_ACTIVATE),
     Row('partial_rate_hz', 0.0, 'partial transcripts per second at most; 0: on every change',
         (0.0, 50.0), read=ALWAYS),
     Row('log_transcripts', True, 'write final transcripts to the log', read=ALWAYS),

@@ -43,7 +43,9 @@ class RobotVoice:
         self._since_s = 0.0  # on that clock
         self._stopped_ns = self._until_ns = 0
         self._latest_ns = 0
-        self._marked: deque[tuple[int, int]] = deque(maxlen=256)  # stamps, from and to
+        self._marked = _Marks()  # what was captured while it spoke
+        self._doubtful = _Marks()  # of that, what it may have said itself
+        self._behind_ns = 0  # by how much receiving is later than capturing
 
     def update(self, speaks: bool, now_ns: int, tail_s: float) -> None:
         """Note that the robot starts or stops; its voice lingers in the room for `tail_s`."""
@@ -66,20 +68,54 @@ class RobotVoice:
         """Return a block as it is to be recognised in a mode, one of `robot_speaking_mode`."""
         if received_ns < self._latest_ns - _SET_BACK_NS:
             self._marked.clear()
+            self._doubtful.clear()
         self._latest_ns = received_ns
+        if block.stamp_ns is not None:
+            self._behind_ns = received_ns - block.stamp_ns - block.duration_ns
         if mode == 'ignore' or self.silent(received_ns):
             return block
         if mode == 'mute':
             # Silence instead of a hole: the stamps go on, and an open utterance ends by itself.
             return replace(block, samples=np.zeros_like(block.samples))
         start_ns = received_ns - block.duration_ns if block.stamp_ns is None else block.stamp_ns
-        end_ns = start_ns + block.duration_ns
-        if self._marked and self._marked[-1][1] >= start_ns - block.duration_ns:
-            self._marked[-1] = (min(self._marked[-1][0], start_ns), end_ns)
-        else:
-            self._marked.append((start_ns, end_ns))
+        self._marked.add(start_ns, block.duration_ns)
+        if mode == 'mark':
+            self._doubtful.add(start_ns, block.duration_ns)
         return block
 
+    def captured_ns(self, received_ns: int) -> int:
+        """Return the stamp of audio that is received at a time."""
+        return received_ns - self._behind_ns
+
     def marked(self, start_ns: int, end_ns: int) -> bool:
-        """Return whether any audio between two stamps was marked."""
-        return any(start_ns < end and start < end_ns for start, end in list(self._marked))
+        """Return whether it spoke while any audio between two stamps was captured."""
+        return self._marked.overlap(start_ns, end_ns)
+
+    def doubtful(self, start_ns: int, end_ns: int) -> bool:
+        """Return whether what was said between two stamps may have been the robot."""
+        return self._doubtful.overlap(start_ns, end_ns)
+
+
+class _Marks:
+    """Times between stamps."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[int, int]] = deque(maxlen=256)  # from and to
+
+    def __len__(self) -> int:
+        return len(self._marks)
+
+    def clear(self) -> None:
+        self._marks.clear()
+
+    def add(self, start_ns: int, duration_ns: int) -> None:
+        """Mark a block, together with those right before it."""
+        end_ns = start_ns + duration_ns
+        if self._marks and self._marks[-1][1] >= start_ns - duration_ns:
+            self._marks[-1] = (min(self._marks[-1][0], start_ns), end_ns)
+        else:
+            self._marks.append((start_ns, end_ns))
+
+    def overlap(self, start_ns: int, end_ns: int) -> bool:
+        """Return whether anything between two stamps is marked; from any thread."""
+        return any(start_ns < end and start < end_ns for start, end in list(self._marks))

@@ -31,7 +31,8 @@ from rclpy.lifecycle import LifecycleNode
 
 from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import read_file
-from voxtral_ros.audio.microphone import Microphone
+from voxtral_ros.audio.microphone import Microphone, opening_microphone
+from voxtral_ros.audio.monitor import opening_monitor
 
 Received = tuple[AudioBlock, int]  # and when, ns on the node's clock
 Put = Callable[[list[Received]], None]
@@ -107,15 +108,16 @@ class MicrophoneSource(_ThreadSource):
     hint = 'is the microphone connected and not taken by another program?'
 
     def __init__(self, node: LifecycleNode, put: Put, warn: Warn, name: str, channel: int,
-                 frame_id: str) -> None:
-        """Open the device; raise AudioError, with a list of devices, when there is none such."""
+                 frame_id: str, monitor: bool = False) -> None:
+        """Open the device, or the monitor of an output; raise AudioError, with a list of devices, when there is none such."""
         super().__init__()
         self._put, self._warn = put, warn
         self._now_ns = lambda: node.get_clock().now().nanoseconds
         self._open = partial(Microphone, name, now_ns=self._now_ns, channel=channel,
-                             frame_id=frame_id)
+                             frame_id=frame_id,
+                             opening=opening_monitor if monitor else opening_microphone)
         self._microphone: Microphone | None = self._open()
-        self.description = f'microphone {self._microphone.device}'
+        self.description = f'{"monitor" if monitor else "microphone"} {self._microphone.device}'
         self._thread.start()
 
     def _run(self) -> None:
