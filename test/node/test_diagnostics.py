@@ -22,8 +22,10 @@ from node.driver import ACTIVATE, CONFIGURE, DEACTIVATE, driven
 import pytest
 from rclpy.clock import Clock
 
+from voxtral_ros.audio.echo import EchoStats
 from voxtral_ros.client.link import LinkStatus
 from voxtral_ros.node.diagnostics import Diagnostics
+from voxtral_ros.node.echo import EchoHealth
 from voxtral_ros.node.health import ERROR, Health, judge, OK, Recent, WARN
 from voxtral_ros.node.stats import WorkerStats
 from voxtral_ros.recognizer.engine import EngineStats
@@ -73,6 +75,16 @@ CALM = Recent(audio_rate=1.0, real_time_factor=0.2, idle_s=0.1, mute_s=0.0, drop
     (WARN, 'repetition loop', {}, {'repetition_loops': 1}),
     (WARN, 'digital silence', {}, {'mute_s': 11.0}),
     (WARN, 'robot_speaking has been true for 90 s', {'robot_speaking_s': 90.0}, {}),
+    (WARN, 'the echo is not cancelled: set echo.cancellation', {'ducks': True}, {}),
+    (OK, 'listening', {'ducks': True, 'echo': EchoHealth(EchoStats())}, {}),
+    (WARN, 'the echo is not cancelled: 2 publishers',
+     {'echo': EchoHealth(EchoStats(), trouble='2 publishers send')}, {}),
+    (WARN, '1.5 s of what the robot plays came too late to be cancelled, by 0.70 s',
+     {'echo': EchoHealth(EchoStats(lateness_s=0.7), most_wait_s=0.6)}, {'echo_late_s': 1.5}),
+    (WARN, 'nothing comes from the topic /playback',
+     {'echo': EchoHealth(EchoStats(), 'topic /playback'), 'robot_speaking_s': 3.0}, {}),
+    (OK, 'listening', {'echo': EchoHealth(EchoStats(missing_s=0.1), 'topic /playback'),
+                       'robot_speaking_s': 3.0}, {}),
     (OK, 'muted', {'listening': False}, {}),
     (OK, 'listening', {'link': LinkStatus('connected')}, {}),
     (ERROR, 'no connection to ws://there: refused; 7 s of speech wait',
@@ -135,6 +147,18 @@ def test_what_the_engine_does_is_shown():
     shown = [{pair.key: pair.value for pair in status.values} for status in node.statuses]
     assert [tuple(values[name] for name in names) for values in shown] == [
         ('', '', ''), ('1.25', 'on', ''), ('3.00', 'off', '2.35')]
+
+
+def test_how_the_echo_is_cancelled_is_shown_where_it_is():
+    node = _Node()
+    stats = EchoStats(delay_ms=120.0, erle_db=31.26, wait_s=0.1, late_s=0.25, missing_s=0.0)
+    for echo in (None, EchoHealth(stats, 'topic /playback')):
+        Diagnostics(node).publish(replace(WELL, echo=echo))
+    names = ('echo reference', 'echo delay (ms)', 'echo return loss enhancement (dB)',
+             'without reference for (s)', 'reference too late (s)', 'waits for the reference (s)')
+    shown = [{pair.key: pair.value for pair in status.values} for status in node.statuses]
+    assert [tuple(values[name] for name in names) for values in shown] == [
+        ('', '', '', '', '', ''), ('topic /playback', '120', '31.3', '0.0', '0.25', '0.10')]
 
 
 def test_a_node_reports_how_it_is_in_every_state(tmp_path):

@@ -57,11 +57,12 @@ def test_muting_keeps_place_and_frame():
 
 
 @pytest.mark.parametrize('mode', ROWS['robot_speaking_mode'].choices)
-def test_only_mark_marks_and_only_mute_mutes(mode):
+def test_only_mute_mutes_and_what_comes_through_is_marked(mode):
     robot = RobotVoice()
     robot.update(True, 1 * S, 0.0)
     assert transcribed(robot, mode, 2 * S) == (mode != 'mute')
-    assert robot.marked(1 * S, 3 * S) == (mode == 'mark')
+    assert robot.marked(1 * S, 3 * S) == (mode in ('mark', 'duck'))
+    assert robot.doubtful(1 * S, 3 * S) == (mode == 'mark')
 
 
 def test_what_is_marked_is_remembered_by_the_stamps_of_the_audio():

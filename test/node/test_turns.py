@@ -41,7 +41,8 @@ def published(script, audio, marked=lambda start_ns, end_ns: False, options=None
     """Return the messages that a worker publishes about audio in blocks of 20 ms."""
     node = Node()
     outputs, _ = publishing(node, lambda: BEGIN_NS + 3600 * S)
-    outputs._robot = SimpleNamespace(marked=marked, silent=lambda now_ns: True)
+    outputs._robot = SimpleNamespace(
+        marked=marked, doubtful=marked, silent=lambda now_ns: True)
     with scripted_voice():
         worker = Worker(ServedScript(script), 480, options or StreamOptions(), outputs.publish)
         for at in range(0, len(audio), 320):

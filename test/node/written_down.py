@@ -53,6 +53,8 @@ def publishing(node, now_ns, partial_rate_hz=0.0):
     node.get_parameter = lambda name: SimpleNamespace(
         value={'partial_rate_hz': partial_rate_hz, 'log_transcripts': False}.get(name, ''))
     node.get_clock = lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=now_ns()))
-    robot = SimpleNamespace(marked=lambda start_ns, end_ns: False, silent=lambda now_ns: True)
+    robot = SimpleNamespace(
+        marked=lambda start_ns, end_ns: False, doubtful=lambda start_ns, end_ns: False,
+        silent=lambda now_ns: True)
     return Outputs(node, robot), SimpleNamespace(
         stamp_ns=lambda time_s: round(1e9 * time_s), frame_id='', processed_s=0.0)

@@ -23,7 +23,7 @@ robot's is kept back until it is complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from rapidfuzz.distance import Levenshtein
 
 from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn, TurnKind, Word
 from voxtral_ros.recognizer.phrase_match import MIN_SIMILARITY, pieces_of
-from voxtral_ros.recognizer.words import normalised
+from voxtral_ros.recognizer.words import is_unspaced, normalised
 
 # Words in a second, of the fastest voice and of one that pauses; and how much earlier and later
 # than its text a voice begins, s.
@@ -224,8 +224,7 @@ class RobotWords:
                  for index in range(len(kept), len(event.words))]
         place = utterance.place
         for index, word in enumerate(heard):
-            following = heard[index + 1] if index + 1 < len(heard) else None
-            keep = word.verdict(place, following, complete, kept[-1] if kept else None)
+            keep = word.verdict(place, heard[index + 1:], complete, kept[-1] if kept else None)
             if keep is None:
                 break
             kept.append(keep)
@@ -267,35 +266,56 @@ class _Heard:
         later = [place for place in places if before is not None and place > before]
         return min(later or places, default=before)
 
-    def verdict(self, before: int | None, following: _Heard | None, complete: bool,
+    @property
+    def is_small(self) -> bool:
+        """Return whether it is a word such as *to* and *the*, which says nothing by itself."""
+        letters = normalised(self.word.text)
+        return len(letters) <= (1 if any(map(is_unspaced, letters)) else _SMALL)
+
+    def verdict(self, before: int | None, following: Sequence[_Heard], complete: bool,
                 after_kept: bool | None) -> bool | None:
         """
         Return whether somebody else has said it, None if that cannot be told yet.
 
-        Words such as *to* and *the* are in every text. By themselves they are no sign of the
-        robot, only in a row with others of it.
+        Small words are in every text: they are the robot's in a row with a larger word of it.
 
         :param before: where the last word of the robot was
+        :param following: the words after it
         :param after_kept: whether the word before is somebody else's, None if there is none
         """
         if not self.doubtful:
             return True
-        if self.grows and self.text.may_begin(self.word.text, *self.times):
+        if self._is_open:
             return None
         places = self.places(before)
         if not places:
             return True
         if self.grows:
             return None
-        if len(normalised(self.word.text)) > _SMALL or after_kept is False:
+        if not self.is_small or after_kept is False:
             return False
-        if following is None:
-            return after_kept is True if complete else None
-        if following.grows and following.verdict(before, None, False, None) is None:
-            return None
-        later = following.places(min(places))
-        in_a_row = any(0 < there - here <= 2 for here in places for there in later)
-        return not in_a_row and (after_kept is True or not later)
+        for word in following:
+            if word._is_open:
+                return None
+            later = word.places(min(places))
+            row = [there for there in later
+                   if any(0 < there - here <= word.n_pieces + 1 for here in places)]
+            if not row:
+                return after_kept is True or not later
+            if not word.is_small:
+                return False
+            places = row
+        return after_kept is True if complete else None
+
+    @property
+    def n_pieces(self) -> int:
+        return len(pieces_of([self.word.text]))
+
+    @property
+    def _is_open(self) -> bool:
+        """Return whether it may still become one of the robot's."""
+        return self.grows and self.doubtful \
+            and self.text.may_begin(self.word.text, *self.times)
 
 
 def _without(event: Transcript | Turn, kept: list[bool]) -> Transcript | Turn:
