@@ -38,8 +38,8 @@ def talk(script):
         talk.text = talk._asking.create_publisher(String, 'robot_text', 10)
         talk.wait(lambda: talk.node.count_subscribers('turn')
                   and talk.node.count_subscribers('transcript/text')
-                  and talk.speaking.get_subscription_count() == 3
-                  and talk.text.get_subscription_count() == 3)
+                  and talk.speaking.get_subscription_count() == 2
+                  and talk.text.get_subscription_count() == 2)
         yield talk
 
 

@@ -49,14 +49,14 @@ def find_monitor(name: str = '') -> tuple[DeviceInfo, str]:
     pulse = next((device for device in devices if device.name.casefold() == 'pulse'), None)
     if pulse is not None:
         return pulse, name.strip() or _DEFAULT
-    listing = '\\n'.join(f'  {device}' for device in monitors or devices) or '  (none)'
+    listing = '\n'.join(f'  {device}' for device in monitors or devices) or '  (none)'
     if not monitors:
         problem = ('there is no monitor of an output device: that takes PulseAudio or PipeWire and '
-                   'ALSA\\'s device pulse (apt install libasound2-plugins); there are')
+                   'the device pulse of ALSA (apt install libasound2-plugins); there are')
     else:
         problem = (f'{name!r} fits {len(found)} monitors of output devices; set echo.monitor to '
                    'one of')
-    raise AudioError(f'{problem}:\\n{listing}')
+    raise AudioError(f'{problem}:\n{listing}')
 
 
 def _is_monitor(name: str) -> bool:
