@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from voxtral_ros.audio.block import Samples
+from voxtral_ros.audio.block import AudioError, Samples
 from voxtral_ros.audio.echo import EchoCanceller
+from voxtral_ros.audio.echo_linear import LinearCanceller
 from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import Resampler, resampled
 
@@ -43,6 +44,15 @@ def speech(names: tuple[str, ...], seconds: float, level: float = 0.1) -> Sample
     return (samples * (level / np.sqrt(np.square(samples).mean()))).astype(np.float32)
 
 
+def no_linear_canceller() -> bool:
+    """Return whether the system's library is missing."""
+    try:
+        LinearCanceller()
+    except AudioError:
+        return True
+    return False
+
+
 def at_rate(samples: Samples, rate_hz: int) -> Samples:
     """Return samples of 16 kHz at another rate."""
     return Resampler(RATE, rate_hz).process(samples, last=True)
@@ -59,7 +69,7 @@ def in_the_room(played: Samples, delay_s: float, t60_s: float = 0.3, ppm: float 
     n = len(played)
     decay = np.arange(round(t60_s * RATE)) / RATE
     response = random.standard_normal(len(decay)) * np.exp(-6.9 * decay / t60_s)
-    response[0] = 8.0
+    response[0] = 30.0  # the loudspeaker is near
     echo = np.fft.irfft(np.fft.rfft(played, 2 * n) * np.fft.rfft(response, 2 * n))[:n]
     echo *= np.sqrt(np.square(played).mean() / np.square(echo).mean())
     times = np.arange(n) / RATE

@@ -23,7 +23,7 @@ import os
 from pathlib import Path
 import textwrap
 
-from audio.echo_room import in_the_room, PERSON, RATE, ROBOT, speech
+from audio.echo_room import in_the_room, no_linear_canceller, PERSON, RATE, ROBOT, speech
 from node.driver import ACTIVATE, CONFIGURE, driven, running
 import numpy as np
 import pytest
@@ -33,8 +33,11 @@ from voxtral_ros.node.health import WARN
 
 pytest.importorskip(
     'pywebrtc_audio', reason='no echo cancellation: pip install -r requirements/echo.txt')
-pytestmark = pytest.mark.skipif(
-    'VOXTRAL_OVERLAYS' not in os.environ, reason='the overlays are built by `make test`')
+pytestmark = [
+    pytest.mark.skipif('VOXTRAL_OVERLAYS' not in os.environ,
+                       reason='the overlays are built by `make test`'),
+    pytest.mark.skipif(no_linear_canceller(),
+                       reason='no echo cancellation: apt install libspeexdsp1')]
 
 # Runs in the overlay of ros-drivers: python CODE MICROPHONE PLAYED PACE LATE_S PPM
 PUBLISHER = textwrap.dedent("""

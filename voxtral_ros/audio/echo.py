@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Takes the robot's own voice out of what its microphone picks up, with WebRTC's audio processing.
+Takes the robot's own voice out of what its microphone picks up.
 
 The canceller needs what is played at the moment at which it comes back through the room, or
 before. So the audio of the microphone waits a little for its reference, and both are aligned by
@@ -27,26 +27,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 import math
 import threading
-from typing import Any
 
 import numpy as np
 
-from voxtral_ros.audio.block import AudioError, Samples
+from voxtral_ros.audio.block import Samples
 from voxtral_ros.audio.echo_meter import EchoMeter, FRAME, FRAME_MS
+from voxtral_ros.audio.echo_processor import EchoProcessor
 from voxtral_ros.audio.echo_reference import Drift, Reference
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 
-# The canceller finds echoes that are 0 to 500 ms late; 0 is where it is unsure (measured). The
-# reference is read so much ahead of its stamps, which need not be exact then.
+# An echo must come after its reference: this is read so much ahead of its stamps, which need not
+# be exact then. WebRTC's canceller finds echoes up to 500 ms late by itself. Speex's has a room of
+# 128 ms: so once the delay is known, the reference is read where the echo is 10 to 70 ms late.
 _AHEAD_MS = 40
-_LEAST_LAG, _MOST_LAG, _GOOD_LAG = 1, 46, 5  # frames: outside of these it is read elsewhere
+_LEAST_LAG, _MOST_LAG, _GOOD_LAG = 1, 7, 3  # frames
 # Samples for which the audio waits: for a reference that is not late, and that may come later.
 _WAIT, _MARGIN = TARGET_RATE_HZ // 10, TARGET_RATE_HZ // 50
 _REMEMBERED = 60 * TARGET_RATE_HZ  # for which a late reference is waited for, samples
 _JUMP = TARGET_RATE_HZ // 10  # samples: stamps that are off by more are of another time
 _MOST_HELD = 4 * TARGET_RATE_HZ  # samples, whatever a clock says
-# What the library delays the audio by, samples, and we make up for.
-_CANCELLER_DELAY, _SUPPRESSOR_DELAY = 128, 96
 _NO_SAMPLES = np.zeros(0, np.float32)
 
 
@@ -115,10 +114,10 @@ class EchoCanceller:
         :raises AudioError: the library is not installed
         """
         self.options = options
-        self._processor = _open(options)
+        self._processor = EchoProcessor(
+            options.echo_cancellation, options.noise_suppression, options.gain_control)
         self._steady_s = steady_s
-        self._delay = _CANCELLER_DELAY * options.echo_cancellation \
-            + _SUPPRESSOR_DELAY * options.noise_suppression
+        self._delay = self._processor.delay  # samples, which we make up for
         self._reference = Reference()
         self._lock = threading.Lock()  # guards what references are measured by, down to _patience
         # Indices in the reference: of the first sample that is held, and where reading began.
@@ -246,13 +245,18 @@ class EchoCanceller:
         return arrivals[0][0] if arrivals and arrivals[0][1] <= time_s else 0
 
     def _advance(self, n_frames: int) -> Samples:
-        """Give frames to the library."""
-        n = n_frames * FRAME
-        if not n:
-            return _NO_SAMPLES
+        """Process frames, as many at once as are read in one go whatever the audio comes in."""
+        out = [_NO_SAMPLES]
+        while n_frames:
+            n = min(n_frames, self._meter.n_until_estimate)
+            out.append(self._process(n * FRAME))
+            n_frames -= n
+        return np.concatenate(out)
+
+    def _process(self, n: int) -> Samples:
         near, self._held = self._held[:n], self._held[n:]
         if not self.options.echo_cancellation:
-            return self._skip(self._processor.process(near))
+            return self._skip(self._processor.process(near, near))
         with self._lock:
             begin, self._read = self._read, self._read + n
             n_known = min(max(self._reference.end - begin, 0), n)
@@ -283,15 +287,3 @@ class EchoCanceller:
             self._read += later
             self._first = self._read
         self._meter.forget_lag()
-
-
-def _open(options: EchoOptions) -> Any:
-    try:
-        from pywebrtc_audio import AudioProcessor
-    except ImportError as error:
-        raise AudioError(
-            'echo cancellation, noise suppression and gain control need the package '
-            f'pywebrtc-audio ({error}): pip install pywebrtc-audio') from error
-    return AudioProcessor(
-        sample_rate=TARGET_RATE_HZ, echo_cancellation=options.echo_cancellation,
-        noise_suppression=options.noise_suppression, auto_gain_control=options.gain_control)

@@ -62,6 +62,11 @@ class EchoMeter:
         self.lag = None
 
     @property
+    def n_until_estimate(self) -> int:
+        """Return after how many frames the lag is looked at."""
+        return _EVERY - self._n_since
+
+    @property
     def erle_db(self) -> float:
         """
         Return by how much the audio became weaker while something was played, NaN if unknown.
