@@ -39,7 +39,8 @@ PERSON = ('go_forward_ten_meters',)
 def speech(names: tuple[str, ...], seconds: float, level: float = 0.1) -> Samples:
     """Return speech of a level (RMS), repeated to be as long as is wanted."""
     samples = np.concatenate([
-        piece for name in names for piece in resampled(read_file(str(DATA / f'{name}.flac'), 1.0))])
+        piece for name in names
+        for piece in resampled(read_file(str(DATA / f'{name}.flac'), 1.0))])
     samples = np.resize(samples, round(seconds * RATE))
     return (samples * (level / np.sqrt(np.square(samples).mean()))).astype(np.float32)
 

@@ -100,9 +100,9 @@ class EchoCanceller:
     """
     Processes the audio of a microphone, 16 kHz mono, in frames of 10 ms.
 
-    What comes out are the same samples at the same time, as many and in the same order, only later:
-    some are held until their reference is there. `process`, `poll` and `drain` are called by one
-    thread, `add_reference` by any.
+    What comes out are the same samples at the same time, as many and in the same order, only
+    later: some are held until their reference is there. `process`, `poll` and `drain` are called
+    by one thread, `add_reference` by any.
     """
 
     def __init__(self, options: EchoOptions, steady_s: Callable[[], float] | None = None) -> None:
@@ -120,7 +120,7 @@ class EchoCanceller:
         self._delay = self._processor.delay  # samples, which we make up for
         self._reference = Reference()
         self._lock = threading.Lock()  # guards what references are measured by, down to _patience
-        # Indices in the reference: of the first sample that is held, and where reading began.
+        # Indices in the reference: of the first sample that is held, where reading began.
         self._read = self._first = 0
         self._late_s = self._lateness_s = 0.0
         self._patience = _Patience(options.wait_s)
@@ -141,8 +141,8 @@ class EchoCanceller:
         ahead_ms = 1000 * self._ahead / TARGET_RATE_HZ
         return EchoStats(
             delay_ms=math.nan if lag is None else lag * FRAME_MS - ahead_ms,
-            erle_db=self._meter.erle_db, wait_s=self._patience.wait / TARGET_RATE_HZ, late_s=self._late_s,
-            lateness_s=self._lateness_s, missing_s=math.nan if self._missing is None
+            erle_db=self._meter.erle_db, wait_s=self._patience.wait / TARGET_RATE_HZ,
+            late_s=self._late_s, lateness_s=self._lateness_s, missing_s=math.nan if self._missing is None
             else self._missing / TARGET_RATE_HZ)
 
     @property

@@ -45,7 +45,7 @@ _FORGET = 0.997  # by frame in which something is played: half is forgotten in 2
 
 
 class EchoMeter:
-    """Compares frames of 10 ms of the microphone with what is played at the time, its reference."""
+    """Compares frames of 10 ms of the microphone with what is played at the time."""
 
     def __init__(self) -> None:
         """Begin without knowing anything."""

@@ -51,8 +51,8 @@ def find_monitor(name: str = '') -> tuple[DeviceInfo, str]:
         return pulse, name.strip() or _DEFAULT
     listing = '\n'.join(f'  {device}' for device in monitors or devices) or '  (none)'
     if not monitors:
-        problem = ('there is no monitor of an output device: that takes PulseAudio or PipeWire and '
-                   'the device pulse of ALSA (apt install libasound2-plugins); there are')
+        problem = ('there is no monitor of an output device: that takes PulseAudio or PipeWire '
+                   'and the device pulse of ALSA (apt install libasound2-plugins); there are')
     else:
         problem = (f'{name!r} fits {len(found)} monitors of output devices; set echo.monitor to '
                    'one of')

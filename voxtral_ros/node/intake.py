@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Blocks of audio as they come to the samples of one stream: placed in time, resampled, cleaned."""
+"""Blocks of audio as they come to the samples of one stream: placed, resampled, cleaned."""
 
 from __future__ import annotations
 

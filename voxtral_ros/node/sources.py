@@ -109,7 +109,11 @@ class MicrophoneSource(_ThreadSource):
 
     def __init__(self, node: LifecycleNode, put: Put, warn: Warn, name: str, channel: int,
                  frame_id: str, monitor: bool = False) -> None:
-        """Open the device, or the monitor of an output; raise AudioError, with a list of devices, when there is none such."""
+        """
+        Open the device, or the monitor of an output.
+
+        :raises AudioError: there is none such; the message lists those there are
+        """
         super().__init__()
         self._put, self._warn = put, warn
         self._now_ns = lambda: node.get_clock().now().nanoseconds

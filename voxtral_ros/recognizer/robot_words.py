@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rapidfuzz.distance import Levenshtein
 
@@ -44,6 +44,7 @@ _SMALL = 3  # letters: such a word says nothing by itself
 _MOST_PIECES = 4000  # an hour of speech
 
 Spoke = Callable[[float, float], bool]
+_Said = TypeVar('_Said', Transcript, Turn)
 
 
 class _Piece(NamedTuple):
@@ -318,12 +319,13 @@ class _Heard:
             and self.text.may_begin(self.word.text, *self.times)
 
 
-def _without(event: Transcript | Turn, kept: list[bool]) -> Transcript | Turn:
+def _without(event: _Said, kept: list[bool]) -> _Said:
     """Return an event with those words of it that are kept."""
     if len(kept) == len(event.words) and all(kept):
         return event
     text, end = '', 0
-    words, start_s, before_s = [], event.start_s, event.start_s
+    words: list[Word] = []
+    start_s = before_s = event.start_s
     for index, word in enumerate(event.words):
         begin = max(end, event.text.find(word.text, end))
         space, end = event.text[end:begin], begin + len(word.text)
