@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is played is found on the tape where it was played, and the delay of its echo is measured."""
+"""What is played is found where it was played, and the delay of its echo is measured."""
 
 from __future__ import annotations
 

@@ -142,8 +142,8 @@ class EchoCanceller:
         return EchoStats(
             delay_ms=math.nan if lag is None else lag * FRAME_MS - ahead_ms,
             erle_db=self._meter.erle_db, wait_s=self._patience.wait / TARGET_RATE_HZ,
-            late_s=self._late_s, lateness_s=self._lateness_s, missing_s=math.nan if self._missing is None
-            else self._missing / TARGET_RATE_HZ)
+            late_s=self._late_s, lateness_s=self._lateness_s,
+            missing_s=math.nan if self._missing is None else self._missing / TARGET_RATE_HZ)
 
     @property
     def waits(self) -> bool:
