@@ -15,6 +15,7 @@
 Use Microphone in a process of its own, as ALSA and PortAudio read their environment once.
 
     record.py record DEVICE RATE_HZ SECONDS OUT.npy    print what was recorded, as JSON
+    record.py monitor NAME RATE_HZ SECONDS OUT.npy     the same, of the monitor of an output
     record.py wait-for-loss DEVICE RATE_HZ             say 'open', then how the device got lost
     record.py reopen DEVICE RATE_HZ                    the same, then 'open' again, until closed
     record.py find DEVICE                              print the devices, or the error
@@ -25,20 +26,24 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
 from voxtral_ros.audio.block import AudioError
-from voxtral_ros.audio.microphone import find_device, list_devices, Microphone
+from voxtral_ros.audio.microphone import (
+    find_device, list_devices, Microphone, opening_microphone)
+from voxtral_ros.audio.monitor import opening_monitor
 
 
-def record(device: str, rate_hz: str, seconds: str, path: str) -> dict[str, object]:
+def record(device: str, rate_hz: str, seconds: str, path: str,
+           opening: Any = opening_microphone) -> dict[str, object]:
     """Record so many seconds of audio; return its stamps and save the samples."""
     blocks = []
     arrivals_ns = []
     with Microphone(
             device, now_ns=time.time_ns, preferred_rate_hz=int(rate_hz), lost_after_s=10.0,
-            frame_id='ear') as mic:
+            frame_id='ear', opening=opening) as mic:
         while sum(block.duration_ns for block in blocks) < float(seconds) * 1e9:
             block = mic.read(0.5)
             if block is not None:
@@ -54,6 +59,11 @@ def record(device: str, rate_hz: str, seconds: str, path: str) -> dict[str, obje
         'arrivals_ns': arrivals_ns, 'stamps_ns': [block.stamp_ns for block in blocks],
         'sizes': [len(block.samples) for block in blocks], 'frame_id': blocks[0].frame_id,
         'overflows': mic.overflows, 'dropped': mic.dropped_blocks, 'closing_s': closing_s}
+
+
+def monitor(name: str, rate_hz: str, seconds: str, path: str) -> dict[str, object]:
+    """Record what is played."""
+    return record(name, rate_hz, seconds, path, opening_monitor)
 
 
 def wait_for_loss(device: str, rate_hz: str) -> dict[str, object]:
@@ -100,5 +110,6 @@ def find(device: str = '') -> dict[str, object]:
 
 
 if __name__ == '__main__':
-    verbs = {'record': record, 'wait-for-loss': wait_for_loss, 'reopen': reopen, 'find': find}
+    verbs = {'record': record, 'monitor': monitor, 'wait-for-loss': wait_for_loss,
+             'reopen': reopen, 'find': find}
     print(json.dumps(verbs[sys.argv[1]](*sys.argv[2:])), flush=True)

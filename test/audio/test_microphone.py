@@ -130,7 +130,7 @@ def test_a_device_that_comes_back_can_be_opened_again(ear):
 @needs_pulseaudio
 def test_the_list_of_devices_is_in_the_error(ear):
     result = _result(_start(ear, 'find', 'no such thing'))
-    assert sorted(result['devices']) == ['default', DEVICE_NAME]
+    assert sorted(result['devices']) == ['default', 'pulse', DEVICE_NAME]
     assert DEVICE_NAME in result['error'] and 'Hz)' in result['error']
 
 

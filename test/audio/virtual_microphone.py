@@ -35,6 +35,7 @@ DEVICE_NAME = 'robot_ear'
 _ASOUND = """
 pcm.!default { type pulse }
 ctl.!default { type pulse }
+pcm.pulse { type pulse hint { show on description "PulseAudio" } }
 pcm.robot_ear { type pulse device ear hint { show on description "Robot Ear" } }
 """
 
