@@ -428,8 +428,7 @@ class AsrNode(LifecycleNode):
             loading_s=now_s - self.transition_began_s, failure=failure, model=self._model,
             phrases=len(self.phrases.expected), wake_phrases=self.wake.phrases,
             awake=self.wake.gate.awake, listening=self.listening,
-            robot_speaking_s=self.robot.speaking_s(),
-            ducks=self._value('robot_speaking_mode') == 'duck')
+            robot_speaking_s=self.robot.speaking_s())
         engine = self._engine
         if engine is None or worker is None or source is None or outputs is None \
                 or common.state != 'active':

@@ -50,11 +50,6 @@ class Echo:
         self._canceller: EchoCanceller | None = None
         self._source: Source | None = None
 
-    @property
-    def cancels(self) -> bool:
-        """Return whether there is an echo canceller at work."""
-        return self._canceller is not None and self._canceller.options.echo_cancellation
-
     def begin(self) -> EchoCanceller | None:
         """
         Return what the audio of the node is to go through, None if nothing is asked for.

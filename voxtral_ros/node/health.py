@@ -69,7 +69,6 @@ class Health:
     awake: bool = True
     listening: bool = True
     robot_speaking_s: float = 0.0
-    ducks: bool = False  # is listened to meanwhile
     level_dbfs: float = math.nan
     peak_dbfs: float = math.nan
     received_s: float = 0.0
@@ -205,8 +204,7 @@ def _of_echo(now: Health, recent: Recent) -> _Judgement | None:
     """Return what keeps the robot's own voice from being cancelled."""
     echo = now.echo
     if echo is None:
-        return (WARN, 'robot_speaking_mode is duck, and the echo is not cancelled: set '
-                'echo.cancellation, or the robot listens to itself') if now.ducks else None
+        return None
     if echo.trouble:
         return WARN, f'the echo is not cancelled: {echo.trouble}'
     if recent.echo_late_s:
