@@ -26,7 +26,7 @@ from voxtral_ros.audio.block import AudioError, Samples
 from voxtral_ros.audio.echo import EchoCanceller
 from voxtral_ros.audio.echo_linear import LinearCanceller
 from voxtral_ros.audio.files import read_file
-from voxtral_ros.audio.resample import Resampler, resampled
+from voxtral_ros.audio.resample import resampled, Resampler
 
 DATA = Path(__file__).parents[1] / 'data'
 RATE = 16_000

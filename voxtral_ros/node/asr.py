@@ -199,7 +199,7 @@ class AsrNode(LifecycleNode):
             max_gap_s=self._value('max_gap_s'), n_utterances=self._n_utterances,
             phrases=self.phrases.expected, canceller=self._echo.begin())
         self._engine.on_update = self.worker.wake  # what a server writes comes without audio
-        self._echo.open(self.worker)
+        self._echo.listen_to_robot(self.worker)
         self._source = self._open_source(self.worker)
         for note in parameters.unused(self):
             self.get_logger().info(note)

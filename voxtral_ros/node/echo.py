@@ -65,7 +65,7 @@ class Echo:
         self._canceller = EchoCanceller(options, time.monotonic) if options.enabled else None
         return self._canceller
 
-    def open(self, worker: Worker) -> None:
+    def listen_to_robot(self, worker: Worker) -> None:
         """
         Have what the robot plays come.
 
