@@ -71,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='sample rate of standard input, which is raw mono s16le')
     parser.add_argument('--json', action='store_true',
                         help='print one JSON object per file instead of the text')
+    parser.add_argument('--labels', type=Path, metavar='FILE.txt',
+                        help='write when each utterance begins and ends, and its text, for '
+                             'Audacity (File, Import, Labels); of one file')
     parser.add_argument('--plot', type=Path, metavar='FILE.png',
                         help='draw audio, tokens and words over time; of one file')
 
@@ -105,8 +108,9 @@ def run(arguments: argparse.Namespace) -> int:
     Returns 2 when the model or any of the files could not be used, 1 when the model computes no
     numbers.
     """
-    if arguments.plot and len(arguments.audio) > 1:
-        return _complain('--plot draws one file; give one')
+    for option in ('plot', 'labels'):
+        if getattr(arguments, option) and len(arguments.audio) > 1:
+            return _complain(f'--{option} is of one file; give one')
     if arguments.url and (arguments.plot or arguments.model):
         return _complain('with --url the model is on the server: leave out --model and --plot')
     try:
@@ -126,6 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
         except BrokenPipeError:  # `voxtral transcribe ... | head`
             sys.stderr.close()
             return 0
+        except OSError as error:  # of --labels or --plot
+            code = _complain(f'{error.filename}: {error.strerror}')
     return code
 
 
@@ -176,6 +182,8 @@ def _transcribe(engine: Any, name: str, phrases: PhraseList | None,
     result.token_ids = [token.id for token in tokens]
     if arguments.json:
         print(_json(asdict(result)), flush=True)
+    if arguments.labels:
+        _write_labels(arguments.labels, result)
     if arguments.plot:
         from voxtral_ros.cli.plot import draw
         delay = engine.protocol.delay_tokens(arguments.delay_ms)
@@ -196,6 +204,13 @@ def _show(events: list[Event], result: Result, display: Display) -> None:
         result.add(event)
         if isinstance(event, Transcript):
             display.show(event)
+
+
+def _write_labels(path: Path, result: Result) -> None:
+    """Write a label track: start and end in seconds and the text, apart by tabs."""
+    path.write_text(''.join(
+        f'{part["start_s"]:.3f}\t{part["end_s"]:.3f}\t{part["text"]}\n'
+        for part in result.utterances), encoding='utf-8')
 
 
 def _json(value: Any) -> str:

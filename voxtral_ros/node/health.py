@@ -31,6 +31,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from voxtral_ros.node.stats import WorkerStats
 
 if TYPE_CHECKING:
+    from voxtral_ros.recognizer.capture import CaptureStatus
     from voxtral_ros.recognizer.interface import EngineStats, LinkStatus
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -82,6 +83,7 @@ class Health:
     backend: str = ''
     link: LinkStatus | None = None  # to a server, if the model is there
     engine: EngineStats | None = None  # if it is here
+    capture: CaptureStatus | None = None  # if utterances are kept
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,9 @@ def _of_stamps(now: Health, recent: Recent) -> _Judgement | None:
 
 
 def _of_surroundings(now: Health, recent: Recent) -> _Judgement:
+    if now.capture is not None and now.capture.trouble:
+        return WARN, (f'utterances are not kept ({now.capture.n_lost} by now): '
+                      f'{now.capture.trouble}; see capture.folder')
     if recent.repetition_loops:
         return WARN, ('repetition loop: the model writes the same words again and again; what it '
                       'wrote is wrong (a noise, or a language that it does not know?)')

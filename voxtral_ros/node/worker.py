@@ -70,7 +70,8 @@ class Worker:
     def __init__(self, engine: SpeechEngine, delay_ms: float, options: StreamOptions,
                  publish: Callable[[list[Event], Origin], None], *, queue_s: float = 30.0,
                  max_gap_s: float = 2.0, n_utterances: int = 0,
-                 phrases: PhraseList | None = None) -> None:
+                 phrases: PhraseList | None = None,
+                 on_audio: Callable[[np.ndarray, int], None] = lambda *_: None) -> None:
         """
         Start the thread.
 
@@ -79,13 +80,15 @@ class Worker:
         :param max_gap_s: longer gaps end the utterance, also one that has no end yet
         :param n_utterances: of earlier workers: ids go on from there
         :param phrases: to expect; None: none
+        :param on_audio: called from the thread with the samples that the stream is given, float32
+            [n], 16 kHz, and how many it was given before
         """
         self.stats = WorkerStats()
         self.n_utterances = n_utterances
         self.broken = ''  # why the worker has given up
         self._engine, self._delay_ms, self._options = engine, delay_ms, options
         self._phrases = self._expected = phrases or NO_PHRASES  # the latter by the stream
-        self._publish_events = publish
+        self._publish_events, self._on_audio = publish, on_audio
         self._utterance_ids = count(n_utterances + 1)
         self._queue_s, self._max_gap_s = queue_s, max_gap_s
         # Stamps will tell how long a pause was; where there are none, it is one when it is long.
@@ -387,6 +390,7 @@ class Worker:
     def _feed(self, samples: np.ndarray) -> None:
         assert self._stream is not None
         self._stream.feed(samples, finite=True)
+        self._on_audio(samples, self._fed)
         self._fed += len(samples)
 
     def _count(self) -> None:
