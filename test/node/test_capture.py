@@ -77,7 +77,7 @@ def test_what_is_published_is_kept_and_transcribed_again_gives_the_same(tmp_path
             assert word['end_s'] == pytest.approx((ns(published.end) - file_ns) / 1e9, abs=2e-3)
         assert line['parameters'].pop('model').startswith(str(demo_model()))
         assert line['parameters'] == {
-            'delay_ms': 480.0, 'source': 'file', 'channel': -1, 'phrases': ['red cup']}
+            'delay_ms': 480.0, 'source': 'file', 'channel': '-1', 'phrases': ['red cup']}
         assert line['node'] == '/asr'
     assert sorted(line['file'] for line in kept) == sorted(
         path.name for path in folder.glob('*.flac'))

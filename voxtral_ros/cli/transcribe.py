@@ -28,6 +28,7 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
+from voxtral_ros.audio.arrays import ARRAYS, parse_channel
 from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import file_duration_s, read_file, read_raw
 from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ
@@ -65,8 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='how far the text lags behind the audio: 80 to 1200 in steps of '
                              '80, or 2400 [as the model says, 480]')
     add_phrases(parser)
-    parser.add_argument('--channel', type=int, default=-1, metavar='N',
-                        help='channel to take, counted from 0; -1 chooses, -2 mixes all [-1]')
+    parser.add_argument('--channel', type=_channel, default=-1, metavar='N',
+                        help='channel to take, counted from 0; -1 chooses, -2 mixes all; or the '
+                             f'name of an array: {", ".join(ARRAYS)} [-1]')
     parser.add_argument('--rate', type=int, metavar='HZ',
                         help='sample rate of standard input, which is raw mono s16le')
     parser.add_argument('--json', action='store_true',
@@ -76,6 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'Audacity (File, Import, Labels); of one file')
     parser.add_argument('--plot', type=Path, metavar='FILE.png',
                         help='draw audio, tokens and words over time; of one file')
+
+
+def _channel(text: str) -> int | str:
+    try:
+        return parse_channel(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 @dataclass

@@ -36,6 +36,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
+from voxtral_ros.audio.arrays import parse_channel
 from voxtral_ros.audio.level import LevelMeter
 from voxtral_ros.node import parameters
 from voxtral_ros.node.capture import Capture
@@ -249,7 +250,7 @@ class AsrNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _open_source(self, worker: Worker) -> Source:
-        kind, channel = self._value('source'), self._value('channel')
+        kind, channel = self._value('source'), parse_channel(self._value('channel'))
         frame_id = self._value('frame_id')
         if kind == 'microphone':
             return MicrophoneSource(self, self._put, self.warn, self._value('microphone'),

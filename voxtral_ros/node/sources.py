@@ -106,7 +106,7 @@ class MicrophoneSource(_ThreadSource):
 
     hint = 'is the microphone connected and not taken by another program?'
 
-    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, name: str, channel: int,
+    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, name: str, channel: int | str,
                  frame_id: str) -> None:
         """Open the device; raise AudioError, with a list of devices, when there is none such."""
         super().__init__()
@@ -154,7 +154,7 @@ class FileSource(_ThreadSource):
 
     hint = 'is the disk slow?'
 
-    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, path: str, channel: int,
+    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, path: str, channel: int | str,
                  frame_id: str, realtime: bool, waiting_s: Callable[[], float],
                  ended: Callable[[], None]) -> None:
         """
