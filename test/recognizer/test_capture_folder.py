@@ -113,6 +113,18 @@ def test_the_oldest_go_with_their_lines_when_it_is_too_large(tmp_path):
     assert len(kept) > 10
 
 
+def test_what_another_process_writes_counts_within_a_minute(tmp_path):
+    clock = Clock()
+    one = CaptureFolder(tmp_path, FolderLimits(max_bytes=20_000), clock)
+    other = CaptureFolder(tmp_path, FolderLimits(max_bytes=1e9), clock)
+    one.add({'text': 'a'}, {'': bytes(900)})
+    for _ in range(30):
+        other.add({'text': 'b'}, {'': bytes(900)})
+    clock.now += timedelta(minutes=1)
+    one.add({'text': 'a'}, {'': bytes(900)})
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) == one.n_bytes <= 20_000
+
+
 def test_what_is_too_old_goes_also_when_nothing_is_added(tmp_path):
     clock = Clock()
     folder = CaptureFolder(tmp_path, FolderLimits(max_age_s=86_400), clock)
@@ -178,9 +190,9 @@ def test_a_process_that_was_killed_leaves_nothing_behind(folder):
     folder.add({'text': 'one'}, {'': b'a'})
     part = folder.path / '20261130T120000.000000Z.flac.part'
     part.write_bytes(b'half')
-    folder.add({'text': 'two'}, {'': b'a'})
+    folder.prune()
     assert not part.exists()
-    assert len(recordings(folder.path)) == 2
+    assert len(recordings(folder.path)) == 1
 
 
 def test_several_writers_lose_nothing(tmp_path):

@@ -47,6 +47,7 @@ _LOCK = '.lock'
 _PART = '.part'  # of a name: the file is being written
 _NAME = re.compile(r'\d{8}T\d{6}\.\d{6}Z(\.\w+)?\.flac')
 _TIME = '%Y%m%dT%H%M%S.%fZ'
+_LOOK_EVERY = timedelta(minutes=1)  # a folder of a month takes a tenth of a second to look at
 _LEFT = 0.9  # of the largest size, when that was exceeded: tables are not written anew every time
 
 
@@ -65,7 +66,8 @@ class CaptureFolder:
                  now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)) -> None:
         """Prepare; nothing is written yet."""
         self.path = path
-        self.n_bytes = 0  # of the files of the capture, when it was looked at last
+        self.n_bytes = 0  # of the files of the capture, when it was looked at, and since by us
+        self._looked: datetime | None = None  # when that was
         self._limits, self._now = limits, now
 
     def add(self, fields: Mapping[str, Any], audio: Mapping[str, bytes]) -> None:
@@ -84,11 +86,17 @@ class CaptureFolder:
                 for name, content in zip(names.values(), audio.values(), strict=True):
                     self._write(name, content)
                 line = json.dumps({**names, **fields}, ensure_ascii=False)
-                self._append({JSON_LINES: f'{line}\n', TABLE: _row(names['file'], fields['text'])})
+                lines = {JSON_LINES: f'{line}\n'.encode(),
+                         TABLE: _row(names['file'], fields['text']).encode()}
+                self._append(lines)
             except OSError:
                 self._remove(names.values())
                 raise
-            self._prune()
+            self.n_bytes += sum(map(len, [*audio.values(), *lines.values()]))
+            # Either way: a clock that is set must not put it off.
+            if self.n_bytes > self._limits.max_bytes or self._looked is None \
+                    or abs(self._now() - self._looked) > _LOOK_EVERY:
+                self._prune()
 
     def prune(self) -> None:
         """
@@ -132,7 +140,7 @@ class CaptureFolder:
                 part.unlink()
             raise
 
-    def _append(self, lines: Mapping[str, str]) -> None:
+    def _append(self, lines: Mapping[str, bytes]) -> None:
         """Append a line to each table, or to none."""
         sizes: dict[Path, int] = {}
         try:
@@ -141,10 +149,10 @@ class CaptureFolder:
                 with path.open('ab') as file:
                     sizes[path] = file.seek(0, os.SEEK_END)
                     if name == TABLE and not sizes[path]:
-                        line = TABLE_HEAD + line
+                        line = TABLE_HEAD.encode() + line
                     elif sizes[path] and not _ends_line(path):
-                        line = '\n' + line  # an editor, or a power failure, has left it so
-                    file.write(line.encode())
+                        line = b'\n' + line  # an editor, or a power failure, has left it so
+                    file.write(line)
         except OSError:
             for path, size in sizes.items():
                 with suppress(OSError):
@@ -175,7 +183,7 @@ class CaptureFolder:
             for table in (JSON_LINES, TABLE):
                 self._drop_lines(table)
             total = sum(self._sizes().values())
-        self.n_bytes = total
+        self.n_bytes, self._looked = total, self._now()
 
     def _sizes(self) -> dict[str, int]:
         """Return the sizes of our files by name; parts that a process has left are removed."""
