@@ -112,7 +112,7 @@ def other(row):
         return next(choice for choice in row.choices if choice != row.default)
     if row.limits:
         return type(row.default)(row.limits[row.default == row.limits[0]])
-    return {'device': 'cuda:1', 'engine.url': 'ws://robot:8000/v1/realtime'}.get(
+    return {'device': 'cuda:1', 'channel': '3', 'engine.url': 'ws://robot:8000/v1/realtime'}.get(
         row.name, not row.default if isinstance(row.default, bool) else 'another')
 
 
