@@ -23,7 +23,7 @@ import pytest
 import soundfile
 
 from voxtral_ros.recognizer.capture import Recorder
-from voxtral_ros.recognizer.capture_folder import CaptureFolder, FolderLimits
+from voxtral_ros.recognizer.capture_folder import CaptureFolder
 from voxtral_ros.recognizer.events import Transcript, Word
 
 RATE_HZ = 16_000
@@ -166,8 +166,8 @@ def test_memory_stays_flat(recorder):
 class Stuck(CaptureFolder):
     """A disk that does not come back until it is let go."""
 
-    def __init__(self, path, limits=FolderLimits()):
-        super().__init__(path, limits)
+    def __init__(self, path):
+        super().__init__(path)
         self.entered, self.free = threading.Event(), threading.Event()
 
     def add(self, *arguments):

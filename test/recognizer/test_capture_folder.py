@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The folder of a capture: whole files, lines that fit them, limits, full disks, other processes."""
+"""The folder of a capture: whole files, lines that fit, limits, full disks, other processes."""
 
 from datetime import datetime, timedelta, timezone
 import json
@@ -241,7 +241,8 @@ def run_with_limit(path, limit):
         from pathlib import Path
         from voxtral_ros.recognizer.capture_folder import CaptureFolder
         path, limit = Path(sys.argv[1]), int(sys.argv[2])
-        folder, sizes = CaptureFolder(path), {150: (10, 20), 1000: (100, 2000), 40_000: (50_000, 9)}
+        sizes = {150: (10, 20), 1000: (100, 2000), 40_000: (50_000, 9)}
+        folder = CaptureFolder(path)
         folder.add({'text': 'before'}, {'': b'a', 'before': b'b'})
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         errors = []

@@ -39,8 +39,9 @@ class Downmix:
     """
     Mixes frames of several channels down to mono, block by block.
 
-    `channel` counts from 0, or is the name of an array. AUTOMATIC takes the mean of a stereo pair, or the louder one where
-    they cancel each other, and channel 0 of more than two. MEAN is the mean of all.
+    `channel` counts from 0, or is the name of an array. AUTOMATIC takes the mean of a
+    stereo pair, or the louder one where they cancel each other, and channel 0 of more than two.
+    MEAN is the mean of all.
     """
 
     def __init__(self, channel: int | str = AUTOMATIC) -> None:

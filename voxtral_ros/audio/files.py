@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 
 def read_file(
-        path: str | Path, block_s: float = 0.5, channel: int | str = AUTOMATIC) -> Iterator[AudioBlock]:
+        path: str | Path, block_s: float = 0.5,
+        channel: int | str = AUTOMATIC) -> Iterator[AudioBlock]:
     """
     Open any file that libsndfile reads and return its blocks of `block_s` s at its own rate.
 

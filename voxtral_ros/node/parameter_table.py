@@ -15,8 +15,8 @@
 """
 Every parameter of the node, in one table: declared, checked, documented and launched from here.
 
-Nothing is imported that imports more than the standard library: the launch file reads the table in the Python of
-`ros2`, which need not have what the recogniser needs.
+Nothing is imported that needs more than the standard library: the launch file reads the table in
+the Python of `ros2`, which need not have what the recogniser needs.
 """
 
 from __future__ import annotations
@@ -238,10 +238,10 @@ TABLE = (
         (0.0, 10.0), read=ALWAYS),
     Row('partial_rate_hz', 0.0, 'partial transcripts per second at most; 0: on every change',
         (0.0, 50.0), read=ALWAYS),
-    Row('capture.folder', '', 'keep every utterance that is published there, its audio and its text: '
-        'tell people before you do; empty: none', read=ALWAYS),
-    Row('capture.max_mb', 1000, 'size of that folder at which the oldest utterances are removed, MB',
-        (10, 10_000_000), read=ALWAYS),
+    Row('capture.folder', '', 'keep every utterance that is published there, audio and text: tell '
+        'people before you do; empty: none is kept', read=ALWAYS),
+    Row('capture.max_mb', 1000, 'size of that folder at which the oldest utterances are removed, '
+        'MB', (10, 10_000_000), read=ALWAYS),
     Row('capture.max_days', 30.0, 'age at which they are removed, days; 0: any', (0.0, 3650.0),
         read=ALWAYS),
     Row('log_transcripts', True, 'write final transcripts to the log', read=ALWAYS),

@@ -24,6 +24,7 @@ full or away, they are lost and counted, and the reason is there to be shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 import logging
 import queue
@@ -150,10 +151,8 @@ class Recorder:
     def close(self, patience_s: float = 5.0) -> bool:
         """Write what waits and end the thread; return whether it has ended in time."""
         self._closed = True
-        try:
+        with suppress(queue.Full):  # it looks when it has written what waits
             self._waiting.put_nowait(None)
-        except queue.Full:
-            pass  # it looks when it has written what waits
         self._thread.join(patience_s)
         return not self._thread.is_alive()
 
