@@ -47,7 +47,9 @@ def ramp(begin_s, end_s):
 def feed(recorder, begin_s, end_s, before=False, step_s=0.08):
     for at_s in np.arange(begin_s, end_s, step_s):
         samples = ramp(at_s, min(at_s + step_s, end_s))
-        recorder.feed(samples, round(at_s * RATE_HZ), -samples if before else None)
+        if before:
+            recorder.feed(-samples, round(at_s * RATE_HZ), before=True)
+        recorder.feed(samples, round(at_s * RATE_HZ))
 
 
 def lines(path):
@@ -106,6 +108,22 @@ def test_both_sides_of_an_echo_canceller_are_kept(recorder, tmp_path):
     assert 'before' not in second
     assert 'before' not in third
     np.testing.assert_allclose(read(tmp_path, last, 'before'), -ramp(10.5, 12.5), atol=1e-4)
+
+
+def test_a_canceller_may_hold_audio_for_a_while(recorder, tmp_path):
+    for again_s in (0.0, 7.0):  # the second time in another stream, which is as long
+        for at in range(0, 100):
+            samples = ramp(at / 10 + again_s, (at + 1) / 10 + again_s)
+            recorder.feed(-samples, at * 1600, before=True)
+            if at >= 3:
+                recorder.feed(ramp((at - 3) / 10 + again_s, (at - 2) / 10 + again_s),
+                              (at - 3) * 1600)
+        recorder.keep(final(8.0, 9.6), stamp_ns, {})
+    recorder.close()
+    for line, again_s in zip(lines(tmp_path), (0.0, 7.0), strict=True):
+        expected = ramp(7.5 + again_s, 9.7 + again_s)
+        np.testing.assert_allclose(read(tmp_path, line), expected, atol=1e-4)
+        np.testing.assert_allclose(read(tmp_path, line, 'before'), -expected, atol=1e-4)
 
 
 def test_what_belongs_to_the_utterance_before_is_left_out(recorder, tmp_path):

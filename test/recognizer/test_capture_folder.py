@@ -16,6 +16,7 @@
 
 from datetime import datetime, timedelta, timezone
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -193,6 +194,19 @@ def test_a_process_that_was_killed_leaves_nothing_behind(folder):
     folder.prune()
     assert not part.exists()
     assert len(recordings(folder.path)) == 1
+
+
+def test_a_file_has_its_name_and_its_line_when_it_is_on_the_disk(folder, monkeypatch):
+    folder.add({'text': 'one'}, {'': b'a'})
+    synced, seen = os.fsync, []
+
+    def fsync(file):
+        seen.append((recordings(folder.path), len(listed(folder.path)[0])))
+        synced(file)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    folder.add({'text': 'two'}, {'': b'a'})
+    assert seen == [(recordings(folder.path)[:1], 1)]
 
 
 def test_several_writers_lose_nothing(tmp_path):

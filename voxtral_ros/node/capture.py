@@ -93,11 +93,11 @@ class Capture:
 
     # ---- for the thread of the worker ----
 
-    def feed(self, samples: np.ndarray, position: int, before: np.ndarray | None = None) -> None:
+    def feed(self, samples: np.ndarray, position: int, *, before: bool = False) -> None:
         """Remember audio, as of Recorder.feed."""
         recorder = self._recorder
         if recorder is not None:
-            recorder.feed(samples, position, before)
+            recorder.feed(samples, position, before=before)
 
     def keep(self, item: Gated, origin: Origin, message: TranscriptMessage) -> None:
         """Keep a final transcript that was published."""

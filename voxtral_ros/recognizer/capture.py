@@ -63,6 +63,31 @@ class _Cut(NamedTuple):
     audio: dict[str, np.ndarray]  # int16 [n]
 
 
+class _Track:
+    """The last part of some audio, by the places of its samples in the stream."""
+
+    def __init__(self) -> None:
+        self.end = 0  # samples of the stream until there
+        self._buffer = SampleBuffer()
+
+    def clear(self, end: int) -> None:
+        self._buffer.keep(0)
+        self.end = end
+
+    def append(self, samples: np.ndarray, n_kept: int) -> None:
+        self._buffer.append(samples)
+        self._buffer.keep(n_kept)
+        self.end += len(samples)
+
+    @property
+    def begin(self) -> int:
+        return self.end - len(self._buffer)
+
+    def part(self, begin: int, end: int) -> np.ndarray:
+        """Return samples that are there; valid until the next `append`."""
+        return self._buffer.peek(end - self.begin)[begin - self.begin:]
+
+
 class Recorder:
     """
     Keeps the utterances of one stream at a time.
@@ -79,9 +104,8 @@ class Recorder:
         """
         self.longest_s = longest_s
         self._folder = folder
-        self._lock = threading.Lock()  # guards the next four
-        self._audio, self._before = SampleBuffer(), SampleBuffer()  # end at the same sample
-        self._end = 0  # samples of the stream until there
+        self._lock = threading.Lock()  # guards the next three
+        self._audio, self._before = _Track(), _Track()
         self._last_end_s = 0.0  # where the last utterance ended
         self._n_kept = self._n_lost = 0
         self._trouble = ''
@@ -95,27 +119,26 @@ class Recorder:
         return CaptureStatus(str(self._folder.path), self._n_kept, self._n_lost,
                              self._folder.n_bytes, self._trouble)
 
-    def feed(self, samples: np.ndarray, position: int, before: np.ndarray | None = None) -> None:
+    def feed(self, samples: np.ndarray, position: int, *, before: bool = False) -> None:
         """
         Remember audio that is given to the recogniser.
 
-        :param samples: float32 [n], 16 kHz, as it is recognised
-        :param position: how many samples of the stream came before; where audio is missing, what
+        :param samples: float32 [n], 16 kHz
+        :param position: how many samples of the stream came before; where some are missing, what
             was remembered is forgotten
-        :param before: float32 [n], the same moments before an echo canceller worked on them
+        :param before: this is what comes before an echo canceller, which may hold it for a while:
+            so the samples at some position come here before those that are recognised
         """
+        n_kept = round((self.longest_s + 2 * _MARGIN_S) * TARGET_RATE_HZ)
         with self._lock:
-            if position != self._end:
-                self._forget()
-            n_kept = round((self.longest_s + 2 * _MARGIN_S) * TARGET_RATE_HZ)
-            self._audio.append(samples)
-            self._audio.keep(n_kept)
-            if before is None:
-                self._before.keep(0)
-            else:
-                self._before.append(before)
-                self._before.keep(n_kept)
-            self._end = position + len(samples)
+            track = self._before if before else self._audio
+            if position != track.end:
+                track.clear(position)
+                if not position:  # another stream begins
+                    self._audio.clear(0)
+                    self._before.clear(0)
+                    self._last_end_s = 0.0
+            track.append(samples, n_kept)
 
     def keep(self, transcript: Transcript, stamp_ns: Callable[[float], int],
              more: Mapping[str, Any], *, cut: bool = False) -> None:
@@ -129,15 +152,14 @@ class Recorder:
         with self._lock:
             begin_s = transcript.start_s - (0 if cut else _MARGIN_S)
             begin_s = max(begin_s, min(self._last_end_s, transcript.start_s))
-            begin = round(begin_s * TARGET_RATE_HZ)
-            end = min(round((transcript.end_s + _MARGIN_S) * TARGET_RATE_HZ), self._end)
+            begin = max(round(begin_s * TARGET_RATE_HZ), self._audio.begin)
+            end = min(round((transcript.end_s + _MARGIN_S) * TARGET_RATE_HZ), self._audio.end)
             self._last_end_s = transcript.end_s
-            audio = {what: to_int16(samples) for what, samples in (
-                ('', self._part(self._audio, begin, end, transcript)),
-                ('before', self._part(self._before, begin, end, transcript)))
-                if samples is not None}
-            begin = max(begin, self._end - len(self._audio), 0)
-        if '' not in audio:
+            complete = begin <= round(transcript.start_s * TARGET_RATE_HZ) and begin < end
+            audio = {what: to_int16(track.part(begin, end))
+                     for what, track in (('', self._audio), ('before', self._before))
+                     if complete and track.begin <= begin and end <= track.end}
+        if not complete:
             self._lose('its audio was not there any more: it was too long, or its text came too '
                        'late')
             return
@@ -157,19 +179,6 @@ class Recorder:
         return not self._thread.is_alive()
 
     # ---- inside ----
-
-    def _forget(self) -> None:
-        self._audio.keep(0)
-        self._before.keep(0)
-        self._last_end_s = 0.0
-
-    def _part(self, buffer: SampleBuffer, begin: int, end: int,
-              transcript: Transcript) -> np.ndarray | None:
-        """Return the samples of a part of the stream, None where not all of the words are in."""
-        first = self._end - len(buffer)  # sample of the stream
-        if end <= first or first > round(transcript.start_s * TARGET_RATE_HZ):
-            return None
-        return buffer.peek(end - first)[max(0, begin - first):]
 
     def _lose(self, reason: str) -> None:
         self._n_lost += 1
