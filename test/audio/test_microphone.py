@@ -296,6 +296,13 @@ def test_real_devices_open_all_channels_and_virtual_ones_only_what_is_needed(
         assert mic.channels == opened
 
 
+def test_an_array_is_opened_with_all_of_its_channels_or_not_at_all(fake):
+    fake.rates = ()
+    with pytest.raises(AudioError, match='cannot open'):
+        _open('respeaker', channel='respeaker_xvf3800')
+    assert {channels for channels, _ in fake.tried} == {6}
+
+
 @pytest.mark.parametrize('channel', [2, -3])
 def test_a_channel_that_is_not_there_is_refused(fake, channel):
     with pytest.raises(AudioError, match=f'no channel {channel}'):

@@ -129,5 +129,6 @@ def test_where_nobody_has_checked_a_text_it_is_said_how(write):
 
 
 def test_a_table_may_begin_as_windows_programs_begin_theirs(write):
-    path = write('checked\tfile\ttext\r\nx\ta.wav\tgr\u00fc\u00dfe\r\n', 'utf-8-sig')
+    path = write('checked\tfile\ttext\r\nx\ta.wav\tgr\u00fc\u00dfe\r\n\tb.wav\tb\r\n',
+                 'utf-8-sig')
     assert [recording.text for recording in checked(read_manifest(path))] == ['gr\u00fc\u00dfe']

@@ -118,23 +118,34 @@ def test_a_canceller_may_hold_audio_for_a_while(recorder, tmp_path):
             if at >= 3:
                 recorder.feed(ramp((at - 3) / 10 + again_s, (at - 2) / 10 + again_s),
                               (at - 3) * 1600)
+            if at == 30:
+                recorder.keep(final(0.2, 1.5), stamp_ns, {})
         recorder.keep(final(8.0, 9.6), stamp_ns, {})
     recorder.close()
-    for line, again_s in zip(lines(tmp_path), (0.0, 7.0), strict=True):
-        expected = ramp(7.5 + again_s, 9.7 + again_s)
-        np.testing.assert_allclose(read(tmp_path, line), expected, atol=1e-4)
-        np.testing.assert_allclose(read(tmp_path, line, 'before'), -expected, atol=1e-4)
+    expected = [ramp(begin_s + again_s, end_s + again_s) for again_s in (0.0, 7.0)
+                for begin_s, end_s in ((0.0, 2.0), (7.5, 9.7))]
+    for line, samples in zip(lines(tmp_path), expected, strict=True):
+        np.testing.assert_allclose(read(tmp_path, line), samples, atol=1e-4)
+        np.testing.assert_allclose(read(tmp_path, line, 'before'), -samples, atol=1e-4)
+
+
+def test_what_came_before_a_canceller_in_another_stream_is_of_no_use(recorder, tmp_path):
+    feed(recorder, 0, 5, before=True)
+    feed(recorder, 0, 4)
+    recorder.keep(final(2.0, 3.0), stamp_ns, {})
+    recorder.close()
+    assert 'before' not in lines(tmp_path)[0]
 
 
 def test_what_belongs_to_the_utterance_before_is_left_out(recorder, tmp_path):
     feed(recorder, 0, 9)
     recorder.keep(final(1.0, 3.8), stamp_ns, {})
     recorder.keep(final(4.0, 5.0), stamp_ns, {})
-    recorder.keep(final(5.0, 6.0), stamp_ns, {}, cut=True)  # a wake phrase comes before it
+    recorder.keep(final(5.3, 6.0), stamp_ns, {}, cut=True)  # a wake phrase comes before it
     recorder.close()
     _, second, third = lines(tmp_path)
     np.testing.assert_allclose(read(tmp_path, second), ramp(3.8, 5.5), atol=1e-4)
-    np.testing.assert_allclose(read(tmp_path, third), ramp(5.0, 6.5), atol=1e-4)
+    np.testing.assert_allclose(read(tmp_path, third), ramp(5.3, 6.5), atol=1e-4)
 
 
 def test_where_the_audio_begins_or_ends_there_is_less_around_it(recorder, tmp_path):
