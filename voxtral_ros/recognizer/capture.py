@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 import logging
 import queue
 import threading
@@ -201,7 +202,7 @@ class Recorder:
                 continue
             if cut is None:
                 continue
-            if reason := _reason(lambda cut=cut: self._write(cut)):
+            if reason := _reason(partial(self._write, cut)):
                 self._lose(reason)
             else:
                 self._n_kept += 1
