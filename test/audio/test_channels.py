@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from voxtral_ros.audio.arrays import ARRAYS, parse_channel
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.channels import AUTOMATIC, Downmix, MEAN
 
@@ -89,3 +90,33 @@ def test_what_comes_out_shares_no_memory_and_may_be_empty():
     frames[:] = 0
     assert samples.all()
     assert Downmix()(np.zeros((0, 2), np.float32), 16_000).shape == (0,)
+
+
+@pytest.mark.parametrize(('array', 'channels', 'taken'), [
+    ('respeaker_xvf3000', 6, 0), ('respeaker_xvf3800', 2, 1), ('respeaker_xvf3800', 6, 1),
+    ('reachy_mini', 2, 0), ('reachy_mini', 6, 0), ('respeaker_xvf3800', 1, 0)])
+def test_of_a_known_array_the_processed_channel_is_taken(array, channels, taken):
+    frames = np.random.default_rng(0).uniform(-1, 1, (len(SPEECH), channels))
+    frames[:, taken] = SPEECH
+    np.testing.assert_array_equal(mixed(frames, array)[0], SPEECH)
+
+
+@pytest.mark.parametrize('array', ARRAYS)
+@pytest.mark.parametrize('channels', [4, 8])
+def test_audio_that_is_not_of_the_array_is_refused(array, channels):
+    with pytest.raises(AudioError, match=f'{array}, but .* does not send {channels} channels'):
+        Downmix(array).check(channels)
+
+
+@pytest.mark.parametrize(('text', 'channel'), [
+    ('-2', -2), ('-1', -1), ('0', 0), ('63', 63), ('reachy_mini', 'reachy_mini')])
+def test_a_channel_is_a_number_or_a_name(text, channel):
+    assert parse_channel(text) == channel
+
+
+@pytest.mark.parametrize('text', ['respeaker', '64', '-3', '', '1.5', 'Reachy_Mini'])
+def test_an_unknown_name_is_refused_with_the_known_ones(text):
+    expected = f"channel is '{text}', expected a whole number from -2 to 63, or respeaker_xvf3000"
+    with pytest.raises(ValueError, match=expected) as caught:
+        parse_channel(text)
+    assert all(array in str(caught.value) for array in ARRAYS)

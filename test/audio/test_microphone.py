@@ -288,11 +288,19 @@ def test_a_device_that_does_not_start_is_closed(fake):
 
 
 @pytest.mark.parametrize(('device', 'channel', 'opened'), [
-    ('respeaker', -1, 6), ('respeaker', 2, 6), ('pulse', -1, 1), ('pulse', 3, 4)])
+    ('respeaker', -1, 6), ('respeaker', 2, 6), ('respeaker', 'respeaker_xvf3800', 6),
+    ('pulse', -1, 1), ('pulse', 3, 4)])
 def test_real_devices_open_all_channels_and_virtual_ones_only_what_is_needed(
         fake, device, channel, opened):
     with _open(device, channel=channel) as mic:
         assert mic.channels == opened
+
+
+def test_an_array_is_opened_with_all_of_its_channels_or_not_at_all(fake):
+    fake.rates = ()
+    with pytest.raises(AudioError, match='cannot open'):
+        _open('respeaker', channel='respeaker_xvf3800')
+    assert {channels for channels, _ in fake.tried} == {6}
 
 
 @pytest.mark.parametrize('channel', [2, -3])

@@ -194,6 +194,59 @@ def test_a_plot_is_drawn_where_nothing_is_compiled(tmp_path):
     assert picture.read_bytes().startswith(b'\x89PNG')
 
 
+def test_labels_for_audacity(voxtral, tmp_path, orders):
+    labels = tmp_path / 'labels.txt'
+    result = voxtral('transcribe', DATA / 'orders.flac', '--labels', labels)
+    assert result.returncode == 0, result.stderr
+    rows = [line.split('\t') for line in labels.read_text('utf-8').splitlines()]
+    assert [row[2] for row in rows] == [part['text'] for part in orders['utterances']]
+    for (start_s, end_s, _), part in zip(rows, orders['utterances'], strict=True):
+        assert float(start_s) == pytest.approx(part['start_s'], abs=1e-3)
+        assert float(end_s) == pytest.approx(part['end_s'], abs=1e-3)
+
+
+def test_labels_are_of_one_file_and_where_they_can_be_written(voxtral, tmp_path):
+    audio = DATA / 'go_forward_ten_meters.flac'
+    result = voxtral('transcribe', audio, audio, '--labels', tmp_path / 'labels.txt')
+    assert (result.returncode, result.stderr) == (
+        2, 'voxtral transcribe: --labels is of one file; give one\n')
+    result = voxtral('transcribe', audio, '--labels', tmp_path / 'none' / 'labels.txt')
+    assert result.returncode == 2
+    assert result.stderr.endswith('none/labels.txt: No such file or directory\n')
+    assert 'ten meters' in result.stdout
+
+
+def test_the_channel_of_an_array_is_taken_by_its_name(voxtral, tmp_path, capfd):
+    """The other one has what the robot plays; the mean of both would be neither."""
+    samples, rate_hz = soundfile.read(DATA / 'go_forward_ten_meters.flac', dtype='float32')
+    other, _ = soundfile.read(DATA / 'orders.flac', dtype='float32')
+    audio = tmp_path / 'two.wav'
+    soundfile.write(audio, np.stack((other[:len(samples)], samples), 1), rate_hz)
+    result = voxtral('transcribe', audio, '--channel', 'respeaker_xvf3800')
+    assert result.stdout.strip() == 'go forward ten meters'
+    result = voxtral('transcribe', audio, '--channel', 'respeaker_xvf3000')
+    assert result.returncode == 2
+    assert 'does not send 2 channels' in result.stderr
+    with pytest.raises(SystemExit):
+        voxtral('transcribe', audio, '--channel', 'kinect')
+    assert 'or respeaker_xvf3000 or respeaker_xvf3800' in capfd.readouterr().err
+
+
+def test_only_texts_that_were_corrected_are_evaluated(voxtral, tmp_path):
+    audio = DATA / 'go_forward_ten_meters.flac'
+    table = tmp_path / 'transcripts.tsv'
+    table.write_text(f'checked\tfile\ttext\nx\t{audio}\tgo forward nine meters\n'
+                     f'\t{audio}\tsomething\n', 'utf-8')
+    result = voxtral('evaluate', '--manifest', table, '--json')
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)['word_error_rate'] == 0.25
+    assert result.stderr == 'voxtral evaluate: 1 of 2 texts are not checked; not counted\n'
+    table.write_text(table.read_text('utf-8').replace('\nx', '\n'), 'utf-8')
+    result = voxtral('evaluate', '--manifest', table)
+    assert result.returncode == 2
+    assert 'none of 2 texts is checked' in result.stderr
+
+
 def test_evaluate_prints_the_word_error_rate(voxtral, tmp_path):
     result = voxtral('evaluate', '--manifest', DATA / 'manifest.tsv', '--only', 'orders',
                      '--json', '--texts', tmp_path / 'texts.tsv')

@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 
 from voxtral_ros.audio.block import AudioError
-from voxtral_ros.evaluation.manifest import ManifestError, read_manifest, read_table, sample
+from voxtral_ros.evaluation.manifest import (
+    checked, ManifestError, read_manifest, read_table, sample)
 
 DATA = Path(__file__).resolve().parents[1] / 'data'
 
@@ -107,3 +108,27 @@ def test_a_missing_recording_is_noticed_when_it_is_read(write):
     (5, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4, 5, 6]), (1, [0])])
 def test_a_sample_is_from_all_over_the_table(count, chosen):
     assert list(sample(range(7), count)) == chosen
+
+
+@pytest.mark.parametrize('mark', ['x', 'X', '1', 'yes', 'TRUE', '\u2713', ' x '])
+def test_only_texts_that_somebody_has_checked_count(write, mark):
+    path = write(f'checked\tfile\ttext\n{mark}\ta.wav\tone\n\tb.wav\ttwo\nFALSE\tc.wav\tthree\n'
+                 f'0\td.wav\tfour\n{mark}\te.wav\t\n')
+    assert [recording.text for recording in checked(read_manifest(path))] == ['one', '']
+
+
+def test_where_nothing_is_noted_all_texts_count(write):
+    recordings = read_manifest(write('file\ttext\na.wav\tone\nb.wav\ttwo\n'))
+    assert checked(recordings) == recordings
+
+
+def test_where_nobody_has_checked_a_text_it_is_said_how(write):
+    recordings = read_manifest(write('checked\tfile\ttext\n\ta.wav\tone\n'))
+    with pytest.raises(ManifestError, match='none of 1 texts is checked: .* x in the column'):
+        checked(recordings)
+
+
+def test_a_table_may_begin_as_windows_programs_begin_theirs(write):
+    path = write('checked\tfile\ttext\r\nx\ta.wav\tgr\u00fc\u00dfe\r\n\tb.wav\tb\r\n',
+                 'utf-8-sig')
+    assert [recording.text for recording in checked(read_manifest(path))] == ['gr\u00fc\u00dfe']

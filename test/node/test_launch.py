@@ -141,8 +141,9 @@ def test_every_parameter_can_be_given(started):
     given = {row.name: 'true' if isinstance(row.default, bool) else str(row.default)
              for row in TABLE}
     given |= {'model': '2602', 'microphone': '2', 'file': '1.5', 'frame_id': 'yes',
-              'hri_voice': 'on', 'engine.model': '3.10', 'engine.token_file': '007',
-              'engine.ca_file': 'null', 'engine.url': 'ws://host:8000/v1/realtime',
+              'capture.folder': '7', 'hri_voice': 'on', 'engine.model': '3.10',
+              'engine.token_file': '007', 'engine.ca_file': 'null',
+              'engine.url': 'ws://host:8000/v1/realtime',
               'phrases.list': "['living room']", 'wake.phrases': "['hey robot']"}
     parameters = started.run(include(**given)).parameters
     assert parameters.keys() == given.keys() - {'dtype', 'phrases.file'}  # empty: as not given

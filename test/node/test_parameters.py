@@ -112,7 +112,7 @@ def other(row):
         return next(choice for choice in row.choices if choice != row.default)
     if row.limits:
         return type(row.default)(row.limits[row.default == row.limits[0]])
-    return {'device': 'cuda:1', 'engine.url': 'ws://robot:8000/v1/realtime'}.get(
+    return {'device': 'cuda:1', 'channel': '3', 'engine.url': 'ws://robot:8000/v1/realtime'}.get(
         row.name, not row.default if isinstance(row.default, bool) else 'another')
 
 
@@ -147,6 +147,7 @@ def test_what_a_stream_can_take_over_needs_no_new_stream():
     ('delay_ms', 560.0, 560), ('delay_ms', '560', 560), ('log_transcripts', 'False', False),
     ('log_transcripts', 1, True), ('file_realtime', 'no', False),
     ('phrases.list', None, []), ('phrases.list', 'living room', ['living room']),
+    ('channel', 2, '2'), ('channel', 'reachy_mini', 'reachy_mini'), ('channel', '-2', '-2'),
     ('phrases.list', ('Kowalski', 'R2'), ['Kowalski', 'R2']),
     ('phrases.list', [7, 9], ['7', '9'])])
 def test_what_is_plainly_meant_is_accepted(name, given, meant):
@@ -158,6 +159,7 @@ def test_what_is_plainly_meant_is_accepted(name, given, meant):
 @pytest.mark.parametrize(('name', 'given'), [
     ('delay_ms', 500), ('delay_ms', 1280), ('delay_ms', 480.5), ('delay_ms', True),
     ('delay_ms', 'much'), ('engine.encoder_chunk_ms', 100), ('threads', -1), ('channel', 64),
+    ('channel', 'respeaker'), ('channel', -3), ('channel', ''),
     ('device', 'gpu'), ('device', 'cuda:'), ('engine.url', 'http://host:8000'),
     ('engine.url', 'ws://one:8000, two:8000'), ('source', 'mic'),
     ('vad.threshold', float('nan')), ('vad.threshold', '0,5'), ('endpoint.silence_s', False),

@@ -347,3 +347,16 @@ def test_a_gate_that_stands_open_has_nothing_to_do_without_events():
     assert not gate.needs_time
     gate.ask(False)
     assert gate.needs_time
+
+
+def test_it_is_known_of_what_comes_through_that_something_was_said_before():
+    script, audio = said([' hey robot', ' stop'], ' go on')
+    finals = [item for item in gated(script, audio) if item.command]
+    assert [(item.command, item.cut) for item in finals] == [('stop', True), ('go on', False)]
+    gate_all = WakeOptions(HEY.phrases, timeout_s=5.0, pass_all=True)
+    script, audio = said([' hey robot', ' stop'])
+    assert [item.cut for item in gated(script, audio, gate_all) if item.command] == [False]
+    script, audio = said([' hey robot', ' stop', ' now'])
+    asleep = [item for item in gated(script, audio, at=[(2.4, lambda gate: gate.ask(False))])
+              if item.command]
+    assert [item.cut for item in asleep] in ([], [True])

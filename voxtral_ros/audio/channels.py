@@ -25,10 +25,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from voxtral_ros.audio.arrays import ARRAYS, MEAN
 from voxtral_ros.audio.block import AudioError, Samples
 
 AUTOMATIC = -1
-MEAN = -2
 
 _CANCELLED = 0.02  # power of the mean by that of its channels: -17 dB; of two strangers it is 0.5
 _LEAST_POWER = 1e-8  # -80 dBFS: silence proves nothing
@@ -39,33 +39,42 @@ class Downmix:
     """
     Mixes frames of several channels down to mono, block by block.
 
-    `channel` counts from 0. AUTOMATIC takes the mean of a stereo pair, or the louder one where
-    they cancel each other, and channel 0 of more than two. MEAN is the mean of all.
+    `channel` counts from 0, or is the name of an array. AUTOMATIC takes the mean of a
+    stereo pair, or the louder one where they cancel each other, and channel 0 of more than two.
+    MEAN is the mean of all.
     """
 
-    def __init__(self, channel: int = AUTOMATIC) -> None:
-        self._channel = channel
+    def __init__(self, channel: int | str = AUTOMATIC) -> None:
+        self._wanted = channel
         self._cancelled_s = self._loud_s = 0.0
         self._louder = 0
 
     def check(self, channels: int) -> None:
         """Raise AudioError when audio of so many channels has not the one that is wanted."""
+        self.find(channels)
+
+    def find(self, channels: int) -> int:
+        """Return the channel to take of so many, or how to mix them; raise as `check` does."""
         if channels < 1:
             raise AudioError(f'{channels} channels is not audio; check what the source reports')
-        if not MEAN <= self._channel < channels:
+        wanted = self._wanted
+        if isinstance(wanted, str):
+            return _of_array(wanted, channels)
+        if not MEAN <= wanted < channels:
             raise AudioError(
-                f'there is no channel {self._channel}: the audio has {channels}, counted from 0 '
+                f'there is no channel {wanted}: the audio has {channels}, counted from 0 '
                 f'({AUTOMATIC} chooses, {MEAN} is the mean of all)')
+        return wanted
 
     def __call__(self, frames: npt.NDArray[np.float32], rate_hz: int) -> Samples:
         """Return `frames` [n, channels] as new mono samples [n]."""
         channels = frames.shape[1]
-        self.check(channels)
-        if self._channel >= 0 or channels == 1:
-            return frames[:, max(self._channel, 0)].copy()
-        if self._channel == MEAN or channels == 2:
+        channel = self.find(channels)
+        if channel >= 0 or channels == 1:
+            return frames[:, max(channel, 0)].copy()
+        if channel == MEAN or channels == 2:
             mean: Samples = frames.mean(axis=1, dtype=np.float32)
-            return mean if self._channel == MEAN else self._unless_cancelled(mean, frames, rate_hz)
+            return mean if channel == MEAN else self._unless_cancelled(mean, frames, rate_hz)
         return frames[:, 0].copy()
 
     def _unless_cancelled(self, mean: Samples, frames: npt.NDArray[np.float32],
@@ -88,3 +97,16 @@ class Downmix:
             return ''
         return ('the two channels cancel each other, as a microphone does that is wired in '
                 f'opposite phase: channel {self._louder} is taken alone; set channel to keep that')
+
+
+def _of_array(name: str, channels: int) -> int:
+    """Return the processed channel of an array that sends so many, or raise AudioError."""
+    array = ARRAYS[name]
+    if channels == 1:  # firmware, or a driver, that sends nothing else
+        return 0
+    if channels not in array.channels:
+        raise AudioError(
+            f'channel is {name}, but {array.product} does not send {channels} channels '
+            f'({" or ".join(map(str, (1, *array.channels)))}): is it another device, or does '
+            'something mix them? A number takes one of these')
+    return array.channels[channels]

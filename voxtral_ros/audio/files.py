@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 
 def read_file(
-        path: str | Path, block_s: float = 0.5, channel: int = AUTOMATIC) -> Iterator[AudioBlock]:
+        path: str | Path, block_s: float = 0.5,
+        channel: int | str = AUTOMATIC) -> Iterator[AudioBlock]:
     """
     Open any file that libsndfile reads and return its blocks of `block_s` s at its own rate.
 
@@ -67,7 +68,7 @@ def file_duration_s(path: str | Path) -> float:
 
 def read_raw(
         stream: BinaryIO, rate_hz: int, sample_format: str = 'S16LE', channels: int = 1,
-        block_s: float = 0.08, channel: int = AUTOMATIC) -> Iterator[AudioBlock]:
+        block_s: float = 0.08, channel: int | str = AUTOMATIC) -> Iterator[AudioBlock]:
     """
     Return blocks of the headerless PCM in a blocking byte stream, stdin for example.
 

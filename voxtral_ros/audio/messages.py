@@ -61,7 +61,7 @@ class RosDriversDecoder:
     are unstamped.
     """
 
-    def __init__(self, channel: int = AUTOMATIC, assumed: PcmInfo | None = None) -> None:
+    def __init__(self, channel: int | str = AUTOMATIC, assumed: PcmInfo | None = None) -> None:
         """Decode `channel`, see Downmix; `assumed` is the format without AudioInfo."""
         self.downmix = Downmix(channel)
         self.format: PcmInfo | None = None  # of the last message
@@ -105,7 +105,7 @@ class RosDriversDecoder:
 class Mgonzs13Decoder:
     """Decodes mgonzs13's AudioStamped, any of its five sample types."""
 
-    def __init__(self, channel: int = AUTOMATIC) -> None:
+    def __init__(self, channel: int | str = AUTOMATIC) -> None:
         """Decode `channel`, see Downmix."""
         self.downmix = Downmix(channel)
         self.format: PcmInfo | None = None  # of the last message

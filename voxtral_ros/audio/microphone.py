@@ -113,7 +113,7 @@ class Microphone:
     """
 
     def __init__(
-            self, device: str = '', *, now_ns: Callable[[], int], channel: int = AUTOMATIC,
+            self, device: str = '', *, now_ns: Callable[[], int], channel: int | str = AUTOMATIC,
             preferred_rate_hz: int = 16_000, block_s: float = 0.02, queue_s: float = 10.0,
             lost_after_s: float = 5.0, frame_id: str = '',
             opening: Callable[[str], contextlib.AbstractContextManager[DeviceInfo]]
@@ -236,7 +236,8 @@ class Microphone:
             sd = _sounddevice()
             refusals: dict[str, None] = {}  # an ordered set
             for channels, rate_hz in _layouts(
-                    device, self._channel, check_rate(preferred_rate_hz)):
+                    device, self._downmix.find(device.channels), check_rate(preferred_rate_hz),
+                    whole=isinstance(self._channel, str)):
                 try:
                     stream = sd.RawInputStream(
                         samplerate=rate_hz, channels=channels, device=device.index,
@@ -289,10 +290,15 @@ class Microphone:
 
 
 def _layouts(
-        device: DeviceInfo, channel: int, preferred_rate_hz: int) -> Iterator[tuple[int, int]]:
-    """Yield (channels, rate in Hz) in the order in which to try them on a device."""
-    needed = max(1, channel + 1)
+        device: DeviceInfo, channel: int, preferred_rate_hz: int, *,
+        whole: bool = False) -> Iterator[tuple[int, int]]:
+    """
+    Yield (channels, rate in Hz) in the order in which to try them on a device.
+
+    :param whole: fewer channels than it has may not be its first ones
+    """
     every = device.channels
+    needed = every if whole else max(1, channel + 1)
     counts = (every, needed) if every <= _MOST_REAL_CHANNELS else (needed, every)
     rates = (preferred_rate_hz, device.default_rate_hz, *_COMMON_RATES_HZ)
     for channels in dict.fromkeys(counts):

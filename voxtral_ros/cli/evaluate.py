@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from voxtral_ros.cli.options import add_kv_cache, add_no_verify, add_phrases, read_phrases
 from voxtral_ros.evaluation.confidence import bootstrap, error_rate
-from voxtral_ros.evaluation.manifest import ManifestError, read_manifest, Recording
+from voxtral_ros.evaluation.manifest import checked, ManifestError, read_manifest, Recording
 from voxtral_ros.evaluation.phrases import PhraseScorer
 from voxtral_ros.evaluation.transcribe import Result, transcribe
 from voxtral_ros.evaluation.word_error_rate import count_words, Score, score
@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `voxtral evaluate`."""
     parser.add_argument('--manifest', required=True, type=Path, metavar='TSV',
                         help='table with a header and the columns file and text; paths are '
-                             'relative to it')
+                             'relative to it; with a column checked, only lines that have '
+                             'something there count')
     parser.add_argument('--model', type=Path, metavar='DIR',
                         help='checkpoint folder [the small demo model of the package]')
     parser.add_argument('--only', default='', metavar='PREFIX',
@@ -121,8 +122,12 @@ def _recordings(arguments: argparse.Namespace) -> list[Recording]:
     if not recordings:
         raise ManifestError(f'{arguments.manifest} names no recording that starts with '
                             f'{arguments.only!r}')
-    random.Random(0).shuffle(recordings)
-    return recordings
+    counted = checked(recordings)
+    if len(counted) < len(recordings):
+        print(f'voxtral evaluate: {len(recordings) - len(counted)} of {len(recordings)} texts are '
+              'not checked; not counted', file=sys.stderr)
+    random.Random(0).shuffle(counted)
+    return counted
 
 
 def _scores(results: Iterable[Result], total: int, by: str | None) -> tuple[list[Score], float]:

@@ -28,6 +28,7 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
+from voxtral_ros.audio.arrays import ARRAYS, parse_channel
 from voxtral_ros.audio.block import AudioBlock, AudioError
 from voxtral_ros.audio.files import file_duration_s, read_file, read_raw
 from voxtral_ros.audio.resample import resampled, TARGET_RATE_HZ
@@ -65,14 +66,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='how far the text lags behind the audio: 80 to 1200 in steps of '
                              '80, or 2400 [as the model says, 480]')
     add_phrases(parser)
-    parser.add_argument('--channel', type=int, default=-1, metavar='N',
-                        help='channel to take, counted from 0; -1 chooses, -2 mixes all [-1]')
+    parser.add_argument('--channel', type=_channel, default=-1, metavar='N',
+                        help='channel to take, counted from 0; -1 chooses, -2 mixes all; or the '
+                             f'name of an array: {", ".join(ARRAYS)} [-1]')
     parser.add_argument('--rate', type=int, metavar='HZ',
                         help='sample rate of standard input, which is raw mono s16le')
     parser.add_argument('--json', action='store_true',
                         help='print one JSON object per file instead of the text')
+    parser.add_argument('--labels', type=Path, metavar='FILE.txt',
+                        help='write when each utterance begins and ends, and its text, for '
+                             'Audacity (File, Import, Labels); of one file')
     parser.add_argument('--plot', type=Path, metavar='FILE.png',
                         help='draw audio, tokens and words over time; of one file')
+
+
+def _channel(text: str) -> int | str:
+    try:
+        return parse_channel(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 @dataclass
@@ -105,8 +117,9 @@ def run(arguments: argparse.Namespace) -> int:
     Returns 2 when the model or any of the files could not be used, 1 when the model computes no
     numbers.
     """
-    if arguments.plot and len(arguments.audio) > 1:
-        return _complain('--plot draws one file; give one')
+    for option in ('plot', 'labels'):
+        if getattr(arguments, option) and len(arguments.audio) > 1:
+            return _complain(f'--{option} is of one file; give one')
     if arguments.url and (arguments.plot or arguments.model):
         return _complain('with --url the model is on the server: leave out --model and --plot')
     try:
@@ -126,6 +139,8 @@ def run(arguments: argparse.Namespace) -> int:
         except BrokenPipeError:  # `voxtral transcribe ... | head`
             sys.stderr.close()
             return 0
+        except OSError as error:  # of --labels or --plot
+            code = _complain(f'{error.filename}: {error.strerror}')
     return code
 
 
@@ -176,6 +191,8 @@ def _transcribe(engine: Any, name: str, phrases: PhraseList | None,
     result.token_ids = [token.id for token in tokens]
     if arguments.json:
         print(_json(asdict(result)), flush=True)
+    if arguments.labels:
+        _write_labels(arguments.labels, result)
     if arguments.plot:
         from voxtral_ros.cli.plot import draw
         delay = engine.protocol.delay_tokens(arguments.delay_ms)
@@ -196,6 +213,13 @@ def _show(events: list[Event], result: Result, display: Display) -> None:
         result.add(event)
         if isinstance(event, Transcript):
             display.show(event)
+
+
+def _write_labels(path: Path, result: Result) -> None:
+    """Write a label track: start and end in seconds and the text, apart by tabs."""
+    path.write_text(''.join(
+        f'{part["start_s"]:.3f}\t{part["end_s"]:.3f}\t{part["text"]}\n'
+        for part in result.utterances), encoding='utf-8')
 
 
 def _json(value: Any) -> str:

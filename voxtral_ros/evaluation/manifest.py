@@ -16,8 +16,9 @@
 Tables of recordings: tab-separated text with the names of the columns in the first line.
 
 `file` is the path of a recording, relative to the folder of the table, and `text` is what is said
-in it. Other columns, such as speaker or microphone, are for grouping the recordings. Texts are
-UTF-8; names of files are any bytes, as on the disk.
+in it. Other columns, such as speaker or microphone, are for grouping the recordings. In a table
+with a column `checked`, as the node writes it (capture.folder), only the texts of lines that have
+something there are what was said. Texts are UTF-8; names of files are any bytes, as on the disk.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from voxtral_ros.audio.files import read_file
 from voxtral_ros.audio.resample import resampled
 
 T = TypeVar('T')
+_NO = {'', '0', 'no', 'false'}  # a spreadsheet writes FALSE for a box that is not ticked
 
 
 class ManifestError(ValueError):
@@ -45,6 +47,11 @@ class Recording(NamedTuple):
     path: Path
     text: str
     columns: dict[str, str]  # of the whole line, by name
+
+    @property
+    def checked(self) -> bool:
+        """Return whether somebody has corrected the text, where that is noted."""
+        return self.columns.get('checked', '').strip().lower() not in _NO
 
     def samples(self) -> Samples:
         """
@@ -64,7 +71,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     :raises ManifestError: it lacks a column, or a line is too short for them
     :raises OSError: it cannot be read
     """
-    content = path.read_text(encoding='utf-8', errors='surrogateescape')
+    content = path.read_text(encoding='utf-8-sig', errors='surrogateescape')
     header, *lines = (line.split('\t') for line in content.split('\n'))
     if not {*columns} <= {*header}:
         raise ManifestError(f'{path} needs a first line with the columns {", ".join(columns)}')
@@ -104,6 +111,21 @@ def read_manifest(path: Path, columns: Sequence[str] = ('file', 'text')) -> list
     """
     return [Recording(path.parent / row['file'], row.get('text', ''), row)
             for row in read_table(path, columns)]
+
+
+def checked(recordings: list[Recording]) -> list[Recording]:
+    """
+    Return the recordings whose texts count: all, if nowhere is noted who has corrected them.
+
+    :raises ManifestError: nobody has corrected any
+    """
+    if not any('checked' in recording.columns for recording in recordings):
+        return recordings
+    kept = [recording for recording in recordings if recording.checked]
+    if not kept:
+        raise ManifestError(f'none of {len(recordings)} texts is checked: correct a text and put '
+                            'an x in the column checked of its line')
+    return kept
 
 
 def sample(items: Sequence[T], count: int | None) -> Sequence[T]:

@@ -36,8 +36,10 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
+from voxtral_ros.audio.arrays import parse_channel
 from voxtral_ros.audio.level import LevelMeter
 from voxtral_ros.node import parameters
+from voxtral_ros.node.capture import Capture
 from voxtral_ros.node.clock import ClockWatch
 from voxtral_ros.node.diagnostics import Diagnostics, Heartbeat, PERIOD_S
 from voxtral_ros.node.ducking import Ducking
@@ -99,6 +101,7 @@ class AsrNode(LifecycleNode):
         self._echo = Echo(self)
         self.phrases = Phrases(self, self._expect)
         self.wake = Wake(self)
+        self.capture = Capture(self)
         self._supervisor = Supervisor(self)
         self._diagnostics = Diagnostics(self)
         self.listen = ListenServer(self)
@@ -117,6 +120,10 @@ class AsrNode(LifecycleNode):
     def start(self) -> None:
         """Configure and activate, now or when the source is there."""
         self._supervisor.start()
+
+    @property
+    def model(self) -> str:
+        return self._model
 
     @property
     def autostart(self) -> bool:
@@ -149,6 +156,7 @@ class AsrNode(LifecycleNode):
             for parameter in changes:
                 self._refused.pop(parameter.name, None)
             self.retune(changes)
+            self.capture.change(changes)
         return result
 
     def _expect(self, phrases: PhraseList) -> None:
@@ -177,7 +185,7 @@ class AsrNode(LifecycleNode):
             self._model = self._value('engine.url').strip() or self._value('model') \
                 or str(demo_model())
             self._engine, self._model = load_engine(self._value)
-            self._outputs = Outputs(self, self.robot)
+            self._outputs = Outputs(self, self.robot, self.capture.keep)
         finally:
             self.loading = False
         self.get_logger().info(f'loaded {self._model}')
@@ -197,9 +205,11 @@ class AsrNode(LifecycleNode):
             self._engine, self._value('delay_ms'), parameters.stream_options(self),
             self._publish, queue_s=self._value('audio_queue_s'),
             max_gap_s=self._value('max_gap_s'), n_utterances=self._n_utterances,
-            phrases=self.phrases.expected, canceller=self._echo.begin())
+            phrases=self.phrases.expected, canceller=self._echo.begin(),
+            on_audio=self.capture.feed)
         self._engine.on_update = self.worker.wake  # what a server writes comes without audio
-        self._echo.listen_to_robot(self.worker)
+        self.capture.begin()
+        self._echo.open(self.worker)
         self._source = self._open_source(self.worker)
         for note in parameters.unused(self):
             self.get_logger().info(note)
@@ -246,7 +256,7 @@ class AsrNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _open_source(self, worker: Worker) -> Source:
-        kind, channel = self._value('source'), self._value('channel')
+        kind, channel = self._value('source'), parse_channel(self._value('channel'))
         frame_id = self._value('frame_id')
         if kind == 'microphone':
             return MicrophoneSource(self, self._put, self.warn, self._value('microphone'),
@@ -281,6 +291,7 @@ class AsrNode(LifecycleNode):
         self._echo.close()
         if source is not None:
             source.close()
+        self.capture.end()
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
@@ -303,6 +314,7 @@ class AsrNode(LifecycleNode):
         if worker is None:
             return ''
         ended = worker.stop(patience_s)
+        self.capture.end()
         self._n_utterances = worker.n_utterances
         if not ended:
             self._engine_in_use = True
@@ -445,5 +457,5 @@ class AsrNode(LifecycleNode):
             queue_s=self._value('audio_queue_s'), stats=worker.stats,
             utterances=worker.n_utterances, latencies_s=tuple(outputs.latencies_s),
             stuck_s=worker.stuck_s(), stuck_after_s=self._value('watchdog.step_s'),
-            restarts=self.autostart, backend=engine.description,
+            restarts=self.autostart, backend=engine.description, capture=self.capture.status,
             link=engine.link, engine=engine.stats, echo=self._echo.health)

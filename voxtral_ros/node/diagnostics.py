@@ -136,7 +136,7 @@ class Diagnostics:
 
 def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
     """Return what is shown, units in the keys, empty where unknown."""
-    stats, engine = now.stats, now.engine
+    stats, engine, capture = now.stats, now.engine, now.capture
     p50, p95 = np.percentile(now.latencies_s, (50, 95)) if now.latencies_s else (math.nan,) * 2
     return [
         ('state', now.state),
@@ -181,6 +181,10 @@ def _values(now: Health, recent: Recent) -> list[tuple[str, str]]:
         ('texts ended early by the server',
          str(now.link.early_ends) if now.link is not None else ''),
         *_echo_values(now.echo),
+        ('utterances kept', str(capture.n_kept) if capture is not None else ''),
+        ('utterances not kept', str(capture.n_lost) if capture is not None else ''),
+        ('size of capture.folder (MB)',
+         _number(capture.n_bytes / 1e6, 1) if capture is not None else ''),
     ]
 
 

@@ -32,6 +32,7 @@ from voxtral_ros.node.stats import WorkerStats
 
 if TYPE_CHECKING:
     from voxtral_ros.node.echo import EchoHealth
+    from voxtral_ros.recognizer.capture import CaptureStatus
     from voxtral_ros.recognizer.interface import EngineStats, LinkStatus
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -85,6 +86,7 @@ class Health:
     link: LinkStatus | None = None  # to a server, if the model is there
     engine: EngineStats | None = None  # if it is here
     echo: EchoHealth | None = None  # where it is cancelled
+    capture: CaptureStatus | None = None  # if utterances are kept
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,9 @@ def _of_echo(now: Health, recent: Recent) -> _Judgement | None:
 
 
 def _of_surroundings(now: Health, recent: Recent) -> _Judgement:
+    if now.capture is not None and now.capture.trouble:
+        return WARN, (f'utterances are not kept ({now.capture.n_lost} by now): '
+                      f'{now.capture.trouble}; see capture.folder')
     if recent.repetition_loops:
         return WARN, ('repetition loop: the model writes the same words again and again; what it '
                       'wrote is wrong (a noise, or a language that it does not know?)')

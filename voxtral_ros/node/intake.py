@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 import numpy as np
 
@@ -31,11 +32,29 @@ from voxtral_ros.recognizer.interface import SpeechStream
 _LOGGER = logging.getLogger(__name__)
 
 
+class OnAudio(Protocol):
+    """Called from the thread of the worker with all audio, before the stream is given it."""
+
+    def __call__(self, samples: Samples, position: int, *, before: bool = False) -> None:
+        """
+        Take audio.
+
+        :param samples: float32 [n], 16 kHz
+        :param position: how many samples there were before, of this stream
+        :param before: these go into the echo canceller; else they are what the stream is given
+        """
+
+
+def no_audio(samples: Samples, position: int, *, before: bool = False) -> None:
+    """Take audio for nobody."""
+
+
 class Intake:
     """Feeds one stream; what the canceller holds comes with the blocks that follow."""
 
     def __init__(self, stream: SpeechStream, stats: WorkerStats, counter: StampCounter,
-                 max_gap_s: float, canceller: EchoCanceller | None = None) -> None:
+                 max_gap_s: float, canceller: EchoCanceller | None = None,
+                 on_audio: OnAudio = no_audio) -> None:
         """
         Begin with nothing; what another stream has left in the canceller is forgotten.
 
@@ -44,7 +63,7 @@ class Intake:
         """
         self.fed = 0  # samples at 16 kHz
         self._stream, self._stats, self._counter = stream, stats, counter
-        self._max_gap_s, self._canceller = max_gap_s, canceller
+        self._max_gap_s, self._canceller, self._on_audio = max_gap_s, canceller, on_audio
         self._timeline: Timeline | None = None
         self._resampler: Resampler | None = None
         self._taken = 0  # samples at 16 kHz, with those that the canceller holds
@@ -119,11 +138,14 @@ class Intake:
     def _take(self, samples: Samples) -> None:
         """Take samples at 16 kHz, the last of which has just been given a stamp."""
         start_s = self._stamps(self._taken / TARGET_RATE_HZ) / 1e9
+        if self._canceller is not None:
+            self._on_audio(samples, self._taken, before=True)
         self._taken += len(samples)
         self._feed(samples if self._canceller is None
                    else self._canceller.process(samples, start_s))
 
     def _feed(self, samples: Samples) -> None:
         if len(samples):
+            self._on_audio(samples, self.fed)
             self._stream.feed(samples, finite=True)
             self.fed += len(samples)

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -43,14 +44,22 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _LATENCIES = 200  # of the last partial and final transcripts
 _ARRIVAL_S = 0.5  # a subscriber that has not confirmed by then is gone
 
+OnFinal = Callable[[Gated, Origin, TranscriptMessage], None]
+
 
 class Outputs:
     """The publishers of a configured node; they publish while it is active."""
 
-    def __init__(self, node: LifecycleNode, robot: RobotVoice) -> None:
+    def __init__(self, node: LifecycleNode, robot: RobotVoice,
+                 on_final: OnFinal = lambda *_: None) -> None:
+        """
+        Create the publishers.
+
+        :param on_final: called with each final transcript when it was published
+        """
         create = partial(node.create_lifecycle_publisher, event_callbacks=no_events())
         self.latencies_s: deque[float] = deque(maxlen=_LATENCIES)
-        self._node, self._robot = node, robot
+        self._node, self._robot, self._on_final = node, robot, on_final
         self._partial = create(TranscriptMessage, 'transcript/partial', 50)
         self._final = create(TranscriptMessage, 'transcript/final', 50)
         self._text = create(String, 'transcript/text', 50)
@@ -158,6 +167,7 @@ class Outputs:
                 self._text.publish(String(data=item.command))
             if self._value('log_transcripts'):
                 self._node.get_logger().info(f'"{transcript.text}" ({message.latency:.2f} s)')
+            self._on_final(item, origin, message)
 
     def _message(self, transcript: Transcript, origin: Origin, now_ns: int,
                  awake: bool) -> TranscriptMessage:

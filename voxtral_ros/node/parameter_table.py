@@ -15,8 +15,8 @@
 """
 Every parameter of the node, in one table: declared, checked, documented and launched from here.
 
-Nothing but the standard library is imported: the launch file reads the table in the Python of
-`ros2`, which need not have what the recogniser needs.
+Nothing is imported that needs more than the standard library: the launch file reads the table in
+the Python of `ros2`, which need not have what the recogniser needs.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from difflib import get_close_matches
 import math
 import re
 from typing import Any
+
+from voxtral_ros.audio.arrays import ARRAYS
+from voxtral_ros.audio.arrays import KNOWN as KNOWN_CHANNELS
 
 # When a parameter is read, and until when it may be changed.
 _ADDRESS = r'wss?://[^/\s,][^\s,]*'
@@ -166,8 +169,10 @@ TABLE = (
     Row('file', '', 'audio file to play when source is file', read=AT_ACTIVATE),
     Row('file_realtime', True, 'play the file at its own pace; false: as fast as possible',
         read=AT_ACTIVATE),
-    Row('channel', -1, 'channel of the audio to take, counted from 0; -1: the mean of a stereo '
-        'pair, the first one of more; -2: the mean of all', (-2, 63), read=AT_ACTIVATE),
+    Row('channel', '-1', 'channel of the audio to take, counted from 0; -1: the mean of a stereo '
+        'pair, the first one of more; -2: the mean of all; or an array, for its processed channel',
+        pattern=r'-[12]|\d|[1-5]\d|6[0-3]|' + '|'.join(ARRAYS), like=KNOWN_CHANNELS,
+        read=AT_ACTIVATE),
     Row('assumed_format.sample_rate', 16_000, 'rate of AudioData and AudioDataStamped without '
         'audio_info, Hz', (8_000, 192_000), read=AT_ACTIVATE),
     Row('assumed_format.channels', 1, 'its channels', (1, 64), read=AT_ACTIVATE),
@@ -248,6 +253,12 @@ TABLE = (
         (0.0, 3.0), read=AT_ACTIVATE),
     Row('partial_rate_hz', 0.0, 'partial transcripts per second at most; 0: on every change',
         (0.0, 50.0), read=ALWAYS),
+    Row('capture.folder', '', 'keep every utterance that is published there, audio and text: tell '
+        'people before you do; empty: none is kept', read=ALWAYS),
+    Row('capture.max_mb', 1000, 'size of that folder at which the oldest utterances are removed, '
+        'MB', (10, 10_000_000), read=ALWAYS),
+    Row('capture.max_days', 30.0, 'age at which they are removed, days; 0: any', (0.0, 3650.0),
+        read=ALWAYS),
     Row('log_transcripts', True, 'write final transcripts to the log', read=ALWAYS),
     Row('hri_voice', 'anonymous_speaker', 'where hri_msgs is installed, transcripts also go to '
         '/humans/voices/<this>/speech (REP-155); empty: not',

@@ -107,7 +107,7 @@ class MicrophoneSource(_ThreadSource):
 
     hint = 'is the microphone connected and not taken by another program?'
 
-    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, name: str, channel: int,
+    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, name: str, channel: int | str,
                  frame_id: str, monitor: bool = False) -> None:
         """
         Open the device, or the monitor of an output.
@@ -160,7 +160,7 @@ class FileSource(_ThreadSource):
 
     hint = 'is the disk slow?'
 
-    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, path: str, channel: int,
+    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, path: str, channel: int | str,
                  frame_id: str, realtime: bool, waiting_s: Callable[[], float],
                  ended: Callable[[], None]) -> None:
         """

@@ -67,7 +67,7 @@ class TopicSource:
     live = True
     overflows = 0
 
-    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, channel: int,
+    def __init__(self, node: LifecycleNode, put: Put, warn: Warn, channel: int | str,
                  assumed: PcmInfo, quiet: Callable[[], bool], delay_ms: float,
                  topic: str = 'audio') -> None:
         """

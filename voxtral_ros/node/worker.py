@@ -34,7 +34,7 @@ from typing import NamedTuple
 from voxtral_ros.audio.block import AudioBlock
 from voxtral_ros.audio.echo import EchoCanceller
 from voxtral_ros.node.audio_queue import AudioQueue, Items, Progress
-from voxtral_ros.node.intake import Intake
+from voxtral_ros.node.intake import Intake, no_audio, OnAudio
 from voxtral_ros.node.stamps import Origin
 from voxtral_ros.node.stats import StampCounter, WorkerStats
 from voxtral_ros.recognizer.events import Event, SpeechActivity, Transcript, Turn, TurnKind
@@ -69,7 +69,8 @@ class Worker:
                  publish: Callable[[list[Event], Origin], None], *, queue_s: float = 30.0,
                  max_gap_s: float = 2.0, n_utterances: int = 0,
                  phrases: PhraseList | None = None,
-                 canceller: EchoCanceller | None = None) -> None:
+                 canceller: EchoCanceller | None = None,
+                 on_audio: OnAudio = no_audio) -> None:
         """
         Start the thread.
 
@@ -79,6 +80,7 @@ class Worker:
         :param n_utterances: of earlier workers: ids go on from there
         :param phrases: to expect; None: none
         :param canceller: that the audio goes through; None: none
+        :param on_audio: as of Intake
         """
         self.stats = WorkerStats()
         self.n_utterances = n_utterances
@@ -86,7 +88,7 @@ class Worker:
         self._engine, self._delay_ms, self._options = engine, delay_ms, options
         self._phrases = self._expected = phrases or NO_PHRASES  # the latter by the stream
         self._publish_events = publish
-        self._canceller = canceller
+        self._canceller, self._on_audio = canceller, on_audio
         self._utterance_ids = count(n_utterances + 1)
         self._queue_s, self._max_gap_s = queue_s, max_gap_s
         # Stamps will tell how long a pause was; where there are none, it is one when it is long.
@@ -317,7 +319,7 @@ class Worker:
             self._delay_ms, self._options, utterance_ids=self._utterance_ids,
             phrases=self._expected)
         self._intake = Intake(self._stream, self.stats, self._stamp_counter, self._max_gap_s,
-                              self._canceller)
+                              self._canceller, self._on_audio)
         self._unfinished = False
         self._discarded_before = self.stats.discarded_words
         self._watchdog_before = self.stats.watchdog

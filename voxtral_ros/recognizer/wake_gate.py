@@ -60,6 +60,7 @@ class Gated:
     event: Event | Awake
     awake: bool = True  # whether it is for the robot
     command: str = ''  # of a final transcript: its text for the robot, without a wake phrase
+    cut: bool = False  # whether what was said before it in the utterance is left out
 
 
 @dataclass
@@ -209,7 +210,7 @@ class WakeGate:
         last = utterance.last
         if last is not None:
             last = replace(last, is_final=True, delta='', revision=last.revision + 1)
-            self._passed.append(Gated(last, command=last.text))
+            self._passed.append(Gated(last, command=last.text, cut=bool(utterance.cut)))
         if utterance.started:
             start_s, end_s = (last.start_s, last.end_s) if last else (self._now_s, self._now_s)
             self._passed.append(Gated(Turn(
@@ -231,7 +232,7 @@ class WakeGate:
             self._passed.append(Gated(transcript, self._is_for_robot(utterance), text))
         elif command is not None:
             self._start(utterance, command.start_s)
-            self._passed.append(Gated(command, command=text))
+            self._passed.append(Gated(command, command=text, cut=bool(cut)))
         if transcript.is_final:
             utterance.over = True
             if self._is_for_robot(utterance):
