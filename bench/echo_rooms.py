@@ -63,7 +63,7 @@ class Room:
         for _ in range(FITS):
             responses = _impulse_responses(t60_s, size, microphone, (loudspeaker, person))
             measured_s = decay_s(responses[1])
-            if abs(measured_s / self.t60_s - 1) < 0.05:
+            if abs(measured_s / self.t60_s - 1) < 0.08:
                 break
             t60_s *= (self.t60_s / measured_s) ** 0.7
         return responses[0], responses[1]
