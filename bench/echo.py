@@ -27,7 +27,7 @@ Audio comes in blocks of 20 ms, and with it what the robot plays in them.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 import math
@@ -51,7 +51,8 @@ from voxtral_ros.evaluation.confidence import bootstrap, difference, error_rate 
 from voxtral_ros.evaluation.manifest import read_manifest, sample  # noqa: E402
 from voxtral_ros.evaluation.word_error_rate import normalize, Score, word_errors  # noqa: E402
 from voxtral_ros.recognizer.engine import Engine  # noqa: E402
-from voxtral_ros.recognizer.events import Transcript, Turn, TurnKind, Word  # noqa: E402
+from voxtral_ros.recognizer.events import Event, Transcript, Turn, TurnKind, Word  # noqa: E402
+from voxtral_ros.recognizer.robot_words import RobotText, RobotWords  # noqa: E402
 from voxtral_ros.resources import demo_model  # noqa: E402
 
 BLOCK = 320  # samples
@@ -67,6 +68,7 @@ class Way(NamedTuple):
     options: EchoOptions | None = None
     is_muted: bool = False  # while the robot speaks
     is_marked: bool = False  # and what is marked is left out
+    is_compared: bool = False  # with the text of the robot, as by robot_speaking_mode: duck
 
 
 CANCEL = EchoOptions(echo_cancellation=True)
@@ -74,7 +76,9 @@ WAYS = {
     'nothing': Way(),
     'mute': Way(is_muted=True),
     'mark': Way(is_marked=True),
+    'text comparison': Way(is_compared=True),
     'echo cancellation': Way(CANCEL),
+    'echo cancellation, text comparison': Way(CANCEL, is_compared=True),
 }
 MORE_WAYS = {
     'noise suppression': Way(EchoOptions(noise_suppression=True)),
@@ -93,6 +97,10 @@ class Run:
     turns_s: list[tuple[float, float]] = field(default_factory=list)  # when START and END came
     cpu_s: float = 0.0  # of the canceller
     seconds: float = 0.0
+
+    @property
+    def n_words(self) -> int:
+        return len(self.within(-math.inf, math.inf))
 
     def within(self, start_s: float, end_s: float) -> list[str]:
         """Return the words between two moments."""
@@ -190,10 +198,10 @@ def run(engine: Engine, simulated: Scene, samples: Samples, way: Way,
     if way.is_muted:
         samples = samples.copy()
         samples[round(robot_s[0] * RATE):round(robot_s[1] * RATE)] = 0
-    stream = engine.open(delay_ms)
+    stream, compare = engine.open(delay_ms), comparison(way, simulated)
     for now_s, block in blocks(way, simulated, samples, result):
         stream.feed(block)
-        for event in stream.poll():
+        for event in compare(stream.poll()):
             if isinstance(event, Turn) and event.kind == TurnKind.START:
                 result.turns_s.append((now_s, math.inf))
             elif isinstance(event, Turn) and event.kind == TurnKind.END:
@@ -203,6 +211,19 @@ def run(engine: Engine, simulated: Scene, samples: Samples, way: Way,
                 result.words += event.words
     stream.abandon()
     return result
+
+
+def comparison(way: Way, simulated: Scene) -> Callable[[list[Event]], list[Event]]:
+    """Return what takes the words of the robot out of events."""
+    if not way.is_compared:
+        return lambda events: events
+    text, (begin_s, end_s) = RobotText(), simulated.robot_s
+    for start_s, sentence in simulated.said:
+        text.say(sentence, start_s)
+    words = RobotWords(text)
+    return lambda events: words.take(
+        events, lambda from_s, to_s: from_s < end_s + TAIL_S and begin_s < to_s,
+        lambda time_s: time_s)
 
 
 def blocks(way: Way, simulated: Scene, samples: Samples,
@@ -244,10 +265,9 @@ def count_robot(simulated: Scene, each: Run) -> int:
     wrong and that the robot says in this scene.
     """
     inside = each.within(*window(simulated))
-    n_all = len(each.within(-math.inf, math.inf))
     robot = {*normalize(simulated.robot_text)}
     wrong = wrong_words(normalize(simulated.person.text), inside)
-    return n_all - len(inside) + sum(word in robot for word in wrong)
+    return each.n_words - len(inside) + sum(word in robot for word in wrong)
 
 
 def wrong_words(said: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -302,22 +322,22 @@ def print_all(measured: dict[float, Measurement]) -> None:
 
 
 def print_level(level: float, each: Measurement) -> None:
-    print(f'\n## The robot {level:+.0f} dB\n\n| | word error rate, % | more than without the robot '
-          "| the robot's words a minute, robot alone | while both speak, before and after "
-          '| START within 0.7 s | late | missed | before the person | p50, s | CPU, ms a second |\n'
-          '|---' * 11 + '|')
+    print(f'\n## The robot {level:+.0f} dB\n\n'
+          '| | word error rate, % | more than without the robot '
+          "| the robot's words a minute, robot alone | while both speak, before and after |\n"
+          + '|---' * 5 + '|')
     alone = each.scores(None)
-    rows = [('without the robot', each.alone, None, alone)] + [
-        (name, runs, each.robot[name], each.scores(name)) for name, runs in each.together.items()]
-    for name, runs, robot, scores in rows:
-        print(f'| {name} | {cell(error_rate(scores))} | '
-              + (cell(difference(alone, scores)) if robot else '') + ' | '
-              + (per_minute(each.scenes, [len(one.within(-math.inf, math.inf)) for one in robot])
-                 if robot else '') + ' | '
-              + per_minute(each.scenes, [count_robot(simulated, one) for simulated, one
-                                         in zip(each.scenes, runs, strict=True)])
-              + f' | {barge_ins(each.scenes, runs)} | '
-              f'{1000 * sum(one.cpu_s for one in runs) / sum(one.seconds for one in runs):.1f} |')
+    for name, runs in each.together.items():
+        scores = each.scores(name)
+        counts = [count_robot(*pair) for pair in zip(each.scenes, runs, strict=True)]
+        print(f'| {name} | {cell(error_rate(scores))} | {cell(difference(alone, scores))} | '
+              + per_minute(each.scenes, [one.n_words for one in each.robot[name]])
+              + f' | {per_minute(each.scenes, counts)} |')
+    print('\n| | START within 0.7 s | late | missed | before the person | p50, s '
+          '| canceller, ms of CPU a second |\n' + '|---' * 7 + '|')
+    for name, runs in {'without the robot': each.alone, **each.together}.items():
+        cost_ms = 1000 * sum(one.cpu_s for one in runs) / sum(one.seconds for one in runs)
+        print(f'| {name} | {barge_ins(each.scenes, runs)} | {cost_ms:.1f} |')
 
 
 def barge_ins(scenes: Sequence[Scene], runs: Sequence[Run]) -> str:
@@ -332,8 +352,8 @@ def barge_ins(scenes: Sequence[Scene], runs: Sequence[Run]) -> str:
 
 def print_rooms(measured: dict[float, Measurement]) -> None:
     """Print what the rooms change."""
-    print('\n## Rooms, echo cancellation: more words wrong than without the robot, %\n\n| | scenes '
-          + ''.join(f'| {level:+.0f} dB ' for level in measured) + '|\n'
+    print('\n## Rooms, echo cancellation: more words wrong than without the robot, %\n\n'
+          '| | scenes ' + ''.join(f'| {level:+.0f} dB ' for level in measured) + '|\n'
           + '|---' * (2 + len(measured)) + '|')
     for name, values in (('t60_s', T60_S), ('person_m', PERSON_M),
                          ('loudspeaker_m', LOUDSPEAKER_M)):

@@ -111,7 +111,7 @@ class Scene:
 
     room: Room
     person: Recording
-    robot_text: str
+    said: tuple[tuple[float, str], ...]  # what the robot says, and when it begins to
     robot_db: float  # louder than the person, at the microphone
     playback: Samples  # what the robot plays
     robot: Samples  # what of it the microphone records, and nothing else
@@ -120,6 +120,10 @@ class Scene:
     start_s: float  # of the person's first word
     end_s: float  # of their last
     robot_s: tuple[float, float]  # from when to when the robot speaks
+
+    @property
+    def robot_text(self) -> str:
+        return ' '.join(text for _, text in self.said)
 
     @property
     def together(self) -> Samples:
@@ -149,7 +153,7 @@ def scene(room: Room, person: Recording, robot: Sequence[Recording], robot_db: f
     said = said[:round(end * RATE) + RATE // 2]
     start_s = BEFORE_S + ROBOT_FIRST_S
     length_s = end - begin + ROBOT_FIRST_S + ROBOT_LAST_S
-    speech, text = _speech(robot, length_s)
+    speech, sentences = _speech(robot, length_s)
     n_samples = round((BEFORE_S + len(speech) / RATE + AFTER_S) * RATE)
     playback = placed(speech, BEFORE_S, n_samples)
     from_robot, from_person = room.impulse_responses()
@@ -160,20 +164,22 @@ def scene(room: Room, person: Recording, robot: Sequence[Recording], robot_db: f
     voice *= gain(voice, PERSON_DBFS)
     echo *= gain(echo, PERSON_DBFS + robot_db)
     noise = np.random.default_rng(seed).normal(0, 10 ** (NOISE_DBFS / 20), n_samples)
-    return Scene(room, person, text, robot_db, *(part.astype(np.float32) for part in
+    return Scene(room, person, sentences, robot_db, *(part.astype(np.float32) for part in
                  (playback, echo, voice, noise)), start_s=start_s,
                  end_s=start_s + end - begin, robot_s=(BEFORE_S, BEFORE_S + len(speech) / RATE))
 
 
-def _speech(robot: Sequence[Recording], length_s: float) -> tuple[Samples, str]:
-    """Return speech of at least a length, and what is said in it."""
-    samples, texts = [np.zeros(0, np.float32)], []
-    while sum(map(len, samples)) < length_s * RATE:
-        recording = robot[len(texts) % len(robot)]
+def _speech(robot: Sequence[Recording],
+            length_s: float) -> tuple[Samples, tuple[tuple[float, str], ...]]:
+    """Return speech of at least a length, and what is said in it, from when."""
+    samples, sentences, n_samples = [], [], 0
+    while n_samples < length_s * RATE:
+        recording = robot[len(sentences) % len(robot)]
+        sentences.append((BEFORE_S + n_samples / RATE, recording.text))
         samples.append(recording.samples())
-        texts.append(recording.text)
+        n_samples += len(samples[-1])
     speech = np.concatenate(samples)
-    return speech / np.abs(speech).max(), ' '.join(texts)
+    return speech / np.abs(speech).max(), tuple(sentences)
 
 
 def placed(samples: Samples, at_s: float, n_samples: int) -> Samples:
