@@ -198,7 +198,8 @@ def run(engine: Engine, simulated: Scene, samples: Samples, way: Way,
     if way.is_muted:
         samples = samples.copy()
         samples[round(robot_s[0] * RATE):round(robot_s[1] * RATE)] = 0
-    stream, compare = engine.open(delay_ms), comparison(way, simulated)
+    compare = comparison(way, simulated)
+    stream = engine.open(delay_ms, start_s=simulated.begin_s)
     for now_s, block in blocks(way, simulated, samples, result):
         stream.feed(block)
         for event in compare(stream.poll()):
@@ -228,20 +229,22 @@ def comparison(way: Way, simulated: Scene) -> Callable[[list[Event]], list[Event
 
 def blocks(way: Way, simulated: Scene, samples: Samples,
            result: Run) -> Iterator[tuple[float, Samples]]:
-    """Yield what the model is given, and when."""
+    """Yield what the model is given, and when; the canceller also gets what was before."""
     canceller = EchoCanceller(way.options) if way.options else None
-    for start in range(0, len(samples), BLOCK):
+    n_before = round(simulated.begin_s * RATE)
+    for start in range(0 if canceller else n_before, len(samples), BLOCK):
         block, at_s = samples[start:start + BLOCK], start / RATE
+        now_s = (start + len(block)) / RATE
         if canceller:
             begin = process_time()
-            now_s = at_s + BLOCK / RATE
             canceller.add_reference(simulated.playback[start:start + BLOCK], RATE, at_s, now_s)
             block = canceller.process(block, at_s)
+            if now_s == len(samples) / RATE:
+                block = np.concatenate((block, canceller.drain()))
             result.cpu_s += process_time() - begin
+            block, n_before = block[n_before:], max(0, n_before - len(block))
         if len(block):
-            yield at_s + BLOCK / RATE, block
-    if canceller:
-        yield len(samples) / RATE, canceller.drain()
+            yield now_s, block
 
 
 def person_score(simulated: Scene, each: Run) -> Score:

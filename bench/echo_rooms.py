@@ -41,6 +41,7 @@ NOISE_DBFS = -70.0  # of the microphone itself
 ROBOT_FIRST_S = 3.0  # before the person begins
 ROBOT_LAST_S = 1.0  # after they have ended
 BEFORE_S, AFTER_S = 0.5, 2.0  # of silence around the robot's speech
+EARLIER_S = 10.0  # for which it has spoken before, in which a canceller gets to know the room
 WALLS_M = 0.5  # that everything keeps away from them
 FITS = 12  # steps towards the reverberation time
 
@@ -120,6 +121,7 @@ class Scene:
     start_s: float  # of the person's first word
     end_s: float  # of their last
     robot_s: tuple[float, float]  # from when to when the robot speaks
+    begin_s: float  # of the scene; before there is what the robot has said earlier
 
     @property
     def robot_text(self) -> str:
@@ -139,7 +141,7 @@ class Scene:
 
 
 def scene(room: Room, person: Recording, robot: Sequence[Recording], robot_db: float,
-          distortion: float = 0.0, seed: int = 0) -> Scene:
+          distortion: float = 0.0, seed: int = 0, earlier_s: float = EARLIER_S) -> Scene:
     """
     Simulate somebody who interrupts a robot that does not care.
 
@@ -147,15 +149,20 @@ def scene(room: Room, person: Recording, robot: Sequence[Recording], robot_db: f
     :param robot_db: how much louder than the person it is at the microphone
     :param distortion: of the loudspeaker, 0 for none: it plays tanh(distortion * x) / distortion,
         x being 1 at the loudest sample
+    :param earlier_s: for which the robot has spoken before the scene begins
     """
     said = person.samples()
     begin, end = sound_s(said)
     said = said[:round(end * RATE) + RATE // 2]
-    start_s = BEFORE_S + ROBOT_FIRST_S
-    length_s = end - begin + ROBOT_FIRST_S + ROBOT_LAST_S
-    speech, sentences = _speech(robot, length_s)
-    n_samples = round((BEFORE_S + len(speech) / RATE + AFTER_S) * RATE)
-    playback = placed(speech, BEFORE_S, n_samples)
+    earlier, _ = _speech(robot[::-1], earlier_s)
+    begin_s = len(earlier) / RATE
+    robot_s = begin_s + BEFORE_S
+    start_s = robot_s + ROBOT_FIRST_S
+    speech, sentences = _speech(robot, end - begin + ROBOT_FIRST_S + ROBOT_LAST_S, robot_s)
+    robot_end_s = robot_s + len(speech) / RATE
+    n_samples = round((robot_end_s + AFTER_S) * RATE)
+    playback = placed(speech, robot_s, n_samples)
+    playback[:len(earlier)] = earlier
     from_robot, from_person = room.impulse_responses()
     echo = fftconvolve(distorted(playback, distortion), from_robot)[:n_samples]
     delay_s = int(np.argmax(np.abs(from_person))) / RATE
@@ -165,21 +172,21 @@ def scene(room: Room, person: Recording, robot: Sequence[Recording], robot_db: f
     echo *= gain(echo, PERSON_DBFS + robot_db)
     noise = np.random.default_rng(seed).normal(0, 10 ** (NOISE_DBFS / 20), n_samples)
     return Scene(room, person, sentences, robot_db, *(part.astype(np.float32) for part in
-                 (playback, echo, voice, noise)), start_s=start_s,
-                 end_s=start_s + end - begin, robot_s=(BEFORE_S, BEFORE_S + len(speech) / RATE))
+                 (playback, echo, voice, noise)), start_s=start_s, end_s=start_s + end - begin,
+                 robot_s=(robot_s, robot_end_s), begin_s=begin_s)
 
 
-def _speech(robot: Sequence[Recording],
-            length_s: float) -> tuple[Samples, tuple[tuple[float, str], ...]]:
+def _speech(robot: Sequence[Recording], length_s: float, from_s: float = 0.0
+            ) -> tuple[Samples, tuple[tuple[float, str], ...]]:
     """Return speech of at least a length, and what is said in it, from when."""
-    samples, sentences, n_samples = [], [], 0
+    samples, sentences, n_samples = [np.zeros(0, np.float32)], [], 0
     while n_samples < length_s * RATE:
         recording = robot[len(sentences) % len(robot)]
-        sentences.append((BEFORE_S + n_samples / RATE, recording.text))
+        sentences.append((from_s + n_samples / RATE, recording.text))
         samples.append(recording.samples())
         n_samples += len(samples[-1])
     speech = np.concatenate(samples)
-    return speech / np.abs(speech).max(), tuple(sentences)
+    return speech / np.abs(speech).max(initial=1e-9), tuple(sentences)
 
 
 def placed(samples: Samples, at_s: float, n_samples: int) -> Samples:
