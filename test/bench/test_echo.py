@@ -68,12 +68,13 @@ def test_everybody_speaks_when_it_is_said(scene):
                                        scene.noise)}) == 1
     assert echo_rooms.sound_s(scene.voice)[0] == pytest.approx(scene.start_s, abs=0.03)
     assert echo_rooms.sound_s(scene.voice)[1] == pytest.approx(scene.end_s, abs=0.15)
-    assert scene.start_s - scene.robot_s[0] == echo_rooms.ROBOT_FIRST_S
+    assert scene.start_s - scene.robot_s[0] == pytest.approx(echo_rooms.ROBOT_FIRST_S)
     assert scene.robot_s[1] >= scene.end_s + echo_rooms.ROBOT_LAST_S - 0.01
-    outside = round(scene.robot_s[0] * RATE)
-    assert not scene.playback[:outside].any()
+    assert not scene.playback[round(scene.begin_s * RATE) + 1:round(scene.robot_s[0] * RATE)].any()
+    assert scene.playback[:round(scene.begin_s * RATE)].any()
+    assert scene.begin_s >= echo_rooms.EARLIER_S
     assert not scene.playback[round(scene.robot_s[1] * RATE) + 1:].any()
-    assert scene.said[0] == (echo_rooms.BEFORE_S, 'one')
+    assert scene.said[0] == (scene.robot_s[0], 'one')
 
 
 def test_the_three_recordings_of_a_scene_differ_in_who_speaks(scene):
@@ -121,7 +122,7 @@ def run_of(*words, turns=()):
 @pytest.fixture
 def dialogue(scene):
     """A scene in which the robot talks of towels from 0.5 to 9 s, and a person of 4 to 6 s."""
-    return replace(scene, person=PERSON, said=((0.5, 'The towels are in room ten.'),),
+    return replace(scene, person=PERSON, begin_s=0.0, said=((0.5, 'The towels are in room ten.'),),
                    start_s=4.0, end_s=6.0, robot_s=(0.5, 9.0))
 
 
@@ -168,15 +169,17 @@ class Engine:
         self.fed = np.zeros(0, np.float32)
         self.events = list(events)  # time, event
 
-    def open(self, delay_ms=None):  # noqa: A003
+    def open(self, delay_ms=None, start_s=0.0):  # noqa: A003
+        self.start_s = start_s
         return self
 
     def feed(self, samples):
         self.fed = np.append(self.fed, samples)
 
     def poll(self):
-        due = [event for at_s, event in self.events if at_s <= len(self.fed) / RATE]
-        self.events = [each for each in self.events if each[0] > len(self.fed) / RATE]
+        now_s = self.start_s + len(self.fed) / RATE
+        due = [event for at_s, event in self.events if at_s <= now_s]
+        self.events = [each for each in self.events if each[0] > now_s]
         return due
 
     def abandon(self):
@@ -193,30 +196,46 @@ def utterance(number, text, start_s, end_s):
 def test_what_is_muted_is_the_robot_and_its_tail(scene):
     engine = Engine()
     echo.run(engine, scene, scene.together, echo.WAYS['mute'])
-    begin, end = (round(time_s * RATE) for time_s in (scene.robot_s[0], scene.robot_s[1] + 0.3))
+    whole = scene.together[round(scene.begin_s * RATE):]
+    begin, end = (round(time_s * RATE) - round(scene.begin_s * RATE)
+                  for time_s in (scene.robot_s[0], scene.robot_s[1] + echo.TAIL_S))
     assert not engine.fed[begin:end].any()
-    np.testing.assert_array_equal(engine.fed[:begin], scene.together[:begin])
-    np.testing.assert_array_equal(engine.fed[end:], scene.together[end:])
+    np.testing.assert_array_equal(engine.fed[:begin], whole[:begin])
+    np.testing.assert_array_equal(engine.fed[end:], whole[end:])
 
 
 @pytest.mark.parametrize(('way', 'texts'), [('nothing', ['one', 'stop', 'after']),
                                             ('mark', ['after']),
                                             ('text comparison', ['stop', 'after'])])
 def test_which_words_are_left(scene, way, texts):
-    last_s = scene.robot_s[1]
-    engine = Engine(utterance(1, 'one', 0.5, 1.0) + utterance(2, 'stop', 3.6, 4.0)
+    first_s, last_s = scene.robot_s
+    engine = Engine(utterance(1, 'one', first_s, first_s + 0.5)
+                    + utterance(2, 'stop', scene.start_s, scene.start_s + 0.5)
                     + utterance(3, 'after', last_s + 0.5, last_s + 1.0))
     result = echo.run(engine, scene, scene.together, echo.WAYS[way])
     assert [word.text for word in result.words] == texts
     if way == 'nothing':
         np.testing.assert_allclose(np.array(result.turns_s), [
-            (1.2, 1.5), (4.2, 4.5), (last_s + 1.2, last_s + 1.5)], atol=0.021)
+            (end_s + 0.2, end_s + 0.5) for end_s in (first_s + 0.5, scene.start_s + 0.5,
+                                                     last_s + 1.0)], atol=0.041)
 
 
 def test_the_canceller_takes_the_robot_away_and_leaves_the_times(scene):
     engine = Engine()
     result = echo.run(engine, scene, scene.robot_alone, echo.WAYS['echo cancellation'])
-    assert len(engine.fed) == len(scene.robot_alone)
-    late = slice(round(2.5 * RATE), round(scene.robot_s[1] * RATE))
-    assert np.square(engine.fed[late]).mean() < 0.02 * np.square(scene.robot[late]).mean()
+    begin = round(scene.begin_s * RATE)
+    assert len(engine.fed) == len(scene.robot_alone) - begin
+    speech = slice(*(round(time_s * RATE) - begin for time_s in scene.robot_s))
+    assert np.square(engine.fed[speech]).mean() \
+        < 0.02 * np.square(scene.robot[begin:][speech]).mean()
     assert result.cpu_s > 0
+
+
+def test_the_canceller_leaves_who_interrupts_at_the_same_time(scene):
+    engine = Engine()
+    echo.run(engine, scene, scene.together, echo.WAYS['echo cancellation'])
+    begin = round(scene.begin_s * RATE)
+    speech = slice(*(round(time_s * RATE) - begin for time_s in (scene.start_s, scene.end_s)))
+    ours, voice = engine.fed[speech], scene.voice[begin:][speech]
+    assert np.corrcoef(ours, voice)[0, 1] > 0.8
+    assert np.corrcoef(scene.together[begin:][speech], voice)[0, 1] < 0.6
