@@ -51,7 +51,8 @@ from voxtral_ros.evaluation.confidence import bootstrap, difference, error_rate 
 from voxtral_ros.evaluation.manifest import read_manifest, sample  # noqa: E402
 from voxtral_ros.evaluation.word_error_rate import normalize, Score, word_errors  # noqa: E402
 from voxtral_ros.recognizer.engine import Engine  # noqa: E402
-from voxtral_ros.recognizer.events import Event, Transcript, Turn, TurnKind, Word  # noqa: E402
+from voxtral_ros.recognizer.events import (  # noqa: E402
+    Event, SpeechActivity, Transcript, Turn, TurnKind, Word)
 from voxtral_ros.recognizer.robot_words import RobotText, RobotWords  # noqa: E402
 from voxtral_ros.resources import demo_model  # noqa: E402
 
@@ -70,6 +71,11 @@ class Way(NamedTuple):
     is_marked: bool = False  # and what is marked is left out
     is_compared: bool = False  # with the text of the robot, as by robot_speaking_mode: duck
 
+    @property
+    def audio(self) -> tuple[EchoOptions | None, bool]:
+        """Return what makes the audio that the model is given."""
+        return self.options, self.is_muted
+
 
 CANCEL = EchoOptions(echo_cancellation=True)
 WAYS = {
@@ -87,6 +93,13 @@ MORE_WAYS = {
     'echo cancellation, gain control': Way(EchoOptions(True, False, True)),
     'all three': Way(EchoOptions(True, True, True)),
 }
+
+
+@dataclass
+class Cost:
+    """What a canceller takes."""
+
+    cpu_s: float = 0.0
 
 
 @dataclass
@@ -137,8 +150,8 @@ def main() -> None:
         alone = None
         for level, ways in levels.items():
             simulated = scene(room, person, said, level, arguments.distortion, index)
-            alone = alone or run(engine, simulated, simulated.person_alone, Way(),
-                                 arguments.delay_ms)
+            alone = alone or run(engine, simulated, simulated.person_alone, {'': Way()},
+                                 arguments.delay_ms)['']
             measured[level].add(engine, simulated, alone, ways, arguments)
         print(f'{index + 1} of {len(people)}: {room}', file=sys.stderr, flush=True)
     print_all(measured)
@@ -161,23 +174,26 @@ class Measurement:
     alone: list[Run] = field(default_factory=list)
     together: dict[str, list[Run]] = field(default_factory=dict)
     robot: dict[str, list[Run]] = field(default_factory=dict)
-    erle_db: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, engine: Engine, simulated: Scene, alone: Run, ways: dict[str, Way],
             arguments: argparse.Namespace) -> None:
         """Run a scene in all ways."""
         self.scenes.append(simulated)
         self.alone.append(alone)
-        for name, way in ways.items():
+        for audio in dict.fromkeys(way.audio for way in ways.values()):
+            same = {name: way for name, way in ways.items() if way.audio == audio}
             for runs, samples in ((self.together, simulated.together),
                                   (self.robot, simulated.robot_alone)):
-                runs.setdefault(name, []).append(
-                    run(engine, simulated, samples, way, arguments.delay_ms))
-            if arguments.show:
-                together, robot = self.together[name][-1], self.robot[name][-1]
-                print(f'{name}, {simulated.robot_db:+.0f} dB\n  said    {simulated.person.text}\n'
-                      f'  robot   {simulated.robot_text}\n  alone   {told(alone)}\n'
-                      f'  both    {told(together)}\n  only robot  {told(robot)}', flush=True)
+                for name, each in run(engine, simulated, samples, same,
+                                      arguments.delay_ms).items():
+                    runs.setdefault(name, []).append(each)
+        if arguments.show:
+            print(f'{simulated.room}, {simulated.robot_db:+.0f} dB\n'
+                  f'  said   {simulated.person.text}\n  robot  {simulated.robot_text}\n'
+                  f'  without the robot  {told(alone)}')
+            for name in ways:
+                print(f'  {name}\n    both   {told(self.together[name][-1])}\n'
+                      f'    robot  {told(self.robot[name][-1])}', flush=True)
 
     def scores(self, name: str | None) -> list[Score]:
         """Return the person's scores in a way; None: without the robot."""
@@ -190,45 +206,61 @@ def told(each: Run) -> str:
     return ' '.join(f'{word.text}@{word.end_s:.1f}' for word in each.words)
 
 
-def run(engine: Engine, simulated: Scene, samples: Samples, way: Way,
-        delay_ms: float | None = None) -> Run:
-    """Feed a recording of a scene block by block, and note what comes when."""
-    result = Run(seconds=len(samples) / RATE)
-    robot_s = simulated.robot_s[0], simulated.robot_s[1] + TAIL_S
+def run(engine: Engine, simulated: Scene, samples: Samples, ways: dict[str, Way],
+        delay_ms: float | None = None) -> dict[str, Run]:
+    """Feed a recording of a scene block by block, and note what comes when; all of one audio."""
+    way = next(iter(ways.values()))
     if way.is_muted:
         samples = samples.copy()
-        samples[round(robot_s[0] * RATE):round(robot_s[1] * RATE)] = 0
-    compare = comparison(way, simulated)
-    stream = engine.open(delay_ms, start_s=simulated.begin_s)
-    for now_s, block in blocks(way, simulated, samples, result):
+        samples[round(simulated.robot_s[0] * RATE):round(heard_s(simulated)[1] * RATE)] = 0
+    results = {name: Run(seconds=len(samples) / RATE) for name in ways}
+    compare = {name: comparison(each, simulated) for name, each in ways.items()}
+    stream, cost = engine.open(delay_ms, start_s=simulated.begin_s), Cost()
+    for now_s, block in blocks(way, simulated, samples, cost):
         stream.feed(block)
-        for event in compare(stream.poll()):
-            if isinstance(event, Turn) and event.kind == TurnKind.START:
-                result.turns_s.append((now_s, math.inf))
-            elif isinstance(event, Turn) and event.kind == TurnKind.END:
-                result.turns_s[-1] = result.turns_s[-1][0], now_s
-            elif isinstance(event, Transcript) and event.is_final and not (
-                    way.is_marked and event.start_s < robot_s[1] and robot_s[0] < event.end_s):
-                result.words += event.words
+        events = stream.poll()
+        for name, result in results.items():
+            for event in compare[name](events):
+                note(result, event, now_s)
     stream.abandon()
-    return result
+    for result in results.values():
+        result.cpu_s = cost.cpu_s
+    return results
+
+
+def note(result: Run, event: Event, now_s: float) -> None:
+    """Note what has come out at a moment."""
+    if isinstance(event, Turn) and event.kind == TurnKind.START:
+        result.turns_s.append((now_s, math.inf))
+    elif isinstance(event, Turn) and event.kind == TurnKind.END:
+        result.turns_s[-1] = result.turns_s[-1][0], now_s
+    elif isinstance(event, Transcript) and event.is_final:
+        result.words += event.words
+
+
+def heard_s(simulated: Scene) -> tuple[float, float]:
+    """Return from when to when the robot is taken to speak: its voice lingers."""
+    return simulated.robot_s[0], simulated.robot_s[1] + TAIL_S
 
 
 def comparison(way: Way, simulated: Scene) -> Callable[[list[Event]], list[Event]]:
-    """Return what takes the words of the robot out of events."""
+    """Return what takes out of events what a way leaves out."""
+    begin_s, end_s = heard_s(simulated)
+    if way.is_marked:
+        return lambda events: [event for event in events if isinstance(event, SpeechActivity)
+                               or event.end_s <= begin_s or end_s <= event.start_s]
     if not way.is_compared:
         return lambda events: events
-    text, (begin_s, end_s) = RobotText(), simulated.robot_s
+    text = RobotText()
     for start_s, sentence in simulated.said:
         text.say(sentence, start_s)
     words = RobotWords(text)
     return lambda events: words.take(
-        events, lambda from_s, to_s: from_s < end_s + TAIL_S and begin_s < to_s,
-        lambda time_s: time_s)
+        events, lambda from_s, to_s: from_s < end_s and begin_s < to_s, lambda time_s: time_s)
 
 
 def blocks(way: Way, simulated: Scene, samples: Samples,
-           result: Run) -> Iterator[tuple[float, Samples]]:
+           cost: Cost) -> Iterator[tuple[float, Samples]]:
     """Yield what the model is given, and when; the canceller also gets what was before."""
     canceller = EchoCanceller(way.options) if way.options else None
     n_before = round(simulated.begin_s * RATE)
@@ -241,7 +273,7 @@ def blocks(way: Way, simulated: Scene, samples: Samples,
             block = canceller.process(block, at_s)
             if now_s == len(samples) / RATE:
                 block = np.concatenate((block, canceller.drain()))
-            result.cpu_s += process_time() - begin
+            cost.cpu_s += process_time() - begin
             block, n_before = block[n_before:], max(0, n_before - len(block))
         if len(block):
             yield now_s, block

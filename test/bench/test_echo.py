@@ -126,6 +126,11 @@ def dialogue(scene):
                    start_s=4.0, end_s=6.0, robot_s=(0.5, 9.0))
 
 
+def run(engine, scene, samples, name):
+    """Return what comes out in one way."""
+    return echo.run(engine, scene, samples, {name: echo.WAYS[name]})[name]
+
+
 @pytest.mark.parametrize(('words', 'n_robot', 'errors'), [
     ([('go', 4.3), ('forward', 4.8), ('ten', 5.2), ('meters', 5.9)], 0, 0),
     # While the person is silent, whatever comes out is the robot's; a later word still is theirs.
@@ -139,9 +144,9 @@ def dialogue(scene):
     ([], 0, 4),
 ])
 def test_words_of_the_robot_and_errors_of_the_person(dialogue, words, n_robot, errors):
-    run = run_of(*words)
-    assert echo.count_robot(dialogue, run) == n_robot
-    assert echo.person_score(dialogue, run).errors == errors
+    out = run_of(*words)
+    assert echo.count_robot(dialogue, out) == n_robot
+    assert echo.person_score(dialogue, out).errors == errors
 
 
 def test_words_of_the_robot_are_counted_by_the_minute_that_it_speaks(dialogue):
@@ -195,7 +200,7 @@ def utterance(number, text, start_s, end_s):
 
 def test_what_is_muted_is_the_robot_and_its_tail(scene):
     engine = Engine()
-    echo.run(engine, scene, scene.together, echo.WAYS['mute'])
+    run(engine, scene, scene.together, 'mute')
     whole = scene.together[round(scene.begin_s * RATE):]
     begin, end = (round(time_s * RATE) - round(scene.begin_s * RATE)
                   for time_s in (scene.robot_s[0], scene.robot_s[1] + echo.TAIL_S))
@@ -212,7 +217,7 @@ def test_which_words_are_left(scene, way, texts):
     engine = Engine(utterance(1, 'one', first_s, first_s + 0.5)
                     + utterance(2, 'stop', scene.start_s, scene.start_s + 0.5)
                     + utterance(3, 'after', last_s + 0.5, last_s + 1.0))
-    result = echo.run(engine, scene, scene.together, echo.WAYS[way])
+    result = run(engine, scene, scene.together, way)
     assert [word.text for word in result.words] == texts
     if way == 'nothing':
         np.testing.assert_allclose(np.array(result.turns_s), [
@@ -222,7 +227,7 @@ def test_which_words_are_left(scene, way, texts):
 
 def test_the_canceller_takes_the_robot_away_and_leaves_the_times(scene):
     engine = Engine()
-    result = echo.run(engine, scene, scene.robot_alone, echo.WAYS['echo cancellation'])
+    result = run(engine, scene, scene.robot_alone, 'echo cancellation')
     begin = round(scene.begin_s * RATE)
     assert len(engine.fed) == len(scene.robot_alone) - begin
     speech = slice(*(round(time_s * RATE) - begin for time_s in scene.robot_s))
@@ -233,7 +238,7 @@ def test_the_canceller_takes_the_robot_away_and_leaves_the_times(scene):
 
 def test_the_canceller_leaves_who_interrupts_at_the_same_time(scene):
     engine = Engine()
-    echo.run(engine, scene, scene.together, echo.WAYS['echo cancellation'])
+    run(engine, scene, scene.together, 'echo cancellation')
     begin = round(scene.begin_s * RATE)
     speech = slice(*(round(time_s * RATE) - begin for time_s in (scene.start_s, scene.end_s)))
     ours, voice = engine.fed[speech], scene.voice[begin:][speech]
