@@ -142,8 +142,8 @@ def main() -> None:
     people = sample(read_manifest(arguments.people), arguments.scenes)
     robot = read_manifest(arguments.robot)
     engine = Engine.load(arguments.model, 'cpu', threads=1)
-    levels = dict.fromkeys(arguments.robot_db, WAYS)
-    levels[arguments.options_at] = WAYS | MORE_WAYS
+    levels = {level: WAYS | (MORE_WAYS if level == arguments.options_at else {})
+              for level in arguments.robot_db}
     measured = {level: Measurement() for level in levels}
     for index, (person, room) in enumerate(zip(people, rooms(len(people)), strict=True)):
         said = [robot[(index + n) % len(robot)] for n in range(len(robot))]
