@@ -34,10 +34,13 @@ from voxtral_ros.audio.resample import TARGET_RATE_HZ
 
 # What WebRTC delays the audio by, samples.
 _CANCELLER_DELAY, _SUPPRESSOR_DELAY = 128, 96
-_OPEN_RATIO = 10 ** -1.5  # -15 dB: less of the linear result is left where it is only echo
-_HOLD, _AHEAD = 40, 5  # frames for which it stays open, and before which it opens
+# Of the loudest of the microphone in the last second, -25 dB: less of it is left where it is only
+# echo. In the second, because an echo dies away more slowly than what WebRTC leaves of it.
+_OPEN_RATIO, _LOUDEST = 10 ** -2.5, 100
+_FLOOR = 10 ** -6.5  # -65 dBFS: less is noise
+_SURE = 3  # frames in a row with a voice, before it opens
+_HOLD, _AHEAD = 100, 8  # frames for which it stays open, and before which it opens
 _SMOOTH = 10  # frames that are judged together
-_FLOOR = 1e-9  # -90 dBFS
 
 
 class EchoProcessor:
@@ -65,7 +68,7 @@ class EchoProcessor:
         if self._strict is not None and self._linear is not None:
             strict = self._strict.process(near, far)
             linear = self._late(self._linear.process(near, far))
-            out = self._gate(strict, linear)
+            out = self._gate(near, strict, linear)
         return self._after.process(out) if self._after is not None else out
 
 
@@ -75,19 +78,23 @@ class _Gate:
     def __init__(self) -> None:
         self._strict, self._linear = _Delay(_AHEAD * FRAME), _Delay(_AHEAD * FRAME)
         self._powers: deque[tuple[float, float]] = deque(maxlen=_SMOOTH)
+        self._heard: deque[float] = deque(maxlen=_LOUDEST)  # powers of the microphone
+        self._n_voiced = 0  # frames in a row
         self._open = 0  # frames for which it still is
         self._weight = np.zeros(0, np.float32)
 
-    def __call__(self, strict: Samples, linear: Samples) -> Samples:
+    def __call__(self, near: Samples, strict: Samples, linear: Samples) -> Samples:
         """Return one or the other, frame by frame, with a ramp between them."""
         share = []
         for begin in range(0, len(strict), FRAME):
             here = slice(begin, begin + FRAME)
             self._powers.append((float(np.square(strict[here]).mean()),
-                                 float(np.square(linear[here]).mean())))
-            left, all_of_it = np.sum(self._powers, axis=0) / len(self._powers) + _FLOOR
-            self._open = _HOLD + _AHEAD if left > _OPEN_RATIO * all_of_it \
-                else max(0, self._open - 1)
+                                 float(np.square(near[here]).mean())))
+            left, all_of_it = np.sum(self._powers, axis=0) / _SMOOTH
+            self._heard.append(float(all_of_it))
+            is_voiced = left > max(_FLOOR, _OPEN_RATIO * max(self._heard))
+            self._n_voiced = self._n_voiced + 1 if is_voiced else 0
+            self._open = _HOLD + _AHEAD if self._n_voiced >= _SURE else max(0, self._open - 1)
             share.append(float(self._open > 0))
         last = self._weight[-1:] if len(self._weight) else np.zeros(1, np.float32)
         ends = np.concatenate((last, np.array(share, np.float32)))
