@@ -65,7 +65,7 @@ def test_the_linear_result_is_taken_soon_after_somebody_speaks(louder_db):
 
 def test_a_click_is_nobody():
     near, strict = np.full(2 * SECOND, -25.0), np.full(2 * SECOND, NOISE_DB)
-    strict[SECOND] = -45.0
+    strict[SECOND] = -44.0
     assert not linear_share(near, strict).any()
 
 
