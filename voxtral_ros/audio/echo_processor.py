@@ -38,7 +38,6 @@ _CANCELLER_DELAY, _SUPPRESSOR_DELAY = 128, 96
 # echo. In the second, because an echo dies away more slowly than what WebRTC leaves of it.
 _OPEN_RATIO, _LOUDEST = 10 ** -2.5, 100
 _FLOOR = 10 ** -6.5  # -65 dBFS: less is noise
-_SURE = 3  # frames in a row with a voice, before it opens
 _HOLD, _AHEAD = 100, 8  # frames for which it stays open, and before which it opens
 _SMOOTH = 10  # frames that are judged together
 
@@ -79,7 +78,6 @@ class _Gate:
         self._strict, self._linear = _Delay(_AHEAD * FRAME), _Delay(_AHEAD * FRAME)
         self._powers: deque[tuple[float, float]] = deque(maxlen=_SMOOTH)
         self._heard: deque[float] = deque(maxlen=_LOUDEST)  # powers of the microphone
-        self._n_voiced = 0  # frames in a row
         self._open = 0  # frames for which it still is
         self._weight = np.zeros(0, np.float32)
 
@@ -92,9 +90,8 @@ class _Gate:
                                  float(np.square(near[here]).mean())))
             left, all_of_it = np.sum(self._powers, axis=0) / _SMOOTH
             self._heard.append(float(all_of_it))
-            is_voiced = left > max(_FLOOR, _OPEN_RATIO * max(self._heard))
-            self._n_voiced = self._n_voiced + 1 if is_voiced else 0
-            self._open = _HOLD + _AHEAD if self._n_voiced >= _SURE else max(0, self._open - 1)
+            is_voice = left > max(_FLOOR, _OPEN_RATIO * max(self._heard))
+            self._open = _HOLD + _AHEAD if is_voice else max(0, self._open - 1)
             share.append(float(self._open > 0))
         last = self._weight[-1:] if len(self._weight) else np.zeros(1, np.float32)
         ends = np.concatenate((last, np.array(share, np.float32)))
