@@ -20,9 +20,11 @@ from pathlib import Path
 
 from node.driver import ACTIVATE, CONFIGURE, DEACTIVATE, driven
 from node.orders import first_orders
+import numpy as np
 import pytest
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+import soundfile
 
 from voxtral_ros.evaluation.manifest import checked, read_manifest
 from voxtral_ros.evaluation.transcribe import transcribe
@@ -87,6 +89,28 @@ def test_what_is_published_is_kept_and_transcribed_again_gives_the_same(tmp_path
     assert len(recordings) == 8
     assert [result.transcript for result in transcribe(engine, recordings, 480)] == [
         recording.text for recording in recordings]
+
+
+def test_what_comes_before_the_echo_canceller_is_kept_beside_what_comes_out(tmp_path):
+    pytest.importorskip('pywebrtc_audio', reason='needs voxtral_ros[echo]')
+    folder = tmp_path / 'capture'
+    with played(tmp_path, 2, file_realtime='false', echo__cancellation='true') as driver:
+        assert driver.change(CONFIGURE)
+        assert driver.change(ACTIVATE)
+        driver.wait(lambda: driver.shown('utterances kept') == '2')
+        assert driver.change(DEACTIVATE)
+    original, _ = soundfile.read(first_orders(tmp_path, 2), dtype='float32')
+    for line in lines(folder):
+        before, after = (soundfile.read(folder / line[name], dtype='float32')[0]
+                         for name in ('before', 'file'))
+        assert len(before) == len(after) > 8000
+        # What went in are the very samples of the file; what came out is the same moment.
+        begin = round(line['start_s'] * 16000)
+        place = np.correlate(original, before[begin:begin + 4000], 'valid').argmax()
+        np.testing.assert_allclose(
+            original[place:place + 4000], before[begin:begin + 4000], atol=1e-3)
+        fits = np.correlate(np.pad(after, 800), before, 'valid')
+        assert abs(int(fits.argmax()) - 800) <= 16
 
 
 def test_two_nodes_share_a_folder(tmp_path):

@@ -209,7 +209,7 @@ class AsrNode(LifecycleNode):
             on_audio=self.capture.feed)
         self._engine.on_update = self.worker.wake  # what a server writes comes without audio
         self.capture.begin()
-        self._echo.open(self.worker)
+        self._echo.listen_to_robot(self.worker)
         self._source = self._open_source(self.worker)
         for note in parameters.unused(self):
             self.get_logger().info(note)
