@@ -110,7 +110,7 @@ def stream(engine: Engine, recordings: list[Recording], delay_ms: float,
             polled += one.close()
             discarded += one.stats.discarded_words
             words[recording.file] = [
-                Word(word.text, word.end_s) for event in polled
+                Word(word.text, word.end_s, word.confidence) for event in polled
                 if isinstance(event, Transcript) and event.is_final for word in event.words]
     seconds = sum(len(recording.samples) for recording in recordings) / _RATE_HZ
     return Result(words, (time.perf_counter() - begin) / seconds, discarded)

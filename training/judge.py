@@ -1,0 +1,348 @@
+# Copyright 2026 voxtral_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Judge a model: word error rates of all test sets beside those of other recognizers, in one table.
+
+    python -m training.judge --model models/voxtral-tiny-en --test-sets T \
+        --whisper-tiny DIR --whisper-base DIR --pocketsphinx --out table.md
+
+`T` has a manifest `<set>.tsv` for each set of SETS; those that it lacks are left out. Our model
+streams through the whole product, voice activity detection included; the others (see
+training.baselines) process each recording as a whole. What each recognizer writes is kept in
+`T/results/<recognizer>/<set>.tsv`, so a new model needs only its own run: without the options of
+the other recognizers, their kept transcripts are used. `--name` says under which name the
+transcripts of the model are kept, and `--beside` which earlier models stand in the table as well.
+training.compare_transcripts compares two such folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+import hashlib
+import json
+from pathlib import Path
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from training.baselines import pocketsphinx, Recognizer, spoken_form, whisper, Word
+from training.compare_baselines import (
+    rate_cell, read_set, Recording, Result, run_baseline, score_recordings, stream)
+from training.reliability import bins, calibration_error, plot, right_words
+
+from voxtral_ros.evaluation.manifest import read_table
+from voxtral_ros.evaluation.phrases import PhraseScorer
+from voxtral_ros.recognizer.engine import Engine
+
+POCKETSPHINX, TINY, BASE = 'PocketSphinx', 'Whisper tiny.en', 'Whisper base'
+FOREIGN, NOISE, ORDERS, SHIPPED = 'foreign', 'noise', 'orders', 'shipped-orders'
+CONDITIONS = (
+    'clean', 'pink-20dB', 'pink-10dB', 'pink-5dB', 'babble-20dB', 'babble-10dB', 'babble-5dB',
+    'motor-10dB', 'motor-5dB', 'fan-10dB', 'fan-5dB', 'room-0.4s-1m', 'room-0.4s-3m',
+    'room-0.7s-1m', 'room-0.7s-3m', 'room-0.7s-turned-away', 'clipping-10dB', 'clipping-20dB',
+    'telephone', 'level-20dBFS', 'level-40dBFS', 'tempo-0.8', 'tempo-1.3')
+SETS = {
+    'People it has never met': ('people', 'words'),
+    'A voice it has never met': ('everyday',),
+    'What a robot hears': CONDITIONS,
+    'Older sets': ('reading', ORDERS, 'commands', 'kokoro', 'piper', 'festival')}
+_ROBOT_ORDERS = (
+    'robot go to the kitchen and bring me the red cup', 'turn left and go forward three meters',
+    'please put the book next to the lamp and come back',
+    'stop following me and return to the charging station')
+_DELAY_MS = 480
+_N_STREAMS = 8
+_RATE_HZ = 16000
+_COLUMNS = ('file', 'text', 'transcript', 'confidence')
+# recordings, name of the set -> transcripts
+Transcriber = Callable[[list[Recording], str], Result]
+
+
+class Kept:
+    """The transcripts of one recognizer, kept in a folder for each set."""
+
+    def __init__(self, folder: Path, transcriber: Callable[[], Transcriber] | None = None,
+                 identity: str = '') -> None:
+        """
+        Prepare.
+
+        :param transcriber: makes what transcribes; None: what is not kept is not to be had
+        :param identity: of the model, so that transcripts of another one are not taken for its
+        """
+        self._folder, self._make, self._identity = folder, transcriber, identity
+        self._transcriber: Transcriber | None = None
+        self._digests_path = folder / 'digests.json'
+        self._digests: dict[str, str] = json.loads(
+            self._digests_path.read_text(encoding='utf-8')) if self._digests_path.exists() else {}
+
+    def words(self, name: str, manifest: Path, recordings: list[Recording],
+              ) -> dict[str, list[Word]] | None:
+        """Return the words by file, transcribed if need be; None: there are none."""
+        digest = _digest(manifest, recordings, self._identity)
+        path = self._folder / f'{name}.tsv'
+        if path.exists() and (self._digests.get(name) == digest or self._make is None):
+            kept = read_words(path)
+            if kept.keys() >= {recording.file for recording in recordings}:
+                return kept
+        if self._make is None:
+            return None
+        self._transcriber = self._transcriber or self._make()
+        begin = time.perf_counter()
+        result = self._transcriber(recordings, name)
+        print(f'{self._folder.name}, {name}: {time.perf_counter() - begin:.0f} s',
+              file=sys.stderr)
+        write_words(path, recordings, result)
+        self._digests[name] = digest
+        self._digests_path.write_text(json.dumps(self._digests, indent=1), encoding='utf-8')
+        return result.words
+
+
+def _digest(manifest: Path, recordings: list[Recording], identity: str) -> str:
+    """Return what changes with the manifest, the audio and the model."""
+    total = hashlib.sha256(manifest.read_bytes() + identity.encode())
+    for recording in recordings:
+        total.update(recording.samples.tobytes())
+    return total.hexdigest()
+
+
+def read_words(path: Path) -> dict[str, list[Word]]:
+    """Read a table of kept transcripts: words with their confidence, by file."""
+    found = {}
+    for row in read_table(path, _COLUMNS):
+        texts = row['transcript'].split()
+        values = [float(value) for value in row['confidence'].split()] or [np.nan] * len(texts)
+        found[row['file']] = [Word(text, np.nan, value)
+                              for text, value in zip(texts, values, strict=True)]
+    return found
+
+
+def write_words(path: Path, recordings: list[Recording], result: Result) -> None:
+    """Write a table of transcripts, as `voxtral evaluate --texts` does, with confidence."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ['\t'.join(_COLUMNS)]
+    for recording in recordings:
+        # A recognizer's word may hold spaces; a word of the table does not.
+        words = [(text, word.confidence) for word in result.words[recording.file]
+                 for text in word.text.split()]
+        known = [f'{value:.4f}' for _, value in words if not np.isnan(value)]
+        lines.append('\t'.join((recording.file, recording.text,
+                                ' '.join(text for text, _ in words), ' '.join(known))))
+    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+def model_identity(folder: Path) -> str:
+    """Return what changes with the files of a model."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in ('.safetensors',
+                                                                           '.json')):
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+class Table:
+    """The columns, one a recognizer, and what they wrote."""
+
+    def __init__(self, folder: Path, columns: dict[str, Kept], only: list[str] | None) -> None:
+        self._folder, self.columns, self._only = folder, columns, only
+        self.words: dict[tuple[str, str], dict[str, list[Word]]] = {}
+
+    def read(self, name: str) -> list[Recording] | None:
+        """Read a set and let all recognizers transcribe it; None: there is no such set."""
+        manifest = self._folder / f'{name}.tsv'
+        if not manifest.exists() or (self._only and name not in self._only):
+            return None
+        recordings = read_set(manifest)
+        for column, kept in self.columns.items():
+            words = kept.words(name, manifest, recordings)
+            if words is not None:
+                self.words[column, name] = words
+        return recordings
+
+    def cells(self, name: str, cell: Callable[[dict[str, list[Word]]], str]) -> list[str]:
+        """Return a cell for every recognizer, '-' for one that has not run."""
+        return [cell(self.words[column, name]) if (column, name) in self.words else '-'
+                for column in self.columns]
+
+
+def _row(*cells: str) -> str:
+    return f'| {" | ".join(cells)} |'
+
+
+def _head(*names: str) -> list[str]:
+    return ['', _row(*names), '|' + '---|' * len(names)]
+
+
+def error_rates(table: Table) -> Iterator[str]:
+    """Return the lines of the tables of word error rates."""
+    for title, names in SETS.items():
+        rows = []
+        for name in names:
+            recordings = table.read(name)
+            if not recordings:
+                continue
+            rows.append(_row(f'`{name}`', str(len(recordings)), str(_n_words(recordings)), *(
+                table.cells(name, lambda words, of=recordings: rate_cell(
+                    score_recordings(Result(words, 0.0), of))))))
+            if name == ORDERS:
+                rows.append(_row('`orders`, wholly right', str(len(recordings)), '', *(
+                    table.cells(name, lambda words, of=recordings: str(sum(
+                        not score.errors for score in score_recordings(Result(words, 0.0), of)))
+                    ))))
+        if rows:
+            yield f'\n### {title}'
+            yield from _head('set', 'recordings', 'words', *table.columns)
+            yield from rows
+
+
+def _n_words(recordings: list[Recording]) -> int:
+    return sum(len(spoken_form(recording.text)) for recording in recordings)
+
+
+def nothing_to_write(table: Table) -> Iterator[str]:
+    """Return the lines of the table of words where no English is spoken."""
+    rows = []
+    for name, unit, per_s in ((FOREIGN, 'words a minute', 60), (NOISE, 'words an hour', 3600)):
+        recordings = table.read(name)
+        if not recordings:
+            continue
+        kinds = sorted({recording.kind for recording in recordings})
+        for kind in [*kinds, ''] if name == FOREIGN else ['']:
+            of = [recording for recording in recordings if kind in ('', recording.kind)]
+            seconds = sum(len(recording.samples) for recording in of) / _RATE_HZ
+            rows.append(_row(f'`{name}` {kind}, {unit}' if kind else f'`{name}`, {unit}',
+                             f'{seconds:.0f}', *table.cells(name, lambda words, of=of,
+                             scale=per_s / seconds: f'{scale * _n_written(words, of):.0f}')))
+    if rows:
+        yield '\n### No English'
+        yield from _head('set', 'seconds', *table.columns)
+        yield from rows
+
+
+def _n_written(words: dict[str, list[Word]], recordings: list[Recording]) -> int:
+    return sum(len(spoken_form(word.text)) for recording in recordings
+               for word in words[recording.file])
+
+
+def shipped_orders(table: Table) -> Iterator[str]:
+    """Return the lines on the recording of four orders that ships, as far as it is in a set."""
+    recordings = table.read(SHIPPED)
+    if recordings:
+        scorer = PhraseScorer(_ROBOT_ORDERS, spoken_form)
+        yield '\n### The four orders that ship'
+        yield from _head('', *table.columns)
+        yield _row('wholly right, of 4', *table.cells(SHIPPED, lambda words: str(scorer.score(
+            recordings[0].text, ' '.join(word.text for word in words[recordings[0].file]),
+        ).n_found)))
+
+
+def confidence(table: Table, image: Path | None) -> Iterator[str]:
+    """Return the lines on the calibration of each recognizer that gives confidences."""
+    curves, rows = {}, []
+    for column in table.columns:
+        values, right = _confidences(table, column)
+        if not values:
+            continue
+        found = curves[column] = bins(values, right)
+        flags, all_values = np.array(right), np.array(values)
+        rows += [_row(column, f'{one.low:.1f} to {one.high:.1f}', str(one.n_words),
+                      f'{one.confidence:.2f}', f'{one.right:.2f}') for one in found if one.n_words]
+        rows.append(_row(column, 'all', str(len(values)), f'{all_values.mean():.2f}',
+                         f'{flags.mean():.2f}'))
+        rows.append(_row(column, f'expected calibration error {calibration_error(found):.3f}', '',
+                         f'median of right words {np.median(all_values[flags]):.2f}',
+                         f'of wrong ones {np.median(all_values[~flags]):.2f}'))
+    if rows:
+        yield '\n### Confidence'
+        yield from _head('recognizer', 'confidence', 'words', 'mean', 'right')
+        yield from rows
+    if curves and image:
+        plot(image, curves)
+
+
+def _confidences(table: Table, column: str) -> tuple[list[float], list[bool]]:
+    """Return the confidence of every word of all sets with speech, and whether it is right."""
+    values: list[float] = []
+    right: list[bool] = []
+    for name in (name for names in SETS.values() for name in names):
+        texts = {recording.file: recording.text for recording in table.read(name) or ()}
+        for file, words in table.words.get((column, name), {}).items():
+            if words and file in texts and not np.isnan(words[0].confidence):
+                values += [word.confidence for word in words]
+                right += right_words(texts[file], words)
+    return values, right
+
+
+def baseline(make: Callable[[], Recognizer]) -> Callable[[], Transcriber]:
+    """Return what makes a transcriber of a recognizer."""
+    def loaded() -> Transcriber:
+        recognizer = make()
+        return lambda recordings, name: run_baseline(recognizer, recordings, name)
+    return loaded
+
+
+def ours(model: Path, threads: int) -> Transcriber:
+    """Return a transcriber of our model."""
+    engine = Engine.load(model, 'cpu', max_streams=_N_STREAMS, threads=threads)
+    return lambda recordings, _: stream(engine, recordings, _DELAY_MS, _N_STREAMS)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument('--model', type=Path, help='[none: only what is kept]')
+    parser.add_argument('--name', help='of the model in the table [that of its folder]')
+    parser.add_argument('--beside', nargs='+', default=[], metavar='NAME',
+                        help='earlier models whose transcripts are kept')
+    parser.add_argument('--test-sets', type=Path, required=True, help='folder with the manifests')
+    parser.add_argument('--results', type=Path, help='kept transcripts [T/results]')
+    parser.add_argument('--sets', nargs='+', help='names of manifests [all of the table]')
+    parser.add_argument('--whisper-tiny', metavar='DIR', help='Whisper tiny.en for CTranslate2')
+    parser.add_argument('--whisper-base', metavar='DIR', help='Whisper base for CTranslate2')
+    parser.add_argument('--pocketsphinx', action='store_true', help='run it')
+    parser.add_argument('--threads', type=int, default=0, help='of our model [one per core]')
+    parser.add_argument('--plot', type=Path, help='reliability diagram, PNG or SVG')
+    parser.add_argument('--out', type=Path, help='the tables in Markdown')
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    results = arguments.results or arguments.test_sets / 'results'
+    runs: dict[str, Callable[[], Transcriber] | None] = {
+        POCKETSPHINX: baseline(pocketsphinx) if arguments.pocketsphinx else None,
+        TINY: _whisper(arguments.whisper_tiny), BASE: _whisper(arguments.whisper_base)}
+    columns = {name: Kept(results / name, run) for name, run in runs.items()
+               if run or (results / name).exists()}
+    columns |= {name: Kept(results / name) for name in arguments.beside}
+    if arguments.model:
+        name = arguments.name or arguments.model.name
+        columns[name] = Kept(results / name, lambda: ours(arguments.model, arguments.threads),
+                             model_identity(arguments.model))
+    table = Table(arguments.test_sets, columns, arguments.sets)
+    lines = ['Word error rates in %, with 95 % intervals.']
+    for line in (*error_rates(table), *nothing_to_write(table), *shipped_orders(table),
+                 *confidence(table, arguments.plot)):
+        lines.append(line)
+        print(line, flush=True)
+    if arguments.out:
+        arguments.out.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+def _whisper(folder: str | None) -> Callable[[], Transcriber] | None:
+    return baseline(lambda: whisper(folder)) if folder else None
+
+
+if __name__ == '__main__':
+    main()
