@@ -92,8 +92,12 @@ def read_set(manifest: Path) -> list[Recording]:
 
 
 def stream(engine: Engine, recordings: list[Recording], delay_ms: float,
-           n_streams: int = _N_STREAMS) -> Result:
-    """Transcribe recordings with our model in chunks of 80 ms, several in parallel."""
+           n_streams: int = _N_STREAMS, chunk: int = _CHUNK) -> Result:
+    """
+    Transcribe recordings with our model, several in parallel.
+
+    :param chunk: samples given at a time; the transcripts do not depend on it
+    """
     words: dict[str, list[Word]] = {}
     discarded, begin = 0, time.perf_counter()
     order = sorted(recordings, key=lambda recording: len(recording.samples))
@@ -101,9 +105,9 @@ def stream(engine: Engine, recordings: list[Recording], delay_ms: float,
         batch = order[at:at + n_streams]
         streams = [engine.open(delay_ms, offline_options()) for _ in batch]
         events: list[list[Any]] = [[] for _ in batch]
-        for start in range(0, max(len(recording.samples) for recording in batch), _CHUNK):
+        for start in range(0, max(len(recording.samples) for recording in batch), chunk):
             for one, recording in zip(streams, batch, strict=True):
-                one.feed(recording.samples[start:start + _CHUNK])
+                one.feed(recording.samples[start:start + chunk])
             for one, polled in zip(streams, events, strict=True):
                 polled += one.poll()
         for one, recording, polled in zip(streams, batch, events, strict=True):

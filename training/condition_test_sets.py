@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 import zlib
@@ -42,6 +42,7 @@ from training import conditions
 from voxtral_ros.evaluation.manifest import read_manifest, Recording
 
 _MAX_S = 12.0  # a clean recording that is longer costs too much time in every condition
+_N_PLACES = 8  # of mouth and microphone in a room
 _SEED = 25
 
 
@@ -90,10 +91,16 @@ def _excerpt(recordings: list[np.ndarray], n: int, random: np.random.Generator) 
 
 def _room(t60_s: float, distance_m: float, ratio_db: float | None, speech: np.ndarray,
           random: np.random.Generator, sources: Sources) -> np.ndarray:
-    response = conditions.room_response(t60_s, distance_m, random)
+    response = _response(t60_s, distance_m, int(random.integers(_N_PLACES)))
     if ratio_db is not None:
         response = conditions.set_direct_to_reverberant(response, ratio_db)
     return conditions.reverberate(speech, response)
+
+
+@lru_cache
+def _response(t60_s: float, distance_m: float, place: int) -> np.ndarray:
+    """Return the impulse response at one of few places: each takes seconds to compute."""
+    return conditions.room_response(t60_s, distance_m, np.random.default_rng(place))
 
 
 def _alone(change: Callable[[np.ndarray], np.ndarray]) -> Condition:
