@@ -163,7 +163,8 @@ class Baselines:
             recognizer = self._loaded.setdefault(baseline, self._factories[baseline]())
             result = run_baseline(recognizer, recordings, f'{baseline}, {name}')
             cached = {'manifest': digest, 'real_time_factor': result.real_time_factor,
-                      'words': result.words}
+                      'words': {file: [(word.text, word.end_s) for word in words]
+                                for file, words in result.words.items()}}
             self._cache[baseline][name] = cached
             self._path.write_text(json.dumps(self._cache), encoding='utf-8')
         words = {file: [Word(*word) for word in words] for file, words in cached['words'].items()}

@@ -124,7 +124,7 @@ def _places(distance_m: float, random: _Random) -> tuple[np.ndarray, np.ndarray]
 
 
 def direct_to_reverberant_db(response: np.ndarray) -> float:
-    """Return how much stronger the direct sound of an impulse response is than all that follows."""
+    """Return how much stronger the direct sound of an impulse response is than all the rest."""
     end = _direct_end(response)
     direct, rest = (np.square(part, dtype=np.float64).sum()
                     for part in (response[:end], response[end:]))

@@ -49,12 +49,12 @@ def test_the_power_of_speech_leaves_its_pauses_out(speech):
 
 @pytest.mark.parametrize('snr_db', [20, 5, -3])
 def test_noise_is_added_at_the_asked_ratio(speech, snr_db):
-    noise = conditions.pink_noise(len(speech), random())
+    noise = 0.7 * random().standard_normal(len(speech))
     mixed = conditions.add_noise(speech, noise, snr_db)
     # The pause is noise alone, whatever the whole was scaled by.
     noise_power = power(mixed[RATE + 400:2 * RATE - 400])
-    speech_power = conditions.active_power(mixed) - noise_power
-    assert 10 * np.log10(speech_power / noise_power) == pytest.approx(snr_db, abs=0.8)
+    speech_power = power(mixed[:RATE]) - noise_power
+    assert 10 * np.log10(speech_power / noise_power) == pytest.approx(snr_db, abs=0.4)
     assert np.abs(mixed).max() <= 0.99 + 1e-6
 
 
@@ -86,7 +86,7 @@ def test_a_motor_has_tones_and_a_fan_mostly_air():
         assert np.isfinite(noise).all()
         assert power(noise) > 0.1
     # A fan's power lies below 1 kHz; a motor's gear whines above as well.
-    assert band_power(fan, 0, 1000) > 0.9 * band_power(fan, 0, 8000)
+    assert band_power(fan, 0, 1000) > 0.8 * band_power(fan, 0, 8000)
     assert band_power(motor, 400, 8000) > 0.15 * band_power(motor, 0, 8000)
 
 
@@ -111,8 +111,11 @@ def test_a_room_by_image_sources_has_less_direct_sound_further_away():
     # Sound travels 2 m further: 93 samples.
     delay = np.abs(far).argmax() - np.abs(near).argmax()
     assert delay == pytest.approx(2.0 / 343 * RATE, abs=2)
+    direct = slice(conditions._direct_end(far))
     changed = conditions.set_direct_to_reverberant(far, -12.0)
-    assert conditions.direct_to_reverberant_db(changed) == pytest.approx(-12.0, abs=0.01)
+    rest = np.square(changed).sum() - np.square(changed[direct]).sum()
+    assert 10 * np.log10(np.square(changed[direct]).sum() / rest) == pytest.approx(-12, abs=0.01)
+    assert np.square(far).sum() - np.square(far[direct]).sum() == pytest.approx(rest, rel=1e-3)
 
 
 def test_mouth_and_microphone_are_in_the_room_at_their_distance():
