@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 import hashlib
 import json
 from pathlib import Path
@@ -198,14 +199,11 @@ def error_rates(table: Table) -> Iterator[str]:
             recordings = table.read(name)
             if not recordings:
                 continue
-            rows.append(_row(f'`{name}`', str(len(recordings)), str(_n_words(recordings)), *(
-                table.cells(name, lambda words, of=recordings: rate_cell(
-                    score_recordings(Result(words, 0.0), of))))))
+            rows.append(_row(f'`{name}`', str(len(recordings)), str(_n_words(recordings)),
+                             *table.cells(name, partial(_rate, recordings))))
             if name == ORDERS:
-                rows.append(_row('`orders`, wholly right', str(len(recordings)), '', *(
-                    table.cells(name, lambda words, of=recordings: str(sum(
-                        not score.errors for score in score_recordings(Result(words, 0.0), of)))
-                    ))))
+                rows.append(_row('`orders`, wholly right', str(len(recordings)), '',
+                                 *table.cells(name, partial(_n_right, recordings))))
         if rows:
             yield f'\n### {title}'
             yield from _head('set', 'recordings', 'words', *table.columns)
@@ -214,6 +212,15 @@ def error_rates(table: Table) -> Iterator[str]:
 
 def _n_words(recordings: list[Recording]) -> int:
     return sum(len(spoken_form(recording.text)) for recording in recordings)
+
+
+def _rate(recordings: list[Recording], words: dict[str, list[Word]]) -> str:
+    return rate_cell(score_recordings(Result(words, 0.0), recordings))
+
+
+def _n_right(recordings: list[Recording], words: dict[str, list[Word]]) -> str:
+    """Return how many recordings have no error."""
+    return str(sum(not score.errors for score in score_recordings(Result(words, 0.0), recordings)))
 
 
 def nothing_to_write(table: Table) -> Iterator[str]:
@@ -228,17 +235,19 @@ def nothing_to_write(table: Table) -> Iterator[str]:
             of = [recording for recording in recordings if kind in ('', recording.kind)]
             seconds = sum(len(recording.samples) for recording in of) / _RATE_HZ
             rows.append(_row(f'`{name}` {kind}, {unit}' if kind else f'`{name}`, {unit}',
-                             f'{seconds:.0f}', *table.cells(name, lambda words, of=of,
-                             scale=per_s / seconds: f'{scale * _n_written(words, of):.0f}')))
+                             f'{seconds:.0f}',
+                             *table.cells(name, partial(_n_written, of, per_s / seconds))))
     if rows:
         yield '\n### No English'
         yield from _head('set', 'seconds', *table.columns)
         yield from rows
 
 
-def _n_written(words: dict[str, list[Word]], recordings: list[Recording]) -> int:
-    return sum(len(spoken_form(word.text)) for recording in recordings
-               for word in words[recording.file])
+def _n_written(recordings: list[Recording], scale: float, words: dict[str, list[Word]]) -> str:
+    """Return the number of words that were written, times `scale`."""
+    count = sum(len(spoken_form(word.text)) for recording in recordings
+                for word in words[recording.file])
+    return f'{scale * count:.0f}'
 
 
 def shipped_orders(table: Table) -> Iterator[str]:
