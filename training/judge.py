@@ -89,15 +89,13 @@ class Kept:
         self._folder, self._make, self._identity = folder, transcriber, identity
         self._transcriber: Transcriber | None = None
         self._digests_path = folder / 'digests.json'
-        self._digests: dict[str, str] = json.loads(
-            self._digests_path.read_text(encoding='utf-8')) if self._digests_path.exists() else {}
 
     def words(self, name: str, manifest: Path, recordings: list[Recording],
               ) -> dict[str, list[Word]] | None:
         """Return the words by file, transcribed if need be; None: there are none."""
         digest = _digest(manifest, recordings, self._identity)
         path = self._folder / f'{name}.tsv'
-        if path.exists() and (self._digests.get(name) == digest or self._make is None):
+        if path.exists() and (self._digests().get(name) == digest or self._make is None):
             kept = read_words(path)
             if kept.keys() >= {recording.file for recording in recordings}:
                 return kept
@@ -109,9 +107,14 @@ class Kept:
         print(f'{self._folder.name}, {name}: {time.perf_counter() - begin:.0f} s',
               file=sys.stderr)
         write_words(path, recordings, result)
-        self._digests[name] = digest
-        self._digests_path.write_text(json.dumps(self._digests, indent=1), encoding='utf-8')
+        self._digests_path.write_text(json.dumps(self._digests() | {name: digest}, indent=1),
+                                      encoding='utf-8')
         return result.words
+
+    def _digests(self) -> dict[str, str]:
+        """Return by set what it was when its transcripts were kept; another process adds some."""
+        return json.loads(self._digests_path.read_text(encoding='utf-8')) \
+            if self._digests_path.exists() else {}
 
 
 def _digest(manifest: Path, recordings: list[Recording], identity: str) -> str:
@@ -150,9 +153,9 @@ def write_words(path: Path, recordings: list[Recording], result: Result) -> None
 def model_identity(folder: Path) -> str:
     """Return what changes with the files of a model."""
     total = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in ('.safetensors',
-                                                                           '.json')):
-        total.update(path.read_bytes())
+    for path in sorted(folder.iterdir()):
+        if path.suffix in ('.safetensors', '.json'):
+            total.update(path.read_bytes())
     return total.hexdigest()
 
 
