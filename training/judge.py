@@ -31,21 +31,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-import hashlib
-import json
+import multiprocessing
 from pathlib import Path
-import sys
-import time
 
 import numpy as np
 import torch
 from training.baselines import pocketsphinx, Recognizer, spoken_form, whisper, Word
 from training.compare_baselines import (
     rate_cell, read_set, Recording, Result, run_baseline, score_recordings, stream)
+from training.kept_transcripts import Kept, model_identity, Transcriber
 from training.reliability import bins, calibration_error, plot, right_words
 
-from voxtral_ros.evaluation.manifest import read_table
 from voxtral_ros.evaluation.phrases import PhraseScorer
 from voxtral_ros.recognizer.engine import Engine
 
@@ -61,6 +59,7 @@ SETS = {
     'A voice it has never met': ('everyday',),
     'What a robot hears': CONDITIONS,
     'Older sets': ('reading', ORDERS, 'commands', 'kokoro', 'piper', 'festival')}
+ALL = (*(name for names in SETS.values() for name in names), FOREIGN, NOISE, SHIPPED)
 _ROBOT_ORDERS = (
     'robot go to the kitchen and bring me the red cup', 'turn left and go forward three meters',
     'please put the book next to the lamp and come back',
@@ -70,93 +69,6 @@ _DELAY_MS = 480
 _N_STREAMS = 8
 _CHUNK = 20480  # samples, 1.28 s: faster than 80 ms, with the same transcripts
 _RATE_HZ = 16000
-_COLUMNS = ('file', 'text', 'transcript', 'confidence')
-# recordings, name of the set -> transcripts
-Transcriber = Callable[[list[Recording], str], Result]
-
-
-class Kept:
-    """The transcripts of one recognizer, kept in a folder for each set."""
-
-    def __init__(self, folder: Path, transcriber: Callable[[], Transcriber] | None = None,
-                 identity: str = '') -> None:
-        """
-        Prepare.
-
-        :param transcriber: makes what transcribes; None: what is not kept is not to be had
-        :param identity: of the model, so that transcripts of another one are not taken for its
-        """
-        self._folder, self._make, self._identity = folder, transcriber, identity
-        self._transcriber: Transcriber | None = None
-        self._digests_path = folder / 'digests.json'
-
-    def words(self, name: str, manifest: Path, recordings: list[Recording],
-              ) -> dict[str, list[Word]] | None:
-        """Return the words by file, transcribed if need be; None: there are none."""
-        digest = _digest(manifest, recordings, self._identity)
-        path = self._folder / f'{name}.tsv'
-        if path.exists() and (self._digests().get(name) == digest or self._make is None):
-            kept = read_words(path)
-            if kept.keys() >= {recording.file for recording in recordings}:
-                return kept
-        if self._make is None:
-            return None
-        self._transcriber = self._transcriber or self._make()
-        begin = time.perf_counter()
-        result = self._transcriber(recordings, name)
-        print(f'{self._folder.name}, {name}: {time.perf_counter() - begin:.0f} s',
-              file=sys.stderr)
-        write_words(path, recordings, result)
-        self._digests_path.write_text(json.dumps(self._digests() | {name: digest}, indent=1),
-                                      encoding='utf-8')
-        return result.words
-
-    def _digests(self) -> dict[str, str]:
-        """Return by set what it was when its transcripts were kept; another process adds some."""
-        return json.loads(self._digests_path.read_text(encoding='utf-8')) \
-            if self._digests_path.exists() else {}
-
-
-def _digest(manifest: Path, recordings: list[Recording], identity: str) -> str:
-    """Return what changes with the manifest, the audio and the model."""
-    total = hashlib.sha256(manifest.read_bytes() + identity.encode())
-    for recording in recordings:
-        total.update(recording.samples.tobytes())
-    return total.hexdigest()
-
-
-def read_words(path: Path) -> dict[str, list[Word]]:
-    """Read a table of kept transcripts: words with their confidence, by file."""
-    found = {}
-    for row in read_table(path, _COLUMNS):
-        texts = row['transcript'].split()
-        values = [float(value) for value in row['confidence'].split()] or [np.nan] * len(texts)
-        found[row['file']] = [Word(text, np.nan, value)
-                              for text, value in zip(texts, values, strict=True)]
-    return found
-
-
-def write_words(path: Path, recordings: list[Recording], result: Result) -> None:
-    """Write a table of transcripts, as `voxtral evaluate --texts` does, with confidence."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = ['\t'.join(_COLUMNS)]
-    for recording in recordings:
-        # A recognizer's word may hold spaces; a word of the table does not.
-        words = [(text, word.confidence) for word in result.words[recording.file]
-                 for text in word.text.split()]
-        known = [f'{value:.4f}' for _, value in words if not np.isnan(value)]
-        lines.append('\t'.join((recording.file, recording.text,
-                                ' '.join(text for text, _ in words), ' '.join(known))))
-    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
-
-
-def model_identity(folder: Path) -> str:
-    """Return what changes with the files of a model."""
-    total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in ('.safetensors', '.json'):
-            total.update(path.read_bytes())
-    return total.hexdigest()
 
 
 class Table:
@@ -324,6 +236,24 @@ def ours(model: Path, threads: int) -> Transcriber:
     return lambda recordings, _: stream(engine, recordings, _DELAY_MS, _N_STREAMS, _CHUNK)
 
 
+def transcribe_side_by_side(model: Path, results: Path, sets: list[Path], jobs: int) -> None:
+    """Let `jobs` processes with one thread each transcribe the sets with our model."""
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn')) as pool:
+        for _ in pool.map(partial(_transcribe_alone, model, results),
+                          sorted(sets, key=_size, reverse=True)):
+            pass
+
+
+def _size(manifest: Path) -> int:
+    return sum(path.stat().st_size for path in manifest.with_suffix('').glob('*'))
+
+
+def _transcribe_alone(model: Path, results: Path, manifest: Path) -> None:
+    torch.set_num_threads(1)
+    Kept(results, lambda: ours(model, 1), model_identity(model)).words(
+        manifest.stem, manifest, read_set(manifest))
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
@@ -337,7 +267,7 @@ def main() -> None:
     parser.add_argument('--whisper-tiny', metavar='DIR', help='Whisper tiny.en for CTranslate2')
     parser.add_argument('--whisper-base', metavar='DIR', help='Whisper base for CTranslate2')
     parser.add_argument('--pocketsphinx', action='store_true', help='run it')
-    parser.add_argument('--threads', type=int, default=0, help='of our model [one per core]')
+    parser.add_argument('--jobs', type=int, default=1, help='processes with our model [1]')
     parser.add_argument('--plot', type=Path, help='reliability diagram, PNG or SVG')
     parser.add_argument('--out', type=Path, help='file for the tables; what it has between the '
                         'marks of docs/demo-model.md is replaced')
@@ -352,8 +282,13 @@ def main() -> None:
     columns |= {name: Kept(results / name) for name in arguments.beside}
     if arguments.model:
         name = arguments.name or arguments.model.name
-        columns[name] = Kept(results / name, lambda: ours(arguments.model, arguments.threads),
+        columns[name] = Kept(results / name, lambda: ours(arguments.model, 1),
                              model_identity(arguments.model))
+        if arguments.jobs > 1:
+            transcribe_side_by_side(arguments.model, results / name, [
+                path for path in map(arguments.test_sets.joinpath, (
+                    f'{name}.tsv' for name in arguments.sets or ALL)) if path.exists()],
+                arguments.jobs)
     table = Table(arguments.test_sets, columns, arguments.sets)
     lines = ['Word error rates in %, with 95 % intervals.']
     for line in (*error_rates(table), *nothing_to_write(table), *shipped_orders(table),

@@ -23,7 +23,8 @@ import soundfile
 from training import judge
 from training.baselines import Word
 from training.compare_baselines import Result
-from training.judge import Kept, Table
+from training.judge import Table
+from training.kept_transcripts import Kept, model_identity
 
 RATE = 16000
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,6 +156,18 @@ def test_tables_replace_what_is_between_the_marks(tmp_path):
     assert page.read_text() == f'# Page\n\n{judge._BEGIN}\n\n| b |\n\n{judge._END}\n\nrest\n'
     judge.write(tmp_path / 'new.md', ['| a |'])
     assert (tmp_path / 'new.md').read_text() == '| a |\n'
+
+
+def test_several_processes_transcribe_with_the_model(sets):
+    model = ROOT / 'models' / 'voxtral-tiny-en'
+    judge.transcribe_side_by_side(model, sets / 'results' / 'us',
+                                  [sets / 'people.tsv', sets / 'orders.tsv'], 2)
+    kept = Table(sets, {'us': Kept(sets / 'results' / 'us')}, None)
+    orders = next(line for line in judge.error_rates(kept) if line.startswith('| `orders`'))
+    assert orders == '| `orders` | 3 | 5 | 100.0 (100.0 to 100.0) |'  # silence
+    identity = model_identity(model)
+    again = Kept(sets / 'results' / 'us', lambda: pytest.fail('transcribed again'), identity)
+    Table(sets, {'us': again}, None).read('people')
 
 
 def test_the_page_of_the_demo_model_has_the_marks():
