@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import io
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ class Word(NamedTuple):
 
     text: str
     end_s: float
+    confidence: float = math.nan  # 0..1, of a recognizer that says it
 
 
 # samples float32 at 16 kHz, whether word ends are wanted -> words

@@ -92,8 +92,12 @@ def read_set(manifest: Path) -> list[Recording]:
 
 
 def stream(engine: Engine, recordings: list[Recording], delay_ms: float,
-           n_streams: int = _N_STREAMS) -> Result:
-    """Transcribe recordings with our model in chunks of 80 ms, several in parallel."""
+           n_streams: int = _N_STREAMS, chunk: int = _CHUNK) -> Result:
+    """
+    Transcribe recordings with our model, several in parallel.
+
+    :param chunk: samples given at a time; the transcripts do not depend on it
+    """
     words: dict[str, list[Word]] = {}
     discarded, begin = 0, time.perf_counter()
     order = sorted(recordings, key=lambda recording: len(recording.samples))
@@ -101,16 +105,16 @@ def stream(engine: Engine, recordings: list[Recording], delay_ms: float,
         batch = order[at:at + n_streams]
         streams = [engine.open(delay_ms, offline_options()) for _ in batch]
         events: list[list[Any]] = [[] for _ in batch]
-        for start in range(0, max(len(recording.samples) for recording in batch), _CHUNK):
+        for start in range(0, max(len(recording.samples) for recording in batch), chunk):
             for one, recording in zip(streams, batch, strict=True):
-                one.feed(recording.samples[start:start + _CHUNK])
+                one.feed(recording.samples[start:start + chunk])
             for one, polled in zip(streams, events, strict=True):
                 polled += one.poll()
         for one, recording, polled in zip(streams, batch, events, strict=True):
             polled += one.close()
             discarded += one.stats.discarded_words
             words[recording.file] = [
-                Word(word.text, word.end_s) for event in polled
+                Word(word.text, word.end_s, word.confidence) for event in polled
                 if isinstance(event, Transcript) and event.is_final for word in event.words]
     seconds = sum(len(recording.samples) for recording in recordings) / _RATE_HZ
     return Result(words, (time.perf_counter() - begin) / seconds, discarded)
@@ -159,7 +163,8 @@ class Baselines:
             recognizer = self._loaded.setdefault(baseline, self._factories[baseline]())
             result = run_baseline(recognizer, recordings, f'{baseline}, {name}')
             cached = {'manifest': digest, 'real_time_factor': result.real_time_factor,
-                      'words': result.words}
+                      'words': {file: [(word.text, word.end_s) for word in words]
+                                for file, words in result.words.items()}}
             self._cache[baseline][name] = cached
             self._path.write_text(json.dumps(self._cache), encoding='utf-8')
         words = {file: [Word(*word) for word in words] for file, words in cached['words'].items()}

@@ -46,7 +46,7 @@ def silence(n: int, random: _Random) -> np.ndarray:
 
 def quiet_room(n: int, random: _Random) -> np.ndarray:
     """Return the noise of a good microphone in a quiet room, -65 dBFS."""
-    return set_level(_coloured(n, 1.0, random), -65)
+    return set_level(coloured(n, 1.0, random), -65)
 
 
 def white(n: int, random: _Random) -> np.ndarray:
@@ -56,12 +56,12 @@ def white(n: int, random: _Random) -> np.ndarray:
 
 def pink(n: int, random: _Random) -> np.ndarray:
     """Return pink noise at levels from -50 to -15 dBFS, 10 s each."""
-    return _steps(_coloured(n, 1.0, random), -50, -15, random)
+    return _steps(coloured(n, 1.0, random), -50, -15, random)
 
 
 def wind(n: int, random: _Random) -> np.ndarray:
     """Return gusts: brown noise that swells within seconds."""
-    return set_level(_coloured(n, 2.0, random) * np.exp(1.2 * _slow(n, 0.5, random)), -28)
+    return set_level(coloured(n, 2.0, random) * np.exp(1.2 * _slow(n, 0.5, random)), -28)
 
 
 def motors(n: int, random: _Random) -> np.ndarray:
@@ -120,7 +120,7 @@ def real(folder: Path, n: int, random: _Random) -> np.ndarray:
     return scattered(n, lambda: recordings[random.integers(len(recordings))], pause_s, random)
 
 
-def _coloured(n: int, slope: float, random: _Random) -> np.ndarray:
+def coloured(n: int, slope: float, random: _Random) -> np.ndarray:
     """Return noise whose power falls with frequency to the power of `slope`."""
     spectrum = np.fft.rfft(random.standard_normal(n))
     frequency = np.maximum(np.fft.rfftfreq(n, 1 / _RATE_HZ), 20)
@@ -136,7 +136,7 @@ def _slow(n: int, seconds: float, random: _Random) -> np.ndarray:
 def scattered(n: int, audio: Callable[[], np.ndarray], pause_s: float, random: _Random,
               ) -> np.ndarray:
     """Return noises with exponentially distributed pauses, over the noise floor of a room."""
-    out = set_level(_coloured(n, 1.0, random), -60)
+    out = set_level(coloured(n, 1.0, random), -60)
     at = 0
     while at < n:
         part = audio()[:n - at]

@@ -72,7 +72,7 @@ def test_baselines_are_cached_until_the_manifest_changes(tmp_path):
         baselines._factories = {'somebody': lambda: recognizer}
         result = baselines.transcripts('somebody', 'orders',
                                        [recording('a'), recording('b', ends=())])
-        assert result.words == {'a': [('go', 0.5)], 'b': [('go', 0.5)]}
+        assert result.words == {'a': [Word('go', 0.5)], 'b': [Word('go', 0.5)]}
         assert result.real_time_factor > 0
     assert calls == [True, False]
     manifest.write_text('file\ttext\tspeaker\tends\nc\t\t\t\n')
