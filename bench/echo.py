@@ -16,7 +16,7 @@
 Interrupting a robot that speaks: which words come out, whose they are, and how soon.
 
     pip install pyroomacoustics pywebrtc-audio
-    python bench/echo.py --people PEOPLE.tsv --robot ROBOT.tsv [--scenes N] [--show]
+    python bench/echo.py --people PEOPLE.tsv --robot ROBOT.tsv [--robot-db DB ...] [--show]
 
 Manifests are tables with the columns file and text: recordings of people, and what a synthesiser
 makes of the robot's texts. Every scene is a simulated room in which the robot begins to speak, and
@@ -132,6 +132,8 @@ def main() -> None:
                         metavar='DB', help='how much louder the robot is [0 6 12]')
     parser.add_argument('--options-at', type=float, default=6.0, metavar='DB',
                         help='where all options of the canceller are compared [6]')
+    parser.add_argument('--ways', nargs='*', metavar='WAY', choices=[*WAYS, *MORE_WAYS],
+                        help='only these [all]')
     parser.add_argument('--distortion', type=float, default=1.0,
                         help='of the loudspeaker, 0 for none [1]')
     parser.add_argument('--model', type=Path, default=demo_model(), metavar='DIR',
@@ -142,8 +144,10 @@ def main() -> None:
     people = sample(read_manifest(arguments.people), arguments.scenes)
     robot = read_manifest(arguments.robot)
     engine = Engine.load(arguments.model, 'cpu', threads=1)
-    levels = {level: WAYS | (MORE_WAYS if level == arguments.options_at else {})
-              for level in arguments.robot_db}
+    levels = {level: {
+        name: way
+        for name, way in (WAYS | (MORE_WAYS if level == arguments.options_at else {})).items()
+        if not arguments.ways or name in arguments.ways} for level in arguments.robot_db}
     measured = {level: Measurement() for level in levels}
     for index, (person, room) in enumerate(zip(people, rooms(len(people)), strict=True)):
         said = [robot[(index + n) % len(robot)] for n in range(len(robot))]
@@ -387,6 +391,8 @@ def barge_ins(scenes: Sequence[Scene], runs: Sequence[Run]) -> str:
 
 def print_rooms(measured: dict[float, Measurement]) -> None:
     """Print what the rooms change."""
+    if not all('echo cancellation' in each.together for each in measured.values()):
+        return
     print('\n## Rooms, echo cancellation: more words wrong than without the robot, %\n\n'
           '| | scenes ' + ''.join(f'| {level:+.0f} dB ' for level in measured) + '|\n'
           + '|---' * (2 + len(measured)) + '|')

@@ -38,9 +38,10 @@ from voxtral_ros.audio.resample import TARGET_RATE_HZ
 
 # An echo must come after its reference: this is read so much ahead of its stamps, which need not
 # be exact then. WebRTC's canceller finds echoes up to 500 ms late by itself. Speex's has a room of
-# 128 ms: so once the delay is known, the reference is read where the echo is 10 to 70 ms late.
+# 256 ms, of which an echo may be 10 to 200 ms late: where it is later, the reference is read
+# elsewhere once the delay is known, and both have to learn anew.
 _AHEAD_MS = 40
-_LEAST_LAG, _MOST_LAG, _GOOD_LAG = 1, 7, 3  # frames
+_LEAST_LAG, _MOST_LAG, _GOOD_LAG = 1, 20, 3  # frames
 # Samples for which the audio waits: for a reference that is not late, and that may come later.
 _WAIT, _MARGIN = TARGET_RATE_HZ // 10, TARGET_RATE_HZ // 50
 _REMEMBERED = 60 * TARGET_RATE_HZ  # for which a late reference is waited for, samples

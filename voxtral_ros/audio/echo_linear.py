@@ -32,7 +32,7 @@ from voxtral_ros.audio.block import AudioError, Samples
 from voxtral_ros.audio.echo_meter import FRAME
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 
-TAIL = 2048  # samples of the room's response that it learns: more learns slower
+TAIL = 4096  # samples of the room's response that it learns, with what it is given ahead
 _LIBRARY = 'libspeexdsp.so.1'
 _SET_SAMPLING_RATE = 24  # SPEEX_ECHO_SET_SAMPLING_RATE of speex_echo.h
 
