@@ -121,7 +121,7 @@ def run_of(*words, turns=()):
 
 @pytest.fixture
 def dialogue(scene):
-    """Return a scene in which the robot talks of towels from 0.5 to 9 s, and a person of 4 to 6 s."""
+    """Return a robot that talks of towels from 0.5 to 9 s, and a person who does from 4 to 6 s."""
     return replace(scene, person=PERSON, begin_s=0.0, said=((0.5, 'The towels are in room ten.'),),
                    start_s=4.0, end_s=6.0, robot_s=(0.5, 9.0))
 
