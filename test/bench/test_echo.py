@@ -19,16 +19,18 @@ import math
 from pathlib import Path
 import sys
 
-from bench.scripts import load
+from bench.scripts import BENCH, load
 import numpy as np
 import pytest
 
 from voxtral_ros.evaluation.manifest import Recording
 from voxtral_ros.recognizer.events import Transcript, Turn, TurnKind, Word
 
-sys.modules['bench.echo_rooms'] = echo_rooms = load('echo_rooms')
-sys.modules['bench.machine'] = load('machine')
-echo = load('echo')
+with pytest.MonkeyPatch.context() as _patch:
+    # As for a script, which puts the repository in the place of its own folder.
+    _patch.setattr(sys, 'path', [str(BENCH), *sys.path])
+    echo = load('echo')
+    echo_rooms = sys.modules['bench.echo_rooms']
 
 DATA = Path(__file__).parents[1] / 'data'
 ROOM = echo_rooms.Room(t60_s=0.2, loudspeaker_m=0.2, person_m=1.0, seed=1)
