@@ -38,7 +38,7 @@ pytestmark = [
     pytest.mark.skipif(no_linear_canceller(),
                        reason='no echo cancellation: apt install libspeexdsp1')]
 
-# Runs in the overlay of ros-drivers: python CODE MICROPHONE PLAYED PACE LATE_S PPM
+# Runs in the overlay of ros-drivers: python CODE MICROPHONE PLAYED PACE LATE_S PPM SUBSCRIBED
 PUBLISHER = textwrap.dedent("""
     import sys, time
     from array import array
@@ -46,7 +46,8 @@ PUBLISHER = textwrap.dedent("""
     from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo
     from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
     microphone, played = sys.argv[1:3]
-    pace, late_s, ppm = map(float, sys.argv[3:])
+    pace, late_s, ppm = map(float, sys.argv[3:6])
+    n_subscribed = int(sys.argv[6])  # of the topics, in order: the node listens to these
     rclpy.init()
     node = rclpy.create_node('robot')
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -59,7 +60,8 @@ PUBLISHER = textwrap.dedent("""
         info.publish(AudioInfo(channels=1, sample_rate=rate, sample_format='S16LE',
                                coding_format='wave'))
         streams.append((topic, publisher, samples, rate, info))
-    while not all(publisher.get_subscription_count() for _, publisher, *_ in streams):
+    needed = [publisher for _, publisher, *_ in streams][:n_subscribed]
+    while not all(publisher.get_subscription_count() for publisher in needed):
         time.sleep(0.05)
     time.sleep(1.0)
     messages = []
@@ -113,7 +115,8 @@ def texts(folder, scene, pace, late_s=0.0, until=said, **parameters):
         assert driver.change(CONFIGURE)
         assert driver.change(ACTIVATE)
         with running(folder, 'ros_drivers', PUBLISHER, scene / 'microphone.wav',
-                     scene / 'played.wav', pace, late_s, 20.0):
+                     scene / 'played.wav', pace, late_s, 20.0,
+                     2 if 'echo__cancellation' in parameters else 1):
             driver.wait(lambda: until(driver.finals), 120)
         return [final.text for final in driver.finals], driver.shown('echo delay (ms)'), \
             driver.shown('echo return loss enhancement (dB)')

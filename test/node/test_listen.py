@@ -411,7 +411,7 @@ def test_what_the_robot_says_itself_does_not_count():
     script = Script()
     with conversation(script, robot_speaking_mode='mark') as talk:
         asking = talk.ask()
-        talk.node.robot.marked = lambda start_ns, end_ns: start_ns < 1003 * 10 ** 9
+        talk.node.robot.doubtful = lambda start_ns, end_ns: start_ns < 1003 * 10 ** 9
         talk.play(join(silence(1.0), script.say(' which'), silence(PAUSE)))
         talk.play(join(script.say(' kitchen'), silence(PAUSE)))
         assert ended(asking) == (SUCCEEDED, R.SUCCEEDED, 'kitchen')
