@@ -123,9 +123,13 @@ def _places(distance_m: float, random: _Random) -> tuple[np.ndarray, np.ndarray]
             return np.append(mouth, _HEIGHT_M), np.append(microphone, _HEIGHT_M)
 
 
-def direct_to_reverberant_db(response: np.ndarray) -> float:
-    """Return how much stronger the direct sound of an impulse response is than all the rest."""
-    end = _direct_end(response)
+def direct_to_reverberant_db(response: np.ndarray, end: int | None = None) -> float:
+    """
+    Return how much stronger the direct sound of an impulse response is than all the rest.
+
+    :param end: sample at which the direct sound ends; None: 2.5 ms after its peak
+    """
+    end = _direct_end(response) if end is None else end
     direct, rest = (np.square(part, dtype=np.float64).sum()
                     for part in (response[:end], response[end:]))
     return float(10 * np.log10(direct / rest))

@@ -31,17 +31,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import torch
+from training import condition_test_sets
 from training.baselines import pocketsphinx, Recognizer, spoken_form, whisper, Word
 from training.compare_baselines import (
     rate_cell, read_set, Recording, Result, run_baseline, score_recordings, stream)
 from training.kept_transcripts import Kept, model_identity, Transcriber
+from training.processes import map_in_processes
 from training.reliability import bins, calibration_error, plot, right_words
 
 from voxtral_ros.evaluation.phrases import PhraseScorer
@@ -49,11 +49,7 @@ from voxtral_ros.recognizer.engine import Engine
 
 POCKETSPHINX, TINY, BASE = 'PocketSphinx', 'Whisper tiny.en', 'Whisper base'
 FOREIGN, NOISE, ORDERS, SHIPPED = 'foreign', 'noise', 'orders', 'shipped-orders'
-CONDITIONS = (
-    'clean', 'pink-20dB', 'pink-10dB', 'pink-5dB', 'babble-20dB', 'babble-10dB', 'babble-5dB',
-    'motor-10dB', 'motor-5dB', 'fan-10dB', 'fan-5dB', 'room-0.4s-1m', 'room-0.4s-3m',
-    'room-0.7s-1m', 'room-0.7s-3m', 'room-0.7s-turned-away', 'clipping-10dB', 'clipping-20dB',
-    'telephone', 'level-20dBFS', 'level-40dBFS', 'tempo-0.8', 'tempo-1.3')
+CONDITIONS = tuple(condition_test_sets.CONDITIONS)
 SETS = {
     'People it has never met': ('people', 'words'),
     'A voice it has never met': ('everyday',),
@@ -238,10 +234,9 @@ def ours(model: Path, threads: int) -> Transcriber:
 
 def transcribe_side_by_side(model: Path, results: Path, sets: list[Path], jobs: int) -> None:
     """Let `jobs` processes with one thread each transcribe the sets with our model."""
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn')) as pool:
-        for _ in pool.map(partial(_transcribe_alone, model, results),
-                          sorted(sets, key=_size, reverse=True)):
-            pass
+    for _ in map_in_processes(partial(_transcribe_alone, model, results),
+                              sorted(sets, key=_size, reverse=True), jobs):
+        pass
 
 
 def _size(manifest: Path) -> int:

@@ -25,13 +25,13 @@ from __future__ import annotations
 
 import argparse
 from functools import cache
-from multiprocessing import Pool
 from pathlib import Path
 import re
 import sys
 from typing import Any
 
 from tqdm import tqdm
+from training.processes import map_in_processes
 
 
 @cache
@@ -59,9 +59,9 @@ def main() -> None:
     for name in ('heldout', 'sentences'):
         texts = (arguments.out / f'{name}.txt').read_text(encoding='utf-8').splitlines()
         distinct = sorted(set(texts))
-        with Pool(arguments.processes) as pool:
-            found = pool.imap(convert, ((arguments.sources, text) for text in distinct), 500)
-            phonemes = dict(zip(distinct, tqdm(found, name, len(distinct)), strict=True))
+        found = map_in_processes(
+            convert, ((arguments.sources, text) for text in distinct), arguments.processes, 500)
+        phonemes = dict(zip(distinct, tqdm(found, name, len(distinct)), strict=True))
         lines = [phonemes[text] for text in texts]
         path = arguments.out / f'{name}.phonemes.txt'
         path.write_text('\n'.join(lines) + '\n', encoding='utf-8')

@@ -25,14 +25,16 @@ unit energy that begin with the direct sound, so that convolving with one shifts
 from __future__ import annotations
 
 import argparse
-from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
+from training.conditions import direct_to_reverberant_db
+from training.processes import map_in_processes
 
 RATE_HZ = 16000
 LENGTH = 12800  # samples of an impulse response
 _BEFORE = 8  # samples kept before the direct sound, in which its interpolation filter rises
+DIRECT_END = _BEFORE + 40  # sample at which the direct sound has ended
 _FADE = 800  # samples at the end
 _N_RAYS = 2000
 _IMAGE_ORDER = 4  # reflections that are exact; rays make the later ones
@@ -80,13 +82,6 @@ def impulse_response(seed: int) -> np.ndarray:
     return np.asarray(response / np.linalg.norm(response))
 
 
-def direct_to_reverberant_db(responses: np.ndarray) -> np.ndarray:
-    """Return the energy of the direct sound (2.5 ms) over that of the rest, dB [n]."""
-    energy = np.square(responses.astype(np.float64))
-    direct = energy[:, :_BEFORE + 40].sum(1)
-    return np.asarray(10 * np.log10(direct / (energy.sum(1) - direct + 1e-12)))
-
-
 def main(command_line: list[str] | None = None) -> None:
     """Write the impulse responses."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
@@ -96,12 +91,13 @@ def main(command_line: list[str] | None = None) -> None:
     parser.add_argument('--seed', type=int, default=0)
     arguments = parser.parse_args(command_line)
     seeds = range(arguments.seed, arguments.seed + arguments.count)
-    with Pool(arguments.processes) as pool:
-        responses = np.stack(pool.map(impulse_response, seeds, chunksize=8)).astype(np.float16)
+    responses = np.stack([*map_in_processes(
+        impulse_response, seeds, arguments.processes, 8)]).astype(np.float16)
     unfinished = arguments.out / 'rooms.unfinished.npy'
     np.save(unfinished, responses)
     unfinished.replace(arguments.out / 'rooms.npy')
-    drr = np.percentile(direct_to_reverberant_db(responses), (5, 50, 95))
+    drr = np.percentile([direct_to_reverberant_db(response, DIRECT_END) for response in responses],
+                        (5, 50, 95))
     print(f'{len(responses)} rooms, direct to reverberant sound {drr.round(1)} dB '
           '(5, 50, 95 % of them)')
 

@@ -16,7 +16,8 @@
 
 import numpy as np
 import pytest
-from training.rooms import direct_to_reverberant_db, impulse_response, LENGTH, main, place
+from training.conditions import direct_to_reverberant_db
+from training.rooms import DIRECT_END, impulse_response, LENGTH, main, place
 
 pytest.importorskip('pyroomacoustics', reason='needs pyroomacoustics, which training has alone')
 
@@ -41,7 +42,7 @@ def test_the_direct_sound_is_first_and_the_energy_one():
     # The sound is at sample 8 to within its interpolation; nothing but that filter is before.
     assert (np.abs(responses[:, 5:12]).max(1) > 0.7 * np.abs(responses[:, :40]).max(1)).all()
     assert (np.square(responses[:, :4]).sum(1) < 0.02).all()
-    drr = direct_to_reverberant_db(responses)
+    drr = np.array([direct_to_reverberant_db(each, DIRECT_END) for each in responses])
     assert drr.min() < -3 < 3 < drr.max()
 
 
@@ -50,7 +51,8 @@ def test_the_energy_of_the_direct_sound_is_told_apart():
     response[:, 8] = 1.0
     response[0, 2000] = 0.1  # -20 dB
     response[1, 3000] = 10.0
-    np.testing.assert_allclose(direct_to_reverberant_db(response), [20, -20], atol=1e-3)
+    np.testing.assert_allclose([direct_to_reverberant_db(each, DIRECT_END) for each in response],
+                               [20, -20], atol=1e-3)
 
 
 def test_a_file_has_them_all(tmp_path, capsys):
