@@ -26,7 +26,7 @@ import pytest
 
 from voxtral_ros.audio.block import AudioError
 from voxtral_ros.audio.channels import Downmix, MEAN
-from voxtral_ros.audio.pcm import decode, FORMATS, LOUDEST, sanitize
+from voxtral_ros.audio.pcm import decode, encode_pcm16, FORMATS, LOUDEST, sanitize
 
 # Four values that every format can represent: silence, half, full negative, minus a quarter.
 VALUES = [0.0, 0.5, -1.0, -0.25]
@@ -89,6 +89,13 @@ def test_full_scale_of_pcm16():
     data = np.array([32767, -32768, 1], '<i2')
     np.testing.assert_array_equal(
         mono(data, 'S16LE', 1), np.float32([32767 / 32768, -1, 1 / 32768]))
+
+
+def test_16_bits_come_back_as_they_were_and_louder_ones_are_clipped():
+    every = np.arange(-32768, 32768).astype('<i2')
+    frames, _ = decode(every.tobytes(), 'S16LE', 1)
+    assert encode_pcm16(frames[:, 0]).tobytes() == every.tobytes()
+    assert encode_pcm16(np.array([1.0, 3.0, -3.0], np.float32)).tolist() == [32767, 32767, -32768]
 
 
 def test_format_names_ignore_case_and_spaces():

@@ -30,6 +30,7 @@ import numpy as np
 
 from voxtral_ros.audio.block import AudioError, Samples
 from voxtral_ros.audio.echo_meter import FRAME
+from voxtral_ros.audio.pcm import encode_pcm16
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 
 TAIL = 4096  # samples of the room's response that it learns, with what it is given ahead
@@ -50,17 +51,13 @@ class LinearCanceller:
 
     def process(self, near: Samples, far: Samples) -> Samples:
         """Return near without the echo of far, float32 [n * 160] each."""
-        near_pcm, far_pcm = _pcm(near), _pcm(far)
+        near_pcm, far_pcm = encode_pcm16(near), encode_pcm16(far)
         out = np.empty_like(near_pcm)
         for begin in range(0, len(out), FRAME):
             self._library.speex_echo_cancellation(
                 self._state, *(ctypes.c_void_p(pcm.ctypes.data + 2 * begin)
                                for pcm in (near_pcm, far_pcm, out)))
-        return out.astype(np.float32) / 32768
-
-
-def _pcm(samples: Samples) -> Any:
-    return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+        return np.asarray(out.astype(np.float32) / 32768, np.float32)
 
 
 @lru_cache(1)

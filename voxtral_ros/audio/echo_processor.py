@@ -77,7 +77,7 @@ class _Gate:
     def __init__(self) -> None:
         self._strict, self._linear = _Delay(_AHEAD * FRAME), _Delay(_AHEAD * FRAME)
         self._powers: deque[tuple[float, float]] = deque(maxlen=_SMOOTH)
-        self._heard: deque[float] = deque(maxlen=_LOUDEST)  # powers of the microphone
+        self._loudness: deque[float] = deque(maxlen=_LOUDEST)  # powers of the microphone
         self._open = 0  # frames for which it still is
         self._weight = np.zeros(0, np.float32)
 
@@ -89,8 +89,8 @@ class _Gate:
             self._powers.append((float(np.square(strict[here]).mean()),
                                  float(np.square(near[here]).mean())))
             left, all_of_it = np.sum(self._powers, axis=0) / _SMOOTH
-            self._heard.append(float(all_of_it))
-            is_voice = left > max(_FLOOR, _OPEN_RATIO * max(self._heard))
+            self._loudness.append(float(all_of_it))
+            is_voice = left > max(_FLOOR, _OPEN_RATIO * max(self._loudness))
             self._open = _HOLD + _AHEAD if is_voice else max(0, self._open - 1)
             share.append(float(self._open > 0))
         last = self._weight[-1:] if len(self._weight) else np.zeros(1, np.float32)

@@ -23,11 +23,6 @@ import numpy.typing as npt
 import soundfile
 
 
-def to_int16(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
-    """Return float32 samples, -1..1, as 16 bits; what is louder is clipped."""
-    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
-
-
 def flac_bytes(samples: npt.NDArray[np.int16], rate_hz: int) -> bytes:
     """Return mono samples [n] as a FLAC file: lossless, about half as long as a WAV."""
     file = io.BytesIO()

@@ -69,6 +69,15 @@ def decode(data: Buffer, sample_format: str, channels: int) -> tuple[Frames, int
     return frames, 0
 
 
+def encode_pcm16(samples: Samples) -> npt.NDArray[np.int16]:
+    """
+    Return float32 samples, -1..1, as 16-bit samples, little-endian; what is louder is clipped.
+
+    What `decode` has made of 16-bit samples comes back as it was.
+    """
+    return np.asarray(np.clip(np.rint(samples * 32768), -32768, 32767).astype('<i2'))
+
+
 def format_name(sample_format: str) -> str:
     """Return the name in FORMATS; raise AudioError when there is none such."""
     name = sample_format.strip().upper()

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from voxtral_ros.audio.block import Samples
+from voxtral_ros.audio.pcm import encode_pcm16
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.events import Transcript, Word
 from voxtral_ros.recognizer.words import is_unspaced, normalised, Part, WordSplitter
@@ -84,7 +85,7 @@ class Segment:
 
     def append(self, samples: Samples) -> None:
         """Add float32 samples, 16 kHz, mono, -1..1."""
-        pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype('<i2').tobytes()
+        pcm = encode_pcm16(samples).tobytes()
         self._audio.append(pcm)
         self._n_bytes += len(pcm)
 

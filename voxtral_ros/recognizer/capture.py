@@ -34,7 +34,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from voxtral_ros.audio.flac import flac_bytes, to_int16
+from voxtral_ros.audio.flac import flac_bytes
+from voxtral_ros.audio.pcm import encode_pcm16
 from voxtral_ros.audio.resample import TARGET_RATE_HZ
 from voxtral_ros.recognizer.capture_folder import CaptureFolder
 from voxtral_ros.recognizer.events import Transcript, Word
@@ -157,7 +158,7 @@ class Recorder:
             end = min(round((transcript.end_s + _MARGIN_S) * TARGET_RATE_HZ), self._audio.end)
             self._last_end_s = transcript.end_s
             complete = begin <= round(transcript.start_s * TARGET_RATE_HZ) and begin < end
-            audio = {what: to_int16(track.part(begin, end))
+            audio = {what: encode_pcm16(track.part(begin, end))
                      for what, track in (('', self._audio), ('before', self._before))
                      if complete and track.begin <= begin and end <= track.end}
         if not complete:
