@@ -54,6 +54,7 @@ from training.augment import add_jitter, augment, spec_augment, WarpedMel
 from training.distillation import active_frames, distillation_loss, Teacher
 from training.evaluate import evaluate, load_sets
 from training.export import save
+from training.mixture import sources, UNTRANSCRIBED
 from training.sequences import collate, LEFT_PAD, PAD, Sequences, TOKEN_SAMPLES, UNKNOWN
 from training.training_network import TrainingNetwork, windowed_attention
 from training.vocabulary import N_SPECIAL
@@ -62,28 +63,6 @@ from voxtral_ros.model.config import ModelConfig
 from voxtral_ros.model.loading import load_network
 from voxtral_ros.model.network import VoxtralRealtime
 
-# (shards, sentences, spliced fraction) -> sampling weight among the sources of its kind
-SYNTHETIC_SPEECH = {
-    ('kokoro', 'sentences.txt', 0.05): 18,
-    ('hibari', 'sentences.txt', 0.05): 12,
-    ('flite', 'sentences.txt', 0.0): 5,
-    ('espeak', 'sentences.txt', 0.0): 3,
-}
-REAL_SPEECH = {
-    ('common-voice', 'common-voice.txt', 0.3): 34,
-    ('dev-clean', 'dev-clean.txt', 0.7): 9,
-    ('mini-a', 'mini-a.txt', 0.6): 7,
-    ('mini-b', 'mini-b.txt', 0.6): 6,
-    ('libri-more', 'libri-more.txt', 0.7): 3,
-    ('clean-100', 'clean-100.txt', 0.9): 6,
-    ('speechocean', 'speechocean.txt', 0.3): 7,
-    ('wuw', 'wuw.txt', 0.3): 10,
-    ('an4', 'an4.txt', 0.0): 4,
-    ('gsc', 'gsc.txt', 0.5): 2,
-    ('wake-words', 'wake-words.txt', 0.3): 2,
-    ('more', 'more.txt', 0.3): 2,
-    ('asterisk-en', 'asterisk-en.txt', 0.4): 1,
-}
 _FALSE_WORD = 1e-4  # error rate that one false word per hour of noise counts as
 _DECAY = 0.5  # last fraction of the training, in which the learning rate falls to zero
 _REAL_SPEECH = 0.65  # of the utterances
@@ -92,21 +71,6 @@ _CORRUPTED = 0.1  # of the input text tokens: the model must recover from its ow
 _DISTILLATION = (0.8, 0.5)  # weight of the distillation loss, at the start and at the end
 _FAKE_QUANTIZATION = (0.85, 0.90)  # progress at which it starts, and at which it is complete
 _SCALE_INTERVAL = 20  # steps between updates of the scales of the fake quantization
-
-
-# speech in other languages, of which nothing is to be written
-FOREIGN_SPEECH = {('foreign', 'foreign.txt', 0.0): 1}
-_FOREIGN_SPEECH = 0.04  # of the utterances
-# speech without transcripts, from which the encoder alone learns; fraction of the sequences
-UNTRANSCRIBED = ('untranscribed', 0.15)
-
-
-def sources(real_speech: float) -> dict[tuple[str, str, float], float]:
-    """Return the sampling weights: a fraction of real speech, the rest synthetic and foreign."""
-    kinds = ((REAL_SPEECH, real_speech), (FOREIGN_SPEECH, _FOREIGN_SPEECH),
-             (SYNTHETIC_SPEECH, 1 - real_speech - _FOREIGN_SPEECH))
-    return {source: fraction * weight / sum(kind.values())
-            for kind, fraction in kinds for source, weight in kind.items()}
 
 
 def init_weights(network: VoxtralRealtime) -> None:

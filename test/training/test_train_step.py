@@ -112,14 +112,3 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
     assert train.schedule(10 ** 6, 300, 1 - train._DECAY) == 1
     assert train.schedule(10 ** 6, 300, 1 - train._DECAY / 2) == pytest.approx(0.5)
     assert train.schedule(10 ** 6, 300, 1.0) == 0
-
-
-def test_real_speech_has_its_fraction_of_the_utterances():
-    weights = train.sources(0.3)
-    assert sum(weights.values()) == pytest.approx(1)
-    assert sum(weights[kind] for kind in train.REAL_SPEECH) == pytest.approx(0.3)
-    assert weights.keys() == {
-        *train.REAL_SPEECH, *train.SYNTHETIC_SPEECH, *train.FOREIGN_SPEECH}
-    some, other, *_ = train.REAL_SPEECH
-    assert weights[some] / weights[other] == pytest.approx(
-        train.REAL_SPEECH[some] / train.REAL_SPEECH[other])

@@ -56,14 +56,14 @@ class _Piece(NamedTuple):
 
 
 class RobotText:
-    """What the robot says, as it is told; any thread may write it while another one reads."""
+    """What the robot says, from its topic; any thread may write while another one reads."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self._pieces: tuple[_Piece, ...] = ()
 
     def say(self, text: str, time_s: float) -> None:
-        """Take what the robot says from now on, or after what it was told before."""
+        """Take what the robot says from now on, or after what came before."""
         pieces = list(self._pieces)
         for letters, _ in pieces_of([text]):
             last = pieces[-1] if pieces else _Piece('', 0.0, 0.0)
@@ -137,8 +137,8 @@ class _Utterance:
     id: int  # noqa: A003
     kept: list[bool] = field(default_factory=list)  # by word
     place: int | None = None  # in the robot's text, of the last word that was its
-    start: Turn | None = None  # that nobody has been told of
-    told: bool = False  # that the turn has started
+    start: Turn | None = None  # that has not been emitted
+    started: bool = False  # the turn, as emitted
     eager: bool = False  # that it seems to be over
     out: str = ''  # text that was let through
 
@@ -197,7 +197,7 @@ class RobotWords:
             return [turn] if was_eager else []
         rest = _without(turn, self._judge(utterance, turn, True, spoke, stamp_s))
         if turn.kind is TurnKind.END:
-            return [rest] if utterance.told else []
+            return [rest] if utterance.started else []
         if not rest.text.strip():
             return []
         utterance.eager = True
@@ -209,7 +209,7 @@ class RobotWords:
         start, utterance.start = utterance.start, None
         if start is None:
             return []
-        utterance.told = True
+        utterance.started = True
         return [replace(start, start_s=said.start_s, end_s=said.start_s)]
 
     def _judge(self, utterance: _Utterance, event: Transcript | Turn, complete: bool,
@@ -221,11 +221,12 @@ class RobotWords:
             become the robot's are left out
         """
         kept = list(utterance.kept[:len(event.words)])
-        heard = [self._hear(event, index, complete, spoke, stamp_s)
+        candidates = [self._candidate(event, index, complete, spoke, stamp_s)
                  for index in range(len(kept), len(event.words))]
         place = utterance.place
-        for index, word in enumerate(heard):
-            keep = word.verdict(place, heard[index + 1:], complete, kept[-1] if kept else None)
+        for index, word in enumerate(candidates):
+            keep = word.verdict(
+                place, candidates[index + 1:], complete, kept[-1] if kept else None)
             if keep is None:
                 break
             kept.append(keep)
@@ -234,21 +235,21 @@ class RobotWords:
             utterance.place = place
         return kept
 
-    def _hear(self, event: Transcript | Turn, index: int, complete: bool, spoke: Spoke,
-              stamp_s: Callable[[float], float]) -> _Heard:
+    def _candidate(self, event: Transcript | Turn, index: int, complete: bool, spoke: Spoke,
+              stamp_s: Callable[[float], float]) -> _Candidate:
         """Return what is known of a word by itself."""
         word = event.words[index]
         before_s = event.words[index - 1].end_s if index else event.start_s
         start_s = max(before_s, word.end_s - _WORD_S)
         if not spoke(start_s, word.end_s):
-            return _Heard(word, self._text, (0.0, 0.0), False, False)
+            return _Candidate(word, self._text, (0.0, 0.0), False, False)
         times = stamp_s(start_s), stamp_s(word.end_s)
         grows = not complete and index == len(event.words) - 1
-        return _Heard(word, self._text, times, True, grows)
+        return _Candidate(word, self._text, times, True, grows)
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _Candidate:
     """A word that was recognised."""
 
     word: Word
@@ -273,7 +274,7 @@ class _Heard:
         letters = normalised(self.word.text)
         return len(letters) <= (1 if any(map(is_unspaced, letters)) else _SMALL)
 
-    def verdict(self, before: int | None, following: Sequence[_Heard], complete: bool,
+    def verdict(self, before: int | None, following: Sequence[_Candidate], complete: bool,
                 after_kept: bool | None) -> bool | None:
         """
         Return whether somebody else has said it, None if that cannot be told yet.
