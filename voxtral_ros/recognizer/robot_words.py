@@ -222,7 +222,7 @@ class RobotWords:
         """
         kept = list(utterance.kept[:len(event.words)])
         candidates = [self._candidate(event, index, complete, spoke, stamp_s)
-                 for index in range(len(kept), len(event.words))]
+                      for index in range(len(kept), len(event.words))]
         place = utterance.place
         for index, word in enumerate(candidates):
             keep = word.verdict(
@@ -236,7 +236,7 @@ class RobotWords:
         return kept
 
     def _candidate(self, event: Transcript | Turn, index: int, complete: bool, spoke: Spoke,
-              stamp_s: Callable[[float], float]) -> _Candidate:
+                   stamp_s: Callable[[float], float]) -> _Candidate:
         """Return what is known of a word by itself."""
         word = event.words[index]
         before_s = event.words[index - 1].end_s if index else event.start_s
