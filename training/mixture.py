@@ -25,15 +25,13 @@ SYNTHETIC_SPEECH = {
 }
 REAL_SPEECH = {
     ('common-voice', 'common-voice.txt', 0.3): 34,
-    ('dev-clean', 'dev-clean.txt', 0.7): 9,
-    ('mini-a', 'mini-a.txt', 0.6): 7,
-    ('mini-b', 'mini-b.txt', 0.6): 6,
-    ('libri-more', 'libri-more.txt', 0.7): 3,
-    ('clean-100', 'clean-100.txt', 0.9): 6,
-    ('speechocean', 'speechocean.txt', 0.3): 7,
-    ('wuw', 'wuw.txt', 0.3): 10,
+    ('dev-clean', 'dev-clean.txt', 0.7): 14,
+    ('clean-100', 'clean-100.txt', 0.9): 7,
+    ('talks', 'talks.txt', 0.3): 10,  # transcribed by Whisper (training.pseudo_labels)
+    ('wuw', 'wuw.txt', 0.3): 12,
+    ('speechocean', 'speechocean.txt', 0.3): 8,
     ('an4', 'an4.txt', 0.0): 4,
-    ('gsc', 'gsc.txt', 0.5): 2,
+    ('gsc', 'gsc.txt', 0.5): 3,
     ('wake-words', 'wake-words.txt', 0.3): 2,
     ('more', 'more.txt', 0.3): 2,
     ('asterisk-en', 'asterisk-en.txt', 0.4): 1,
