@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Draw the way of the audio through the node: `python tools/draw_dataflow.py docs/dataflow.svg`."""
+"""Draw the way of audio through the node: `python tools/draw_dataflow.py docs/dataflow.svg`."""
 
 import argparse
 from dataclasses import dataclass
