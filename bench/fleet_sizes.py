@@ -98,7 +98,7 @@ def print_sizes():
           f'{streams_within(limit_ms)} |\n'
           f'| and {stream_ms:.2f} ms of the host for each stream, in one thread | {n_streams} |\n'
           f'\n{WEIGHTS_GB:g} GB of weights and {n_streams} KV caches of {STREAM_GB:g} GB: '
-          f'{WEIGHTS_GB + n_streams * STREAM_GB:.0f} GB. Clients that send silence, too: '
+          f'{WEIGHTS_GB + n_streams * STREAM_GB:.0f} GB.\nClients that send silence, too: '
           f'{int(limit_ms / voice_ms)}, if nobody speaks to any ({voice_ms:.2f} ms each).\n')
     shares = {name: n * (TURN_S + AROUND_S) / 3600 for name, n in TURNS.items()}
     heads = [f'robots, {name} ({share:.0%})' for name, share in shares.items()]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The tables of docs/jetson.md and docs/ros.md that `bench/step.py --predict` prints."""
+"""The tables of docs/jetson.md that `bench/step.py --predict` prints."""
 
 from voxtral_ros.backends.benchmark import Board, BOARDS, PassBytes, planned_bytes, TOKEN_S
 from voxtral_ros.cli.bench import LAYOUTS

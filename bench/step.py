@@ -30,7 +30,7 @@ The whole 80 ms step of a random model of full size on one GPU, as the engine ru
 
 Host to host: audio in, tokens out, in milliseconds per 80 ms of audio. --orin-build runs the
 machine code for Orin, compute_87, translated by the driver. --predict needs no GPU: it prints the
-tables of docs/jetson.md and of a day in docs/ros.md.
+tables of docs/jetson.md.
 """
 
 from __future__ import annotations

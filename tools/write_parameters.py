@@ -42,25 +42,49 @@ YAML_HEAD = """\
 DOCS_HEAD = """\
 # Parameters of the node
 
-Made by `tools/write_parameters.py` from the table in `voxtral_ros/node/parameter_table.py`;
-[config/asr.yaml](../config/asr.yaml) lists the same as a file to copy, and
-`ros2 param describe /asr NAME` says it of a running node. Each is also an argument of the launch
-file: `ros2 launch voxtral_ros asr.launch.py microphone:=2 endpoint.silence_s:=1.2`.
+Every parameter with its default, its values and when it can change.
 
-| changed by `ros2 param set` | |
+```
+ros2 launch voxtral_ros asr.launch.py microphone:=2 endpoint.silence_s:=1.2   # as launch arguments
+ros2 launch voxtral_ros asr.launch.py params_file:=mine.yaml                  # as a file
+ros2 param set /asr endpoint.silence_s 1.2                                    # of a running node
+ros2 param describe /asr endpoint.silence_s                                   # its description
+```
+
+[config/asr.yaml](../config/asr.yaml) lists the same as a file to copy. Both are written by
+`tools/write_parameters.py` from the table in `voxtral_ros/node/parameter_table.py`.
+
+| changed while | `ros2 param set` |
 |---|---|
 | always | takes effect at once, also in the middle of an utterance |
-| inactive | is read at activate: while the node is active, it is refused |
-| unconfigured | is read at configure: while the node is inactive or active, it is refused |
+| inactive | is read at activate: an active node refuses it |
+| unconfigured | is read at configure: an inactive or active node refuses it |
 
-A value is checked when it is set. A number may stand for a text (`microphone: 2`), a whole number
-for another (`endpoint.silence_s: 1`), and a number or true in quotes for what is in them. A value
-that cannot be makes configure fail with the reason until it is corrected; an unknown name is
+Values are checked when they are set. A number may stand for a text (`microphone: 2`), a whole
+number for another (`endpoint.silence_s: 1`), and a number or true in quotes for its content. An
+invalid value makes configure fail, with the reason, until it is corrected. An unknown name is
 ignored with a warning that names the nearest one.
-
+"""
+TABLE_HEAD = """\
 | name | default | values | changed while | |
 |---|---|---|---|---|
 """
+# A parameter is in the first group that has the beginning of its name.
+GROUPS = {
+    'Recogniser on another machine': (
+        'engine.url', 'engine.model', 'engine.token', 'engine.ca', 'engine.outage'),
+    'Model and device': (
+        'autostart', 'model', 'device', 'dtype', 'threads', 'engine.', 'delay_ms'),
+    "Echo and the robot's own voice": ('robot_', 'echo.'),
+    'Utterances and turns': ('endpoint.', 'turn.', 'vad.'),
+    'Silence, and what hangs': ('idle.', 'watchdog.'),
+    'Phrases, wake phrases, ~/listen': ('phrases.', 'listen.', 'wake.'),
+    'Output': ('partial_', 'capture.', 'log_', 'hri_'),
+    'Audio': ('',),
+}
+ORDER = ('Model and device', 'Recogniser on another machine', 'Audio', 'Utterances and turns',
+         'Silence, and what hangs', 'Phrases, wake phrases, ~/listen',
+         "Echo and the robot's own voice", 'Output')
 
 
 def yaml(value: object) -> str:
@@ -82,11 +106,19 @@ def config() -> str:
     return YAML_HEAD + '\n'.join(lines) + '\n'
 
 
+def group_of(name: str) -> str:
+    """Return the heading under which a parameter stands."""
+    return next(group for group, beginnings in GROUPS.items() if name.startswith(beginnings))
+
+
 def docs() -> str:
     """Return docs/parameters.md."""
-    lines = [f'| `{row.name}` | `{yaml(row.default)}` | {row.values} | {CHANGED[row.read]} '
-             f'| {row.description} |' for row in TABLE]
-    return DOCS_HEAD + '\n'.join(lines) + '\n'
+    parts = [DOCS_HEAD]
+    for group in ORDER:
+        lines = [f'| `{row.name}` | `{yaml(row.default)}` | {row.values} | {CHANGED[row.read]} '
+                 f'| {row.description} |' for row in TABLE if group_of(row.name) == group]
+        parts.append(f'\n## {group}\n\n{TABLE_HEAD}' + '\n'.join(lines) + '\n')
+    return ''.join(parts)
 
 
 def main() -> int:

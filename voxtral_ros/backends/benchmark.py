@@ -40,7 +40,7 @@ _SAMPLES, _CONTEXT = 1280, 240
 _EFFICIENCY = 0.8  # of the peak: the best that decoders have shown on these boards
 _PER_CALL_S = {'encoder': 2.5e-3, 'decoder': 2.0e-3}  # of some 400 graph nodes each
 # What a multiprocessor takes in per clock in whole steps that no memory limits: the least of all
-# rows of "On 8 multiprocessors" in bench/results/step.md.
+# rows in bench/results/step_8_sms.md.
 BYTES_PER_CLOCK_AND_SM = 13.9
 
 

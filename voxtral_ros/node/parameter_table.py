@@ -145,19 +145,20 @@ TABLE = (
     Row('engine.window', 0, 'tokens of 80 ms that the decoder looks back; fewer take less memory; '
         '0: as many as the model was made for', (0, 8192)),
     Row('engine.kv_cache', 'auto', 'bits of the numbers in the KV cache: 8 takes half the memory '
-        'of 16, and less time on a small board; auto: 8 where the model would take more than half '
+        'of 16, and less time on a small board; auto: 8 if the model would take more than half '
         'of the memory', choices=('auto', '16', '8')),
     Row('engine.verify', True, 'compare the weights with their checksums, if they have any, while '
         'they are loaded'),
-    Row('engine.url', '', 'address of a voxtral or vLLM server that is to be used instead of '
-        'model, such as ws://host:8000/v1/realtime; several, apart by spaces, commas or line '
-        'ends: the first that is well; empty: none',
+    Row('engine.url', '', 'address of a voxtral or vLLM server to use instead of model, such as '
+        'ws://host:8000/v1/realtime; several, separated by spaces, commas or line ends: the first '
+        'that works; empty: none',
         pattern=rf'\s*({_ADDRESS}([\s,]+{_ADDRESS})*)?\s*',
         like='an address that begins with ws:// or wss://, or several'),
     Row('engine.model', '', 'name to ask the server for, or the last part of it; empty: the one '
         'it has'),
     Row('engine.token_file', '', 'file whose first line is the bearer token of the server'),
-    Row('engine.ca_file', '', 'certificate to trust a wss:// server by; empty: the usual ones'),
+    Row('engine.ca_file', '', 'certificate by which to trust a wss:// server; empty: the '
+        'usual ones'),
     Row('engine.outage_s', 300.0, 'speech that is kept while the server is away, s',
         (10.0, 3600.0)),
     Row('delay_ms', 480, 'how far the text lags behind the audio, ms: more makes fewer mistakes',
@@ -182,10 +183,10 @@ TABLE = (
     Row('frame_id', '', 'frame of transcripts whose audio names none', read=AT_ACTIVATE),
     Row('audio_queue_s', 30.0, 'audio that may wait before the older half is dropped, s',
         (1.0, 600.0), read=AT_ACTIVATE),
-    Row('max_gap_s', 2.0, 'gaps in the stamps up to here are bridged with silence, s; longer '
-        'ones end the utterance', (0.0, 30.0), read=AT_ACTIVATE),
-    Row('audio_timeout_s', 3.0, 'no audio for so long is an error in the diagnostics, s; 0: never '
-        '(push to talk)', (0.0, 3600.0), read=ALWAYS),
+    Row('max_gap_s', 2.0, 'gaps in the stamps up to this long are filled with silence, s; '
+        'longer ones end the utterance', (0.0, 30.0), read=AT_ACTIVATE),
+    Row('audio_timeout_s', 3.0, 'this long without audio is an error in the diagnostics, s; 0: '
+        'never (push to talk)', (0.0, 3600.0), read=ALWAYS),
     Row('endpoint.silence_s', 0.8, 'pause after which an utterance ends, s', (0.1, 10.0),
         read=ALWAYS),
     Row('endpoint.max_utterance_s', 30.0, 'longer utterances are cut at a word, s', (2.0, 600.0),
@@ -193,13 +194,13 @@ TABLE = (
     Row('endpoint.min_speech_probability', 0.1, 'words are discarded where voice activity stayed '
         'under this; 0 keeps all', (0.0, 1.0), read=ALWAYS),
     Row('turn.eager_s', 0.25, 'pause after which the stream looks ahead and publishes EAGER_END, '
-        'the text that the turn has if it is over, s; 0: never, and finals come later',
+        'the whole text if the turn is over, s; 0: never, and finals come later',
         (0.0, 10.0), read=ALWAYS),
-    Row('turn.punctuated_silence_s', 0.0, 'pause after which an utterance ends whose text ends a '
+    Row('turn.punctuated_silence_s', 0.0, 'pause that ends an utterance whose text ends a '
         'sentence, s; 0: as any other', (0.0, 10.0), read=ALWAYS),
-    Row('idle.after_s', 2.0, 'without anything like speech for so long, the model is given no '
-        'audio, and costs nothing, s; 0: never', (0.0, 3600.0), read=ALWAYS),
-    Row('idle.preroll_s', 1.0, 'audio that the model is given first when speech sets in, s',
+    Row('idle.after_s', 2.0, 'after this long without anything like speech, the model gets no '
+        'audio and costs nothing, s; 0: never', (0.0, 3600.0), read=ALWAYS),
+    Row('idle.preroll_s', 1.0, 'audio that the model gets first when speech begins, s',
         (0.3, 5.0), read=ALWAYS),
     Row('idle.threshold', 0.1, 'probability of speech above which it wakes, if '
         'endpoint.min_speech_probability is not lower', (0.01, 0.95), read=ALWAYS),
@@ -218,16 +219,16 @@ TABLE = (
     Row('phrases.file', '', 'file with more of them, one in a line, UTF-8', read=ALWAYS),
     Row('phrases.boost', 2.0, 'boost of phrases that have none of their own: more finds more of '
         'them, also where others were said; 0: none', (0.0, 10.0), read=ALWAYS),
-    Row('listen.begin_timeout_s', 10.0, 'a goal of ~/listen that has no such limit of its own '
-        'ends when nobody has begun to speak by then, s; 0: never', (0.0, 3600.0), read=ALWAYS),
-    Row('listen.max_duration_s', 60.0, 'longest time that a goal of ~/listen takes that has no '
-        'such limit of its own, s; 0: any', (0.0, 3600.0), read=ALWAYS),
-    Row('wake.phrases', [], 'nothing is published until one of them was said, such as hey robot; '
-        'small errors are forgiven; empty: everything is', read=ALWAYS),
+    Row('listen.begin_timeout_s', 10.0, 'a goal of ~/listen without a limit of its own ends if '
+        'nobody has begun to speak by then, s; 0: never', (0.0, 3600.0), read=ALWAYS),
+    Row('listen.max_duration_s', 60.0, 'longest time that a goal of ~/listen without a limit of '
+        'its own takes, s; 0: any', (0.0, 3600.0), read=ALWAYS),
+    Row('wake.phrases', [], 'nothing is published until somebody says one of them, such as hey '
+        'robot; small errors are forgiven; empty: everything is', read=ALWAYS),
     Row('wake.boost', 1.0, 'boost of wake phrases that have none of their own: more misses fewer, '
         'and wakes more often for words that sound alike; 0: none', (0.0, 10.0), read=ALWAYS),
-    Row('wake.timeout_s', 8.0, 'sleeps again when nobody has spoken to it for so long, s; 0: '
-        'never', (0.0, 3600.0), read=ALWAYS),
+    Row('wake.timeout_s', 8.0, 'the node sleeps again after this long without an utterance, s; '
+        '0: never', (0.0, 3600.0), read=ALWAYS),
     Row('wake.similarity', 0.8, 'share of the letters of a wake phrase that have to be right: '
         'less misses fewer and wakes for other words more often', (0.5, 1.0), read=ALWAYS),
     Row('wake.publish_all', False, 'publish everything, and mark what is for the robot (awake)',
@@ -236,7 +237,7 @@ TABLE = (
         'transcripts, duck (publish what is said, without the words of robot_text; with '
         'echo.cancellation), or ignore it', choices=('mute', 'mark', 'duck', 'ignore'),
         read=ALWAYS),
-    Row('robot_speaking_tail_s', 0.3, 'how long that goes on when it has become false, s',
+    Row('robot_speaking_tail_s', 0.3, 'how long that goes on after it has become false, s',
         (0.0, 10.0), read=ALWAYS),
     Row('echo.cancellation', False, 'take what the robot plays out of the audio; needs '
         'pywebrtc-audio', read=AT_ACTIVATE),
@@ -244,23 +245,23 @@ TABLE = (
         'pywebrtc-audio', read=AT_ACTIVATE),
     Row('echo.gain_control', False, 'make quiet speech louder; needs pywebrtc-audio',
         read=AT_ACTIVATE),
-    Row('echo.reference', 'playback', 'where what the robot plays comes from: the topic '
-        'playback, or the monitor of an output device (PulseAudio, PipeWire)',
+    Row('echo.reference', 'playback', 'source of what the robot plays: the topic playback, or the '
+        'monitor of an output device (PulseAudio, PipeWire)',
         choices=('playback', 'monitor'), read=AT_ACTIVATE),
     Row('echo.monitor', '', 'name of that monitor, or part of it, as pactl list short sources '
         'shows it; empty: that of the default output', read=AT_ACTIVATE),
-    Row('echo.wait_s', 0.6, 'for how long the audio waits for what the robot plays at most, s',
+    Row('echo.wait_s', 0.6, 'how long the audio waits for what the robot plays, at most, s',
         (0.0, 3.0), read=AT_ACTIVATE),
     Row('partial_rate_hz', 0.0, 'partial transcripts per second at most; 0: on every change',
         (0.0, 50.0), read=ALWAYS),
-    Row('capture.folder', '', 'keep every utterance that is published there, audio and text: tell '
-        'people before you do; empty: none is kept', read=ALWAYS),
+    Row('capture.folder', '', 'folder in which every published utterance is kept, audio and text: '
+        'tell people before you do; empty: none is kept', read=ALWAYS),
     Row('capture.max_mb', 1000, 'size of that folder at which the oldest utterances are removed, '
         'MB', (10, 10_000_000), read=ALWAYS),
     Row('capture.max_days', 30.0, 'age at which they are removed, days; 0: any', (0.0, 3650.0),
         read=ALWAYS),
     Row('log_transcripts', True, 'write final transcripts to the log', read=ALWAYS),
-    Row('hri_voice', 'anonymous_speaker', 'where hri_msgs is installed, transcripts also go to '
+    Row('hri_voice', 'anonymous_speaker', 'if hri_msgs is installed, transcripts also go to '
         '/humans/voices/<this>/speech (REP-155); empty: not',
         pattern=r'([A-Za-z_][A-Za-z0-9_]*)?', like='letters, digits and _, no digit first'),
 )
