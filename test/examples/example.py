@@ -24,6 +24,7 @@ from support.processes import ends_with_us
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / 'examples'
 ORDERS = ROOT / 'test' / 'data' / 'orders.flac'
+FIRST_ORDER = 'robot go to the kitchen and bring me the red cup'
 
 
 def command(name, *arguments):
