@@ -47,7 +47,7 @@ OVERLAYS := ros_drivers mgonzs13 hri
 OVERLAY_ROOT := $(ROOT)/build/overlays
 
 # With `colcon build --symlink-install`, edits are live: only new or gone files need another build.
-SOURCES := $(shell find msg srv action resource scripts voxtral_ros config kernels launch models \
+SOURCES := $(shell find msg srv action resource scripts voxtral_ros config examples kernels launch models \
 	-name __pycache__ -prune -o -type f -print 2>/dev/null)
 
 # What everybody needs, what is for a shell, and what is for tests.

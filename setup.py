@@ -37,7 +37,7 @@ def data_files() -> list[tuple[str, list[str]]]:
         ('share/ament_index/resource_index/packages', ['resource/voxtral_ros']),
         (SHARE, ['package.xml']),
     ]
-    for top in ('config', 'kernels', 'launch', 'models'):
+    for top in ('config', 'examples', 'kernels', 'launch', 'models'):
         for folder in sorted({path.parent for path in Path(top).rglob('*') if path.is_file()}):
             if folder.name != '__pycache__':
                 content = [str(path) for path in sorted(folder.iterdir()) if path.is_file()]

@@ -26,7 +26,8 @@ import pytest
 HAS_ROS = find_spec('rclpy') is not None
 HAS_TORCH = find_spec('torch') is not None
 NO_TORCH = 'no torch: make test TORCH=1'
-LEFT_OUT = ([] if HAS_ROS else [('node', 'no ROS 2, README.md has how to get it')]) \
+NO_ROS = 'no ROS 2, README.md has how to get it'
+LEFT_OUT = ([] if HAS_ROS else [('node', NO_ROS), ('examples/test_with_ros.py', NO_ROS)]) \
     + ([] if HAS_TORCH else [('server', NO_TORCH)])
 collect_ignore_glob = [folder for folder, _ in LEFT_OUT]
 

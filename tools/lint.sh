@@ -26,7 +26,7 @@ check ament_flake8 "${folders[@]}" setup.py
 check ament_pep257 "${folders[@]}" setup.py
 check ament_copyright "${folders[@]}" setup.py CMakeLists.txt
 check ament_lint_cmake CMakeLists.txt test/overlays
-check ament_xmllint package.xml test/overlays
+check ament_xmllint package.xml examples test/overlays
 
 if [ ${#failed[@]} -gt 0 ]; then
   echo "failed: ${failed[*]}" >&2

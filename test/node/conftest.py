@@ -14,25 +14,4 @@
 
 """Tests of the node run in a domain of their own, on this machine alone."""
 
-import fcntl
-import os
-from pathlib import Path
-import tempfile
-
-
-def _take_domain():
-    """Return a ROS domain that no other run of the tests has; its lock ends with the process."""
-    for domain in range(20, 100):  # higher ones get into the way of ephemeral ports
-        path = Path(tempfile.gettempdir(), f'ros_domain_{domain}.lock')
-        lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-        else:
-            return domain
-    raise RuntimeError('all ROS domains from 20 to 99 are taken by other runs of the tests')
-
-
-os.environ['ROS_DOMAIN_ID'] = str(_take_domain())
-os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+import support.ros_domain  # noqa: F401

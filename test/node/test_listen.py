@@ -15,10 +15,6 @@
 
 """The action ~/listen, asked by real clients: what counts, and that every goal has an end."""
 
-from pathlib import Path
-import subprocess
-import sys
-
 from action_msgs.msg import GoalStatus
 from node.conversation import Asking, conversation
 from node.driver import ACTIVATE, CONFIGURE, driven
@@ -26,13 +22,11 @@ from node.orders import first_orders
 import pytest
 from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
-from support.processes import ends_with_us
 from support.scripted import join, PAUSE, Script, silence, voice
 
 from voxtral_ros.action import Listen
 from voxtral_ros.recognizer.interface import LinkStatus
 
-EXAMPLE = Path(__file__).resolve().parents[2] / 'examples' / 'listen.py'
 R = Listen.Result
 SUCCEEDED, CANCELED, ABORTED = (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED,
                                 GoalStatus.STATUS_ABORTED)
@@ -440,32 +434,6 @@ def test_audio_that_stops_while_somebody_speaks_ends_the_utterance():
         while asking.result is None:
             talk.pass_time(0.25)
         assert ended(asking) == (SUCCEEDED, R.SUCCEEDED, 'stop')
-
-
-@pytest.mark.parametrize(('said', 'printed'), [
-    (' the garage', 'garage'), (' the moon', 'none of these rooms: the moon'),
-    ('', 'nobody has spoken for 5 s')])
-def test_the_example(said, printed):
-    script = Script()
-    with conversation(script) as talk:
-        client = subprocess.Popen([*ends_with_us(), sys.executable, str(EXAMPLE)],
-                                  stdout=subprocess.PIPE, text=True)
-        talk.wait(lambda: talk.node.listen.active)
-        talk.settle()
-        if said:
-            talk.play(join(silence(1.0), script.say(said), silence(PAUSE)))
-        else:
-            talk.pass_time(6.0)
-        lines = client.communicate(timeout=60)[0].splitlines()
-        assert client.returncode == 0
-        assert lines[-1] == printed
-        assert all(line.startswith('... ') for line in lines[:-1])
-
-
-def test_docs_have_the_example():
-    code = EXAMPLE.read_text(encoding='utf-8').partition('import sys\n')
-    docs = (EXAMPLE.parents[1] / 'docs' / 'listen.md').read_text(encoding='utf-8')
-    assert f'```python\n{code[1]}{code[2]}```\n' in docs
 
 
 def test_a_process_that_ends_says_so_to_who_waits(tmp_path):
