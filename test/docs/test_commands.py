@@ -75,6 +75,7 @@ def test_options_by_themselves(page):
     """An option that stands alone is one of some program of ours, or of one that is named here."""
     others = {
         '--ros-args', '--params-file', '--show-args', '--feedback', '--once', '--remap', '--clock',
+        '--delay',
         '--cmake-args',  # colcon
         '--runtime',  # docker
         '--data-parallel-size', '--enforce-eager', '--max-model-len',  # vLLM

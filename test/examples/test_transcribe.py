@@ -17,6 +17,7 @@
 import ast
 
 from examples.example import EXAMPLES, FIRST_ORDER, ORDERS, run
+from node.orders import first_orders
 
 
 def test_transcribe():
@@ -24,6 +25,11 @@ def test_transcribe():
     assert (code, complaints) == (0, '')
     assert printed.splitlines()[0] == FIRST_ORDER
     assert len(printed.splitlines()) == 4
+
+
+def test_the_last_words_of_a_recording(tmp_path):
+    """Without a pause after them."""
+    assert run('transcribe.py', first_orders(tmp_path, 1)) == (0, f'{FIRST_ORDER}\n', '')
 
 
 def test_transcribe_is_ten_lines():
