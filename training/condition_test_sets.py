@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Make test sets of what a robot hears from clean ones: noise, voices, rooms, clipping and the rest.
+Make test sets in the conditions of a robot from clean ones: noise, voices, rooms, clipping.
 
     python -m training.condition_test_sets --test-sets T --clean people:30 reading:10 orders:20 \
         --babble reading [--noise DIR]

@@ -53,7 +53,7 @@ CONDITIONS = tuple(condition_test_sets.CONDITIONS)
 SETS = {
     'People it has never met': ('people', 'words'),
     'A voice it has never met': ('everyday',),
-    'What a robot hears': CONDITIONS,
+    'Noise, rooms and channels': CONDITIONS,
     'Older sets': ('reading', ORDERS, 'commands', 'kokoro', 'piper', 'festival')}
 ALL = (*(name for names in SETS.values() for name in names), FOREIGN, NOISE, SHIPPED)
 _ROBOT_ORDERS = (
