@@ -37,6 +37,7 @@ from voxtral_ros.audio.resample import resampled, Resampler
 ORDERS = Path(__file__).resolve().parents[1] / 'test' / 'data' / 'orders.flac'
 MICROPHONE_HZ = 48000
 SIZE = {'width': 900, 'height': 360}  # pixels of the page
+TIMEOUT_MS = 120_000  # on a busy machine
 WORDS = 4  # of the second order are there when the picture is taken
 
 
@@ -61,6 +62,7 @@ def take_picture(url: str, audio: Path, path: Path) -> None:
             executable_path=shutil.which('chromium') or shutil.which('google-chrome'),
             args=arguments)
         page = chromium.new_context(permissions=['microphone'], viewport=SIZE).new_page()
+        page.set_default_timeout(TIMEOUT_MS)
         page.goto(url)
         page.wait_for_selector('#state.ok')
         page.click('#microphone')

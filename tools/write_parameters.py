@@ -79,7 +79,7 @@ GROUPS = {
     'Utterances and turns': ('endpoint.', 'turn.', 'vad.'),
     'Silence, and what hangs': ('idle.', 'watchdog.'),
     'Phrases, wake phrases, ~/listen': ('phrases.', 'listen.', 'wake.'),
-    'Output': ('partial_', 'capture.', 'log_', 'hri_'),
+    'Output': ('text.', 'partial_', 'capture.', 'log_', 'hri_'),
     'Audio': ('',),
 }
 ORDER = ('Model and device', 'Recogniser on another machine', 'Audio', 'Utterances and turns',

@@ -32,6 +32,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+import math
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,7 @@ _DELAY_MS = 480
 _N_STREAMS = 8
 _CHUNK = 20480  # samples, 1.28 s: faster than 80 ms, with the same transcripts
 _RATE_HZ = 16000
+_MIN_CONFIDENCE = 0.25  # default of text.min_confidence; less is unsure, and no text of the node
 
 
 class Table:
@@ -148,6 +150,9 @@ def nothing_to_write(table: Table) -> Iterator[str]:
             rows.append(_row(f'`{name}` {kind}, {unit}' if kind else f'`{name}`, {unit}',
                              f'{seconds:.0f}',
                              *table.cells(name, partial(_n_written, of, per_s / seconds))))
+        if name == FOREIGN:
+            rows.append(_row('`foreign`, without what is unsure, words a minute', f'{seconds:.0f}',
+                             *table.cells(name, partial(_n_sure, recordings, per_s / seconds))))
     if rows:
         yield '\n### No English'
         yield from _head('set', 'seconds', *table.columns)
@@ -159,6 +164,20 @@ def _n_written(recordings: list[Recording], scale: float, words: dict[str, list[
     count = sum(len(spoken_form(word.text)) for recording in recordings
                 for word in words[recording.file])
     return f'{scale * count:.0f}'
+
+
+def _unsure(words: list[Word]) -> bool:
+    """Return whether the confidence of a recording, the geometric mean, is too low for a text."""
+    return bool(words) and math.exp(
+        sum(math.log(max(word.confidence, 1e-9)) for word in words) / len(words)) < _MIN_CONFIDENCE
+
+
+def _n_sure(recordings: list[Recording], scale: float, words: dict[str, list[Word]]) -> str:
+    """Return _n_written of the recordings that are not unsure, '-' without confidences."""
+    if all(math.isnan(word.confidence) for some in words.values() for word in some):
+        return '-'
+    return _n_written([recording for recording in recordings
+                       if not _unsure(words[recording.file])], scale, words)
 
 
 def shipped_orders(table: Table) -> Iterator[str]:
@@ -189,11 +208,13 @@ def confidence(table: Table, image: Path | None) -> Iterator[str]:
             foreign = np.array(_confidences(table, column, [FOREIGN])[0])
             rows.append(_row(column, str(len(values)), f'{calibration_error(found):.3f}', *(
                 f'{np.median(some):.2f}' if len(some) else '-'
-                for some in (all_values[flags], all_values[~flags], foreign))))
+                for some in (all_values[flags], all_values[~flags], foreign)),
+                f'{_right_in_unsure(table, column, speech):.1f}'))
     if curves:
         yield '\n### Confidence'
         yield from _head('recognizer', 'words', 'expected calibration error',
-                         'median of right words', 'of wrong words', 'in foreign speech')
+                         'median of right words', 'of wrong words', 'in foreign speech',
+                         'right words that are unsure, %')
         yield from rows
         yield from _head('confidence', *(f'{name}, {what}' for name in curves
                                          for what in ('words', 'right')))
@@ -216,6 +237,16 @@ def _confidences(table: Table, column: str, names: Iterable[str],
                 values += [word.confidence for word in words]
                 right += right_words(table.texts[name][file], words)
     return values, right
+
+
+def _right_in_unsure(table: Table, column: str, names: Iterable[str]) -> float:
+    """Return the share of the right words that are in unsure recordings, %."""
+    n_right = {True: 0, False: 0}
+    for name in names:
+        for file, words in table.words.get((column, name), {}).items():
+            if words:
+                n_right[_unsure(words)] += sum(right_words(table.texts[name][file], words))
+    return 100 * n_right[True] / max(1, sum(n_right.values()))
 
 
 def baseline(make: Callable[[], Recognizer]) -> Callable[[], Transcriber]:

@@ -119,7 +119,8 @@ def piper(texts: list[str], program: str, model: Path, length_scale: float = 1.0
         lines.write_text('\n'.join(texts) + '\n', encoding='utf-8')
         subprocess.run([program, '-m', str(model), '-i', str(lines), '-d', folder,
                         '--length-scale', str(length_scale)], check=True, capture_output=True)
-        paths = sorted(Path(folder).glob('*.wav'))  # named by the time
+        # Named by a clock in nanoseconds, which may have one digit more at the end.
+        paths = sorted(Path(folder).glob('*.wav'), key=lambda path: int(path.stem))
         assert len(paths) == len(texts), f'{len(paths)} recordings of {len(texts)} lines'
         for path in paths:
             samples, rate = soundfile.read(path, dtype='float32')

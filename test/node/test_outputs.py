@@ -15,13 +15,16 @@
 """What is published: whole texts, whatever is left out, and the last ones before the end."""
 
 from itertools import pairwise
+import math
 
 from node.written_down import Node, publishing
+import pytest
+from std_msgs.msg import String
 
 from voxtral_ros.msg import Word as WordMessage
 from voxtral_ros.node import words as words_module
 from voxtral_ros.node.outputs import Outputs
-from voxtral_ros.recognizer.events import Transcript
+from voxtral_ros.recognizer.events import Transcript, Word
 from voxtral_ros.recognizer.text import Utterance
 from voxtral_ros.recognizer.wake_gate import WakeGate, WakeOptions
 from voxtral_ros.recognizer.words import WordSplitter, Written
@@ -99,3 +102,16 @@ def test_deltas_add_up_to_the_text_at_any_rate():
                     if getattr(message, 'utterance_id', 0) == utterance_id]
         assert len(messages) == n_partials + 1
         assert ''.join(message.delta for message in messages) == messages[-1].text
+
+
+@pytest.mark.parametrize(('confidence', 'texts'), [
+    (0.24, []), (0.25, ['hello there']), (math.nan, ['hello there'])])
+def test_unsure_utterances_are_left_out_of_the_texts_alone(confidence, texts):
+    node = Node()
+    outputs, origin = publishing(node, lambda: 10 ** 9, min_confidence=0.25)
+    words = tuple(Word(text, 0.5, confidence) for text in ('hello', 'there'))
+    outputs.publish([Transcript(1, 0, True, 'hello there', 'hello there', words, 0.0, 0.5)],
+                    origin)
+    assert [message.data for message in node.published if isinstance(message, String)] == texts
+    assert [message.text for message in node.published
+            if getattr(message, 'is_final', False)] == ['hello there']

@@ -48,10 +48,11 @@ class Node:
         self.done.append(('destroyed', publisher.topic))
 
 
-def publishing(node, now_ns, partial_rate_hz=0.0):
+def publishing(node, now_ns, partial_rate_hz=0.0, min_confidence=0.0):
     """Return outputs of a node whose clock is a function, and where its audio began."""
     node.get_parameter = lambda name: SimpleNamespace(
-        value={'partial_rate_hz': partial_rate_hz, 'log_transcripts': False}.get(name, ''))
+        value={'partial_rate_hz': partial_rate_hz, 'log_transcripts': False,
+               'text.min_confidence': min_confidence}.get(name, ''))
     node.get_clock = lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=now_ns()))
     robot = SimpleNamespace(
         marked=lambda start_ns, end_ns: False, doubtful=lambda start_ns, end_ns: False,

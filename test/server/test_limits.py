@@ -233,13 +233,13 @@ def test_pings_and_pongs_are_no_events(limited, frame):
 
 def test_who_waits_for_text_is_not_idle(limited):
     serve, order = limited
-    with serve(idle_s=0.2) as server, server.client() as client:
+    with serve(idle_s=0.5) as server, server.client() as client:
         client.update()
         client.append(order)
         with server.engine.held():
             client.commit()
             with pytest.raises(TimeoutError):
-                client.socket.recv(timeout=1.0)
+                client.socket.recv(timeout=1.5)
         assert client.until('transcription.done')[-1]['text'] == 'go left'
 
 

@@ -88,7 +88,18 @@ def test_words_are_counted_where_no_english_is_spoken(sets):
     lines = list(judge.nothing_to_write(table(sets, us=Fake())))
     assert [line for line in lines if '`' in line] == [
         '| `foreign` de, words a minute | 60 | 2 |', '| `foreign` fr, words a minute | 60 | 1 |',
-        '| `foreign`, words a minute | 120 | 2 |', '| `noise`, words an hour | 60 | 60 |']
+        '| `foreign`, words a minute | 120 | 2 |',
+        '| `foreign`, without what is unsure, words a minute | 120 | - |',
+        '| `noise`, words an hour | 60 | 60 |']
+
+
+@pytest.mark.parametrize(('confidence', 'rate', 'right'), [(0.3, '2', '0.0'), (0.2, '0', '100.0')])
+def test_what_is_unsure_is_left_out(sets, confidence, rate, right):
+    judged = table(sets, us=Fake(confidence))
+    assert f'| `foreign`, without what is unsure, words a minute | 120 | {rate} |' \
+        in list(judge.nothing_to_write(judged))
+    judged.read('people')
+    assert [line for line in judge.confidence(judged, None) if line.endswith(f' | {right} |')]
 
 
 def test_a_set_is_transcribed_once(sets):
@@ -133,7 +144,7 @@ def test_confidence_is_compared_with_right_words(sets, tmp_path):
     list(judge.nothing_to_write(judged))
     lines = list(judge.confidence(judged, tmp_path / 'a.png'))
     # 12 of 14 words are right where English is spoken.
-    assert '| sure | 14 | 0.043 | 0.90 | 0.90 | 0.90 |' in lines
+    assert '| sure | 14 | 0.043 | 0.90 | 0.90 | 0.90 | 0.0 |' in lines
     assert '| 0.9 to 1.0 | 14 | 0.86 |' in lines
     assert '| 0.0 to 0.1 | 0 | - |' in lines
     assert not [line for line in lines if 'mute' in line]

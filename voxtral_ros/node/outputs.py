@@ -162,11 +162,16 @@ class Outputs:
         if self._voice and item.awake:
             self._voice.publish(message)
         if transcript.is_final:
-            if item.command and not self._robot.doubtful(
+            # What has no confidence, as of some servers, is not less than the limit.
+            unsure = message.confidence < self._value('text.min_confidence')
+            if item.command and not unsure and not self._robot.doubtful(
                     origin.stamp_ns(transcript.start_s), origin.stamp_ns(transcript.end_s)):
                 self._text.publish(String(data=item.command))
             if self._value('log_transcripts'):
-                self._node.get_logger().info(f'"{transcript.text}" ({message.latency:.2f} s)')
+                why = f', not on transcript/text: confidence {message.confidence:.2f}' \
+                    if unsure else ''
+                self._node.get_logger().info(
+                    f'"{transcript.text}" ({message.latency:.2f} s{why})')
             self._on_final(item, origin, message)
 
     def _message(self, transcript: Transcript, origin: Origin, now_ns: int,

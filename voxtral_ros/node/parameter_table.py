@@ -252,6 +252,9 @@ TABLE = (
         'shows it; empty: that of the default output', read=AT_ACTIVATE),
     Row('echo.wait_s', 0.6, 'how long the audio waits for what the robot plays, at most, s',
         (0.0, 3.0), read=AT_ACTIVATE),
+    Row('text.min_confidence', 0.25, 'utterances of less confidence, as of speech in a language '
+        'that the model does not know, are left out of transcript/text; 0: none', (0.0, 1.0),
+        read=ALWAYS),
     Row('partial_rate_hz', 0.0, 'partial transcripts per second at most; 0: on every change',
         (0.0, 50.0), read=ALWAYS),
     Row('capture.folder', '', 'folder in which every published utterance is kept, audio and text: '

@@ -124,7 +124,7 @@ def test_equals_the_modules_with_keys_and_values_in_int8(folders):
         found = run_kernels(network, folders / 'compact')
         exact = run_modules(folders / 'compact')
     for a, b, c in zip(found, expected, exact, strict=True):
-        assert (a - b).norm() < 2e-3 * b.norm()
+        assert (a - b).norm() < 1e-2 * b.norm()
         assert 1e-5 * c.norm() < (b - c).norm() < 0.1 * c.norm()
 
 
