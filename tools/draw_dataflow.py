@@ -74,7 +74,7 @@ PHRASES = Box(3, 2, 'phrases', 'names to expect', 'option')
 UTTERANCES = Box(4, 0, 'utterances, turns', 'end in a pause')
 WORDS = Box(4, 1, 'words', 'times, confidence')
 FILTER = Box(5, 0, 'wake phrases', "robot's own words", 'option')
-OUTPUTS = [Box(5, 1, 'transcript/partial', '/final, /text', 'ros'),
+OUTPUTS = [Box(5, 1, 'transcript/...', 'partial, final, text', 'ros'),
            Box(5, 2, 'turn', 'START ... END', 'ros')]
 LEGEND = ['green: topics of ROS', 'dashed: off by default']
 BOXES = [TOPIC, MICROPHONE, FILE, RESAMPLE, ECHO, PLAYBACK, VOICE, MODEL, PHRASES, UTTERANCES,

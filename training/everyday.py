@@ -15,7 +15,7 @@
 """
 Everyday language: requests to assistants and robots, conversations, sentences about anything.
 
-The sources are folders in `S/everyday`; training/README.md says what they hold and where they are
+The sources are folders in `S/everyday`; training/data.md says what they hold and where they are
 from. Numbers, times and amounts become words as people say them (`spoken_numbers.py`).
 """
 
