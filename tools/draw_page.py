@@ -36,7 +36,7 @@ from voxtral_ros.audio.resample import resampled, Resampler
 
 ORDERS = Path(__file__).resolve().parents[1] / 'test' / 'data' / 'orders.flac'
 MICROPHONE_HZ = 48000
-SIZE = {'width': 1040, 'height': 360}  # pixels of the page
+SIZE = {'width': 900, 'height': 360}  # pixels of the page
 TIMEOUT_MS = 120_000  # on a busy machine
 WORDS = 4  # of the second order are there when the picture is taken
 
