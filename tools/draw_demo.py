@@ -108,8 +108,8 @@ def draw(samples: np.ndarray, lines: list[Line]) -> str:
         rules.append(appears(f'f{n}', line.final_s, total_s))
         rows += [f'<text x="{MARGIN}" y="{y}" xml:space="preserve">{"".join(spans)}</text>',
                  f'<text class="final" x="{WIDTH - MARGIN}" y="{y}" text-anchor="end" '
-                 f'style="animation-name:f{n}">final, {line.final_s - line.spoken_s:.1f} s after it '
-                 'was said</text>']
+                 f'style="animation-name:f{n}">'
+                 f'final, {line.final_s - line.spoken_s:.1f} s after it was said</text>']
     return '\n'.join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
         '<title>Words appear while four orders are spoken</title>',

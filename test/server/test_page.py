@@ -35,13 +35,13 @@ pytestmark = pytest.mark.skipif(
     BROWSER is None, reason='no browser: sudo apt-get install chromium')
 TIMEOUT_MS = 60_000
 # Notes what there was first: text of an utterance that goes on, or one that has ended.
-FIRST = '''
+FIRST = """
 window.first = '';
 addEventListener('DOMContentLoaded', () => new MutationObserver(() => {
   window.first ||= document.querySelector('#finals li') ? 'final'
     : document.querySelector('#partial').textContent ? 'partial' : '';
 }).observe(document.body, {subtree: true, childList: true, characterData: true}));
-'''
+"""
 ORDERS = 'robot go to the kitchen and bring me the red cup turn left and go forward three meters'
 
 
