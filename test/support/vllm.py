@@ -22,6 +22,7 @@ Like vLLM it can be short of --max-model-len, know its model by another name, an
 
 import base64
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 import json
 import math
@@ -33,6 +34,15 @@ from support.scripted import DELAY
 from voxtral_ros.model.tokenizer import TextDecoder
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
+
+
+@dataclass
+class Generation:
+    """A text of one connection: an old connection may still be read beside the next one."""
+
+    decoder: TextDecoder | None = None
+    left: float = math.inf  # tokens
+    n_tokens: int = 0
 
 
 class VllmServer:
@@ -72,7 +82,7 @@ class VllmServer:
             socket.send(json.dumps({'type': kind, **fields}))
         send('session.created', id='sess-1', created=1)
         validated, slot, text = False, None, ''
-        self._left = math.inf  # tokens of this generation
+        generation = Generation()
         try:
             for message in socket:
                 event = json.loads(message)
@@ -87,15 +97,15 @@ class VllmServer:
                     validated = True
                 elif kind == 'input_audio_buffer.append':
                     samples = np.frombuffer(base64.b64decode(event['audio']), '<i2') / 32768
-                    if self.silent or self._left <= 0:
+                    if self.silent or generation.left <= 0:
                         continue  # stays in a queue that nobody reads
                     if slot is None:
                         self.broken.append('audio outside of a generation')
                         continue
                     slot.feed(samples.astype(np.float32))
-                    text = self._write(slot, text, send)
-                    if self._left <= 0:
-                        slot = self._done(slot, text, send)
+                    text = self._write(slot, text, send, generation)
+                    if generation.left <= 0:
+                        slot = self._done(slot, text, send, generation)
                 elif kind == 'input_audio_buffer.commit' and not validated:
                     send('error', error='Not validated', code='model_not_validated')
                 elif kind == 'input_audio_buffer.commit' and not event.get('final') \
@@ -105,9 +115,11 @@ class VllmServer:
                     if slot is not None:
                         self.broken.append('a commit within a generation')
                     slot, text = self.engine.take_slot(DELAY), ''
-                    self._decoder, self._n_tokens = TextDecoder(self.engine.tokenizer), 0
-                    self._left = self.max_tokens.pop(0) if self.max_tokens else math.inf
-                elif kind == 'input_audio_buffer.commit' and (self.silent or self._left <= 0):
+                    generation = Generation(
+                        TextDecoder(self.engine.tokenizer),
+                        self.max_tokens.pop(0) if self.max_tokens else math.inf)
+                elif kind == 'input_audio_buffer.commit' \
+                        and (self.silent or generation.left <= 0):
                     pass
                 elif kind == 'input_audio_buffer.commit' and slot is None:
                     self.broken.append('an end mark without a generation')
@@ -115,8 +127,8 @@ class VllmServer:
                     self.at_work.wait()
                     pad = self.engine.protocol.right_pad(slot.n_samples, DELAY)
                     slot.feed(np.zeros(pad, np.float32))
-                    text = self._write(slot, text, send)
-                    slot = self._done(slot, text, send)
+                    text = self._write(slot, text, send, generation)
+                    slot = self._done(slot, text, send, generation)
                 else:
                     send('error', error=f'Unknown event {kind}', code='unknown_event')
         except ConnectionClosed:
@@ -125,20 +137,20 @@ class VllmServer:
             if slot is not None:
                 self.engine.release(slot)
 
-    def _done(self, slot, text, send):
+    def _done(self, slot, text, send, generation):
         self.engine.release(slot)
         send('transcription.done', text=text,
-             usage={'prompt_tokens': 39, 'completion_tokens': self._n_tokens})
+             usage={'prompt_tokens': 39, 'completion_tokens': generation.n_tokens})
 
-    def _write(self, slot, text, send):
+    def _write(self, slot, text, send, generation):
         while self.engine.step():
             pass
-        while slot.tokens and self._left > 0:
+        while slot.tokens and generation.left > 0:
             token = slot.tokens.popleft().id
-            self._n_tokens += 1
-            self._left -= 1
+            generation.n_tokens += 1
+            generation.left -= 1
             is_text = self.engine.tokenizer.is_text(token)
-            delta = self._decoder.push(token) if is_text else ''
+            delta = generation.decoder.push(token) if is_text else ''
             text += delta
             send('transcription.delta', delta=delta)
         return text
