@@ -28,7 +28,9 @@ from voxtral_ros.doctor.model import (
     boards_of, check_files, check_memory, check_speed, describe, open_model)
 from voxtral_ros.model.checkpoint import WEIGHTS
 from voxtral_ros.model.config import ModelConfig
+from voxtral_ros.quantization.checksums import write_side_file
 from voxtral_ros.quantization.format import Recipe
+from voxtral_ros.quantization.inspection import inspect
 from voxtral_ros.resources import demo_model, share_folder
 
 NO_GPU = Probe({'gpus': []}, '')
@@ -180,10 +182,11 @@ def test_speed_elsewhere_has_to_be_measured(tmp_path, demo, packed):
 
 
 def test_a_folder_in_another_layout(tmp_path):
-    """In a shard, as large ones have several."""
+    """In a shard, as large ones have several, with its checksums beside it."""
     folder = tmp_path / 'model'
     shutil.copytree(demo_model(), folder)
-    (folder / WEIGHTS).rename(folder / 'consolidated-00001-of-00001.safetensors')
+    shard = (folder / WEIGHTS).rename(folder / 'consolidated-00001-of-00001.safetensors')
+    write_side_file(shard, inspect(shard).checksums)
     assert describe(open_model(folder, 0)).state == 'ok'
     assert check_files(open_model(folder, 0), lambda n: None).state == 'ok'
 

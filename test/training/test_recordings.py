@@ -79,7 +79,7 @@ def test_speech_without_texts_has_no_words(folder, tmp_path, kind):
     main(['--out', str(tmp_path), f'--{kind}', str(folder)])
     source = Source(tmp_path, kind, f'{kind}.txt')
     source.shards.refresh()
-    utterances = [source.draw(1.0, 1.0) for _ in range(10)]
+    utterances = [source.draw(1.0, 1.0) for _ in range(100)]
     assert all(not utterance.words and not len(utterance.ends) for utterance in utterances)
     assert {round(len(utterance.samples) / RATE_HZ) for utterance in utterances} > {20}
 

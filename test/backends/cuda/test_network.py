@@ -117,15 +117,21 @@ def test_equals_the_modules(folders, name):
 
 
 def test_equals_the_modules_with_keys_and_values_in_int8(folders):
-    """As far as rounding lets it: a last bit can decide which of two codes is nearer."""
+    """
+    As far as rounding lets it: a last bit can decide which of two codes is nearer.
+
+    How often it does depends on the processor; what INT8 changes is more than that.
+    """
     network = cuda_network(folders / 'compact', int8_cache=True)
     with torch.inference_mode():
         expected = run_modules(folders / 'compact', int8_cache=True)
         found = run_kernels(network, folders / 'compact')
         exact = run_modules(folders / 'compact')
     for a, b, c in zip(found, expected, exact, strict=True):
-        assert (a - b).norm() < 1e-2 * b.norm()
+        assert (a - b).norm() < 0.7 * (b - c).norm()
         assert 1e-5 * c.norm() < (b - c).norm() < 0.1 * c.norm()
+    errors = [(a - b).norm() / b.norm() for a, b in zip(found, expected, strict=True)]
+    assert sorted(errors)[len(errors) // 2] < 2e-3
 
 
 @pytest.mark.parametrize('name', ['int4', 'int4, int8', 'compact', 'small'])
