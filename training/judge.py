@@ -46,7 +46,9 @@ from training.processes import map_in_processes
 from training.reliability import bins, calibration_error, plot, right_words
 
 from voxtral_ros.evaluation.phrases import PhraseScorer
+from voxtral_ros.node.parameter_table import ROWS
 from voxtral_ros.recognizer.engine import Engine
+from voxtral_ros.recognizer.events import mean_confidence
 
 POCKETSPHINX, TINY, BASE = 'PocketSphinx', 'Whisper tiny.en', 'Whisper base'
 FOREIGN, NOISE, ORDERS, SHIPPED = 'foreign', 'noise', 'orders', 'shipped-orders'
@@ -66,7 +68,7 @@ _DELAY_MS = 480
 _N_STREAMS = 8
 _CHUNK = 20480  # samples, 1.28 s: faster than 80 ms, with the same transcripts
 _RATE_HZ = 16000
-_MIN_CONFIDENCE = 0.25  # default of text.min_confidence; less is unsure, and no text of the node
+_MIN_CONFIDENCE = ROWS['text.min_confidence'].default  # less is unsure, and no text of the node
 
 
 class Table:
@@ -168,13 +170,12 @@ def _n_written(recordings: list[Recording], scale: float, words: dict[str, list[
 
 def _unsure(words: list[Word]) -> bool:
     """Return whether the confidence of a recording, the geometric mean, is too low for a text."""
-    return bool(words) and math.exp(
-        sum(math.log(max(word.confidence, 1e-9)) for word in words) / len(words)) < _MIN_CONFIDENCE
+    return mean_confidence([word.confidence for word in words]) < _MIN_CONFIDENCE
 
 
 def _n_sure(recordings: list[Recording], scale: float, words: dict[str, list[Word]]) -> str:
     """Return _n_written of the recordings that are not unsure, '-' without confidences."""
-    if all(math.isnan(word.confidence) for some in words.values() for word in some):
+    if any(math.isnan(word.confidence) for some in words.values() for word in some):
         return '-'
     return _n_written([recording for recording in recordings
                        if not _unsure(words[recording.file])], scale, words)

@@ -31,11 +31,10 @@ import re
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
-from training.recordings import read_audio
+from training.recordings import read_audio, recording_paths
 
 _MIN_LOG_PROBABILITY = -0.55  # per token, of the least probable segment
 _MAX_COMPRESSION = 2.2  # of the text by zlib; above it, Whisper repeats itself
-_SUFFIXES = ('.flac', '.wav', '.opus')
 
 
 class Segment(NamedTuple):
@@ -73,9 +72,7 @@ def main() -> None:
     from faster_whisper import WhisperModel
     model: Any = WhisperModel(arguments.whisper, device='cpu', compute_type='int8')
     rows = []
-    for path in tqdm(sorted(arguments.recordings.rglob('*'))):
-        if path.suffix not in _SUFFIXES:
-            continue
+    for path in tqdm(recording_paths(arguments.recordings)):
         segments, _ = model.transcribe(
             read_audio(path), language='en', beam_size=1, temperature=0.0,
             without_timestamps=True, condition_on_previous_text=False)

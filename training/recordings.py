@@ -69,9 +69,14 @@ def load_manifest(manifest: Path) -> list[tuple[Path, str]]:
     return [(path, text) for path, text, _ in read_manifest(manifest)]
 
 
+def recording_paths(folder: Path) -> list[Path]:
+    """Return the recordings in a folder and its subfolders, in order."""
+    return sorted(path for path in folder.rglob('*') if path.suffix in _SUFFIXES)
+
+
 def noise_recordings(folder: Path) -> Iterator[np.ndarray]:
     """Yield the recordings in a folder and its subfolders that are not too short or silent."""
-    for path in sorted(path for path in folder.rglob('*') if path.suffix in _SUFFIXES):
+    for path in recording_paths(folder):
         samples = read_audio(path)
         if len(samples) >= _MIN_SAMPLES and np.abs(samples).max() > 1e-4:
             yield samples

@@ -15,13 +15,11 @@
 """What docs/troubleshooting.md quotes is what the code prints."""
 
 import ast
-from pathlib import Path
 import re
 
+from docs.pages import read, ROOT
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / 'docs' / 'troubleshooting.md'
 SOURCES = (*sorted((ROOT / 'voxtral_ros').rglob('*.py')), ROOT / 'launch' / 'asr.launch.py')
 
 
@@ -37,7 +35,8 @@ def texts():
 
 
 CODE = '\n'.join(texts())
-QUOTES = re.findall(r'(?<![\w*])\*([a-zA-Z.][^*|]{8,}?)\*(?![\w*])', PAGE.read_text('utf-8'))
+QUOTES = re.findall(r'(?<![\w*])\*([a-zA-Z.][^*|]{8,}?)\*(?![\w*])',
+                    read('docs/troubleshooting.md'))
 
 
 @pytest.mark.parametrize('quote', QUOTES)

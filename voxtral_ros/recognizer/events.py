@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -27,6 +28,16 @@ class Word:
     text: str
     end_s: float  # of the audio since the stream was opened, about +-0.1 s
     confidence: float
+
+
+def mean_confidence(confidences: Sequence[float]) -> float:
+    """Return the geometric mean of the confidences of words, 0..1; NaN when there is no word."""
+    if not confidences:
+        return float('nan')
+    product = 1.0
+    for confidence in confidences:
+        product *= confidence ** (1 / len(confidences))
+    return product
 
 
 @dataclass(frozen=True)
@@ -45,12 +56,7 @@ class Transcript:
     @property
     def confidence(self) -> float:
         """Geometric mean of the words' confidences, 0..1; NaN when there is no word."""
-        if not self.words:
-            return float('nan')
-        product = 1.0
-        for word in self.words:
-            product *= word.confidence ** (1 / len(self.words))
-        return product
+        return mean_confidence([word.confidence for word in self.words])
 
 
 @dataclass(frozen=True)
